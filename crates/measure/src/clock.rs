@@ -1,0 +1,67 @@
+//! Stopwatches.
+
+use std::time::Instant;
+
+use warpmark_record::{ClockKind, Seconds};
+
+/// What a stopwatch read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lap {
+    /// Time on the device's own clock; `None` where the wall is all there is.
+    pub device: Option<Seconds>,
+    /// Time on the wall, from the start to the moment the work was known to be done.
+    pub wall: Seconds,
+}
+
+/// A stopwatch for one lap at a time: `start`, launches, `queued`, wait, `finish`.
+pub trait Clock {
+    /// Which kind of times it takes.
+    fn kind(&self) -> ClockKind;
+
+    /// Starts the lap.
+    fn start(&mut self) -> Result<(), ClockError>;
+
+    /// Everything of this lap has been launched; a device clock marks its end here.
+    fn queued(&mut self) -> Result<(), ClockError>;
+
+    /// Everything of this lap is done; reads the lap.
+    fn finish(&mut self) -> Result<Lap, ClockError>;
+}
+
+/// Why a stopwatch could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// The device refused.
+    #[error("the device clock failed: {0}")]
+    Device(String),
+    /// `finish` without `start`.
+    #[error("the clock was read before it was started")]
+    NotStarted,
+}
+
+/// The host's monotonic clock.
+#[derive(Debug, Default)]
+pub struct WallClock {
+    started: Option<Instant>,
+}
+
+impl Clock for WallClock {
+    fn kind(&self) -> ClockKind {
+        ClockKind::Wall
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one home of the monotonic clock")]
+    fn start(&mut self) -> Result<(), ClockError> {
+        self.started = Some(Instant::now());
+        Ok(())
+    }
+
+    fn queued(&mut self) -> Result<(), ClockError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Lap, ClockError> {
+        let started = self.started.take().ok_or(ClockError::NotStarted)?;
+        Ok(Lap { device: None, wall: Seconds(started.elapsed().as_secs_f64()) })
+    }
+}

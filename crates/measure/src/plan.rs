@@ -1,0 +1,56 @@
+//! What a run is going to do, before any of it is done.
+
+use warpmark_device::Device;
+use warpmark_record::{BenchmarkId, Bytes, Seconds};
+
+use crate::workload::{Workload, WorkloadError};
+
+/// Benchmarks that share something expensive: a loaded model, a pair of large buffers.
+pub struct Group {
+    /// What the progress line calls it.
+    pub name: String,
+    /// The benchmarks, in the order in which they run.
+    pub entries: Vec<Entry>,
+    /// Makes the shared thing. Called once, after the filter, and only if an entry is left.
+    pub open: Box<dyn FnOnce(&Device) -> Result<Box<dyn Session>, WorkloadError>>,
+}
+
+/// One benchmark of a plan.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its id.
+    pub id: BenchmarkId,
+    /// How it is sampled.
+    pub sampling: Sampling,
+    /// A guess at the time of one iteration on this device, for the plan and the budget.
+    pub iteration_estimate: Seconds,
+    /// A guess at the device memory it needs, everything included.
+    pub memory_estimate: Bytes,
+    /// The sweep it belongs to: when an entry finds the device full, the later ones of its sweep are
+    /// skipped with that reason.
+    pub sweep: Option<String>,
+    /// Why it cannot run on this device or in this build; it becomes a skipped row.
+    pub skip: Option<String>,
+}
+
+/// How a benchmark is sampled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Samples, at least 10 (criterion's own minimum).
+    pub samples: usize,
+    /// The time that all samples together should take.
+    pub target: Seconds,
+    /// The longest time to spend on warming up.
+    pub warm_up: Seconds,
+    /// One iteration a sample, however short: for work that must be prepared anew each time.
+    pub single: bool,
+}
+
+/// The shared thing of a group, from which its workloads are made one after the other.
+pub trait Session {
+    /// Makes the workload of one of the group's entries.
+    fn workload<'a>(
+        &'a mut self,
+        entry: &Entry,
+    ) -> Result<Box<dyn Workload + 'a>, WorkloadError>;
+}

@@ -1,0 +1,109 @@
+//! A thing worth timing.
+
+use std::collections::BTreeMap;
+
+use warpmark_record::{BenchmarkId, Bytes, Check, Memory, Value, WeightsStamp, Work};
+
+/// A thing worth timing, loaded and ready on its device.
+pub trait Workload {
+    /// What a reader of the row needs to know about it.
+    fn describe(&self) -> Description;
+
+    /// Gets ready for `iterations` launches; not timed. Positions are reset here, caches evicted.
+    fn prepare(&mut self, iterations: u64) -> Result<(), WorkloadError> {
+        let _ = iterations;
+        Ok(())
+    }
+
+    /// Starts one iteration; timed. On a GPU it only enqueues: no allocation that could be made before,
+    /// no copy to the host, no synchronisation.
+    fn launch(&mut self) -> Result<(), WorkloadError>;
+
+    /// Waits until everything launched is done; timed. On a CPU there is nothing to wait for.
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        Ok(())
+    }
+
+    /// Checks the answer against an independent computation; not timed, called before and after
+    /// sampling. An answer outside the tolerance is [`WorkloadError::WrongAnswer`].
+    fn verify(&mut self) -> Result<Check, WorkloadError>;
+
+    /// Parts of the last iteration's wall time by name, for workloads that have phases.
+    fn phases(&mut self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// Memory it holds and held at most since the last `prepare`, if it can tell.
+    fn memory(&mut self) -> Option<Memory> {
+        None
+    }
+}
+
+/// What a reader of a row needs to know about its workload.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Its id.
+    pub id: BenchmarkId,
+    /// The parameters of the id as data.
+    pub parameters: BTreeMap<String, Value>,
+    /// What one iteration does.
+    pub work: Work,
+    /// The distribution of its inputs and their seed.
+    pub data: Option<String>,
+    /// Where its weights came from.
+    pub weights: Option<WeightsStamp>,
+    /// What to know before trusting it.
+    pub caveats: Vec<String>,
+}
+
+/// Why a workload could not be built, run or believed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    /// The device is full. The sweep it belongs to stops here.
+    #[error("out of memory: {what}{}", .needed.map(|n| format!(" (needs {})", n.binary())).unwrap_or_default())]
+    OutOfMemory {
+        /// What did not fit.
+        what: String,
+        /// How much it would have taken, if known.
+        needed: Option<Bytes>,
+    },
+    /// The device or this build cannot do it; no fault, and the reason is recorded.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The answer is outside the tolerance; its times are worth nothing.
+    #[error("wrong answer: {what}: error {error:.3e} is above the tolerance {tolerance:.3e}")]
+    WrongAnswer {
+        /// What was compared with what.
+        what: String,
+        /// The largest relative error seen.
+        error: f64,
+        /// The largest relative error allowed.
+        tolerance: f64,
+    },
+    /// Anything else that went wrong, in words with the next step.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl WorkloadError {
+    /// A failure in words, from any error.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Turns a comparison into a [`Check`], or into [`WorkloadError::WrongAnswer`] where the error is above
+/// the tolerance or not a number.
+pub fn checked(
+    what: impl Into<String>,
+    worst_error: f64,
+    tolerance: f64,
+) -> Result<Check, WorkloadError> {
+    let what = what.into();
+    // Written so that NaN fails.
+    if worst_error <= tolerance {
+        Ok(Check { what, worst_error, tolerance })
+    } else {
+        Err(WorkloadError::WrongAnswer { what, error: worst_error, tolerance })
+    }
+}

@@ -1,0 +1,259 @@
+//! One measured row: what was run, what came out, and what it was measured with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::BenchmarkId;
+use crate::machine::Field;
+use crate::run::RunId;
+use crate::units::{Bytes, Celsius, Hertz, Joules, Seconds, Watts, Work};
+
+/// One row of a results file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The layout of this line; see [`crate::SCHEMA`].
+    pub schema: u32,
+    /// The method of measuring; see [`crate::METHOD`].
+    pub method: u32,
+    /// The run this row belongs to; its line holds device, host and build.
+    pub run: RunId,
+    /// Which benchmark.
+    pub id: BenchmarkId,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// Whether it was measured; if not, why.
+    pub outcome: Outcome,
+    /// The parameters of the id as data: dtype, batch, context, m, n, k, ...
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, Value>,
+    /// What one iteration does.
+    #[serde(default)]
+    pub work: Work,
+    /// The distribution of the inputs and its seed; speed depends on it on real cards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Where the weights came from, for models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsStamp>,
+    /// How the answer was checked, and how far it was off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// The times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Samples>,
+    /// Memory held on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Clocks, power and temperature while it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Telemetry>,
+    /// What a reader must know before trusting the row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<String>,
+}
+
+impl Record {
+    /// A row without times, for a benchmark that `outcome` says was not measured.
+    pub fn without_samples(
+        run: RunId,
+        id: BenchmarkId,
+        started_at: impl Into<String>,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            schema: crate::SCHEMA,
+            method: crate::METHOD,
+            run,
+            id,
+            started_at: started_at.into(),
+            outcome,
+            parameters: BTreeMap::new(),
+            work: Work::default(),
+            data: None,
+            weights: None,
+            check: None,
+            samples: None,
+            memory: None,
+            telemetry: None,
+            caveats: Vec::new(),
+        }
+    }
+}
+
+/// What became of a benchmark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its times are in the row.
+    Measured,
+    /// It was not tried, or given up before timing, for a reason that is no fault.
+    Skipped {
+        /// The reason, for a person.
+        reason: String,
+    },
+    /// It was tried and went wrong; no time of it is kept.
+    Failed {
+        /// The reason, for a person.
+        reason: String,
+    },
+}
+
+/// A parameter of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A count.
+    Integer(u64),
+    /// A word, such as a dtype.
+    Text(String),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => f.pad(&number.to_string()),
+            Self::Text(text) => f.pad(text),
+        }
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Integer(number as u64)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// Which stopwatch timed a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockKind {
+    /// The host's monotonic clock around the work and its completion.
+    Wall,
+    /// CUDA events on the working stream; the wall was read beside it.
+    CudaEvents,
+    /// A clock made of numbers, in tests.
+    Fake,
+}
+
+/// What criterion saw: the calls of its measuring phase, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// The stopwatch of `device_s`.
+    pub clock: ClockKind,
+    /// Iterations in each sample.
+    pub iterations: Vec<u64>,
+    /// Device seconds of each sample, all its iterations together; absent on a CPU, where the wall
+    /// is the device's own time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_s: Option<Vec<f64>>,
+    /// Wall seconds of each sample, all its iterations together.
+    pub wall_s: Vec<f64>,
+    /// Seconds spent on warming up before the first sample.
+    pub warm_up_s: f64,
+    /// Whether times had settled when sampling began.
+    pub settled: bool,
+    /// Parts of a sample's wall time by name, each as long as `wall_s`: the phases of a load.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, Vec<f64>>,
+}
+
+impl Samples {
+    /// Seconds per iteration, one figure a sample: the device's where there are any, else the wall's.
+    pub fn per_iteration(&self) -> Vec<f64> {
+        self.divide(self.device_s.as_ref().unwrap_or(&self.wall_s))
+    }
+
+    /// Wall seconds per iteration, one figure a sample.
+    pub fn wall_per_iteration(&self) -> Vec<f64> {
+        self.divide(&self.wall_s)
+    }
+
+    /// Median time of one iteration by the row's own clock.
+    pub fn median(&self) -> Option<Seconds> {
+        crate::stats::median(&self.per_iteration()).map(Seconds)
+    }
+
+    fn divide(&self, totals: &[f64]) -> Vec<f64> {
+        totals.iter().zip(&self.iterations).map(|(total, n)| total / (*n).max(1) as f64).collect()
+    }
+}
+
+/// How an answer was checked outside the timed region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was compared with what.
+    pub what: String,
+    /// The largest relative error seen.
+    pub worst_error: f64,
+    /// The largest relative error allowed.
+    pub tolerance: f64,
+}
+
+/// Memory held while a workload ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// How the figures were got: `cuda pool high-water mark`, `resident set`, ...
+    pub method: String,
+    /// Held by the weights.
+    pub weights: Field<Bytes>,
+    /// The most that was held at any moment, weights included.
+    pub peak: Field<Bytes>,
+}
+
+/// The sensors while a workload ran, sampled off the timed path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// How often the sensors were read.
+    pub readings: u32,
+    /// The mean SM clock.
+    pub sm_clock_mean: Field<Hertz>,
+    /// The lowest SM clock.
+    pub sm_clock_min: Field<Hertz>,
+    /// The mean power.
+    pub power_mean: Field<Watts>,
+    /// Energy of the sampling window by the card's counter.
+    pub energy: Field<Joules>,
+    /// Seconds of the window that `energy` covers.
+    pub window: Field<Seconds>,
+    /// The highest temperature.
+    pub temperature_max: Field<Celsius>,
+    /// Throttle causes that were seen, and in how many readings each.
+    pub throttle_causes: Field<BTreeMap<String, u32>>,
+}
+
+/// Where a model's weights came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum WeightsStamp {
+    /// Random values at the true shapes.
+    Synthetic {
+        /// The seed; each tensor's stream also depends on its name.
+        seed: u64,
+    },
+    /// A pinned revision from the hub.
+    Hub {
+        /// `owner/name`.
+        repo: String,
+        /// Forty hex digits.
+        revision: String,
+    },
+    /// Files that the user pointed at.
+    Folder {
+        /// The folder's name, without the path to it.
+        name: String,
+    },
+}

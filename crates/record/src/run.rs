@@ -1,0 +1,63 @@
+//! The line that opens a run: which machine, which build, which settings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{DeviceSpec, HostSpec};
+
+/// The name of a run, unique on a machine: its start and its process, `20261121T233046Z-4711`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Everything that all rows of a run have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The layout of this line; see [`crate::SCHEMA`].
+    pub schema: u32,
+    /// The method of measuring; see [`crate::METHOD`].
+    pub method: u32,
+    /// Its name.
+    pub run: RunId,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// The command that started it.
+    pub command: Vec<String>,
+    /// `quick` or `full`.
+    pub suite: String,
+    /// The seed of inputs and synthetic weights.
+    pub seed: u64,
+    /// The device under test.
+    pub device: DeviceSpec,
+    /// The host that feeds it.
+    pub host: HostSpec,
+    /// What measured.
+    pub build: Build,
+    /// Settings that change what is measured: thread count, reduced-precision flags, pool threshold.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The program that measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// warpmark's version.
+    pub version: String,
+    /// Its git revision, with `-dirty` when the tree had changes, or the reason why it is unknown.
+    pub git: String,
+    /// The compiler.
+    pub rustc: String,
+    /// `release`, `debug`, ...
+    pub profile: String,
+    /// Cargo features that were on.
+    pub features: Vec<String>,
+    /// Versions of the crates that do the measured work.
+    pub crates: BTreeMap<String, String>,
+}
