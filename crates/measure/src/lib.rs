@@ -4,9 +4,22 @@
 //! inside `iter_custom` takes the times; what criterion saw is kept as the row's samples.
 
 pub mod clock;
+mod cuda_events;
+mod fake;
+pub mod observer;
 pub mod plan;
+mod runner;
+mod sampling;
+mod stdout;
+mod warm_up;
 pub mod workload;
 
 pub use clock::{Clock, ClockError, Lap, WallClock};
-pub use plan::{Entry, Group, Sampling, Session};
+pub use cuda_events::CudaEvents;
+pub use fake::FakeClock;
+pub use observer::{Observer, Silent, Step};
+pub use plan::{Entry, Group, Open, Sampling, Session};
+pub use runner::{Depth, Gate, Runner, Sink};
+pub use stdout::Stdout;
+pub use warm_up::WarmUp;
 pub use workload::{Description, Workload, WorkloadError};

@@ -12,8 +12,11 @@ pub struct Group {
     /// The benchmarks, in the order in which they run.
     pub entries: Vec<Entry>,
     /// Makes the shared thing. Called once, after the filter, and only if an entry is left.
-    pub open: Box<dyn FnOnce(&Device) -> Result<Box<dyn Session>, WorkloadError>>,
+    pub open: Open,
 }
+
+/// Makes the shared thing of a group on an open device.
+pub type Open = Box<dyn FnOnce(&Device) -> Result<Box<dyn Session>, WorkloadError>>;
 
 /// One benchmark of a plan.
 #[derive(Debug, Clone)]
@@ -49,8 +52,5 @@ pub struct Sampling {
 /// The shared thing of a group, from which its workloads are made one after the other.
 pub trait Session {
     /// Makes the workload of one of the group's entries.
-    fn workload<'a>(
-        &'a mut self,
-        entry: &Entry,
-    ) -> Result<Box<dyn Workload + 'a>, WorkloadError>;
+    fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError>;
 }

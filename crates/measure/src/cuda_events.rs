@@ -1,0 +1,70 @@
+//! CUDA events on the working stream.
+//!
+//! The start event is queued before the first launch and the end event behind the last one, so the
+//! device times the work on its own clock (about 0.5 µs resolution); the wall is read beside it, from
+//! before the first launch to after the synchronisation. Host-bound work shows as a gap between the
+//! two only where the device waits before the start or after the end: gaps between launches are device
+//! time, which is right, since the device is idle in them and nobody else can use it.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaEvent, CudaStream};
+use warpmark_record::{ClockKind, Seconds};
+
+use crate::clock::{Clock, ClockError, Lap, WallClock};
+
+/// Two timing events on one stream, reused for every lap, and the wall beside them.
+pub struct CudaEvents {
+    stream: Arc<CudaStream>,
+    start: CudaEvent,
+    end: CudaEvent,
+    wall: WallClock,
+}
+
+impl CudaEvents {
+    /// A clock for the work of `stream`.
+    pub fn new(stream: &Arc<CudaStream>) -> Result<Self, ClockError> {
+        // cudarc's own default leaves timing out of its events.
+        let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let context = stream.context();
+        Ok(Self {
+            stream: Arc::clone(stream),
+            start: context.new_event(flags).map_err(device)?,
+            end: context.new_event(flags).map_err(device)?,
+            wall: WallClock::default(),
+        })
+    }
+}
+
+impl Clock for CudaEvents {
+    fn kind(&self) -> ClockKind {
+        ClockKind::CudaEvents
+    }
+
+    fn start(&mut self) -> Result<(), ClockError> {
+        self.wall.start()?;
+        self.start.record(&self.stream).map_err(device)
+    }
+
+    fn queued(&mut self) -> Result<(), ClockError> {
+        self.end.record(&self.stream).map_err(device)
+    }
+
+    fn finish(&mut self) -> Result<Lap, ClockError> {
+        self.end.synchronize().map_err(device)?;
+        let wall = self.wall.finish()?.wall;
+        // Reads both events; they are complete, so this costs no wait.
+        let milliseconds = self.start.elapsed_ms(&self.end).map_err(device)?;
+        Ok(Lap {
+            device: Some(Seconds(f64::from(milliseconds) / 1e3)),
+            wall,
+        })
+    }
+}
+
+/// A driver error as its number: to print its text, cudarc calls into the driver that just failed,
+/// and for a code that its bindings do not know that ends the process.
+fn device(error: cudarc::driver::DriverError) -> ClockError {
+    ClockError::Device(format!("CUDA error {}", error.0 as i32))
+}

@@ -1,0 +1,62 @@
+//! A clock made of numbers, for tests of everything that measures.
+
+use std::collections::VecDeque;
+
+use warpmark_record::{ClockKind, Seconds};
+
+use crate::clock::{Clock, ClockError, Lap};
+
+/// A clock that reads the laps it was given, then repeats the last one.
+#[derive(Debug, Clone)]
+pub struct FakeClock {
+    laps: VecDeque<Lap>,
+    running: bool,
+}
+
+impl FakeClock {
+    /// A clock that will read these wall times, and the same on the device.
+    ///
+    /// Without any it reads zero for ever.
+    pub fn reading(laps: impl IntoIterator<Item = f64>) -> Self {
+        let laps = laps
+            .into_iter()
+            .map(|time| Lap {
+                device: Some(Seconds(time)),
+                wall: Seconds(time),
+            })
+            .collect();
+        Self {
+            laps,
+            running: false,
+        }
+    }
+}
+
+impl Clock for FakeClock {
+    fn kind(&self) -> ClockKind {
+        ClockKind::Fake
+    }
+
+    fn start(&mut self) -> Result<(), ClockError> {
+        self.running = true;
+        Ok(())
+    }
+
+    fn queued(&mut self) -> Result<(), ClockError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Lap, ClockError> {
+        if !std::mem::take(&mut self.running) {
+            return Err(ClockError::NotStarted);
+        }
+        let next = match self.laps.len() {
+            0 | 1 => self.laps.front().copied(),
+            _ => self.laps.pop_front(),
+        };
+        Ok(next.unwrap_or(Lap {
+            device: Some(Seconds(0.0)),
+            wall: Seconds(0.0),
+        }))
+    }
+}

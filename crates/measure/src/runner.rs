@@ -1,0 +1,221 @@
+//! Runs the groups of a plan, one benchmark after the other, and makes a row of each.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use criterion::Criterion;
+use warpmark_device::Device;
+use warpmark_record::{Outcome, Record, RunId};
+
+use crate::clock::Clock;
+use crate::observer::{Observer, Step};
+use crate::plan::{Entry, Group, Open, Session};
+use crate::sampling::sample;
+use crate::stdout::Stdout;
+use crate::workload::{Workload, WorkloadError};
+
+/// How far a benchmark is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Checked, sampled, checked again.
+    Measure,
+    /// Checked only: no times are taken, and the rows say so.
+    Verify,
+}
+
+/// Runs benchmarks on one device under one criterion.
+pub struct Runner<'a> {
+    /// The device under test.
+    pub device: &'a Device,
+    /// The run that the rows belong to.
+    pub run: RunId,
+    /// What plans the samples.
+    pub criterion: Criterion,
+    /// Where criterion's own report goes.
+    pub stdout: Stdout,
+    /// The stopwatch.
+    pub clock: Box<dyn Clock>,
+    /// How far benchmarks are taken.
+    pub depth: Depth,
+    /// Asked before each benchmark.
+    pub gate: Gate<'a>,
+}
+
+/// May hold a benchmark back: the reason it gives becomes a skipped row. A budget that is used up
+/// speaks through it.
+pub type Gate<'a> = Box<dyn FnMut(&Entry) -> Option<String> + 'a>;
+
+/// What a runner's caller does with a row; an error (a full disk) stops the run.
+pub type Sink<'s, E> = dyn FnMut(Record) -> Result<(), E> + 's;
+
+/// A group on its way: opened by its first benchmark that runs.
+struct Running {
+    open: Option<Open>,
+    session: Option<Result<Box<dyn Session>, WorkloadError>>,
+    /// The sweeps that have found the device full, and where.
+    full: BTreeMap<String, String>,
+}
+
+impl Runner<'_> {
+    /// Runs a group and hands each row to `sink` as soon as it is complete.
+    ///
+    /// A benchmark that fails or does not fit becomes a row that says so, and the next one runs.
+    ///
+    /// # Errors
+    /// Only those of `sink`.
+    pub fn run_group<E>(
+        &mut self,
+        group: Group,
+        observer: &mut dyn Observer,
+        sink: &mut Sink<'_, E>,
+    ) -> Result<(), E> {
+        let mut running = Running {
+            open: Some(group.open),
+            session: None,
+            full: BTreeMap::new(),
+        };
+        for entry in &group.entries {
+            let row = self.row(entry, &mut running, observer);
+            observer.done(&row);
+            sink(row)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one benchmark, or says why not.
+    fn row(&mut self, entry: &Entry, running: &mut Running, observer: &mut dyn Observer) -> Record {
+        let mut row = self.blank(entry);
+        let full = entry
+            .sweep
+            .as_ref()
+            .and_then(|sweep| running.full.get(sweep).cloned());
+        if let Some(reason) = entry.skip.clone().or(full).or_else(|| (self.gate)(entry)) {
+            row.outcome = Outcome::Skipped { reason };
+            return row;
+        }
+        if let Some(open) = running.open.take() {
+            observer.step(&entry.id, Step::Opening);
+            running.session = Some(guarded(|| open(self.device)));
+        }
+        let result = match &mut running.session {
+            Some(Ok(session)) => {
+                guarded(|| self.measure(entry, session.as_mut(), observer, &mut row))
+            }
+            Some(Err(error)) => Err(copy_of(error)),
+            None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
+        };
+        if let (Err(error @ WorkloadError::OutOfMemory { .. }), Some(sweep)) =
+            (&result, &entry.sweep)
+        {
+            let reason = format!("the device was full at {}: {error}", entry.id);
+            running.full.insert(sweep.clone(), reason);
+        }
+        row.outcome = self.outcome(result);
+        if row.outcome != Outcome::Measured {
+            row.samples = None;
+        }
+        row
+    }
+
+    /// Measures one benchmark into `row`.
+    fn measure(
+        &mut self,
+        entry: &Entry,
+        session: &mut dyn Session,
+        observer: &mut dyn Observer,
+        row: &mut Record,
+    ) -> Result<(), WorkloadError> {
+        observer.step(&entry.id, Step::Opening);
+        let mut workload = session.workload(entry)?;
+        let described = workload.describe();
+        row.parameters = described.parameters;
+        row.work = described.work;
+        row.data = described.data;
+        row.weights = described.weights;
+        row.caveats = described.caveats;
+
+        observer.step(&entry.id, Step::Verifying);
+        row.check = Some(workload.verify()?);
+        if self.depth == Depth::Verify {
+            return Ok(());
+        }
+        row.samples = Some(self.sampled(entry, workload.as_mut(), observer, row)?);
+        row.memory = workload.memory();
+        observer.step(&entry.id, Step::Verifying);
+        row.check = Some(workload.verify()?);
+        Ok(())
+    }
+
+    /// Takes the samples, and watches the sensors meanwhile.
+    fn sampled(
+        &mut self,
+        entry: &Entry,
+        workload: &mut dyn Workload,
+        observer: &mut dyn Observer,
+        row: &mut Record,
+    ) -> Result<warpmark_record::Samples, WorkloadError> {
+        let samples = sample(
+            &mut self.criterion,
+            &self.stdout,
+            &entry.id,
+            entry.sampling,
+            workload,
+            self.clock.as_mut(),
+            observer,
+        )?;
+        let _ = row;
+        Ok(samples)
+    }
+
+    fn outcome(&self, result: Result<(), WorkloadError>) -> Outcome {
+        match (result, self.depth) {
+            (Ok(()), Depth::Measure) => Outcome::Measured,
+            (Ok(()), Depth::Verify) => Outcome::Skipped {
+                reason: "its answer is right; no times were asked for".to_owned(),
+            },
+            (Err(e @ (WorkloadError::OutOfMemory { .. } | WorkloadError::Unsupported(_))), _) => {
+                Outcome::Skipped {
+                    reason: e.to_string(),
+                }
+            }
+            (Err(error), _) => Outcome::Failed {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    fn blank(&self, entry: &Entry) -> Record {
+        let now = jiff::Timestamp::now().to_string();
+        let skipped = Outcome::Skipped {
+            reason: "not run".to_owned(),
+        };
+        Record::without_samples(self.run.clone(), entry.id.clone(), now, skipped)
+    }
+}
+
+/// The error of a group's opening, for each of its entries.
+fn copy_of(error: &WorkloadError) -> WorkloadError {
+    match error {
+        WorkloadError::OutOfMemory { what, needed } => WorkloadError::OutOfMemory {
+            what: what.clone(),
+            needed: *needed,
+        },
+        WorkloadError::Unsupported(reason) => WorkloadError::Unsupported(reason.clone()),
+        other => WorkloadError::Failed(other.to_string()),
+    }
+}
+
+/// Turns a panic of a library into a failure of this benchmark alone.
+fn guarded<T>(f: impl FnOnce() -> Result<T, WorkloadError>) -> Result<T, WorkloadError> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> WorkloadError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    WorkloadError::Failed(format!("a library panicked: {text}"))
+}

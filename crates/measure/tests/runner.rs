@@ -1,0 +1,269 @@
+//! The runner under a clock made of numbers: what becomes of good, wrong, full and broken workloads.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use criterion::Criterion;
+use warpmark_device::{CpuDevice, Device};
+use warpmark_measure::workload::checked;
+use warpmark_measure::{
+    Clock, Depth, Description, Entry, FakeClock, Group, Runner, Sampling, Session, Silent, Stdout,
+    Workload, WorkloadError,
+};
+use warpmark_record::{
+    Bytes, Check, DeviceKind, DeviceSpec, Field, Outcome, Record, RunId, Seconds, Work,
+};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Behaviour {
+    Good,
+    WrongAnswer,
+    WrongAfterwards,
+    Full,
+    FailsAtLaunch(u64),
+    Panics,
+}
+
+struct Scripted {
+    entry: Entry,
+    behaviour: Behaviour,
+    launches: Rc<RefCell<u64>>,
+    verified: u32,
+}
+
+impl Workload for Scripted {
+    fn describe(&self) -> Description {
+        Description {
+            id: self.entry.id.clone(),
+            parameters: [("batch".to_owned(), 1_u64.into())].into(),
+            work: Work {
+                bytes: Some(Bytes(8.0)),
+                ..Work::default()
+            },
+            data: Some("none".to_owned()),
+            weights: None,
+            caveats: vec![],
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        *self.launches.borrow_mut() += 1;
+        match self.behaviour {
+            Behaviour::FailsAtLaunch(n) if *self.launches.borrow() == n => {
+                Err(WorkloadError::Failed("the device is gone".to_owned()))
+            }
+            Behaviour::Panics => panic!("index out of bounds"),
+            _ => Ok(()),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        self.verified += 1;
+        let wrong = match self.behaviour {
+            Behaviour::WrongAnswer => true,
+            Behaviour::WrongAfterwards => self.verified > 1,
+            _ => false,
+        };
+        checked("one against one", if wrong { f64::NAN } else { 0.0 }, 1e-3)
+    }
+}
+
+struct Script {
+    behaviours: Vec<(String, Behaviour)>,
+    launches: Rc<RefCell<u64>>,
+}
+
+impl Session for Script {
+    fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
+        let id = entry.id.to_string();
+        let behaviour = self
+            .behaviours
+            .iter()
+            .find(|(name, _)| *name == id)
+            .unwrap()
+            .1;
+        if behaviour == Behaviour::Full {
+            return Err(WorkloadError::OutOfMemory {
+                what: "the KV cache".to_owned(),
+                needed: Some(Bytes(2.0 * 1024.0 * 1024.0 * 1024.0)),
+            });
+        }
+        let launches = Rc::clone(&self.launches);
+        Ok(Box::new(Scripted {
+            entry: entry.clone(),
+            behaviour,
+            launches,
+            verified: 0,
+        }))
+    }
+}
+
+fn device() -> Device {
+    let spec = DeviceSpec {
+        kind: DeviceKind::Cpu,
+        index: 0,
+        name: "test".to_owned(),
+        slug: "cpu-test".to_owned(),
+        memory: Field::absent("a test"),
+        memory_bandwidth: Field::absent("a test"),
+        last_level_cache: Field::absent("a test"),
+        gpu: None,
+        cpu: None,
+    };
+    Device::Cpu(CpuDevice { spec, threads: 1 })
+}
+
+fn entry(id: &str, single: bool) -> Entry {
+    Entry {
+        id: id.parse().unwrap(),
+        sampling: Sampling {
+            samples: 10,
+            target: Seconds(0.01),
+            warm_up: Seconds(0.001),
+            single,
+        },
+        iteration_estimate: Seconds(0.001),
+        memory_estimate: Bytes(0.0),
+        sweep: Some("sweep".to_owned()),
+        skip: None,
+    }
+}
+
+struct Outcomes {
+    rows: Vec<Record>,
+    launches: u64,
+}
+
+fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Outcomes {
+    let device = device();
+    let folder = tempfile::tempdir().unwrap();
+    let named: Vec<(String, Behaviour)> = behaviours
+        .iter()
+        .enumerate()
+        .map(|(i, b)| (format!("text/b{i}@test"), *b))
+        .collect();
+    let launches = Rc::new(RefCell::new(0));
+    let script = Script {
+        behaviours: named.clone(),
+        launches: Rc::clone(&launches),
+    };
+    let group = Group {
+        name: "scripted".to_owned(),
+        entries: named.iter().map(|(id, _)| entry(id, true)).collect(),
+        open: Box::new(move |_| Ok(Box::new(script))),
+    };
+    let mut runner = Runner {
+        device: &device,
+        run: RunId("test".to_owned()),
+        criterion: Criterion::default()
+            .without_plots()
+            .nresamples(10)
+            .output_directory(folder.path()),
+        stdout: Stdout::Shown,
+        clock,
+        depth,
+        gate: Box::new(|_| None),
+    };
+    let mut rows = Vec::new();
+    let result: Result<(), Infallible> = runner.run_group(group, &mut Silent, &mut |row| {
+        rows.push(row);
+        Ok(())
+    });
+    result.unwrap();
+    let launches = *launches.borrow();
+    Outcomes { rows, launches }
+}
+
+fn run(behaviours: &[Behaviour]) -> Outcomes {
+    run_with(
+        behaviours,
+        Box::new(FakeClock::reading([1.0])),
+        Depth::Measure,
+    )
+}
+
+#[test]
+fn a_good_workload_keeps_the_samples_that_criterion_saw() {
+    // One lap of warm-up, one that criterion warms up with, ten samples.
+    let laps = (0..12).map(|i| 1.0 + f64::from(i));
+    let outcomes = run_with(
+        &[Behaviour::Good],
+        Box::new(FakeClock::reading(laps)),
+        Depth::Measure,
+    );
+    let row = &outcomes.rows[0];
+    assert_eq!(row.outcome, Outcome::Measured);
+    let samples = row.samples.as_ref().unwrap();
+    let expected: Vec<f64> = (2..12).map(|i| 1.0 + f64::from(i)).collect();
+    assert_eq!(samples.wall_s, expected);
+    assert_eq!(samples.device_s.as_ref(), Some(&expected));
+    assert_eq!(samples.iterations, vec![1; 10]);
+    assert!((samples.warm_up_s - 3.0).abs() < 1e-12);
+    assert_eq!(outcomes.launches, 12);
+    assert!(row.check.is_some());
+}
+
+#[test]
+fn a_wrong_answer_is_a_failure_and_never_a_number() {
+    let outcomes = run(&[
+        Behaviour::WrongAnswer,
+        Behaviour::WrongAfterwards,
+        Behaviour::Good,
+    ]);
+    for row in &outcomes.rows[..2] {
+        assert!(
+            matches!(row.outcome, Outcome::Failed { .. }),
+            "{:?}",
+            row.outcome
+        );
+        assert_eq!(row.samples, None);
+    }
+    assert_eq!(outcomes.rows[2].outcome, Outcome::Measured);
+}
+
+#[test]
+fn a_full_device_ends_its_sweep_with_the_reason() {
+    let outcomes = run(&[Behaviour::Good, Behaviour::Full, Behaviour::Good]);
+    assert_eq!(outcomes.rows[0].outcome, Outcome::Measured);
+    for row in &outcomes.rows[1..] {
+        let Outcome::Skipped { reason } = &row.outcome else {
+            panic!("{:?}", row.outcome)
+        };
+        assert!(reason.contains("the KV cache (needs 2.00 GiB)"), "{reason}");
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_stops_the_launches_and_the_next_benchmark_runs() {
+    let outcomes = run(&[Behaviour::FailsAtLaunch(5), Behaviour::Good]);
+    assert!(
+        matches!(&outcomes.rows[0].outcome, Outcome::Failed { reason } if reason.contains("gone"))
+    );
+    assert_eq!(outcomes.rows[1].outcome, Outcome::Measured);
+    // Five of the first, then the second's warm-up, criterion's and ten samples.
+    assert_eq!(outcomes.launches, 5 + 12);
+}
+
+#[test]
+fn a_panic_in_a_library_is_a_failure_of_its_benchmark_alone() {
+    let outcomes = run(&[Behaviour::Panics, Behaviour::Good]);
+    assert!(
+        matches!(&outcomes.rows[0].outcome, Outcome::Failed { reason } if reason.contains("index out of bounds"))
+    );
+    assert_eq!(outcomes.rows[1].outcome, Outcome::Measured);
+}
+
+#[test]
+fn verifying_takes_no_times_and_says_so() {
+    let clock = Box::new(FakeClock::reading([1.0]));
+    let outcomes = run_with(
+        &[Behaviour::Good, Behaviour::WrongAnswer],
+        clock,
+        Depth::Verify,
+    );
+    assert!(matches!(outcomes.rows[0].outcome, Outcome::Skipped { .. }));
+    assert!(outcomes.rows[0].check.is_some());
+    assert!(matches!(outcomes.rows[1].outcome, Outcome::Failed { .. }));
+    assert_eq!(outcomes.launches, 0);
+}
