@@ -115,8 +115,10 @@ mod tests {
 
     #[test]
     fn it_gives_up_at_the_limit_and_says_that_it_did_not_settle() {
-        let (warm_up, _) = run(WarmUp::new(Seconds(1.0), false), |i, _| {
-            0.02 * 1.1f64.powi(i as i32)
+        let mut time = 0.02;
+        let (warm_up, _) = run(WarmUp::new(Seconds(1.0), false), |_, _| {
+            time *= 1.1;
+            time
         });
         assert!(!warm_up.settled());
         assert!(warm_up.spent() >= Seconds(1.0));

@@ -1,5 +1,7 @@
 //! The runner under a clock made of numbers: what becomes of good, wrong, full and broken workloads.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
