@@ -1,0 +1,287 @@
+//! Reading results files line by line.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::{Probe, Recording, StoreError, Warning, validate};
+use crate::SCHEMA;
+use crate::id::BenchmarkId;
+use crate::row::Record;
+use crate::run::{Run, RunId};
+
+/// A line longer than this is no record (the largest are some 100 kB); it bounds the memory that a
+/// file without line ends can take.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// Reads a results file, or all `.jsonl` files below a folder in the order of their names.
+pub fn read(path: &Path) -> Result<Recording, StoreError> {
+    read_all([path])
+}
+
+/// Reads several files and folders into one recording; a file that is named twice is read once.
+///
+/// Warnings name what was left out: a line that a crash left without its end, a row that stands twice.
+/// Everything else that is wrong is an error with its file and line, and so is a folder without
+/// results.
+pub fn read_all<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+) -> Result<Recording, StoreError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        let before = files.len();
+        if path.is_dir() {
+            list(path, &mut files)?;
+            if files.len() == before {
+                return Err(StoreError::NoFiles(path.to_owned()));
+            }
+        } else {
+            files.push(path.to_owned());
+        }
+    }
+    let mut reading = Reading::default();
+    let mut seen = HashSet::new();
+    for file in files {
+        let identity = fs::canonicalize(&file).map_err(|e| io_error("open", &file, e))?;
+        if seen.insert(identity) {
+            reading.file(&file)?;
+        }
+    }
+    Ok(reading.finish())
+}
+
+/// Whether a file is empty or ends with a line's end. Leaves the position anywhere.
+pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
+    let failed = |error| io_error("list", folder, error);
+    let mut entries = fs::read_dir(folder)
+        .map_err(failed)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // The type of the entry itself: a link to a folder is not followed, so no loop can be.
+        if entry.file_type().map_err(failed)?.is_dir() {
+            list(&path, files)?;
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reading {
+    recording: Recording,
+    runs: HashSet<RunId>,
+    ids: HashMap<RunId, HashSet<BenchmarkId>>,
+    /// Where the first row of a run stands whose line has not come.
+    orphans: HashMap<RunId, Warning>,
+}
+
+/// A line and where it stands.
+struct Place<'a> {
+    file: &'a Path,
+    line: u64,
+    text: &'a [u8],
+    /// Whether a line's end follows it.
+    finished: bool,
+}
+
+impl Reading {
+    fn file(&mut self, file: &Path) -> Result<(), StoreError> {
+        let failed = |error| io_error("read", file, error);
+        let mut reader = BufReader::new(File::open(file).map_err(|e| io_error("open", file, e))?);
+        let mut text = Vec::new();
+        for line in 1.. {
+            text.clear();
+            let read = reader
+                .by_ref()
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut text);
+            let read = read.map_err(failed)? as u64;
+            if read == 0 {
+                break;
+            }
+            let finished = text.ends_with(b"\n");
+            let place = Place {
+                file,
+                line,
+                text: text.trim_ascii_end(),
+                finished,
+            };
+            if read == LONGEST_LINE && !finished {
+                return Err(place.bad(1, "the line is longer than 64 MiB, which no record is"));
+            }
+            if !place.text.is_empty() {
+                self.line(&place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
+        let probe: Probe = match serde_json::from_slice(place.without_zeros()) {
+            Ok(probe) => probe,
+            Err(error) if place.is_torn(&error) => {
+                self.recording.warnings.push(place.warning(
+                    "the line is torn (its end is missing) and was left out: the run was stopped \
+                     while writing it",
+                ));
+                return Ok(());
+            }
+            Err(error) => return Err(place.bad_json(&error)),
+        };
+        match probe.schema {
+            Some(found) if found == u64::from(SCHEMA) => {}
+            Some(found) => {
+                let (path, line) = (place.file.to_owned(), place.line);
+                return Err(StoreError::Schema {
+                    path,
+                    line,
+                    found,
+                    known: SCHEMA,
+                });
+            }
+            None => return Err(place.bad(1, "the line has no `schema` number")),
+        }
+        match probe.kind.as_deref() {
+            Some("run") => self.run(place),
+            Some("row") => self.row(place),
+            Some(other) => Err(place.bad(1, format!("{other:?} is no kind of line (run, row)"))),
+            None => Err(place.bad(1, "the line has no `kind` (run, row)")),
+        }
+    }
+
+    fn run(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
+        let run: Run = place.parse()?;
+        if self.runs.insert(run.run.clone()) {
+            self.recording.runs.push(run);
+        } else {
+            let text = format!(
+                "run {:?} has a line already; this one was left out",
+                run.run.0
+            );
+            self.recording.warnings.push(place.warning(text));
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
+        let row: Record = place.parse()?;
+        validate(&row).map_err(|reason| place.bad(1, format!("row {}: {reason}", row.id)))?;
+        if !self.runs.contains(&row.run) && !self.orphans.contains_key(&row.run) {
+            let text = format!(
+                "run {:?} has no line of its own: the device and host of its rows are unknown",
+                row.run.0
+            );
+            self.orphans.insert(row.run.clone(), place.warning(text));
+        }
+        if self
+            .ids
+            .entry(row.run.clone())
+            .or_default()
+            .insert(row.id.clone())
+        {
+            self.recording.rows.push(row);
+        } else {
+            let text = format!(
+                "run {:?} has a row for {} already; this one was left out",
+                row.run.0, row.id
+            );
+            self.recording.warnings.push(place.warning(text));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Recording {
+        // A run's line may stand below its rows, when the first one was torn and the run joined again.
+        let runs = self.runs;
+        let missing = self
+            .orphans
+            .into_iter()
+            .filter(|(run, _)| !runs.contains(run));
+        let mut orphans: Vec<Warning> = missing.map(|(_, warning)| warning).collect();
+        orphans.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        self.recording.warnings.extend(orphans);
+        self.recording
+    }
+}
+
+impl Place<'_> {
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        serde_json::from_slice(self.without_zeros()).map_err(|error| self.bad_json(&error))
+    }
+
+    /// The line without zeros at its end, which a power failure leaves where text was to come.
+    fn without_zeros(&self) -> &[u8] {
+        let zeros = self
+            .text
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == 0)
+            .count();
+        &self.text[..self.text.len() - zeros]
+    }
+
+    /// Whether the line is the beginning of a record whose rest never reached the disk. Cut-off JSON
+    /// ends too early wherever it is cut; the last line may besides have holes.
+    fn is_torn(&self, error: &serde_json::Error) -> bool {
+        let last = !self.finished && self.text.starts_with(b"{");
+        error.classify() == Category::Eof || (last && error.classify() == Category::Syntax)
+    }
+
+    fn bad_json(&self, error: &serde_json::Error) -> StoreError {
+        let text = error.to_string();
+        // serde_json counts lines within what it was given, which is always the first.
+        let reason = text
+            .rsplit_once(" at line 1 column ")
+            .map_or(text.as_str(), |(head, _)| head);
+        self.bad(error.column().max(1), reason)
+    }
+
+    fn bad(&self, column: usize, reason: impl Into<String>) -> StoreError {
+        let (path, line) = (self.file.to_owned(), self.line);
+        StoreError::BadLine {
+            path,
+            line,
+            column,
+            reason: reason.into(),
+        }
+    }
+
+    fn warning(&self, text: impl Into<String>) -> Warning {
+        Warning {
+            file: self.file.to_owned(),
+            line: self.line,
+            text: text.into(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a row must not say, whoever wrote it: checked before writing and after reading.
+
+use crate::row::{Outcome, Record, Samples};
+
+/// Why a row contradicts itself.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Invalid {
+    /// A number that must be finite and not negative is not.
+    #[error("{place} is {value}: expected a finite number, at least 0")]
+    Number {
+        /// The field, with the sample's position.
+        place: String,
+        /// What stands there.
+        value: f64,
+    },
+    /// A sample without iterations has no time per iteration.
+    #[error("samples.iterations[{0}] is 0: expected at least 1")]
+    NoIterations(usize),
+    /// Lists that belong together have different lengths.
+    #[error("{list} has {found} entries, samples.iterations has {expected}: expected as many")]
+    Length {
+        /// The list.
+        list: String,
+        /// Its length.
+        found: usize,
+        /// The number of samples.
+        expected: usize,
+    },
+    /// `measured` without times.
+    #[error("the outcome is `measured` and there are no samples")]
+    NotMeasured,
+    /// `skipped` or `failed` with times.
+    #[error("the outcome is not `measured` and there are samples: such times are worth nothing")]
+    TimesOfNothing,
+}
+
+/// Checks what the types of a row cannot: finite times, as many of each kind as there are samples, and
+/// samples exactly where the outcome says so.
+pub fn validate(row: &Record) -> Result<(), Invalid> {
+    let work = &row.work;
+    for (place, value) in [
+        ("work.flops", work.flops.map(|flops| flops.0)),
+        ("work.bytes", work.bytes.map(|bytes| bytes.0)),
+        ("work.items.count", work.items.map(|items| items.count)),
+        (
+            "check.tolerance",
+            row.check.as_ref().map(|check| check.tolerance),
+        ),
+        (
+            "check.worst_error",
+            row.check.as_ref().map(|check| check.worst_error),
+        ),
+    ] {
+        if let Some(value) = value {
+            number(|| place.to_owned(), value)?;
+        }
+    }
+    match (&row.outcome, &row.samples) {
+        (Outcome::Measured, Some(found)) => samples(found),
+        (Outcome::Measured, None) => Err(Invalid::NotMeasured),
+        (Outcome::Skipped { .. } | Outcome::Failed { .. }, Some(_)) => Err(Invalid::TimesOfNothing),
+        (Outcome::Skipped { .. } | Outcome::Failed { .. }, None) => Ok(()),
+    }
+}
+
+fn samples(samples: &Samples) -> Result<(), Invalid> {
+    if samples.iterations.is_empty() {
+        return Err(Invalid::NotMeasured);
+    }
+    if let Some(at) = samples.iterations.iter().position(|n| *n == 0) {
+        return Err(Invalid::NoIterations(at));
+    }
+    let expected = samples.iterations.len();
+    times("wall_s", &samples.wall_s, expected)?;
+    if let Some(device_s) = &samples.device_s {
+        times("device_s", device_s, expected)?;
+    }
+    for (phase, seconds) in &samples.phases {
+        times(&format!("phases.{phase}"), seconds, expected)?;
+    }
+    number(|| "samples.warm_up_s".to_owned(), samples.warm_up_s)
+}
+
+fn times(list: &str, seconds: &[f64], expected: usize) -> Result<(), Invalid> {
+    if seconds.len() != expected {
+        let list = format!("samples.{list}");
+        return Err(Invalid::Length {
+            list,
+            found: seconds.len(),
+            expected,
+        });
+    }
+    seconds
+        .iter()
+        .enumerate()
+        .try_for_each(|(at, value)| number(|| format!("samples.{list}[{at}]"), *value))
+}
+
+fn number(place: impl FnOnce() -> String, value: f64) -> Result<(), Invalid> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Invalid::Number {
+        place: place(),
+        value,
+    })
+}
