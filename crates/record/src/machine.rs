@@ -26,7 +26,9 @@ pub enum Field<T> {
 impl<T> Field<T> {
     /// An absent value and its reason.
     pub fn absent(reason: impl Into<String>) -> Self {
-        Self::Absent { absent: reason.into() }
+        Self::Absent {
+            absent: reason.into(),
+        }
     }
 
     /// The value, if it is there.
@@ -217,6 +219,10 @@ pub struct BookEntry {
     pub name: String,
     /// Peaks by arithmetic: `f16/f32` is f16 operands with f32 accumulation.
     pub peaks: BTreeMap<String, Sourced<crate::units::FlopsPerSecond>>,
+    /// The SM clock that `peaks` are stated for, which is not always the highest one: it turns them
+    /// into operations per cycle, and so into the peak at another clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Sourced<Hertz>>,
     /// Memory bandwidth.
     pub bandwidth: Option<Sourced<BytesPerSecond>>,
     /// L2 size.
