@@ -229,9 +229,6 @@ pub struct BookEntry {
     pub l2: Option<Sourced<Bytes>>,
     /// Board power.
     pub tdp: Option<Sourced<Watts>>,
-    /// The SM clock at which the tensor peaks hold; a peak at another clock is in proportion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boost_clock: Option<Sourced<Hertz>>,
 }
 
 /// A figure and where it is from.
