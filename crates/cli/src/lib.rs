@@ -1,1 +1,14 @@
-//! x
+//! The suite behind the `warpmark` command and behind `cargo bench`: both walk the same road.
+
+pub mod arguments;
+pub mod bench;
+pub mod campaign;
+mod environment;
+pub mod exit;
+pub mod interrupt;
+mod output;
+mod plan;
+mod progress;
+mod sources;
+mod transfers;
+pub mod verbs;

@@ -1,2 +1,30 @@
-//! x
-fn main() {}
+//! The `warpmark` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use warpmark::arguments::{Arguments, Verb};
+use warpmark::{exit, interrupt, verbs};
+
+/// Reads the arguments, does what the verb says, and turns what came out into an exit code.
+///
+/// The road of `run`, which is also that of `cargo bench`: models.toml and the device make a plan; the
+/// plan runs under criterion, row by row into a results file; the rows are analysed and shown.
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    interrupt::install();
+    exit::code(match arguments.verb {
+        Verb::Specs(options) => verbs::specs::run(&options),
+        Verb::Models(options) => verbs::models::run(&options),
+        Verb::Fetch(options) => verbs::fetch::run(&options),
+        Verb::Run(options) => verbs::run::run(&options),
+        Verb::Verify(options) => verbs::verify::run(&options),
+        Verb::Report(options) => verbs::report::run(&options),
+        Verb::Compare(options) => verbs::compare::run(&options),
+        Verb::Doctor(options) => verbs::doctor::run(&options),
+        Verb::Completions { shell } => verbs::completions::run(shell),
+    })
+}

@@ -71,3 +71,23 @@ impl Clock for WallClock {
         })
     }
 }
+
+/// Wall time since some moment, for budgets and progress; rows are timed by a [`Clock`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one home of the monotonic clock"
+    )]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Seconds {
+        Seconds(self.0.elapsed().as_secs_f64())
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream};
-use warpmark_record::{ClockKind, Seconds};
+use warpmark_record::ClockKind;
 
 use crate::clock::{Clock, ClockError, Lap, WallClock};
 
@@ -54,17 +54,16 @@ impl Clock for CudaEvents {
     fn finish(&mut self) -> Result<Lap, ClockError> {
         self.end.synchronize().map_err(device)?;
         let wall = self.wall.finish()?.wall;
-        // Reads both events; they are complete, so this costs no wait.
-        let milliseconds = self.start.elapsed_ms(&self.end).map_err(device)?;
+        // Both events are complete, so this costs no wait.
+        let elapsed = warpmark_device::elapsed(&self.start, &self.end);
+        let device = elapsed.map_err(|error| ClockError::Device(error.to_string()))?;
         Ok(Lap {
-            device: Some(Seconds(f64::from(milliseconds) / 1e3)),
+            device: Some(device),
             wall,
         })
     }
 }
 
-/// A driver error as its number: to print its text, cudarc calls into the driver that just failed,
-/// and for a code that its bindings do not know that ends the process.
 fn device(error: cudarc::driver::DriverError) -> ClockError {
-    ClockError::Device(format!("CUDA error {}", error.0 as i32))
+    ClockError::Device(warpmark_device::describe(&error))
 }

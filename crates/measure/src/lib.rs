@@ -14,7 +14,7 @@ mod stdout;
 mod warm_up;
 pub mod workload;
 
-pub use clock::{Clock, ClockError, Lap, WallClock};
+pub use clock::{Clock, ClockError, Lap, Stopwatch, WallClock};
 pub use cuda_events::CudaEvents;
 pub use fake::FakeClock;
 pub use observer::{Observer, Silent, Step};

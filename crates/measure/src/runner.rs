@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use criterion::Criterion;
-use warpmark_device::Device;
+use warpmark_device::{Device, Sampler, telemetry};
 use warpmark_record::{Outcome, Record, RunId};
 
 use crate::clock::Clock;
 use crate::observer::{Observer, Step};
 use crate::plan::{Entry, Group, Open, Session};
-use crate::sampling::sample;
+use crate::sampling::{sample, warm_up};
 use crate::stdout::Stdout;
 use crate::workload::{Workload, WorkloadError};
 
@@ -36,6 +36,8 @@ pub struct Runner<'a> {
     pub stdout: Stdout,
     /// The stopwatch.
     pub clock: Box<dyn Clock>,
+    /// The device's sensors, or why there are none; `None` on a device that has none to read.
+    pub sensors: Option<Result<Sampler, String>>,
     /// How far benchmarks are taken.
     pub depth: Depth,
     /// Asked before each benchmark.
@@ -140,32 +142,38 @@ impl Runner<'_> {
         if self.depth == Depth::Verify {
             return Ok(());
         }
-        row.samples = Some(self.sampled(entry, workload.as_mut(), observer, row)?);
+        self.sample(entry, workload.as_mut(), observer, row)?;
         row.memory = workload.memory();
         observer.step(&entry.id, Step::Verifying);
         row.check = Some(workload.verify()?);
         Ok(())
     }
 
-    /// Takes the samples, and watches the sensors meanwhile.
-    fn sampled(
+    /// Warms up and takes the samples, and watches the sensors meanwhile.
+    fn sample(
         &mut self,
         entry: &Entry,
         workload: &mut dyn Workload,
         observer: &mut dyn Observer,
         row: &mut Record,
-    ) -> Result<warpmark_record::Samples, WorkloadError> {
+    ) -> Result<(), WorkloadError> {
+        observer.step(&entry.id, Step::WarmingUp);
+        let clock = self.clock.as_mut();
+        let warm_up = warm_up(entry.sampling, workload, clock)?;
+        if let Some(Ok(sensors)) = &mut self.sensors {
+            sensors.start();
+        }
+        let (criterion, stdout) = (&mut self.criterion, &self.stdout);
         let samples = sample(
-            &mut self.criterion,
-            &self.stdout,
-            &entry.id,
-            entry.sampling,
-            workload,
-            self.clock.as_mut(),
-            observer,
-        )?;
-        let _ = row;
-        Ok(samples)
+            criterion, stdout, entry, &warm_up, workload, clock, observer,
+        );
+        row.telemetry = match &mut self.sensors {
+            Some(Ok(sensors)) => Some(sensors.stop()),
+            Some(Err(reason)) => Some(telemetry::absent(reason)),
+            None => None,
+        };
+        row.samples = Some(samples?);
+        Ok(())
     }
 
     fn outcome(&self, result: Result<(), WorkloadError>) -> Outcome {

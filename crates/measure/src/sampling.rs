@@ -13,7 +13,7 @@ use warpmark_record::{BenchmarkId, Samples, Seconds};
 
 use crate::clock::{Clock, Lap};
 use crate::observer::{Observer, Step};
-use crate::plan::Sampling;
+use crate::plan::{Entry, Sampling};
 use crate::stdout::Stdout;
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
@@ -41,22 +41,31 @@ fn lap(
     clock.finish().map_err(WorkloadError::failed)
 }
 
-/// Warms a workload up, then lets criterion sample it.
-pub(crate) fn sample(
-    criterion: &mut Criterion,
-    stdout: &Stdout,
-    id: &BenchmarkId,
+/// Runs a workload until its times settle or its limit is reached.
+pub(crate) fn warm_up(
     sampling: Sampling,
     workload: &mut dyn Workload,
     clock: &mut dyn Clock,
-    observer: &mut dyn Observer,
-) -> Result<Samples, WorkloadError> {
-    observer.step(id, Step::WarmingUp);
+) -> Result<WarmUp, WorkloadError> {
     let mut warm_up = WarmUp::new(sampling.warm_up, sampling.single);
     while let Some(iterations) = warm_up.next_batch() {
         warm_up.ran(lap(workload, clock, iterations)?.wall);
     }
+    Ok(warm_up)
+}
 
+/// Lets criterion sample a workload that is warm.
+pub(crate) fn sample(
+    criterion: &mut Criterion,
+    stdout: &Stdout,
+    entry: &Entry,
+    warm_up: &WarmUp,
+    workload: &mut dyn Workload,
+    clock: &mut dyn Clock,
+    observer: &mut dyn Observer,
+) -> Result<Samples, WorkloadError> {
+    let Entry { id, sampling, .. } = entry;
+    let sampling = *sampling;
     let mut calls = Vec::new();
     let mut outcome = Ok(());
     let mut routine = |iterations: u64| {
@@ -92,7 +101,7 @@ pub(crate) fn sample(
     };
     stdout.divert(|| drive(criterion, id, sampling, &mut routine));
     outcome?;
-    keep_last(calls, sampling.samples, clock, &warm_up)
+    keep_last(calls, sampling.samples, clock, warm_up)
 }
 
 /// Hands the routine to criterion.

@@ -164,6 +164,7 @@ fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Ou
             .output_directory(folder.path()),
         stdout: Stdout::Shown,
         clock,
+        sensors: None,
         depth,
         gate: Box::new(|_| None),
     };

@@ -1,0 +1,7 @@
+//! `cargo bench --bench load`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    warpmark::bench::target("load")
+}

@@ -1,0 +1,347 @@
+//! The command line: nothing else parses arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warpmark_device::DeviceChoice;
+use warpmark_record::Filter;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done ·
+130 interrupted. `compare`: 0 same or faster · 1 slower · 2 ambiguous · 3 not comparable.";
+
+/// A native GPU microbenchmark suite: what the card does, at what share of its limit, and what to
+/// distrust.
+#[derive(Debug, Parser)]
+#[command(name = "warpmark", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Say what device this is, as its driver describes it
+    Specs(Specs),
+    /// List the models that can be measured
+    Models(Models),
+    /// Download a model's weights from the hub, or write its synthetic ones
+    Fetch(Fetch),
+    /// Measure, record and report
+    Run(Run),
+    /// Check every answer without timing anything
+    Verify(Verify),
+    /// Show recorded runs
+    Report(Report),
+    /// Say whether run B is slower than run A
+    Compare(Compare),
+    /// Say what is missing on this machine, and how to mend it
+    Doctor(Doctor),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  warpmark completions bash > ~/.local/share/bash-completion/completions/warpmark")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which device.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceOption {
+    /// Which device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "WARPMARK_DEVICE")]
+    pub device: DeviceChoice,
+}
+
+/// `warpmark specs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  warpmark specs\n  warpmark specs --device cpu --json")]
+pub struct Specs {
+    /// Which device.
+    #[command(flatten)]
+    pub device: DeviceOption,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where models are described.
+#[derive(Debug, Clone, Args)]
+pub struct CatalogOption {
+    /// Another models.toml than the one built in
+    #[arg(long, value_name = "FILE", env = "WARPMARK_MODELS")]
+    pub models: Option<PathBuf>,
+}
+
+/// `warpmark models`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  warpmark models\n  warpmark models --models my-models.toml --json")]
+pub struct Models {
+    /// Where models are described.
+    #[command(flatten)]
+    pub catalog: CatalogOption,
+    /// Which device.
+    #[command(flatten)]
+    pub device: DeviceOption,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, Args)]
+pub struct WeightsOption {
+    /// `synthetic` (random values at the true shapes), `hub`, or a folder of safetensors files
+    #[arg(long, value_name = "SOURCE", default_value = "synthetic", env = "WARPMARK_WEIGHTS")]
+    pub weights: String,
+    /// Never use the network: hub weights must be in the hub's cache already
+    #[arg(long)]
+    pub offline: bool,
+    /// The seed of inputs and synthetic weights
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
+}
+
+/// `warpmark fetch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark fetch gpt2-124m                       its weights from the hub, into the hub's own cache
+  HF_TOKEN=hf_... warpmark fetch llama-3-8b      a gated repository
+  warpmark fetch gpt2-124m --weights synthetic   random weights, so that a later run need not write them")]
+pub struct Fetch {
+    /// Model names, as `warpmark models` lists them
+    #[arg(required = true, value_name = "MODEL")]
+    pub names: Vec<String>,
+    /// Where models are described.
+    #[command(flatten)]
+    pub catalog: CatalogOption,
+    /// `hub` or `synthetic`
+    #[arg(long, value_name = "SOURCE", default_value = "hub")]
+    pub weights: String,
+    /// Never use the network: only say whether the weights are in the cache
+    #[arg(long)]
+    pub offline: bool,
+    /// The seed of synthetic weights
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// What decides about a card, in minutes
+    Quick,
+    /// Every size, dtype and model that fits
+    Full,
+}
+
+impl Suite {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What to measure, on what, and within which limits.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    /// How much is measured
+    #[arg(long, value_enum, default_value = "quick", env = "WARPMARK_SUITE")]
+    pub suite: Suite,
+    /// Which benchmarks: `decode`, `gpt2/decode`, `@candle`, `matmul,!f16` (see `--dry-run`)
+    #[arg(long, value_name = "FILTER", env = "WARPMARK_FILTER")]
+    pub filter: Option<Filter>,
+    /// Which device.
+    #[command(flatten)]
+    pub device: DeviceOption,
+    /// Where weights come from.
+    #[command(flatten)]
+    pub weights: WeightsOption,
+    /// Where models are described.
+    #[command(flatten)]
+    pub catalog: CatalogOption,
+    /// Time to spend, such as `10m` or `90s`: what does not fit is cut and listed
+    #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_BUDGET")]
+    pub budget: Option<Duration>,
+}
+
+/// Where rows go and how they are shown.
+#[derive(Debug, Clone, Args)]
+pub struct Output {
+    /// The folder that results are recorded in
+    #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
+    pub results: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Show criterion's own report as well
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// `warpmark run`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark run                             the quick suite on the GPU, or on the CPU where there is none
+  warpmark run --dry-run                   what it would do, with estimated time and memory
+  warpmark run --suite full --budget 30m   as much of the full suite as 30 minutes allow
+  warpmark run --filter matmul,memory      the card itself, no model
+  warpmark run --weights hub --filter gpt2 with the real weights")]
+pub struct Run {
+    /// What to measure.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Where rows go.
+    #[command(flatten)]
+    pub output: Output,
+    /// Print the plan with its estimated time and memory, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `warpmark verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  warpmark verify\n  warpmark verify --suite full --filter matmul")]
+pub struct Verify {
+    /// What to check.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// A report's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A table for people
+    Terminal,
+    /// A table for a pull request
+    Markdown,
+    /// Raw figures in SI units, a line a row
+    Csv,
+    /// Everything, for programs
+    Json,
+}
+
+/// `warpmark report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark report                                    the newest run under results/
+  warpmark report results/nvidia-h200                every run of a device
+  warpmark report results/nvidia-h200/RUN.jsonl --format markdown
+  warpmark report --format csv --output run.csv")]
+pub struct Report {
+    /// Results files or folders; without any, the newest run of the results folder
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The form
+    #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
+    pub format: Form,
+    /// The same as `--format json`
+    #[arg(long)]
+    pub json: bool,
+    /// Which benchmarks
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<Filter>,
+    /// A file to write to
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The folder that results are recorded in
+    #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
+    pub results: PathBuf,
+}
+
+impl Report {
+    /// The form that the options ask for.
+    pub fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.format }
+    }
+}
+
+/// `warpmark compare`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark compare before.jsonl after.jsonl
+  warpmark compare before.jsonl after.jsonl --threshold 3 || echo slower
+  warpmark compare run.jsonl --engines candle,fused        two engines within one run
+
+Exit codes: 0 same or faster · 1 slower · 2 ambiguous · 3 not comparable · 70 unreadable.")]
+pub struct Compare {
+    /// The run to compare with
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// The run in question
+    #[arg(value_name = "B", required_unless_present = "engines")]
+    pub b: Option<PathBuf>,
+    /// Compare two engines of one run instead: `A,B`
+    #[arg(long, value_name = "A,B", conflicts_with = "b")]
+    pub engines: Option<String>,
+    /// The least difference that counts, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    pub threshold: f64,
+    /// Which benchmarks
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<Filter>,
+    /// The form
+    #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
+    pub format: Form,
+    /// The same as `--format json`
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Compare {
+    /// The form that the options ask for.
+    pub fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.format }
+    }
+}
+
+/// `warpmark doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  warpmark doctor && warpmark run")]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The folder that results are recorded in
+    #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
+    pub results: PathBuf,
+}
+
+/// A duration as people write it: `90s`, `10m`, `1h30m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let advice = || format!("{text:?} is no time; write it as 90s, 10m or 1h30m");
+    let time: jiff::SignedDuration = text.parse().map_err(|_| advice())?;
+    Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or_else(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_are_read_as_people_write_them() {
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
+        for text in ["", "10", "0s", "-5m", "soon"] {
+            assert!(time(text).unwrap_err().contains("10m"), "{text:?}");
+        }
+    }
+}

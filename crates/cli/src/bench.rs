@@ -1,0 +1,81 @@
+//! `cargo bench`: the same road as `warpmark run`, one bench target at a time.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use warpmark_record::Filter;
+
+use crate::arguments::{Output, Selection};
+use crate::campaign::{Campaign, criterion};
+use crate::output::show;
+use crate::{environment, exit, interrupt};
+
+/// The bench targets in the order in which cargo runs them. The last one shows the whole run.
+const TARGETS: [&str; 3] = ["load", "micro", "text"];
+
+/// `cargo bench -- OPTIONS`: the options of `warpmark run`, and those of criterion that make sense
+/// where criterion is driven by a plan.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --", max_term_width = 100)]
+struct BenchArguments {
+    /// The same as `--filter`
+    #[arg(value_name = "FILTER", conflicts_with = "filter")]
+    positional: Option<Filter>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    output: Output,
+    /// Save criterion's estimates under this name, to compare with later
+    #[arg(long, value_name = "NAME", conflicts_with = "baseline")]
+    save_baseline: Option<String>,
+    /// Let criterion compare with the estimates saved under this name
+    #[arg(long, value_name = "NAME", requires = "verbose")]
+    baseline: Option<String>,
+    /// Print the plan with its estimated time and memory, and do nothing
+    #[arg(long, alias = "list")]
+    dry_run: bool,
+    /// Check every answer once and time nothing
+    #[arg(long)]
+    test: bool,
+    /// What cargo adds; without it, as under `cargo test`, answers are checked and nothing is timed
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Runs one bench target as `cargo bench` asks for it.
+pub fn target(name: &str) -> ExitCode {
+    let mut arguments = match BenchArguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    arguments.selection.filter = arguments.positional.take().or(arguments.selection.filter);
+    interrupt::install();
+    exit::code(run(name, &arguments))
+}
+
+fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
+    let selection = &arguments.selection;
+    let campaign = Campaign::prepare(selection, Some(name))?;
+    let last = TARGETS.last() == Some(&name);
+    if arguments.dry_run {
+        if !campaign.is_empty() {
+            show(&campaign.describe());
+        }
+        return Ok(exit::OK);
+    }
+    if arguments.test || !arguments.bench {
+        return crate::verbs::verify::check(campaign, selection);
+    }
+    let mut criterion = criterion(None);
+    if let Some(baseline) = &arguments.save_baseline {
+        criterion = criterion.save_baseline(baseline.clone());
+    }
+    if let Some(baseline) = &arguments.baseline {
+        criterion = criterion.retain_baseline(baseline.clone(), false);
+    }
+    let id = environment::bench_run_id();
+    let output = &arguments.output;
+    let results =
+        campaign.measure(selection, &output.results, id, output.verbose, criterion)?;
+    crate::verbs::run::conclude(&results, output.json, last)
+}

@@ -1,0 +1,124 @@
+//! The stamp of a run: its name, and which program measured.
+
+use std::collections::BTreeMap;
+
+use warpmark_device::Device;
+use warpmark_record::{Build, METHOD, Run, RunId, SCHEMA};
+
+use crate::arguments::Selection;
+
+/// The stamp of a run that begins now.
+pub fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
+    Run {
+        schema: SCHEMA,
+        method: METHOD,
+        run: id,
+        started_at: jiff::Timestamp::now().to_string(),
+        command: command(),
+        suite: selection.suite.name().to_owned(),
+        seed: selection.weights.seed,
+        device: device.spec().clone(),
+        host: warpmark_device::host_spec(),
+        build: build(),
+        settings: settings(device),
+    }
+}
+
+/// A name that no other run on this machine has.
+pub fn new_run_id() -> RunId {
+    run_id(jiff::Timestamp::now(), std::process::id())
+}
+
+/// The name of the run that this process and its siblings belong to under one `cargo bench`, which
+/// starts a process for each bench target: cargo's own start and process.
+///
+/// A bench executable that was started by hand is a run of its own.
+pub fn bench_run_id() -> RunId {
+    cargo_started().map_or_else(new_run_id, |(start, process)| run_id(start, process))
+}
+
+fn run_id(start: jiff::Timestamp, process: u32) -> RunId {
+    RunId(format!("{}-{process}", start.strftime("%Y%m%dT%H%M%SZ")))
+}
+
+/// When the parent process started, if it is cargo.
+fn cargo_started() -> Option<(jiff::Timestamp, u32)> {
+    let parent = rustix::process::getppid()?.as_raw_nonzero().get();
+    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let ticks = rustix::param::clock_ticks_per_second();
+    let start = cargo_start(&stat, &boot, ticks)?;
+    Some((start, u32::try_from(parent).ok()?))
+}
+
+/// The start of a process from its `/proc/PID/stat` and the system's `/proc/stat`, if it is cargo.
+fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<jiff::Timestamp> {
+    // `pid (name) state ...`: the name may hold spaces and parentheses, what follows may not.
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once('(')?;
+    if name != "cargo" {
+        return None;
+    }
+    // starttime is field 22 of the line, the 20th behind the name.
+    let ticks: u64 = tail.split_whitespace().nth(19)?.parse().ok()?;
+    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let boot: i64 = boot.trim().parse().ok()?;
+    let since_boot = i64::try_from(ticks / ticks_per_second.max(1)).ok()?;
+    jiff::Timestamp::from_second(boot.checked_add(since_boot)?).ok()
+}
+
+/// The command without the path to the program, which says nothing about the measurement.
+fn command() -> Vec<String> {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let name = std::path::Path::new(&program).file_name();
+    let name = name.map_or(program.clone(), |name| name.to_string_lossy().into_owned());
+    std::iter::once(name).chain(arguments).collect()
+}
+
+fn build() -> Build {
+    let crates = env!("WARPMARK_CRATES").split(',').filter_map(|item| item.split_once('='));
+    Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        git: env!("WARPMARK_GIT").to_owned(),
+        rustc: env!("WARPMARK_RUSTC").to_owned(),
+        profile: env!("WARPMARK_PROFILE").to_owned(),
+        features: [("hub", cfg!(feature = "hub")), ("cuda", cfg!(feature = "cuda"))]
+            .into_iter()
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        crates: crates.map(|(name, version)| (name.to_owned(), version.to_owned())).collect(),
+    }
+}
+
+/// Settings that change what is measured.
+fn settings(device: &Device) -> BTreeMap<String, String> {
+    match device {
+        Device::Cpu(cpu) => BTreeMap::from([("threads".to_owned(), cpu.threads.to_string())]),
+        Device::Cuda(gpu) => gpu.settings.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "4711 (cargo) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 5 0 123456 9 8";
+    const SYSTEM: &str = "cpu  1 2 3\nbtime 1700000000\nprocesses 5\n";
+
+    #[test]
+    fn bench_targets_of_one_cargo_share_a_run() {
+        let start = cargo_start(STAT, SYSTEM, 100).unwrap();
+        assert_eq!(start.as_second(), 1_700_000_000 + 1234);
+        assert_eq!(run_id(start, 4711).0, "20231114T223354Z-4711");
+    }
+
+    #[test]
+    fn a_parent_other_than_cargo_starts_no_shared_run() {
+        assert_eq!(cargo_start(&STAT.replace("cargo", "bash"), SYSTEM, 100), None);
+        assert_eq!(cargo_start(&STAT.replace("(cargo)", "(a) cargo)"), SYSTEM, 100), None);
+        assert_eq!(cargo_start("", SYSTEM, 100), None);
+        assert_eq!(cargo_start(STAT, "", 100), None);
+    }
+}

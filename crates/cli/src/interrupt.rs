@@ -1,0 +1,39 @@
+//! Ctrl-C, at any moment.
+//!
+//! Every finished row is on disk before the next benchmark begins, so an interrupted run has nothing
+//! to save: it says what is kept and ends.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use crate::exit;
+
+/// The results file of the run in progress and how many rows it has.
+static KEPT: Mutex<Option<(PathBuf, usize)>> = Mutex::new(None);
+
+/// Makes Ctrl-C, SIGTERM and SIGHUP end the process with code 130 and a word on what is kept.
+pub fn install() {
+    #[expect(clippy::print_stderr, reason = "the last words of an interrupted run")]
+    let handler = || {
+        // A row that is being appended holds the lock: it is finished before the end.
+        let kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match kept.as_ref() {
+            Some((path, rows)) if *rows > 0 => {
+                eprintln!("\nInterrupted. {rows} finished rows are in {}", path.display());
+            }
+            _ => eprintln!("\nInterrupted. No row was finished."),
+        }
+        std::process::exit(i32::from(exit::INTERRUPTED));
+    };
+    // It fails only where a handler is installed already, and then that one does the same.
+    let _ = ctrlc::set_handler(handler);
+}
+
+/// Runs an append that an interrupt waits for, and notes that `path` has one row more.
+pub fn appending<T, E>(path: &std::path::Path, append: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let result = append()?;
+    let rows = kept.as_ref().map_or(0, |(_, rows)| *rows);
+    *kept = Some((path.to_path_buf(), rows + 1));
+    Ok(result)
+}

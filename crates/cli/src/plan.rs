@@ -1,0 +1,195 @@
+//! What a run is going to do, and what a budget cuts from it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use warpmark_measure::{Entry, Group};
+use warpmark_record::{Bytes, Field, Filter, Seconds};
+
+/// Everything that a run is going to do, in order.
+pub struct Plan {
+    /// The groups with at least one entry.
+    pub groups: Vec<Group>,
+}
+
+impl Plan {
+    /// The part of `groups` that belongs to a bench target (or to any) and that the filter selects.
+    pub fn select(groups: Vec<Group>, target: Option<&str>, filter: Option<&Filter>) -> Self {
+        let wanted = |entry: &Entry| {
+            target.is_none_or(|target| entry.id.group() == target)
+                && filter.is_none_or(|filter| filter.selects(&entry.id))
+        };
+        let groups = groups.into_iter().filter_map(|mut group| {
+            group.entries.retain(wanted);
+            (!group.entries.is_empty()).then_some(group)
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// All entries in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.groups.iter().flat_map(|group| &group.entries)
+    }
+
+    /// The time that the whole plan should take.
+    pub fn time(&self) -> Seconds {
+        self.entries().map(cost).sum()
+    }
+
+    /// Cuts the plan until it should fit into `budget`: what is cut gets a reason to be skipped.
+    ///
+    /// The first entry of every group comes before the second of any, and so on: a short budget gives
+    /// a little of everything rather than all of the first group.
+    pub fn cut_to(&mut self, budget: Duration) {
+        let mut order: Vec<(usize, usize)> = Vec::new();
+        for (g, group) in self.groups.iter().enumerate() {
+            order.extend((0..group.entries.len()).map(|e| (e, g)));
+        }
+        order.sort_unstable();
+        let mut left = Seconds(budget.as_secs_f64());
+        for (e, g) in order {
+            let entry = &mut self.groups[g].entries[e];
+            let cost = cost(entry);
+            if cost <= left {
+                left = left - cost;
+            } else if entry.skip.is_none() {
+                entry.skip = Some(format!(
+                    "cut by the budget of {}: it should take {cost}",
+                    time(Seconds(budget.as_secs_f64()))
+                ));
+            }
+        }
+    }
+
+    /// The plan in words, with the time and memory that each entry should take.
+    pub fn describe(&self, capacity: &Field<Bytes>) -> String {
+        let mut text = String::new();
+        let width = self.entries().map(|entry| entry.id.to_string().len()).max().unwrap_or(0);
+        for group in &self.groups {
+            let _ = writeln!(text, "{}", group.name);
+            for entry in &group.entries {
+                let note = note(entry, capacity);
+                let id = entry.id.to_string();
+                let memory = entry.memory_estimate.binary();
+                let cost = time(cost(entry));
+                let _ = writeln!(text, "  {id:<width$}  {cost:>7}  {memory:>9}{note}");
+            }
+        }
+        let skipped = self.entries().filter(|entry| entry.skip.is_some()).count();
+        let all = self.entries().count();
+        let _ = write!(text, "\n{} benchmarks, about {}", all - skipped, time(self.time()));
+        if skipped > 0 {
+            let _ = write!(text, "; {skipped} left out for the reasons given");
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn note(entry: &Entry, capacity: &Field<Bytes>) -> String {
+    match (&entry.skip, capacity.known()) {
+        (Some(reason), _) => format!("  skipped: {reason}"),
+        (None, Some(capacity)) if entry.memory_estimate > *capacity => {
+            format!("  does not fit into {}", capacity.binary())
+        }
+        _ => String::new(),
+    }
+}
+
+/// The time an entry should take: warm-up, samples, and two checks of about an iteration each.
+fn cost(entry: &Entry) -> Seconds {
+    if entry.skip.is_some() {
+        return Seconds(0.0);
+    }
+    let sampling = entry.sampling;
+    let iteration = entry.iteration_estimate;
+    // criterion runs one iteration of each sample at least, and warms up with one more.
+    let sampled = (iteration * (sampling.samples + 1) as f64)
+        .max(if sampling.single { Seconds(0.0) } else { sampling.target * 1.05 });
+    let warmed = if sampling.single { iteration * 2.0 } else { sampling.warm_up.max(iteration) };
+    sampled + warmed + iteration * 2.0
+}
+
+/// A duration for a plan: `42 s`, `3 min 5 s`.
+fn time(time: Seconds) -> String {
+    let seconds = time.get().round();
+    if seconds < 1.0 {
+        "< 1 s".to_owned()
+    } else if seconds < 120.0 {
+        format!("{seconds} s")
+    } else {
+        format!("{} min {} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_measure::{Sampling, WorkloadError};
+
+    use super::*;
+
+    fn entry(id: &str, iteration: f64) -> Entry {
+        Entry {
+            id: id.parse().unwrap(),
+            sampling: Sampling {
+                samples: 10,
+                target: Seconds(1.0),
+                warm_up: Seconds(1.0),
+                single: false,
+            },
+            iteration_estimate: Seconds(iteration),
+            memory_estimate: Bytes(1e9),
+            sweep: None,
+            skip: None,
+        }
+    }
+
+    fn group(entries: Vec<Entry>) -> Group {
+        Group {
+            name: "group".to_owned(),
+            entries,
+            open: Box::new(|_| Err(WorkloadError::Unsupported("a test".to_owned()))),
+        }
+    }
+
+    fn plan() -> Plan {
+        let groups = vec![
+            group(vec![entry("micro/a@x", 0.001), entry("micro/b@x", 0.001)]),
+            group(vec![entry("text/c@x", 0.001), entry("text/d@x", 0.001)]),
+        ];
+        Plan::select(groups, None, None)
+    }
+
+    fn kept(plan: &Plan) -> Vec<String> {
+        let kept = plan.entries().filter(|entry| entry.skip.is_none());
+        kept.map(|entry| entry.id.path()).collect()
+    }
+
+    #[test]
+    fn a_target_and_a_filter_leave_whole_groups_out() {
+        let filter = "c,a".parse().unwrap();
+        let plan = Plan::select(plan().groups, Some("text"), Some(&filter));
+        assert_eq!(kept(&plan), ["text/c"]);
+        assert_eq!(plan.groups.len(), 1);
+    }
+
+    #[test]
+    fn a_short_budget_gives_a_little_of_everything() {
+        let mut plan = plan();
+        let each = cost(&entry("micro/a@x", 0.001)).get();
+        plan.cut_to(Duration::from_secs_f64(each * 3.5));
+        assert_eq!(kept(&plan), ["micro/a", "micro/b", "text/c"]);
+        assert!(plan.time() <= Seconds(each * 3.5));
+        let mut none = self::plan();
+        none.cut_to(Duration::from_millis(1));
+        assert!(kept(&none).is_empty());
+        assert!(none.describe(&Field::Known(Bytes(1e8))).contains("cut by the budget"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_in_the_plan() {
+        let text = plan().describe(&Field::Known(Bytes(1e8)));
+        assert!(text.contains("does not fit into 95.4 MiB"), "{text}");
+        assert!(text.contains("4 benchmarks, about 8 s"), "{text}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What runs, what is left and how long it will take, on standard error.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use warpmark_measure::{Observer, Step};
+use warpmark_record::{BenchmarkId, Outcome, Record};
+
+use crate::transfers::Transfers;
+
+/// Bars on a terminal; a line for each finished benchmark elsewhere.
+#[derive(Clone)]
+pub struct Bars {
+    all: MultiProgress,
+    overall: ProgressBar,
+    current: ProgressBar,
+    plain: bool,
+}
+
+impl Bars {
+    /// Bars for a plan that is still being made; nothing is drawn yet.
+    pub fn new() -> Self {
+        let plain = !std::io::stderr().is_terminal();
+        let target =
+            if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let all = MultiProgress::with_draw_target(target);
+        let current = all.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg}")));
+        let overall = all.add(ProgressBar::no_length().with_style(style(
+            "[{bar:24}] {pos} of {len}, {elapsed} gone, about {eta} left",
+        )));
+        Self { all, overall, current, plain }
+    }
+
+    /// Draws the bars of a plan of `total` benchmarks.
+    pub fn begin(&self, total: usize) {
+        self.overall.set_length(total as u64);
+        self.overall.reset();
+        self.current.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Prints a line above the bars.
+    #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
+    pub fn line(&self, text: &str) {
+        if self.plain {
+            eprintln!("{text}");
+        } else {
+            // Fails only where the terminal is gone.
+            let _ = self.all.println(text);
+        }
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&self) {
+        self.current.finish_and_clear();
+        self.overall.finish_and_clear();
+    }
+
+    /// Something that hears of downloads and draws them above the bars.
+    pub fn transfers(&self) -> Arc<dyn warpmark_models::weights::Progress> {
+        Arc::new(Transfers::new(self.all.clone()))
+    }
+}
+
+impl Observer for Bars {
+    fn step(&mut self, id: &BenchmarkId, step: Step) {
+        let text = match step {
+            Step::Opening => format!("{id}: loading"),
+            Step::Verifying => format!("{id}: checking the answer"),
+            Step::WarmingUp => format!("{id}: warming up"),
+            Step::Sampling { done, total } => format!("{id}: sample {} of {total}", done + 1),
+        };
+        self.current.set_message(text);
+    }
+
+    fn done(&mut self, record: &Record) {
+        self.overall.inc(1);
+        self.line(&summary(record));
+    }
+}
+
+/// A finished benchmark in a line.
+fn summary(record: &Record) -> String {
+    let id = &record.id;
+    match &record.outcome {
+        Outcome::Skipped { reason } => format!("- {id}: skipped, {reason}"),
+        Outcome::Failed { reason } => format!("! {id}: FAILED, {reason}"),
+        Outcome::Measured => {
+            format!("  {id}: {}", warpmark_analyze::rates::headline(record))
+        }
+    }
+}
+
+pub(crate) fn style(template: &str) -> ProgressStyle {
+    // The templates are constants of this file; a fault in one shows in any test that draws.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}

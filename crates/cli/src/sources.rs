@@ -1,0 +1,54 @@
+//! What a selection reads from: the catalog of models, their weights, the cache.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use warpmark_models::Catalog;
+use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
+
+use crate::arguments::{CatalogOption, Selection};
+
+/// The catalog that the options name.
+pub fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
+    let catalog = match &option.models {
+        Some(path) => Catalog::read(path)?,
+        None => Catalog::builtin()?,
+    };
+    Ok(catalog)
+}
+
+/// The source of weights that the options name.
+pub fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<Source> {
+    match text {
+        "synthetic" => Ok(Source::Synthetic { seed }),
+        "hub" => Ok(Source::Hub(HubOptions { offline, ..HubOptions::default() })),
+        path if PathBuf::from(path).is_dir() => Ok(Source::Folder(PathBuf::from(path))),
+        other => bail!(
+            "--weights {other:?} is neither `synthetic`, nor `hub`, nor a folder that exists"
+        ),
+    }
+}
+
+/// The folder for what is written once and used again.
+pub fn cache() -> anyhow::Result<Cache> {
+    Cache::from_environment().context("there is no folder for the cache; set WARPMARK_CACHE to one")
+}
+
+/// What a run asks of the models.
+pub fn request(
+    selection: &Selection,
+    spec: &warpmark_record::DeviceSpec,
+    progress: Arc<dyn Progress>,
+) -> anyhow::Result<warpmark_models::Request> {
+    let options = &selection.weights;
+    Ok(warpmark_models::Request {
+        full: selection.suite == crate::arguments::Suite::Full,
+        seed: options.seed,
+        source: Arc::new(weights(&options.weights, options.seed, options.offline)?),
+        cache: Arc::new(cache()?),
+        progress,
+        spec: spec.clone(),
+        dtypes: None,
+    })
+}

@@ -1,0 +1,140 @@
+//! `warpmark doctor`: what is missing on this machine, and how to mend it.
+
+use std::path::{Path, PathBuf};
+
+use warpmark_device::{Finding, FindingState};
+use warpmark_record::Bytes;
+
+use crate::arguments::Doctor;
+use crate::output::{show, show_json};
+use crate::{exit, sources};
+
+/// Room for the synthetic weights of the quick suites on a CPU and on a GPU, and for records.
+const ROOM: Bytes = Bytes(8e9);
+
+/// Looks at everything that a run may need. A GPU that is not there is no fault of the machine, so the
+/// exit code tells only whether something that is there is broken.
+pub fn run(options: &Doctor) -> anyhow::Result<u8> {
+    let mut findings = warpmark_device::findings();
+    findings.push(candle());
+    findings.push(hub_cache());
+    findings.push(weights_cache());
+    findings.push(disk(&options.results));
+    if options.json {
+        show_json(&findings)?;
+    } else {
+        for finding in &findings {
+            show(&line(finding));
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.state == FindingState::Broken);
+    Ok(if broken { exit::FAILED } else { exit::OK })
+}
+
+fn line(finding: &Finding) -> String {
+    let state = match finding.state {
+        FindingState::Ok => "ok",
+        FindingState::Missing => "missing",
+        FindingState::Broken => "BROKEN",
+    };
+    let mend = finding.mend.as_ref().map(|mend| format!("{:24}mend: {mend}\n", ""));
+    format!("{:<8}{:<16}{}\n{}", state, finding.what, finding.detail, mend.unwrap_or_default())
+}
+
+fn finding(what: &str, state: FindingState, detail: String, mend: Option<String>) -> Finding {
+    Finding { what: what.to_owned(), state, detail, mend }
+}
+
+/// Whether this build can run models on a GPU.
+fn candle() -> Finding {
+    if cfg!(feature = "cuda") {
+        let detail = "this build has candle's CUDA backend".to_owned();
+        return finding("models on a GPU", FindingState::Ok, detail, None);
+    }
+    finding(
+        "models on a GPU",
+        FindingState::Missing,
+        "this build has no candle CUDA backend: on a GPU the models are skipped".to_owned(),
+        Some("with the CUDA toolkit's nvcc at hand: cargo bench --features cuda".to_owned()),
+    )
+}
+
+/// The hub's own cache, shared with Python's huggingface_hub.
+fn hub_cache() -> Finding {
+    let home = std::env::var_os("HF_HOME").map(PathBuf::from).or_else(|| {
+        Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache").join("huggingface"))
+    });
+    match home {
+        Some(home) => writable("hub cache", &home, "HF_HOME"),
+        None => finding(
+            "hub cache",
+            FindingState::Missing,
+            "neither HF_HOME nor HOME is set".to_owned(),
+            Some("export HF_HOME=/a/folder/with/room".to_owned()),
+        ),
+    }
+}
+
+fn weights_cache() -> Finding {
+    match sources::cache() {
+        Ok(cache) => writable("weights cache", cache.root(), "WARPMARK_CACHE"),
+        Err(error) => finding(
+            "weights cache",
+            FindingState::Missing,
+            format!("{error:#}"),
+            Some("export WARPMARK_CACHE=/a/folder/with/room".to_owned()),
+        ),
+    }
+}
+
+/// Whether a folder, or the nearest one above it that exists, can be written to.
+fn writable(what: &str, folder: &Path, variable: &str) -> Finding {
+    let existing = nearest(folder);
+    match rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK) {
+        Ok(()) if existing.is_dir() => {
+            finding(what, FindingState::Ok, folder.display().to_string(), None)
+        }
+        result => {
+            let why = result.err().map_or("not a folder".to_owned(), |error| error.to_string());
+            finding(
+                what,
+                FindingState::Broken,
+                format!("{} cannot be written: {why}", existing.display()),
+                Some(format!("export {variable}=/a/folder/you/may/write")),
+            )
+        }
+    }
+}
+
+/// Room for weights and results.
+fn disk(results: &Path) -> Finding {
+    let folder = sources::cache().map_or_else(|_| results.to_path_buf(), |c| c.root().to_path_buf());
+    let folder = nearest(&folder);
+    match rustix::fs::statvfs(&folder) {
+        Ok(disk) => {
+            let free = Bytes(disk.f_bavail as f64 * disk.f_frsize as f64);
+            let detail = format!("{} free at {}", free.binary(), folder.display());
+            if free >= ROOM {
+                finding("disk", FindingState::Ok, detail, None)
+            } else {
+                let mend = format!(
+                    "free {}, or export WARPMARK_CACHE=/a/folder/with/room",
+                    (ROOM - free).binary()
+                );
+                finding("disk", FindingState::Missing, detail, Some(mend))
+            }
+        }
+        Err(error) => finding(
+            "disk",
+            FindingState::Broken,
+            format!("{} cannot be examined: {error}", folder.display()),
+            Some("export WARPMARK_CACHE=/a/folder/with/room".to_owned()),
+        ),
+    }
+}
+
+fn nearest(folder: &Path) -> PathBuf {
+    let mut folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    while !folder.exists() && folder.pop() {}
+    folder
+}

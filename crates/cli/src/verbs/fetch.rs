@@ -1,0 +1,39 @@
+//! `warpmark fetch`: weights into the cache, so that a run does not wait for them.
+
+use anyhow::bail;
+use warpmark_models::weights::locate;
+
+use crate::arguments::Fetch;
+use crate::output::show;
+use crate::progress::Bars;
+use crate::{exit, sources};
+
+/// Brings the weights of every named model, and says where they are.
+pub fn run(options: &Fetch) -> anyhow::Result<u8> {
+    if !matches!(options.weights.as_str(), "hub" | "synthetic") {
+        bail!(
+            "--weights {:?}: weights are fetched from `hub` or written as `synthetic`; a folder of \
+             your own needs no fetching",
+            options.weights
+        );
+    }
+    let catalog = sources::catalog(&options.catalog)?;
+    let source = sources::weights(&options.weights, options.seed, options.offline)?;
+    let cache = sources::cache()?;
+    let bars = Bars::new();
+    let progress = bars.transfers();
+    // All names are looked up before the first byte is fetched: a slip in the last one costs nothing.
+    let models = options
+        .names
+        .iter()
+        .map(|name| catalog.find(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    for model in models {
+        let tensors = model.family()?.tensors(model)?;
+        let files = locate(model, &tensors, &source, &cache, progress.as_ref())?;
+        let paths: Vec<String> =
+            files.paths().map(|path| format!("  {}\n", path.display())).collect();
+        show(&format!("{} ({})\n{}", model.id, files.bytes().binary(), paths.concat()));
+    }
+    Ok(exit::OK)
+}

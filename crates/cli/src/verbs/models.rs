@@ -1,0 +1,95 @@
+//! `warpmark models`: what can be measured, and whether it fits.
+
+use serde::Serialize;
+use warpmark_models::{Dtype, Model};
+use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
+
+use crate::arguments::Models;
+use crate::output::{show, show_json};
+use crate::{exit, sources};
+
+/// A model and how it stands to a device.
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    title: &'a str,
+    family: &'a str,
+    parameters: u64,
+    repo: &'a str,
+    revision: &'a str,
+    checkpoint_bytes: Bytes,
+    /// Weights alone, in the dtype that suits the device.
+    weights_bytes: Bytes,
+    weights_dtype: Dtype,
+    fits: Field<bool>,
+    phases: &'a [String],
+}
+
+/// Lists the catalog.
+pub fn run(options: &Models) -> anyhow::Result<u8> {
+    let catalog = sources::catalog(&options.catalog)?;
+    let spec = warpmark_device::look(options.device.device)?.spec;
+    let listed: Vec<Listed<'_>> =
+        catalog.models().iter().map(|model| listed(model, &spec)).collect::<Result<_, _>>()?;
+    if options.json {
+        show_json(&listed)?;
+    } else {
+        show(&table(&listed, &spec));
+    }
+    Ok(exit::OK)
+}
+
+fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>> {
+    let parameters = model.count_parameters()?;
+    let weights_dtype = if spec.kind == DeviceKind::Cpu { Dtype::F32 } else { Dtype::F16 };
+    let size = |dtype: Dtype| Bytes(parameters as f64 * dtype.bytes() as f64);
+    let weights_bytes = size(weights_dtype);
+    Ok(Listed {
+        id: &model.id,
+        title: &model.title,
+        family: &model.family,
+        parameters,
+        repo: &model.repo,
+        revision: &model.revision,
+        checkpoint_bytes: size(model.checkpoint),
+        weights_bytes,
+        weights_dtype,
+        fits: spec.memory.clone().map(|capacity| weights_bytes < capacity),
+        phases: &model.phases,
+    })
+}
+
+fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
+    let mut text = format!(
+        "{:<12} {:<22} {:>10} {:>12} {:>9}  {:<15} {}\n",
+        "model", "title", "parameters", "weights", "fits", "phases", "repo"
+    );
+    for model in listed {
+        let parameters = match model.parameters as f64 {
+            count if count >= 1e9 => format!("{:.2} B", count / 1e9),
+            count => format!("{:.1} M", count / 1e6),
+        };
+        let fits = match model.fits.known() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
+        text += &format!(
+            "{:<12} {:<22} {parameters:>10} {:>12} {fits:>9}  {:<15} {}\n",
+            model.id,
+            model.title,
+            format!("{} {}", model.weights_bytes.binary(), model.weights_dtype),
+            model.phases.join(" "),
+            model.repo,
+        );
+    }
+    let capacity = match &spec.memory {
+        Field::Known(bytes) => bytes.binary(),
+        Field::Absent { absent } => format!("memory unknown: {absent}"),
+    };
+    text + &format!(
+        "\nFits: the weights alone, on {} ({capacity}). Weights are synthetic unless `--weights hub` or a \
+         folder is given.\n",
+        spec.name
+    )
+}

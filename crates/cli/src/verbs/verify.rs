@@ -1,0 +1,34 @@
+//! `warpmark verify`: every answer, no times.
+
+use warpmark_record::Outcome;
+
+use crate::output::show;
+use crate::arguments::{Selection, Verify};
+use crate::campaign::Campaign;
+use crate::exit;
+
+/// Checks every answer of a selection.
+pub fn run(options: &Verify) -> anyhow::Result<u8> {
+    check(Campaign::prepare(&options.selection, None)?, &options.selection)
+}
+
+/// Checks every answer of a campaign and says how far each was off.
+pub fn check(campaign: Campaign, selection: &Selection) -> anyhow::Result<u8> {
+    let rows = campaign.verify(selection)?;
+    let (mut right, mut skipped, mut wrong) = (0, 0, 0);
+    for row in &rows {
+        match (&row.outcome, &row.check) {
+            (Outcome::Failed { .. }, _) => wrong += 1,
+            (_, Some(check)) => {
+                right += 1;
+                show(&format!(
+                    "{}: {}: error {:.1e}, tolerance {:.1e}\n",
+                    row.id, check.what, check.worst_error, check.tolerance
+                ));
+            }
+            _ => skipped += 1,
+        }
+    }
+    show(&format!("{right} right, {wrong} wrong or failed, {skipped} skipped\n"));
+    Ok(if wrong == 0 { exit::OK } else { exit::FAILED })
+}

@@ -1,0 +1,149 @@
+//! Bad input gets a clear error with the value, the place and the next step, and a code that is not 0.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use support::{Ran, World};
+
+const TINY: &str = include_str!("data/tiny.toml");
+
+/// Runs with a changed catalog.
+fn with_catalog(from: &str, to: &str) -> Ran {
+    assert!(TINY.contains(from), "{from:?} is not in the catalog");
+    let world = World::new();
+    let path = world.write("models.toml", &TINY.replacen(from, to, 1));
+    world.run(&["run", "--device", "cpu", "--dry-run", "--models", path.to_str().unwrap()])
+}
+
+#[test]
+fn a_catalog_with_a_fault_is_refused_with_its_line() {
+    with_catalog("family = \"gpt2\"", "family = \"gtp2\"")
+        .exits(70)
+        .says(&["models.toml:5", "gtp2", "gpt2"]);
+    with_catalog("layers = 2", "layers = \"two\"").exits(70).says(&["models.toml:16", "layers"]);
+    with_catalog("layers = 2", "layers = 0").exits(70).says(&["models.toml:16", "layers"]);
+    with_catalog("width = 64", "width = 64000000000").exits(70).says(&["models.toml:15", "width"]);
+    with_catalog("revision = \"0000", "revision = \"main").exits(70).says(&["models.toml:8", "40"]);
+    with_catalog("checkpoint", "chekpoint").exits(70).says(&["models.toml:9", "chekpoint"]);
+    with_catalog("[[model]]", "[[model]\n").exits(70).says(&["models.toml:3"]);
+    let twice = format!("family = \"gpt2\"\n{}", TINY.split_once("family = \"gpt2\"\n").unwrap().1);
+    let twice = format!("{twice}\n[[model]]\nid = \"tiny\"\n{twice}");
+    with_catalog("family = \"gpt2\"\n", &twice[..0]).exits(70).says(&["family"]);
+    let world = World::new();
+    let path = world.write("models.toml", &format!("{TINY}\n{TINY}"));
+    world
+        .run(&["models", "--models", path.to_str().unwrap()])
+        .exits(70)
+        .says(&["\"tiny\"", "line 4"]);
+}
+
+#[test]
+fn a_missing_file_or_folder_is_named() {
+    let world = World::new();
+    world.run(&["models", "--models", "none.toml"]).exits(70).says(&["none.toml"]);
+    world.run(&["run", "--weights", "/no/such/folder"]).exits(70).says(&[
+        "/no/such/folder",
+        "synthetic",
+        "hub",
+    ]);
+    world.run(&["report", "no.jsonl"]).exits(70).says(&["no.jsonl"]);
+    world.run(&["report"]).exits(70).says(&["results", "cargo bench"]);
+    world.run(&["compare", "a.jsonl", "b.jsonl"]).exits(70).says(&["a.jsonl"]);
+}
+
+#[test]
+fn a_device_that_does_not_exist_is_an_error_and_no_other_is_taken() {
+    let world = World::new();
+    let ran = world.run(&["run", "--device", "cuda:97", "--filter", "memory"]);
+    ran.exits(70).says(&["cuda", "--device cpu"]);
+    assert!(world.results().is_empty());
+    world.run(&["run", "--device", "gpu"]).exits(64).says(&["gpu", "cuda:"]);
+    world.run(&["run", "--device", "cuda:x"]).exits(64).says(&["cuda:x"]);
+}
+
+#[test]
+fn wrong_usage_exits_with_64_and_help_with_0() {
+    let world = World::new();
+    world.run(&[]).exits(64);
+    world.run(&["bake"]).exits(64);
+    world.run(&["run", "--budget", "soon"]).exits(64).says(&["soon", "10m"]);
+    world.run(&["run", "--filter", "a,,b"]).exits(64).says(&["empty part"]);
+    world.run(&["--help"]).exits(0);
+    world.run(&["run", "--help"]).exits(0);
+    world.run(&["--version"]).exits(0);
+}
+
+#[test]
+fn a_filter_that_selects_nothing_is_an_error() {
+    let world = World::new();
+    world.run(&["run", "--device", "cpu", "--filter", "nothing"]).exits(70).says(&[
+        "nothing",
+        "--dry-run",
+    ]);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_named_with_the_way_out() {
+    let world = World::new();
+    let file = world.write("file", "");
+    let mut run = world.tiny_run();
+    run.env("WARPMARK_CACHE", file.join("below"));
+    Ran::of(run.output().unwrap()).exits(70).says(&["below", "WARPMARK_CACHE"]);
+}
+
+#[test]
+fn a_results_folder_that_cannot_be_written_is_named_before_anything_is_measured() {
+    let world = World::new();
+    let file = world.write("file", "");
+    let mut run = world.tiny_run();
+    run.arg("--results").arg(file.join("below"));
+    Ran::of(run.output().unwrap()).exits(70).says(&["below"]);
+}
+
+#[test]
+fn an_unknown_model_is_answered_with_the_known_ones() {
+    World::new().run(&["fetch", "gpt5"]).exits(70).says(&["gpt5", "gpt2-124m"]);
+}
+
+#[test]
+fn results_that_are_torn_new_or_broken_are_said_to_be_so() {
+    let world = World::new();
+    Ran::of(world.tiny_run().output().unwrap()).exits(0);
+    let file = world.results().remove(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let name = file.to_str().unwrap();
+
+    std::fs::write(&file, &text[..text.len() - 40]).unwrap();
+    let torn = world.run(&["report", name]);
+    torn.exits(0).says(&[":7:"]);
+    assert!(torn.stdout.contains("tiny/prefill"), "{}", torn.stdout);
+
+    std::fs::write(&file, text.replace("\"schema\":1,", "\"schema\":99,")).unwrap();
+    world.run(&["report", name]).exits(70).says(&[":1:", "99", "update warpmark"]);
+
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[3] = "{\"kind\":\"row\"";
+    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+    world.run(&["report", name]).exits(70).says(&[":4:"]);
+}
+
+#[test]
+fn names_with_control_characters_do_not_reach_the_terminal() {
+    let world = World::new();
+    Ran::of(world.tiny_run().output().unwrap()).exits(0);
+    let file = world.results().remove(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let hostile = "\\u001b[31mred|<script>alert(1)</script>";
+    let (head, tail) = text.split_once("\"name\":\"").unwrap();
+    let rest = tail.split_once('"').unwrap().1;
+    std::fs::write(&file, format!("{head}\"name\":\"{hostile}\"{rest}")).unwrap();
+    let name = file.to_str().unwrap();
+    for format in ["terminal", "markdown", "csv"] {
+        let shown = world.run(&["report", name, "--format", format]);
+        shown.exits(0);
+        assert!(!shown.stdout.contains('\u{1b}'), "{format}: {:?}", shown.stdout);
+    }
+    let markdown = world.run(&["report", name, "--format", "markdown"]);
+    assert!(!markdown.stdout.contains("<script>"), "{}", markdown.stdout);
+}

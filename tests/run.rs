@@ -1,0 +1,194 @@
+//! The road from models.toml to a recorded, checked, readable result, walked as a user would.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use support::{Ran, World};
+use warpmark_record::{Outcome, WeightsStamp, store};
+
+#[test]
+fn a_run_measures_records_and_shows_a_table() {
+    let world = World::new();
+    let ran = Ran::of(world.tiny_run().output().unwrap());
+    ran.exits(0);
+    for part in ["tiny/decode/f32/b2", "tok/s", "tiny/f32/cold"] {
+        assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
+    }
+    let files = world.results();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let recording = store::read(&files[0]).unwrap();
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+    let run = &recording.runs[0];
+    assert_eq!(run.suite, "quick");
+    assert!(run.build.crates.contains_key("candle-core"), "{:?}", run.build);
+    // Two loads, one prompt and one context at two batches each.
+    assert_eq!(recording.rows.len(), 2 + 2 + 2);
+    for row in &recording.rows {
+        assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
+        assert_eq!(row.weights, Some(WeightsStamp::Synthetic { seed: 7 }));
+        assert!(row.check.as_ref().is_some_and(|check| check.worst_error <= check.tolerance));
+        let samples = row.samples.as_ref().unwrap();
+        assert!(samples.wall_s.len() >= 10 && samples.wall_s.iter().all(|time| *time > 0.0));
+    }
+}
+
+#[test]
+fn the_same_rows_come_out_of_report_in_every_form() {
+    let world = World::new();
+    Ran::of(world.tiny_run().arg("--json").output().unwrap()).exits(0);
+    let terminal = world.run(&["report"]);
+    terminal.exits(0);
+    let markdown = world.run(&["report", "--format", "markdown"]);
+    markdown.exits(0);
+    let csv = world.run(&["report", "--format", "csv"]);
+    csv.exits(0);
+    let json = world.run(&["report", "--json"]);
+    json.exits(0);
+    for text in [&terminal.stdout, &markdown.stdout, &csv.stdout, &json.stdout] {
+        assert!(text.contains("tiny/decode/f32/b2"), "{text}");
+    }
+    assert_eq!(csv.stdout.lines().count(), 1 + 6, "{}", csv.stdout);
+    serde_json::from_str::<serde_json::Value>(&json.stdout).unwrap();
+    let filtered = world.run(&["report", "--filter", "decode"]);
+    assert!(!filtered.exits(0).stdout.contains("prefill"), "{}", filtered.stdout);
+}
+
+#[test]
+fn a_run_compared_with_itself_is_the_same() {
+    let world = World::new();
+    Ran::of(world.tiny_run().output().unwrap()).exits(0);
+    let file = world.results()[0].display().to_string();
+    let ran = world.run(&["compare", &file, &file]);
+    ran.exits(0);
+    assert!(ran.stdout.contains("same"), "{}", ran.stdout);
+}
+
+#[test]
+fn json_on_standard_output_is_nothing_but_json() {
+    let world = World::new();
+    let ran = Ran::of(world.tiny_run().args(["--json"]).output().unwrap());
+    let view: serde_json::Value = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    assert!(view.is_object() || view.is_array());
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_leaves_nothing_behind() {
+    let world = World::new();
+    let ran = world.run(&["run", "--device", "cpu", "--dry-run"]);
+    ran.exits(0);
+    for part in ["micro/matmul/f32", "text/gpt2-124m/decode/f32/b128", "GiB", "benchmarks, about"] {
+        assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
+    }
+    assert!(world.results().is_empty());
+}
+
+#[test]
+fn a_budget_cuts_the_plan_and_says_what_was_cut() {
+    let world = World::new();
+    let ran = Ran::of(world.tiny_run().args(["--budget", "6s"]).output().unwrap());
+    ran.exits(0);
+    let recording = store::read(&world.results()[0]).unwrap();
+    let cut = recording.rows.iter().filter(
+        |row| matches!(&row.outcome, Outcome::Skipped { reason } if reason.contains("budget")),
+    );
+    assert!(cut.count() > 0);
+    assert!(ran.stdout.contains("budget"), "{}", ran.stdout);
+}
+
+#[test]
+fn verify_checks_every_answer_and_records_nothing() {
+    let world = World::new();
+    let models = format!("{}/tests/data/tiny.toml", env!("CARGO_MANIFEST_DIR"));
+    let ran = world.run(&["verify", "--device", "cpu", "--filter", "tiny", "--models", &models]);
+    ran.exits(0);
+    assert!(ran.stdout.contains("6 right, 0 wrong"), "{}", ran.stdout);
+    assert!(world.results().is_empty());
+}
+
+/// Waits until the run has finished a row, interrupts it, and says how it ended.
+fn interrupt_after_rows(world: &World, rows: usize) -> (Option<i32>, String) {
+    let mut child =
+        world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut seen = String::new();
+    for line in lines.by_ref() {
+        let done = line.starts_with("  ");
+        seen += &(line + "\n");
+        if rows == 0 || (done && seen.lines().filter(|l| l.starts_with("  ")).count() == rows) {
+            break;
+        }
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    for line in lines {
+        seen += &(line + "\n");
+    }
+    (child.wait().unwrap().code(), seen)
+}
+
+#[test]
+fn ctrl_c_while_measuring_keeps_the_finished_rows() {
+    let world = World::new();
+    let (code, stderr) = interrupt_after_rows(&world, 3);
+    assert_eq!(code, Some(130), "{stderr}");
+    let recording = store::read(&world.results()[0]).unwrap();
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+    assert!(recording.rows.len() >= 3, "{stderr}");
+    assert!(stderr.contains(&format!("{} finished rows are in", recording.rows.len())), "{stderr}");
+}
+
+#[test]
+fn ctrl_c_before_the_first_row_ends_with_130_too() {
+    let world = World::new();
+    let (code, stderr) = interrupt_after_rows(&world, 0);
+    assert_eq!(code, Some(130), "{stderr}");
+}
+
+#[test]
+fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
+    let world = World::new();
+    // Once without a limit, so that the cache is there and the file's size is known.
+    Ran::of(world.tiny_run().output().unwrap()).exits(0);
+    let whole = world.results().remove(0);
+    let size = std::fs::metadata(&whole).unwrap().len();
+    std::fs::remove_file(&whole).unwrap();
+    // A limit on the size of every file stands for a full disk: the same error path, EFBIG for ENOSPC.
+    let limited = world.tiny_run();
+    let arguments: Vec<String> =
+        limited.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect();
+    let mut shell = std::process::Command::new("sh");
+    shell.current_dir(limited.get_current_dir().unwrap());
+    for (name, value) in limited.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    // dash counts in blocks of 512 bytes, bash in 1024; half of the file is enough for either.
+    let blocks = (size / 2 / 1024).max(1);
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script]).arg(limited.get_program()).args(&arguments);
+    let ran = Ran::of(shell.output().unwrap());
+    ran.exits(70).says(&["could not be written", "every earlier line is kept"]);
+    let recording = store::read(&world.results()[0]).unwrap();
+    assert!(!recording.rows.is_empty() && recording.rows.len() < 6, "{}", recording.rows.len());
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+}
+
+#[test]
+fn a_second_run_on_the_same_device_is_told_to_wait() {
+    let world = World::new();
+    let mut first =
+        world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.starts_with("  ")).unwrap();
+    let second = Ran::of(world.tiny_run().output().unwrap());
+    second.exits(70).says(&["another warpmark run is measuring"]);
+    lines.for_each(drop);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(store::read(&world.results()[0]).unwrap().rows.len(), 6);
+}
