@@ -1,1 +1,118 @@
-//! Placeholder.
+//! What records mean: rates, shares of a limit, what bounds a row, whether to trust it, and how two
+//! recordings compare.
+//!
+//! Sees records only: nothing here opens a device or reads a file, and nothing is stored. What cannot
+//! be known from a record is `None`, never an assumption.
+
+pub mod compare;
+pub mod rates;
+pub mod roofline;
+pub mod trust;
+
+use warpmark_record::store::Recording;
+use warpmark_record::{Outcome, Record, Run, RunId};
+
+pub use compare::{Comparison, Overall, Verdict, compare};
+pub use rates::{MainRate, Rates};
+pub use roofline::{Bound, Limit, Limits, Placement, Resource, Share};
+pub use trust::Caveat;
+
+/// One run of a recording, read in full.
+#[derive(Debug)]
+pub struct RunAnalysis<'a> {
+    /// Its name.
+    pub id: &'a RunId,
+    /// Its line; `None` when it was lost.
+    pub run: Option<&'a Run>,
+    /// The limits that its rows are read against.
+    pub limits: Limits,
+    /// Its rows, in the order in which they were recorded.
+    pub rows: Vec<RowAnalysis<'a>>,
+    /// What holds for all of its rows.
+    pub caveats: Vec<Caveat>,
+}
+
+/// One row, read in full.
+#[derive(Debug)]
+pub struct RowAnalysis<'a> {
+    /// The row.
+    pub record: &'a Record,
+    /// Its times and rates; `None` when it was not measured.
+    pub rates: Option<Rates>,
+    /// How it stands to the limits; `None` when it was not measured.
+    pub placement: Option<Placement>,
+    /// What to know before trusting it.
+    pub caveats: Vec<Caveat>,
+}
+
+impl RowAnalysis<'_> {
+    /// Why the row has no times, when it has none.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.record.outcome {
+            Outcome::Measured => None,
+            Outcome::Skipped { reason } | Outcome::Failed { reason } => Some(reason),
+        }
+    }
+}
+
+/// Reads a recording: one analysis a run, in the order in which the runs appear.
+pub fn analyze(recording: &Recording) -> Vec<RunAnalysis<'_>> {
+    let mut ids: Vec<&RunId> = recording.runs.iter().map(|run| &run.run).collect();
+    let mut rows_of: std::collections::HashMap<&RunId, Vec<&Record>> =
+        std::collections::HashMap::new();
+    for row in &recording.rows {
+        rows_of.entry(&row.run).or_insert_with(|| {
+            if !ids.contains(&&row.run) {
+                ids.push(&row.run);
+            }
+            Vec::new()
+        });
+        rows_of.entry(&row.run).and_modify(|rows| rows.push(row));
+    }
+    ids.into_iter()
+        .map(|id| {
+            let run = recording.runs.iter().find(|run| run.run == *id);
+            run_analysis(id, run, rows_of.remove(id).unwrap_or_default())
+        })
+        .collect()
+}
+
+fn run_analysis<'a>(
+    id: &'a RunId,
+    run: Option<&'a Run>,
+    records: Vec<&'a Record>,
+) -> RunAnalysis<'a> {
+    let measured: Vec<(&Record, Option<Rates>)> = records
+        .into_iter()
+        .map(|record| (record, Rates::of(record)))
+        .collect();
+    let limits = Limits::of(
+        run,
+        measured
+            .iter()
+            .filter_map(|(record, rates)| Some((*record, rates.as_ref()?))),
+    );
+    let rows = measured
+        .into_iter()
+        .map(|(record, rates)| {
+            let placement = rates.as_ref().map(|rates| limits.place(record, rates));
+            let caveats = trust::of_row(record, rates.as_ref(), placement.as_ref());
+            RowAnalysis {
+                record,
+                rates,
+                placement,
+                caveats,
+            }
+        })
+        .collect();
+    RunAnalysis {
+        id,
+        run,
+        limits,
+        rows,
+        caveats: trust::of_run(run),
+    }
+}
+
+#[cfg(test)]
+mod fixture;

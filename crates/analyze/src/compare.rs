@@ -1,0 +1,394 @@
+//! Two recordings, row by row: how much longer does B take than A, and is that more than noise?
+//!
+//! The ratio is the median time of B over the median time of A, so below 1 B is faster. Its interval is
+//! a seeded bootstrap over the samples of both rows. It says how far these samples can be trusted and
+//! nothing about what changes from one run to the next (clocks, neighbours, memory layout): two runs
+//! on an idle machine differ by more than their intervals now and then.
+//!
+//! With the threshold `t` (1 % unless told otherwise) the interval is held against the band from
+//! `1 / (1 + t)` to `1 + t`: inside it the verdict is *same*, below *faster*, above *slower*, and an
+//! interval that reaches over an edge is *ambiguous*. The band is symmetric, so swapping the recordings
+//! swaps the verdicts. A row that is the very same measurement on both sides is *same*.
+
+mod unlike;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use warpmark_record::stats::{self, Bootstrap, Interval};
+use warpmark_record::store::Recording;
+use warpmark_record::{BenchmarkId, Outcome, Record, Run, Seconds};
+
+/// How recordings are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The relative difference that does not matter.
+    pub threshold: f64,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+    /// Compare this engine's rows of A with that engine's rows of B, path by path, instead of equal ids.
+    pub engines: Option<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threshold: 0.01,
+            bootstrap: Bootstrap::default(),
+            engines: None,
+        }
+    }
+}
+
+/// What became of one benchmark from A to B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Faster by more than the threshold.
+    Faster,
+    /// Slower by more than the threshold.
+    Slower,
+    /// Within the threshold.
+    Same,
+    /// The samples do not decide it.
+    Ambiguous,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Same => "same",
+            Self::Ambiguous => "ambiguous",
+        })
+    }
+}
+
+/// Two rows that may be compared, and how they do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// The benchmark in A.
+    pub a: BenchmarkId,
+    /// The benchmark in B; another engine's when engines are compared.
+    pub b: BenchmarkId,
+    /// The median time in A.
+    pub time_a: Seconds,
+    /// The median time in B.
+    pub time_b: Seconds,
+    /// `time_b / time_a`.
+    pub ratio: f64,
+    /// The interval of the ratio.
+    pub interval: Interval,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+/// Two rows that must not be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The benchmark in A.
+    pub id: BenchmarkId,
+    /// Every way in which the two are unlike.
+    pub reasons: Vec<String>,
+}
+
+/// A benchmark that only one side measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmatched {
+    /// The benchmark.
+    pub id: BenchmarkId,
+    /// What the other side says of it; `None` when it has no such row.
+    pub other_side: Option<Outcome>,
+}
+
+/// The verdict on all rows together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overall {
+    /// No row of B is slower, and none may be.
+    SameOrFaster,
+    /// A row of B is slower.
+    Slower,
+    /// No row is known to be slower, but one may be, or one that A measured failed in B.
+    Ambiguous,
+    /// Unlike things, or nothing in common.
+    NotComparable,
+}
+
+impl Overall {
+    /// The exit code of `compare`: 0, 1, 2, 3 in the order of the variants.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::SameOrFaster => 0,
+            Self::Slower => 1,
+            Self::Ambiguous => 2,
+            Self::NotComparable => 3,
+        }
+    }
+}
+
+impl fmt::Display for Overall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::SameOrFaster => "same or faster",
+            Self::Slower => "slower",
+            Self::Ambiguous => "ambiguous",
+            Self::NotComparable => "not comparable",
+        })
+    }
+}
+
+/// What came of comparing two recordings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Comparison {
+    /// The relative difference that did not matter.
+    pub threshold: f64,
+    /// Rows that were compared, in the order of their ids.
+    pub pairs: Vec<Pair>,
+    /// Rows that must not be compared, and why.
+    pub refused: Vec<Refusal>,
+    /// Measured in A alone.
+    pub only_a: Vec<Unmatched>,
+    /// Measured in B alone.
+    pub only_b: Vec<Unmatched>,
+    /// Differences that do not forbid a comparison and may explain it: driver, power limit, build.
+    pub notes: Vec<String>,
+}
+
+impl Comparison {
+    /// The geometric mean of all ratios; `None` without pairs.
+    pub fn mean_ratio(&self) -> Option<f64> {
+        let ratios: Vec<f64> = self.pairs.iter().map(|pair| pair.ratio).collect();
+        stats::geometric_mean(&ratios)
+    }
+
+    /// The verdict on all rows. Unlike things weigh most: who compares them has asked a question that
+    /// has no answer, whatever the other rows say.
+    pub fn overall(&self) -> Overall {
+        let any = |verdict| self.pairs.iter().any(|pair| pair.verdict == verdict);
+        if self.pairs.is_empty() || !self.refused.is_empty() {
+            return Overall::NotComparable;
+        }
+        if any(Verdict::Slower) {
+            return Overall::Slower;
+        }
+        let edge = 1.0 + self.threshold;
+        let may_be_slower = self.pairs.iter().any(|pair| pair.interval.high > edge);
+        let failed = |row: &Unmatched| matches!(row.other_side, Some(Outcome::Failed { .. }));
+        if may_be_slower || self.only_a.iter().any(failed) {
+            return Overall::Ambiguous;
+        }
+        Overall::SameOrFaster
+    }
+}
+
+/// The verdict on an interval of a ratio; see the module for the rule.
+pub fn verdict(interval: Interval, threshold: f64) -> Verdict {
+    let (least, most) = (1.0 / (1.0 + threshold), 1.0 + threshold);
+    if interval.high < least {
+        Verdict::Faster
+    } else if interval.low > most {
+        Verdict::Slower
+    } else if interval.low >= least && interval.high <= most {
+        Verdict::Same
+    } else {
+        Verdict::Ambiguous
+    }
+}
+
+/// Compares B with A.
+pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
+    let mut comparison = Comparison {
+        threshold: options.threshold,
+        ..Comparison::default()
+    };
+    let engines = options.engines.as_ref();
+    let mut left = Side::of(
+        a,
+        engines.map(|(a, _)| a.as_str()),
+        "A",
+        &mut comparison.notes,
+    );
+    let mut right = Side::of(
+        b,
+        engines.map(|(_, b)| b.as_str()),
+        "B",
+        &mut comparison.notes,
+    );
+    let keys: Vec<String> = left.rows.keys().chain(right.rows.keys()).cloned().collect();
+    for key in keys {
+        if let (Some(row_a), Some(row_b)) = (left.rows.get(&key), right.rows.get(&key))
+            && measured(row_a)
+            && measured(row_b)
+        {
+            let runs = (left.run(row_a), right.run(row_b));
+            comparison.add(row_a, row_b, runs, options);
+            left.rows.remove(&key);
+            right.rows.remove(&key);
+        }
+    }
+    if engines.is_none() {
+        comparison.refuse_other_engines(&mut left, &mut right);
+    }
+    comparison.only_a = left.unmatched(&right);
+    comparison.only_b = right.unmatched(&left);
+    comparison.pairs.sort_by(|x, y| x.a.cmp(&y.a));
+    comparison
+}
+
+/// The rows of a recording by what they are matched by: the id, or the path when engines are compared.
+struct Side<'a> {
+    recording: &'a Recording,
+    rows: BTreeMap<String, &'a Record>,
+}
+
+fn measured(row: &Record) -> bool {
+    row.outcome == Outcome::Measured
+}
+
+impl<'a> Side<'a> {
+    fn of(
+        recording: &'a Recording,
+        engine: Option<&str>,
+        name: &str,
+        notes: &mut Vec<String>,
+    ) -> Self {
+        let mut rows: BTreeMap<String, &Record> = BTreeMap::new();
+        let mut repeated = 0;
+        for row in &recording.rows {
+            if engine.is_some_and(|engine| engine != row.id.engine()) {
+                continue;
+            }
+            let key = if engine.is_some() {
+                row.id.path()
+            } else {
+                row.id.to_string()
+            };
+            let newer = match rows.get(&key) {
+                Some(other) => {
+                    repeated += 1;
+                    other.started_at <= row.started_at
+                }
+                None => true,
+            };
+            if newer {
+                rows.insert(key, row);
+            }
+        }
+        if repeated > 0 {
+            notes.push(format!(
+                "{name} holds several runs: of a benchmark that was run more than once, the latest \
+                 row counts ({repeated} left out)"
+            ));
+        }
+        Self { recording, rows }
+    }
+
+    fn run(&self, row: &Record) -> Option<&'a Run> {
+        self.recording.run_of(row)
+    }
+
+    fn unmatched(&self, other: &Self) -> Vec<Unmatched> {
+        let rows = self.rows.iter().filter(|(_, row)| measured(row));
+        rows.map(|(key, row)| Unmatched {
+            id: row.id.clone(),
+            other_side: other.rows.get(key).map(|row| row.outcome.clone()),
+        })
+        .collect()
+    }
+}
+
+impl Comparison {
+    fn add(
+        &mut self,
+        a: &Record,
+        b: &Record,
+        runs: (Option<&Run>, Option<&Run>),
+        options: &Options,
+    ) {
+        let mut reasons = unlike::rows(a, b);
+        match runs {
+            (Some(run_a), Some(run_b)) => {
+                reasons.extend(unlike::runs(run_a, run_b));
+                for note in unlike::notes(run_a, run_b) {
+                    if !self.notes.contains(&note) {
+                        self.notes.push(note);
+                    }
+                }
+            }
+            _ => reasons.push("the line of a run is missing, so its device is unknown".to_owned()),
+        }
+        if reasons.is_empty() {
+            match pair(a, b, options) {
+                Some(pair) => return self.pairs.push(pair),
+                None => reasons.push("a median time is 0, so there is no ratio".to_owned()),
+            }
+        }
+        self.refused.push(Refusal {
+            id: a.id.clone(),
+            reasons,
+        });
+    }
+
+    /// Rows of one path that stand under different engines on the two sides, and under none in common.
+    fn refuse_other_engines(&mut self, left: &mut Side<'_>, right: &mut Side<'_>) {
+        let matched: Vec<String> = self.pairs.iter().map(|pair| pair.a.path()).collect();
+        let keys: Vec<String> = left.rows.keys().cloned().collect();
+        for key in keys {
+            let a = left.rows[&key];
+            let path = a.id.path();
+            let counterpart = right
+                .rows
+                .iter()
+                .find(|(_, b)| b.id.path() == path && b.id.engine() != a.id.engine() && measured(b))
+                .map(|(key, b)| (key.clone(), b.id.engine().to_owned()));
+            if let Some((other_key, engine)) = counterpart
+                && measured(a)
+                && !matched.contains(&path)
+            {
+                let reason = format!(
+                    "engine: {} and {engine} are two programs; ask for a comparison of engines",
+                    a.id.engine()
+                );
+                self.refused.push(Refusal {
+                    id: a.id.clone(),
+                    reasons: vec![reason],
+                });
+                left.rows.remove(&key);
+                right.rows.remove(&other_key);
+            }
+        }
+    }
+}
+
+fn pair(a: &Record, b: &Record, options: &Options) -> Option<Pair> {
+    let (samples_a, samples_b) = (a.samples.as_ref()?, b.samples.as_ref()?);
+    let (time_a, time_b) = (samples_a.median()?, samples_b.median()?);
+    if time_a.0 <= 0.0 || time_b.0 <= 0.0 {
+        return None;
+    }
+    let interval = if a == b {
+        // One and the same measurement, so there is nothing to be uncertain of.
+        Interval {
+            low: 1.0,
+            high: 1.0,
+            confidence: 1.0,
+        }
+    } else {
+        options
+            .bootstrap
+            .median_ratio(&samples_b.per_iteration(), &samples_a.per_iteration())?
+    };
+    Some(Pair {
+        a: a.id.clone(),
+        b: b.id.clone(),
+        time_a,
+        time_b,
+        ratio: time_b.ratio(time_a),
+        interval,
+        verdict: verdict(interval, options.threshold),
+    })
+}
+
+#[cfg(test)]
+#[path = "compare/compare_tests.rs"]
+mod tests;

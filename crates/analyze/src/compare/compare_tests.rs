@@ -1,0 +1,264 @@
+use proptest::prelude::*;
+use warpmark_record::{ClockKind, DeviceKind, Field, WeightsStamp};
+
+use super::*;
+use crate::fixture::{self, cpu_run, decode, gpu_run, matmul, memory};
+
+fn recording(rows: Vec<Record>) -> Recording {
+    fixture::recording(cpu_run(), rows)
+}
+
+fn compared(a: Vec<Record>, b: Vec<Record>) -> Comparison {
+    compare(&recording(a), &recording(b), &Options::default())
+}
+
+/// The one refusal of a comparison that must have one, and exit code 3.
+fn refusal(a: &Recording, b: &Recording) -> String {
+    let found = compare(a, b, &Options::default());
+    assert_eq!(found.overall().exit_code(), 3);
+    assert_eq!(
+        (found.pairs.len(), found.refused.len()),
+        (0, 1),
+        "{found:?}"
+    );
+    found.refused[0].reasons.join("; ")
+}
+
+#[test]
+fn a_recording_is_the_same_as_itself() {
+    let rows = vec![decode("f32", 0.04), memory("triad", 1e9, 0.1)];
+    let found = compared(rows.clone(), rows);
+    assert!(
+        found.pairs.iter().all(|pair| pair.verdict == Verdict::Same),
+        "{found:?}"
+    );
+    assert_eq!(found.overall(), Overall::SameOrFaster);
+    assert_eq!(found.overall().exit_code(), 0);
+    assert!((found.mean_ratio().unwrap() - 1.0).abs() < 1e-12);
+    assert_eq!(found.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_slower_row_decides_the_whole_and_a_faster_one_does_not_hide_it() {
+    let a = vec![decode("f32", 0.04), memory("triad", 1e9, 0.1)];
+    let b = vec![decode("f32", 0.05), memory("triad", 1e9, 0.05)];
+    let found = compared(a, b);
+    let verdicts: Vec<Verdict> = found.pairs.iter().map(|pair| pair.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Faster, Verdict::Slower]);
+    assert_eq!(
+        (found.overall(), found.overall().exit_code()),
+        (Overall::Slower, 1)
+    );
+}
+
+#[test]
+fn noise_across_the_edge_of_the_band_is_ambiguous() {
+    let mut noisy = decode("f32", 0.04);
+    let times = &mut noisy.samples.as_mut().unwrap().wall_s;
+    for (i, time) in times.iter_mut().enumerate() {
+        *time *= if i % 2 == 0 { 0.9 } else { 1.1 };
+    }
+    let found = compared(vec![decode("f32", 0.04)], vec![noisy]);
+    assert_eq!(found.pairs[0].verdict, Verdict::Ambiguous);
+    assert_eq!(
+        (found.overall(), found.overall().exit_code()),
+        (Overall::Ambiguous, 2)
+    );
+}
+
+#[test]
+fn what_is_at_least_as_fast_for_certain_is_not_held_against_b() {
+    let interval = Interval {
+        low: 0.97,
+        high: 1.002,
+        confidence: 0.95,
+    };
+    assert_eq!(verdict(interval, 0.01), Verdict::Ambiguous);
+    let mut found = compared(vec![decode("f32", 0.04)], vec![decode("f32", 0.04)]);
+    found.pairs[0].interval = interval;
+    found.pairs[0].verdict = Verdict::Ambiguous;
+    assert_eq!(found.overall(), Overall::SameOrFaster);
+}
+
+#[test]
+fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
+    let a = recording(vec![decode("f32", 0.04)]);
+    let gpu = fixture::recording(gpu_run(), vec![decode("f32", 0.04)]);
+    assert_eq!(
+        refusal(&a, &gpu),
+        "device: Some CPU (cpu) in A, Some GPU (cuda) in B"
+    );
+    let mut simulated = a.clone();
+    simulated.runs[0].device.kind = DeviceKind::Simulated;
+    assert!(refusal(&a, &simulated).contains("Some CPU (simulated) in B"));
+    let mut method = a.clone();
+    method.rows[0].method = 2;
+    assert_eq!(refusal(&a, &method), "method version: 1 in A, 2 in B");
+    let mut clock = a.clone();
+    clock.rows[0].samples.as_mut().unwrap().clock = ClockKind::CudaEvents;
+    assert_eq!(refusal(&a, &clock), "clock: wall in A, CUDA events in B");
+    let mut weights = a.clone();
+    weights.rows[0].weights = Some(WeightsStamp::Folder {
+        name: "mine".to_owned(),
+    });
+    assert_eq!(
+        refusal(&a, &weights),
+        "weights: synthetic in A, folder mine in B"
+    );
+    let mut dtype = a.clone();
+    dtype.rows[0]
+        .parameters
+        .insert("dtype".to_owned(), "f16".into());
+    assert_eq!(refusal(&a, &dtype), "dtype: f32 in A, f16 in B");
+    let mut orphan = a.clone();
+    orphan.runs.clear();
+    assert!(refusal(&a, &orphan).contains("line of a run is missing"));
+}
+
+#[test]
+fn two_engines_are_compared_only_when_asked_for() {
+    let mut fused = decode("f32", 0.02);
+    fused.id = "text/gpt2-124m/decode/f32/b1/c128@fused".parse().unwrap();
+    let (a, b) = (recording(vec![decode("f32", 0.04)]), recording(vec![fused]));
+    let reason = refusal(&a, &b);
+    assert!(
+        reason.starts_with("engine: candle and fused are two programs"),
+        "{reason}"
+    );
+    let engines = Some(("candle".to_owned(), "fused".to_owned()));
+    let found = compare(
+        &a,
+        &b,
+        &Options {
+            engines,
+            ..Options::default()
+        },
+    );
+    assert_eq!(found.pairs[0].verdict, Verdict::Faster);
+    assert!((found.pairs[0].ratio - 0.5).abs() < 1e-3);
+}
+
+#[test]
+fn rows_of_one_side_are_listed_with_what_the_other_side_says() {
+    let mut failed = memory("copy", 1e9, 0.1);
+    failed.outcome = Outcome::Failed {
+        reason: "wrong answer".to_owned(),
+    };
+    failed.samples = None;
+    let a = vec![decode("f32", 0.04), memory("copy", 1e9, 0.1)];
+    let b = vec![decode("f32", 0.04), failed.clone(), matmul("f32", 100, 0.1)];
+    let found = compared(a, b);
+    assert_eq!(found.only_a.len(), 1);
+    assert_eq!(found.only_a[0].other_side, Some(failed.outcome));
+    assert_eq!(
+        (found.only_b.len(), &found.only_b[0].other_side),
+        (1, &None)
+    );
+    assert_eq!(
+        found.overall(),
+        Overall::Ambiguous,
+        "a benchmark that fails now is not all right"
+    );
+}
+
+#[test]
+fn nothing_in_common_is_not_comparable() {
+    let found = compared(vec![decode("f32", 0.04)], vec![memory("copy", 1e9, 0.1)]);
+    assert_eq!(found.overall(), Overall::NotComparable);
+    assert_eq!((found.only_a.len(), found.only_b.len()), (1, 1));
+}
+
+#[test]
+fn differences_of_the_surroundings_are_noted_once() {
+    let rows = vec![decode("f32", 0.04), memory("copy", 1e9, 0.1)];
+    let a = fixture::recording(gpu_run(), rows.clone());
+    let mut b = fixture::recording(gpu_run(), rows);
+    b.runs[0].device.gpu.as_mut().unwrap().driver_version = Field::Known("590.2".to_owned());
+    let found = compare(&a, &b, &Options::default());
+    assert_eq!(found.notes, ["driver: 580.1 in A, 590.2 in B"]);
+    assert_eq!(found.pairs.len(), 2);
+}
+
+#[test]
+fn of_several_runs_the_latest_row_counts_and_it_is_said() {
+    let mut later = decode("f32", 0.05);
+    later.started_at = "2026-11-22T00:00:00Z".to_owned();
+    let found = compared(vec![later, decode("f32", 0.04)], vec![decode("f32", 0.05)]);
+    assert_eq!(found.pairs[0].verdict, Verdict::Same);
+    assert!(
+        found.notes[0].starts_with("A holds several runs"),
+        "{:?}",
+        found.notes
+    );
+}
+
+fn with_times(times: &[f64]) -> Recording {
+    let mut row = decode("f32", 1.0);
+    let samples = row.samples.as_mut().unwrap();
+    samples.iterations = vec![1; times.len()];
+    samples.wall_s = times.to_vec();
+    recording(vec![row])
+}
+
+fn times() -> impl Strategy<Value = Vec<f64>> {
+    prop::collection::vec(0.5..2.0_f64, 10..40)
+}
+
+proptest! {
+    #[test]
+    fn swapping_the_sides_never_contradicts(a in times(), b in times(), factor in 0.1..10.0_f64) {
+        let b: Vec<f64> = b.iter().map(|time| time * factor).collect();
+        let (a, b) = (with_times(&a), with_times(&b));
+        let there = &compare(&a, &b, &Options::default()).pairs[0];
+        let back = &compare(&b, &a, &Options::default()).pairs[0];
+        prop_assert!((there.ratio * back.ratio - 1.0).abs() < 1e-12);
+        // The two draw different resamples, so an edge may fall to either side; a verdict never turns.
+        prop_assert!(!matches!(
+            (there.verdict, back.verdict),
+            (Verdict::Faster, Verdict::Faster | Verdict::Same)
+                | (Verdict::Slower, Verdict::Slower | Verdict::Same)
+        ));
+    }
+
+    #[test]
+    fn the_verdict_on_the_inverse_interval_is_the_inverse_verdict(
+        low in 0.5..1.5_f64,
+        width in 0.0..0.5_f64,
+        threshold in 0.001..0.2_f64,
+    ) {
+        let there = Interval { low, high: low + width, confidence: 0.95 };
+        let back = Interval { low: 1.0 / (low + width), high: 1.0 / low, confidence: 0.95 };
+        let expected = match verdict(there, threshold) {
+            Verdict::Faster => Verdict::Slower,
+            Verdict::Slower => Verdict::Faster,
+            other => other,
+        };
+        prop_assert_eq!(verdict(back, threshold), expected);
+    }
+
+    #[test]
+    fn scaling_one_side_by_much_more_than_its_noise_decides(a in times(), factor in 5.0..50.0_f64) {
+        let slow: Vec<f64> = a.iter().map(|time| time * factor).collect();
+        let found = compare(&with_times(&a), &with_times(&slow), &Options::default());
+        prop_assert_eq!(found.pairs[0].verdict, Verdict::Slower);
+        let found = compare(&with_times(&slow), &with_times(&a), &Options::default());
+        prop_assert_eq!(found.pairs[0].verdict, Verdict::Faster);
+    }
+
+    #[test]
+    fn any_recording_is_the_same_as_itself(a in times()) {
+        let found = compare(&with_times(&a), &with_times(&a), &Options::default());
+        prop_assert_eq!(found.pairs[0].verdict, Verdict::Same);
+        prop_assert_eq!(found.overall(), Overall::SameOrFaster);
+    }
+
+    #[test]
+    fn the_same_times_measured_twice_are_never_faster_or_slower(a in times()) {
+        let mut again = with_times(&a);
+        again.rows[0].started_at = "2026-11-22T00:00:00Z".to_owned();
+        let found = compare(&with_times(&a), &again, &Options::default());
+        let interval = found.pairs[0].interval;
+        prop_assert!(interval.low <= 1.0 && 1.0 <= interval.high);
+        prop_assert!(matches!(found.pairs[0].verdict, Verdict::Same | Verdict::Ambiguous));
+    }
+}

@@ -1,0 +1,346 @@
+//! Rows against limits: the card's book, the book at the clock the card settled at, and the best that
+//! was measured on this device in this run.
+//!
+//! For a row with `F` operations and `B` bytes, a roof of `P` FLOP/s and `W` B/s allows no time below
+//! `max(F / P, B / W)` (Williams, Waterman and Patterson, *Roofline*, 2009). The share of a resource is
+//! the rate reached over the roof's rate; the larger share belongs to the resource that the roof says
+//! is the bottleneck. A limit that nobody knows gives no share. A share above 1 means that the counted
+//! work or the limit is wrong: it is reported as it is and marked as a contradiction.
+//!
+//! # What bounds a row
+//!
+//! The first rule that holds:
+//!
+//! 1. **transfer**: the phases that move data into place (`read_s`, `host_to_device_s`) take more than
+//!    [`PHASE_MAJORITY`] of the wall time.
+//! 2. **host**: the device's clock stood still for more than [`HOST_BOUND`] of the wall time.
+//! 3. **compute** or **bandwidth**: the larger of the two shares of the roof is at least [`NEAR`]. The
+//!    roof is the first that knows every resource the row counts: measured, at the settled clock,
+//!    book. Where none knows all of them, the same holds for a single share.
+//! 4. **latency**: every resource the row counts is known, and none is near its limit.
+//! 5. **unknown**: a limit is missing, or the row counts no work.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use warpmark_record::{BytesPerSecond, FlopsPerSecond, Outcome, Record, Run, Telemetry, Value};
+
+use crate::rates::Rates;
+
+/// From this share of a limit on, a row counts as bound by it.
+pub const NEAR: f64 = 0.5;
+/// Above this share of the wall time without the device, the host bounds a row.
+pub const HOST_BOUND: f64 = 0.25;
+/// Above this share of the wall time, a kind of phase bounds a row.
+pub const PHASE_MAJORITY: f64 = 0.5;
+
+/// Which limit a share is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limit {
+    /// The book figure of the card.
+    Book,
+    /// The book figure at the mean clock while the row ran; bandwidth is the book's.
+    Settled,
+    /// The best matmul of the same arithmetic and the best memory row of this run.
+    Measured,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Book => "book",
+            Self::Settled => "settled",
+            Self::Measured => "measured",
+        })
+    }
+}
+
+/// What a limit is a limit of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Operations per second.
+    Compute,
+    /// Memory traffic per second.
+    Bandwidth,
+}
+
+/// What keeps a row from being faster; see the module for the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The arithmetic units.
+    Compute,
+    /// The memory.
+    Bandwidth,
+    /// The host that feeds the device.
+    Host,
+    /// Moving data into place.
+    Transfer,
+    /// None of the above: waiting, or too little parallel work.
+    Latency,
+    /// Not enough is known.
+    Unknown,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Compute => "compute",
+            Self::Bandwidth => "bandwidth",
+            Self::Host => "host",
+            Self::Transfer => "transfer",
+            Self::Latency => "latency",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl From<Resource> for Bound {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::Compute => Self::Compute,
+            Resource::Bandwidth => Self::Bandwidth,
+        }
+    }
+}
+
+/// A rate as a share of a limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Which limit.
+    pub limit: Limit,
+    /// Of what.
+    pub resource: Resource,
+    /// The limit itself, in FLOP/s or B/s.
+    pub peak: f64,
+    /// The rate over the limit; not clipped.
+    pub share: f64,
+}
+
+impl Share {
+    /// Whether the share says that the work was counted wrongly or that the limit is none.
+    pub fn is_contradiction(&self) -> bool {
+        // The row that set the measured peak has a share of 1 but for rounding.
+        self.share > 1.0 + 1e-9
+    }
+}
+
+/// How a row stands to its limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    /// Operations per byte of traffic, where the row counts both.
+    pub intensity: Option<f64>,
+    /// The share of every limit that is known.
+    pub shares: Vec<Share>,
+    /// What bounds the row.
+    pub bound: Bound,
+}
+
+impl Placement {
+    /// The share to print where there is room for one: of the limit that is hardest to argue with (book,
+    /// then settled, then measured), the resource that is nearest to it.
+    pub fn headline(&self) -> Option<&Share> {
+        let limit = self.shares.iter().map(|share| share.limit).min()?;
+        self.larger(limit)
+    }
+
+    /// The shares that cannot be.
+    pub fn contradictions(&self) -> impl Iterator<Item = &Share> {
+        self.shares.iter().filter(|share| share.is_contradiction())
+    }
+
+    fn of(&self, limit: Limit) -> impl Iterator<Item = &Share> {
+        self.shares.iter().filter(move |share| share.limit == limit)
+    }
+
+    fn larger(&self, limit: Limit) -> Option<&Share> {
+        self.of(limit).max_by(|a, b| a.share.total_cmp(&b.share))
+    }
+}
+
+/// The limits of one device in one run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    book_peaks: BTreeMap<String, FlopsPerSecond>,
+    /// The clock that the book's peaks are stated for, in hertz.
+    book_clock: Option<f64>,
+    book_bandwidth: Option<BytesPerSecond>,
+    measured_peaks: BTreeMap<String, FlopsPerSecond>,
+    measured_bandwidth: Option<BytesPerSecond>,
+}
+
+impl Limits {
+    /// The limits that a run's line and measured rows give.
+    pub fn of<'a>(run: Option<&Run>, rows: impl Iterator<Item = (&'a Record, &'a Rates)>) -> Self {
+        let mut limits = Self::default();
+        let gpu = run.and_then(|run| run.device.gpu.as_ref());
+        if let Some(book) = gpu.and_then(|gpu| gpu.book.known()) {
+            let peaks = book
+                .peaks
+                .iter()
+                .map(|(name, peak)| (name.clone(), peak.value));
+            limits.book_peaks = peaks.collect();
+            limits.book_clock = book.clock.as_ref().map(|clock| clock.value.0);
+            limits.book_bandwidth = book.bandwidth.as_ref().map(|bandwidth| bandwidth.value);
+        }
+        for (record, rates) in rows {
+            limits.learn(record, rates);
+        }
+        limits
+    }
+
+    fn learn(&mut self, record: &Record, rates: &Rates) {
+        if record.id.group() != "micro" || record.outcome != Outcome::Measured {
+            return;
+        }
+        match (
+            record.id.subject(),
+            arithmetic(record),
+            rates.flops,
+            rates.bytes,
+        ) {
+            ("matmul", Some(arithmetic), Some(rate), _) => {
+                let best = self.measured_peaks.entry(arithmetic).or_insert(rate);
+                *best = best.max(rate);
+            }
+            ("memory", _, _, Some(rate)) => {
+                let best = self.measured_bandwidth.get_or_insert(rate);
+                *best = best.max(rate);
+            }
+            _ => {}
+        }
+    }
+
+    /// The best matmul rate of an arithmetic such as `f16/f32` in this run.
+    pub fn measured_peak(&self, arithmetic: &str) -> Option<FlopsPerSecond> {
+        self.measured_peaks.get(arithmetic).copied()
+    }
+
+    /// The best memory rate of this run.
+    pub fn measured_bandwidth(&self) -> Option<BytesPerSecond> {
+        self.measured_bandwidth
+    }
+
+    /// Places a row of the run that the limits are of.
+    pub fn place(&self, record: &Record, rates: &Rates) -> Placement {
+        let work = &record.work;
+        let both = work
+            .flops
+            .zip(work.bytes)
+            .filter(|(_, bytes)| bytes.0 > 0.0);
+        let mut placement = Placement {
+            intensity: both.map(|(flops, bytes)| flops.0 / bytes.0),
+            shares: self.shares(record, rates),
+            bound: Bound::Unknown,
+        };
+        placement.bound = bound(record, rates, &placement);
+        placement
+    }
+
+    fn shares(&self, record: &Record, rates: &Rates) -> Vec<Share> {
+        let arithmetic = arithmetic(record);
+        let book = arithmetic
+            .as_deref()
+            .and_then(|name| self.book_peaks.get(name))
+            .copied();
+        let scale = self.clock_scale(record.telemetry.as_ref());
+        let measured = arithmetic
+            .as_deref()
+            .and_then(|name| self.measured_peak(name));
+        let mut shares = Vec::new();
+        for (limit, compute, bandwidth) in [
+            (Limit::Book, book, self.book_bandwidth),
+            // Memory clocks are fixed while a card works, so its bandwidth does not scale.
+            (
+                Limit::Settled,
+                book.zip(scale).map(|(p, s)| p * s),
+                self.book_bandwidth.and(scale).and(self.book_bandwidth),
+            ),
+            (Limit::Measured, measured, self.measured_bandwidth),
+        ] {
+            let compute = rates
+                .flops
+                .zip(compute)
+                .map(|(rate, peak)| (rate.0, peak.0));
+            let bandwidth = rates
+                .bytes
+                .zip(bandwidth)
+                .map(|(rate, peak)| (rate.0, peak.0));
+            for (resource, pair) in [
+                (Resource::Compute, compute),
+                (Resource::Bandwidth, bandwidth),
+            ] {
+                let pair = pair.filter(|(_, peak)| *peak > 0.0);
+                shares.extend(pair.map(|(rate, peak)| Share {
+                    limit,
+                    resource,
+                    peak,
+                    share: rate / peak,
+                }));
+            }
+        }
+        shares
+    }
+
+    fn clock_scale(&self, telemetry: Option<&Telemetry>) -> Option<f64> {
+        let mean = telemetry?.sm_clock_mean.known()?;
+        self.book_clock
+            .filter(|clock| *clock > 0.0)
+            .map(|clock| mean.0 / clock)
+    }
+}
+
+/// The arithmetic of a row as books key it: operand type over accumulate type.
+///
+/// Rows of whole models do not name the accumulate type; frameworks accumulate in f32 unless told
+/// otherwise (f64 for f64 operands, int32 for int8), and so it is read.
+pub fn arithmetic(record: &Record) -> Option<String> {
+    let text = |name: &str| match record.parameters.get(name) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let dtype = text("dtype")?;
+    let accumulate = text("accumulate").unwrap_or(match dtype {
+        "f64" => "f64",
+        "int8" => "int32",
+        _ => "f32",
+    });
+    Some(format!("{dtype}/{accumulate}"))
+}
+
+fn bound(record: &Record, rates: &Rates, placement: &Placement) -> Bound {
+    let moving: f64 = ["read_s", "host_to_device_s"]
+        .iter()
+        .filter_map(|phase| rates.phases.get(*phase))
+        .map(|phase| phase.0)
+        .sum();
+    if moving > PHASE_MAJORITY * rates.wall.0 {
+        return Bound::Transfer;
+    }
+    if rates.host_share.is_some_and(|share| share > HOST_BOUND) {
+        return Bound::Host;
+    }
+    // A load's bytes come from storage; the limits here are of device memory.
+    if record.id.group() == "load" {
+        return Bound::Unknown;
+    }
+    let counted = usize::from(rates.flops.is_some()) + usize::from(rates.bytes.is_some());
+    let complete = [Limit::Measured, Limit::Settled, Limit::Book]
+        .into_iter()
+        .find(|limit| counted > 0 && placement.of(*limit).count() == counted);
+    let nearest = match complete {
+        Some(limit) => placement.larger(limit),
+        None => placement
+            .shares
+            .iter()
+            .max_by(|a, b| a.share.total_cmp(&b.share)),
+    };
+    match nearest {
+        Some(share) if share.share >= NEAR => share.resource.into(),
+        _ if complete.is_some() => Bound::Latency,
+        _ => Bound::Unknown,
+    }
+}
+
+#[cfg(test)]
+#[path = "roofline_tests.rs"]
+mod tests;

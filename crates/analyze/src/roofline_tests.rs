@@ -1,0 +1,158 @@
+use std::collections::BTreeMap;
+
+use warpmark_record::{Bytes, ClockKind, Field, Hertz};
+
+use super::*;
+use crate::fixture::{self, cpu_run, decode, gpu_run, load, matmul, memory};
+use crate::{RunAnalysis, analyze};
+
+fn placements(run: Run, rows: Vec<Record>) -> Vec<Placement> {
+    let recording = fixture::recording(run, rows);
+    let runs: Vec<RunAnalysis<'_>> = analyze(&recording);
+    runs[0]
+        .rows
+        .iter()
+        .map(|row| row.placement.clone().unwrap())
+        .collect()
+}
+
+fn share(placement: &Placement, limit: Limit, resource: Resource) -> Option<f64> {
+    let mut of = placement.of(limit);
+    of.find(|share| share.resource == resource)
+        .map(|share| share.share)
+}
+
+fn about(value: Option<f64>, expected: f64) -> bool {
+    value.is_some_and(|value| (value - expected).abs() < 1e-3 * expected)
+}
+
+fn telemetry(clock: f64) -> Telemetry {
+    Telemetry {
+        readings: 10,
+        sm_clock_mean: Field::Known(Hertz(clock)),
+        sm_clock_min: Field::Known(Hertz(clock)),
+        power_mean: Field::absent("not asked"),
+        energy: Field::absent("not asked"),
+        window: Field::absent("not asked"),
+        temperature_max: Field::absent("not asked"),
+        throttle_causes: Field::Known(BTreeMap::new()),
+    }
+}
+
+#[test]
+fn a_matmul_on_a_card_is_read_against_all_three_limits() {
+    // 2e12 operations in 25 ms are 80 TFLOP/s: 0.8 of the book, and of the book at 1.2 of 1.5 GHz
+    // all of it.
+    let mut row = matmul("f16", 10_000, 0.025);
+    row.telemetry = Some(telemetry(1.2e9));
+    let placed = &placements(gpu_run(), vec![row, matmul("f16", 20_000, 0.25)])[0];
+    assert!(about(share(placed, Limit::Book, Resource::Compute), 0.8));
+    assert!(about(share(placed, Limit::Settled, Resource::Compute), 1.0));
+    assert!(about(
+        share(placed, Limit::Measured, Resource::Compute),
+        1.0
+    ));
+    assert_eq!(placed.headline().unwrap().limit, Limit::Book);
+    assert_eq!(placed.bound, Bound::Compute);
+}
+
+#[test]
+fn without_clock_readings_the_settled_limit_is_unknown() {
+    let placed = &placements(gpu_run(), vec![matmul("f16", 10_000, 0.025)])[0];
+    assert_eq!(share(placed, Limit::Settled, Resource::Compute), None);
+}
+
+#[test]
+fn an_arithmetic_that_the_book_lacks_has_no_share_of_it() {
+    let placed = &placements(gpu_run(), vec![matmul("f32", 1000, 0.025)])[0];
+    assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
+    let mut other = matmul("f16", 1000, 0.025);
+    other
+        .parameters
+        .insert("accumulate".to_owned(), "f16".into());
+    let placed = &placements(gpu_run(), vec![other])[0];
+    assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
+}
+
+#[test]
+fn on_a_cpu_the_measured_peaks_of_the_run_are_the_limit() {
+    // 10 GB/s and 100 GFLOP/s; decoding 500 MB in 62.5 ms reaches 8 GB/s.
+    let rows = vec![
+        decode("f32", 0.0625),
+        memory("copy", 0.5e9, 0.1),
+        memory("triad", 1e9, 0.1),
+        matmul("f32", 1000, 0.02),
+    ];
+    let placed = placements(cpu_run(), rows);
+    assert!(about(
+        share(&placed[0], Limit::Measured, Resource::Bandwidth),
+        0.8
+    ));
+    assert_eq!(placed[0].bound, Bound::Bandwidth);
+    assert!(about(placed[0].intensity, 0.5));
+    assert_eq!(placed[0].headline().unwrap().resource, Resource::Bandwidth);
+    assert_eq!(placed[3].bound, Bound::Compute);
+    // Half of the best: still near the limit by the rule.
+    assert!(about(
+        share(&placed[1], Limit::Measured, Resource::Bandwidth),
+        0.5
+    ));
+}
+
+#[test]
+fn a_row_far_from_both_limits_is_bound_by_latency_and_one_without_limits_by_nobody_knows() {
+    let rows = vec![
+        decode("f32", 6.0),
+        memory("triad", 1e9, 0.1),
+        matmul("f32", 1000, 0.02),
+    ];
+    assert_eq!(placements(cpu_run(), rows)[0].bound, Bound::Latency);
+    let placed = &placements(cpu_run(), vec![decode("f32", 6.0)])[0];
+    assert_eq!((placed.bound, placed.headline()), (Bound::Unknown, None));
+}
+
+#[test]
+fn one_known_limit_of_two_shows_a_bound_but_never_latency() {
+    let near = vec![decode("f32", 0.0625), memory("triad", 1e9, 0.1)];
+    assert_eq!(placements(cpu_run(), near)[0].bound, Bound::Bandwidth);
+    let far = vec![decode("f32", 6.0), memory("triad", 1e9, 0.1)];
+    assert_eq!(placements(cpu_run(), far)[0].bound, Bound::Unknown);
+}
+
+#[test]
+fn a_device_that_waits_for_its_host_is_bound_by_the_host() {
+    let mut row = decode("f16", 0.01);
+    let samples = row.samples.as_mut().unwrap();
+    samples.clock = ClockKind::CudaEvents;
+    samples.device_s = Some(samples.wall_s.iter().map(|wall| wall * 0.5).collect());
+    assert_eq!(placements(gpu_run(), vec![row])[0].bound, Bound::Host);
+}
+
+#[test]
+fn a_load_that_mostly_reads_is_bound_by_transfer() {
+    let mut row = load(5e8, 0.5);
+    assert_eq!(
+        placements(cpu_run(), vec![row.clone()])[0].bound,
+        Bound::Unknown
+    );
+    row.samples
+        .as_mut()
+        .unwrap()
+        .phases
+        .insert("host_to_device_s".to_owned(), vec![0.1; 10]);
+    assert_eq!(placements(cpu_run(), vec![row])[0].bound, Bound::Transfer);
+}
+
+#[test]
+fn a_share_above_one_is_kept_and_called_a_contradiction() {
+    let mut row = memory("triad", 2e12, 1.0);
+    row.work.bytes = Some(Bytes(2e12));
+    let placed = &placements(gpu_run(), vec![row])[0];
+    assert!(about(share(placed, Limit::Book, Resource::Bandwidth), 2.0));
+    let contradictions: Vec<Limit> = placed.contradictions().map(|share| share.limit).collect();
+    assert_eq!(
+        contradictions,
+        [Limit::Book],
+        "not the measured limit, which the row itself set"
+    );
+}
