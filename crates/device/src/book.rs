@@ -1,0 +1,404 @@
+//! The book of peaks, `gpus.toml`: what a card can do by its documents, each figure with its source.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use warpmark_record::machine::{BookEntry, Sourced};
+use warpmark_record::units::FlopsPerSecond;
+use warpmark_record::{Bytes, BytesPerSecond, Field, Hertz, Watts};
+
+const TEXT: &str = include_str!("../gpus.toml");
+
+/// A card's memory as the driver reports it may differ from the name's GB by this share: ECC takes some
+/// away, and makers count in GiB.
+const MEMORY_TOLERANCE: f64 = 0.10;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sources: BTreeMap<String, String>,
+    gpu: Vec<Stanza>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stanza {
+    name: String,
+    drivers: Vec<String>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the tests check the peaks against its rates")
+    )]
+    compute_capability: (u32, u32),
+    sm_count: u32,
+    memory_gb: Vec<f64>,
+    clock_mhz: Option<Figure>,
+    bandwidth_gb_s: Option<Figure>,
+    l2_mib: Option<Figure>,
+    tdp_w: Option<Figure>,
+    peaks_tflops: BTreeMap<String, Figure>,
+    #[serde(default)]
+    absent: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Figure {
+    value: f64,
+    source: String,
+}
+
+/// What is wrong with the book.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BookError {
+    /// Not the TOML, or not the keys, that it should be.
+    #[error("gpus.toml cannot be read: {0}")]
+    Syntax(String),
+    /// A figure that is not above zero and finite.
+    #[error("gpus.toml, {stanza}: {what} is {value}, which no card has")]
+    Figure {
+        /// The stanza.
+        stanza: String,
+        /// The key.
+        what: String,
+        /// Its value.
+        value: String,
+    },
+    /// A source that `[sources]` does not explain.
+    #[error("gpus.toml, {stanza}: {what} names the source \"{source_key}\", which [sources] lacks")]
+    Source {
+        /// The stanza.
+        stanza: String,
+        /// The key.
+        what: String,
+        /// The name of the source.
+        source_key: String,
+    },
+    /// A name that two stanzas have.
+    #[error("gpus.toml has two stanzas for \"{0}\"")]
+    Twice(String),
+}
+
+/// A parsed book.
+#[derive(Debug)]
+pub struct Book {
+    cards: Vec<Card>,
+}
+
+#[derive(Debug)]
+struct Card {
+    stanza: Stanza,
+    entry: BookEntry,
+}
+
+impl Book {
+    /// Reads a book strictly: unknown keys, unexplained sources and impossible figures are errors.
+    ///
+    /// # Errors
+    /// [`BookError`], with stanza and key.
+    pub fn parse(text: &str) -> Result<Self, BookError> {
+        let file: File = toml::from_str(text).map_err(|e| BookError::Syntax(e.to_string()))?;
+        let mut seen = std::collections::BTreeSet::new();
+        let mut cards = Vec::new();
+        for stanza in file.gpu {
+            for name in std::iter::once(&stanza.name).chain(&stanza.drivers) {
+                if !seen.insert(name.clone()) {
+                    return Err(BookError::Twice(name.clone()));
+                }
+            }
+            let entry = stanza.entry(&file.sources)?;
+            cards.push(Card { stanza, entry });
+        }
+        Ok(Self { cards })
+    }
+
+    /// The entry for a card by what the driver reports.
+    ///
+    /// Absent says what did not fit: the name, the memory, or the number of SMs (as for a MIG slice).
+    /// Memory and SMs that the driver does not tell are not held against the card.
+    pub fn find(
+        &self,
+        name: &str,
+        memory: &Field<Bytes>,
+        sm_count: &Field<u32>,
+    ) -> Field<BookEntry> {
+        let named = |card: &&Card| card.stanza.drivers.iter().any(|driver| driver == name);
+        let Some(Card { stanza, entry }) = self.cards.iter().find(named) else {
+            return Field::absent(format!(
+                "the book (crates/device/gpus.toml) has no \"{name}\""
+            ));
+        };
+        if let Some(count) = sm_count.known().filter(|count| **count != stanza.sm_count) {
+            return Field::absent(format!(
+                "the book's {} has {} SMs and this device {count}; a slice of a card has no peaks in it",
+                stanza.name, stanza.sm_count
+            ));
+        }
+        let fits = |bytes: &Bytes| {
+            let off = |gb: &f64| (bytes.get() / (gb * 1e9) - 1.0).abs();
+            stanza
+                .memory_gb
+                .iter()
+                .any(|gb| off(gb) <= MEMORY_TOLERANCE)
+        };
+        if let Some(bytes) = memory.known().filter(|bytes| !fits(bytes)) {
+            return Field::absent(format!(
+                "the book's {} has {:?} GB and this device {}",
+                stanza.name,
+                stanza.memory_gb,
+                bytes.binary()
+            ));
+        }
+        Field::Known(entry.clone())
+    }
+
+    /// Why the book has no peak for this arithmetic on this card (`entry` is [`BookEntry::name`]).
+    pub fn why_absent(&self, entry: &str, arithmetic: &str) -> Option<&str> {
+        let card = self.cards.iter().find(|card| card.stanza.name == entry)?;
+        card.stanza.absent.get(arithmetic).map(String::as_str)
+    }
+
+    /// The entries in the file's order.
+    pub fn entries(&self) -> impl Iterator<Item = &BookEntry> {
+        self.cards.iter().map(|card| &card.entry)
+    }
+}
+
+impl Stanza {
+    fn entry(&self, sources: &BTreeMap<String, String>) -> Result<BookEntry, BookError> {
+        let figure = |what: &str, figure: &Figure| {
+            let stanza = || self.name.clone();
+            if !(figure.value.is_finite() && figure.value > 0.0) {
+                let value = figure.value.to_string();
+                return Err(BookError::Figure {
+                    stanza: stanza(),
+                    what: what.to_owned(),
+                    value,
+                });
+            }
+            let source = sources
+                .get(&figure.source)
+                .ok_or_else(|| BookError::Source {
+                    stanza: stanza(),
+                    what: what.to_owned(),
+                    source_key: figure.source.clone(),
+                })?;
+            Ok(Sourced {
+                value: figure.value,
+                source: source.clone(),
+            })
+        };
+        let optional = |what: &str, given: &Option<Figure>| {
+            given.as_ref().map(|given| figure(what, given)).transpose()
+        };
+        let mut peaks = BTreeMap::new();
+        for (arithmetic, given) in &self.peaks_tflops {
+            let peak = figure(arithmetic, given)?.map_value(|t| FlopsPerSecond(t * 1e12));
+            peaks.insert(arithmetic.clone(), peak);
+        }
+        Ok(BookEntry {
+            name: self.name.clone(),
+            peaks,
+            bandwidth: optional("bandwidth_gb_s", &self.bandwidth_gb_s)?
+                .map(|f| f.map_value(|gb| BytesPerSecond(gb * 1e9))),
+            l2: optional("l2_mib", &self.l2_mib)?
+                .map(|f| f.map_value(|mib| Bytes(mib * 1024.0 * 1024.0))),
+            tdp: optional("tdp_w", &self.tdp_w)?.map(|f| f.map_value(Watts)),
+            clock: optional("clock_mhz", &self.clock_mhz)?
+                .map(|f| f.map_value(|mhz| Hertz(mhz * 1e6))),
+        })
+    }
+}
+
+/// The same figure in a unit, with the same source.
+trait MapValue<U> {
+    type Output;
+    fn map_value(self, f: impl FnOnce(f64) -> U) -> Self::Output;
+}
+
+impl<U> MapValue<U> for Sourced<f64> {
+    type Output = Sourced<U>;
+    fn map_value(self, f: impl FnOnce(f64) -> U) -> Sourced<U> {
+        Sourced {
+            value: f(self.value),
+            source: self.source,
+        }
+    }
+}
+
+/// The book that the program carries.
+///
+/// # Errors
+/// Never in a build whose tests passed.
+pub fn book() -> Result<&'static Book, BookError> {
+    static BOOK: OnceLock<Result<Book, BookError>> = OnceLock::new();
+    BOOK.get_or_init(|| Book::parse(TEXT))
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+/// [`Book::find`] in the program's own book.
+pub fn find(name: &str, memory: &Field<Bytes>, sm_count: &Field<u32>) -> Field<BookEntry> {
+    match book() {
+        Ok(book) => book.find(name, memory, sm_count),
+        Err(error) => Field::absent(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARITHMETICS: [&str; 7] = [
+        "f16/f32",
+        "f16/f16",
+        "bf16/f32",
+        "tf32/f32",
+        "f32/f32",
+        "int8/int32",
+        "fp8/f32",
+    ];
+
+    /// Dense f16 tensor FLOPs of one SM in one clock, by compute capability.
+    fn f16_rate(compute_capability: (u32, u32)) -> f64 {
+        match compute_capability {
+            (7, _) | (8, 6 | 9) => 1024.0,
+            (8, 0) => 2048.0,
+            (9, 0) => 4096.0,
+            (10, 0) => 8192.0,
+            other => panic!("no rate for compute capability {other:?}: add it with its source"),
+        }
+    }
+
+    #[test]
+    fn the_programs_book_is_sound_and_has_the_cards_it_should() {
+        let names: Vec<_> = book()
+            .unwrap()
+            .entries()
+            .map(|entry| entry.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "t4",
+                "v100-sxm2",
+                "l4",
+                "a10",
+                "a10g",
+                "a100-40-sxm",
+                "a100-40-pcie",
+                "a100-80-sxm",
+                "a100-80-pcie",
+                "rtx-3090",
+                "rtx-4090",
+                "l40s",
+                "h100-pcie",
+                "h100-sxm",
+                "h200-sxm",
+                "b200",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_arithmetic_has_a_peak_or_a_reason_and_never_both() {
+        for Card { stanza, entry } in &book().unwrap().cards {
+            for arithmetic in ARITHMETICS {
+                let known = entry.peaks.contains_key(arithmetic);
+                let absent = stanza.absent.contains_key(arithmetic);
+                assert!(known != absent, "{} {arithmetic}", stanza.name);
+            }
+            assert!(
+                entry.bandwidth.is_some() && entry.tdp.is_some(),
+                "{}",
+                stanza.name
+            );
+            assert!(
+                entry.peaks.values().all(|peak| !peak.source.is_empty()),
+                "{}",
+                stanza.name
+            );
+        }
+    }
+
+    #[test]
+    fn f16_peaks_are_sms_times_rate_times_clock_within_three_percent() {
+        let half_rate = ["a10g", "rtx-3090", "rtx-4090"];
+        for Card { stanza, entry } in &book().unwrap().cards {
+            let clock = entry.clock.as_ref().unwrap().value.get();
+            let full = f64::from(stanza.sm_count) * f16_rate(stanza.compute_capability) * clock;
+            let f32_share = if half_rate.contains(&stanza.name.as_str()) {
+                0.5
+            } else {
+                1.0
+            };
+            for (arithmetic, expected) in [("f16/f16", full), ("f16/f32", full * f32_share)] {
+                let off = entry.peaks[arithmetic].value.get() / expected - 1.0;
+                assert!(
+                    off.abs() < 0.03,
+                    "{} {arithmetic} is off by {off:.3}",
+                    stanza.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn cards_are_told_apart_by_name_sms_and_memory() {
+        let gib = |count: f64| Field::Known(Bytes(count * 1024.0 * 1024.0 * 1024.0));
+        let name = |found: Field<BookEntry>| found.known().map(|entry| entry.name.clone());
+        let found = find("NVIDIA H200", &gib(139.8), &Field::Known(132));
+        assert_eq!(name(found).as_deref(), Some("h200-sxm"));
+        let found = find("Tesla T4", &gib(14.6), &Field::Known(40));
+        assert_eq!(name(found).as_deref(), Some("t4"));
+        let found = find("NVIDIA A100-SXM4-80GB", &gib(79.2), &Field::Known(108));
+        assert_eq!(name(found).as_deref(), Some("a100-80-sxm"));
+
+        let slice = find("NVIDIA A100-SXM4-80GB", &gib(39.5), &Field::Known(42));
+        assert!(
+            slice
+                .reason()
+                .unwrap()
+                .contains("108 SMs and this device 42")
+        );
+        let odd = find("Tesla T4", &gib(24.0), &Field::Known(40));
+        assert!(odd.reason().unwrap().contains("24.0 GiB"), "{odd:?}");
+        let unknown = find("NVIDIA Z9", &gib(24.0), &Field::Known(40));
+        assert!(unknown.reason().unwrap().contains("\"NVIDIA Z9\""));
+    }
+
+    #[test]
+    fn what_a_card_cannot_do_has_its_reason() {
+        let why = book().unwrap().why_absent("t4", "bf16/f32");
+        assert_eq!(why, Some("the architecture has no bf16 arithmetic"));
+        assert_eq!(book().unwrap().why_absent("t4", "f16/f32"), None);
+    }
+
+    fn stanza(more: &str) -> String {
+        format!(
+            "[sources]\nx = \"someone\"\n[[gpu]]\nname = \"a\"\ndrivers = [\"A\"]\n\
+             compute_capability = [8, 0]\nsm_count = 1\nmemory_gb = [1]\n\
+             peaks_tflops.\"f16/f32\" = {{ value = 1, source = \"x\" }}\n{more}"
+        )
+    }
+
+    #[test]
+    fn a_wrong_book_is_refused_with_stanza_and_key() {
+        assert!(Book::parse(&stanza("")).is_ok());
+        let error = Book::parse(&stanza("speed = 3\n")).unwrap_err().to_string();
+        assert!(error.contains("speed"), "{error}");
+        let error = Book::parse(&stanza("tdp_w = { value = 0, source = \"x\" }\n")).unwrap_err();
+        assert!(error.to_string().contains("a: tdp_w is 0"), "{error}");
+        let error = Book::parse(&stanza("tdp_w = { value = 7, source = \"y\" }\n")).unwrap_err();
+        assert!(
+            error.to_string().contains("\"y\", which [sources] lacks"),
+            "{error}"
+        );
+        let twice = stanza("").replace("drivers = [\"A\"]", "drivers = [\"A\", \"A\"]");
+        assert_eq!(
+            Book::parse(&twice).unwrap_err(),
+            BookError::Twice("A".to_owned())
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! The host that feeds the device.
+
+use std::fs;
+use std::path::Path;
+
+use warpmark_record::Field;
+use warpmark_record::machine::HostSpec;
+
+use crate::{cpu, memory};
+
+/// The host as it is now; the load average is that of this moment.
+pub fn host_spec() -> HostSpec {
+    HostSpec {
+        cpu: cpu::model_name(),
+        cores: cpu::cores(),
+        memory: memory::total(),
+        os: os(),
+        container: container(),
+        load_average: load_average(),
+    }
+}
+
+/// `Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))`.
+fn os() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = fs::read_to_string("/etc/os-release")
+        .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
+        .unwrap_or_default();
+    os_words(std::env::consts::OS, kernel.trim(), &release)
+}
+
+fn os_words(system: &str, kernel: &str, os_release: &str) -> String {
+    let system = if system == "linux" { "Linux" } else { system };
+    let kernel = if kernel.is_empty() {
+        String::new()
+    } else {
+        format!(" {kernel}")
+    };
+    let pretty = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    match pretty.map(|name| name.trim_matches('"')) {
+        Some(name) => format!("{system}{kernel} ({name})"),
+        None => format!("{system}{kernel}"),
+    }
+}
+
+/// The container or hypervisor that can be recognised from inside.
+fn container() -> Field<String> {
+    let cgroup = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let variable = std::env::var("container").ok();
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Field::Known("kubernetes".to_owned());
+    }
+    if let Some(name) = container_in(Path::new("/"), &cgroup, variable.as_deref()) {
+        return Field::Known(name);
+    }
+    match cpu::virtualised() {
+        Field::Known(true) => Field::Known("virtual machine".to_owned()),
+        _ => Field::absent("none was recognised"),
+    }
+}
+
+fn container_in(root: &Path, cgroup: &str, variable: Option<&str>) -> Option<String> {
+    if cgroup.contains("kubepods") {
+        return Some("kubernetes".to_owned());
+    }
+    for (file, name) in [(".dockerenv", "docker"), ("run/.containerenv", "podman")] {
+        if root.join(file).exists() {
+            return Some(name.to_owned());
+        }
+    }
+    for name in ["docker", "lxc", "containerd"] {
+        if cgroup.contains(name) {
+            return Some(name.to_owned());
+        }
+    }
+    // systemd-nspawn, podman and others set it for the first process and what it starts.
+    variable
+        .filter(|value| !value.is_empty())
+        .map(str::to_owned)
+}
+
+fn load_average() -> Field<f64> {
+    match fs::read_to_string("/proc/loadavg") {
+        Ok(text) => match text
+            .split_whitespace()
+            .next()
+            .and_then(|first| first.parse().ok())
+        {
+            Some(load) => Field::Known(load),
+            None => Field::absent(format!("/proc/loadavg reads \"{}\"", text.trim())),
+        },
+        Err(error) => Field::absent(format!("/proc/loadavg cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_named_with_kernel_and_distribution() {
+        let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        let words = os_words("linux", "6.1.0-18-amd64", release);
+        assert_eq!(
+            words,
+            "Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))"
+        );
+        assert_eq!(os_words("macos", "", ""), "macos");
+    }
+
+    #[test]
+    fn containers_are_recognised_by_what_they_leave() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(container_in(root.path(), "0::/\n", None), None);
+        assert_eq!(
+            container_in(root.path(), "3:memory:/docker/abc\n", None).as_deref(),
+            Some("docker")
+        );
+        assert_eq!(
+            container_in(root.path(), "0::/\n", Some("systemd-nspawn")).as_deref(),
+            Some("systemd-nspawn")
+        );
+        fs::write(root.path().join(".dockerenv"), "").unwrap();
+        assert_eq!(
+            container_in(root.path(), "0::/\n", None).as_deref(),
+            Some("docker")
+        );
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_host_describes_itself() {
+        let host = host_spec();
+        assert!(host.os.starts_with("Linux "), "{}", host.os);
+        assert!(host.load_average.known().is_some_and(|load| *load >= 0.0));
+    }
+}

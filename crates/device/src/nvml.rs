@@ -1,0 +1,297 @@
+//! NVML: sensors and settings that the CUDA driver does not tell.
+//!
+//! A card is found by its PCI id, never by its index: NVML counts all cards in bus order, CUDA counts
+//! those that `CUDA_VISIBLE_DEVICES` leaves, fastest first.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enums::device::SampleValue;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::FieldId;
+use nvml_wrapper::sys_exports::field_id::NVML_FI_DEV_POWER_INSTANT;
+use nvml_wrapper::{Device, Nvml};
+use warpmark_record::machine::{GpuState, PcieLink};
+use warpmark_record::{Celsius, Field, Hertz, Joules, Watts};
+
+use crate::loader::{full_reason, mapped_file};
+use crate::probe::LibraryInfo;
+use crate::sensors::Sensors;
+
+/// The name that nvml-wrapper loads; it tries no other.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+
+static NVML: OnceLock<Result<Nvml, String>> = OnceLock::new();
+
+fn nvml() -> Result<&'static Nvml, String> {
+    let loaded = NVML.get_or_init(|| {
+        Nvml::init().map_err(|error| match error {
+            NvmlError::LibloadingError(error) => unloadable(&error),
+            other => words(&other),
+        })
+    });
+    loaded.as_ref().map_err(Clone::clone)
+}
+
+/// Takes anything that prints: nvml-wrapper's libloading is not ours.
+fn unloadable(error: &dyn std::error::Error) -> String {
+    let reason = full_reason(error);
+    if reason.contains("No such file") {
+        format!("{LIBRARY} was not found")
+    } else {
+        format!("{LIBRARY} cannot be loaded: {reason}")
+    }
+}
+
+/// NVML as a library, for [`crate::libraries`].
+pub(crate) fn library() -> Field<LibraryInfo> {
+    let info = nvml().map(|nvml| LibraryInfo {
+        name: LIBRARY.to_owned(),
+        path: mapped_file(LIBRARY),
+        version: nvml.sys_nvml_version().unwrap_or_default(),
+    });
+    info.into()
+}
+
+/// An NVML error for a person, in the terms of someone who rented the machine.
+fn words(error: &NvmlError) -> String {
+    match error {
+        NvmlError::NotSupported => "not supported on this card".to_owned(),
+        NvmlError::NoPermission => "not permitted for this user or in this container".to_owned(),
+        NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => {
+            "this driver's NVML does not have it".to_owned()
+        }
+        NvmlError::LibRmVersionMismatch => {
+            "NVML and the kernel module differ in version; reboot after a driver update".to_owned()
+        }
+        NvmlError::DriverNotLoaded => "the NVIDIA kernel module is not loaded".to_owned(),
+        other => format!("NVML says: {other}"),
+    }
+}
+
+fn field<T>(answer: Result<T, NvmlError>) -> Field<T> {
+    answer.map_err(|error| words(&error)).into()
+}
+
+/// One card, seen through NVML.
+pub(crate) struct Card {
+    device: Device<'static>,
+}
+
+impl Card {
+    /// The card at `domain:bus:device.function`.
+    ///
+    /// # Errors
+    /// The reason in words, fit for [`Field::absent`].
+    pub(crate) fn at(pci_id: &str) -> Result<Self, String> {
+        let device = nvml()?.device_by_pci_bus_id(pci_id).map_err(|error| {
+            format!("NVML does not know the card at {pci_id}: {}", words(&error))
+        })?;
+        Ok(Self { device })
+    }
+
+    /// The instantaneous power where the card has it. `power_usage` is the mean of the last second on
+    /// Ampere and newer, and would carry the last workload's power into this one.
+    fn power(&self) -> Field<Watts> {
+        let milliwatts = match self.instantaneous_power() {
+            Some(milliwatts) => Ok(milliwatts),
+            None => self.device.power_usage().map(f64::from),
+        };
+        field(milliwatts).map(|mw| Watts(mw / 1e3))
+    }
+
+    fn instantaneous_power(&self) -> Option<f64> {
+        let fields = self
+            .device
+            .field_values_for(&[FieldId(NVML_FI_DEV_POWER_INSTANT)])
+            .ok()?;
+        match fields.into_iter().next()?.ok()?.value.ok()? {
+            SampleValue::U32(milliwatts) if milliwatts > 0 => Some(f64::from(milliwatts)),
+            SampleValue::U64(milliwatts) if milliwatts > 0 => Some(milliwatts as f64),
+            _ => None,
+        }
+    }
+
+    /// Which of the two the power readings of this card are, for the run's record.
+    pub(crate) fn power_sensor(&self) -> &'static str {
+        match self.instantaneous_power() {
+            Some(_) => "instantaneous",
+            None => "mean of the last second (Ampere and newer; older cards: instantaneous)",
+        }
+    }
+
+    fn clock(&self, which: Clock) -> Field<Hertz> {
+        field(self.device.clock_info(which)).map(megahertz)
+    }
+
+    fn state(&self) -> GpuState {
+        let utilisation = field(self.device.utilization_rates());
+        GpuState {
+            sm_clock: self.clock(Clock::SM),
+            memory_clock: self.clock(Clock::Memory),
+            power: self.power(),
+            energy: field(self.device.total_energy_consumption()).map(|mj| Joules(mj as f64 / 1e3)),
+            temperature: field(self.device.temperature(TemperatureSensor::Gpu))
+                .map(|degrees| Celsius(f64::from(degrees))),
+            throttle_causes: field(self.device.current_throttle_reasons()).map(throttle_words),
+            gpu_utilisation: utilisation
+                .clone()
+                .map(|share| f64::from(share.gpu) / 100.0),
+            memory_utilisation: utilisation.map(|share| f64::from(share.memory) / 100.0),
+        }
+    }
+
+    fn link(
+        &self,
+        generation: fn(&Device<'static>) -> Result<u32, NvmlError>,
+        width: fn(&Device<'static>) -> Result<u32, NvmlError>,
+    ) -> Field<PcieLink> {
+        let link = generation(&self.device)
+            .and_then(|generation| width(&self.device).map(|width| PcieLink { generation, width }));
+        field(link)
+    }
+
+    /// Other processes with compute or graphics contexts. In a container NVML sees those of the
+    /// container's own PID namespace, or none.
+    fn other_processes(&self) -> Field<u32> {
+        let own = std::process::id();
+        let compute = self.device.running_compute_processes();
+        // A data-centre card may refuse the graphics list, which then is empty.
+        let graphics = self.device.running_graphics_processes().unwrap_or_default();
+        field(compute).map(|compute| {
+            let pids: BTreeSet<u32> = compute.into_iter().chain(graphics).map(|p| p.pid).collect();
+            pids.iter().filter(|pid| **pid != own).count() as u32
+        })
+    }
+}
+
+impl Sensors for Card {
+    fn read(&mut self) -> GpuState {
+        self.state()
+    }
+}
+
+fn megahertz(clock: u32) -> Hertz {
+    Hertz(f64::from(clock) * 1e6)
+}
+
+/// NVML's names of what holds clocks down. Idling is not a cause: an idle card has low clocks because
+/// nobody asks for more.
+fn throttle_words(reasons: ThrottleReasons) -> Vec<String> {
+    const WORDS: [(ThrottleReasons, &str); 8] = [
+        (
+            ThrottleReasons::APPLICATIONS_CLOCKS_SETTING,
+            "applications clocks setting",
+        ),
+        (ThrottleReasons::SW_POWER_CAP, "software power cap"),
+        (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+        (ThrottleReasons::SYNC_BOOST, "sync boost"),
+        (
+            ThrottleReasons::SW_THERMAL_SLOWDOWN,
+            "software thermal slowdown",
+        ),
+        (
+            ThrottleReasons::HW_THERMAL_SLOWDOWN,
+            "hardware thermal slowdown",
+        ),
+        (
+            ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN,
+            "hardware power brake slowdown",
+        ),
+        (
+            ThrottleReasons::DISPLAY_CLOCK_SETTING,
+            "display clock setting",
+        ),
+    ];
+    WORDS
+        .iter()
+        .filter(|(reason, _)| reasons.contains(*reason))
+        .map(|(_, word)| (*word).to_owned())
+        .collect()
+}
+
+/// What NVML tells of a card for its spec.
+pub(crate) struct Told {
+    pub(crate) driver_version: Field<String>,
+    pub(crate) power_limit: Field<Watts>,
+    pub(crate) power_limit_default: Field<Watts>,
+    pub(crate) pcie_now: Field<PcieLink>,
+    pub(crate) pcie_max: Field<PcieLink>,
+    pub(crate) mig: Field<bool>,
+    pub(crate) persistence: Field<bool>,
+    pub(crate) other_processes: Field<u32>,
+    pub(crate) memory_clock_max: Field<Hertz>,
+    pub(crate) state: Field<GpuState>,
+}
+
+impl Told {
+    /// Asks the card; every field is absent with the same reason where there is none to ask.
+    pub(crate) fn by(card: Result<&Card, &String>) -> Self {
+        fn ask<T>(
+            card: Result<&Card, &String>,
+            question: impl FnOnce(&Card) -> Field<T>,
+        ) -> Field<T> {
+            card.map_or_else(|reason| Field::absent(reason.clone()), question)
+        }
+        let watts = |milliwatts: u32| Watts(f64::from(milliwatts) / 1e3);
+        Self {
+            driver_version: nvml()
+                .and_then(|nvml| nvml.sys_driver_version().map_err(|error| words(&error)))
+                .into(),
+            power_limit: ask(card, |c| field(c.device.enforced_power_limit()).map(watts)),
+            power_limit_default: ask(card, |c| {
+                field(c.device.power_management_limit_default()).map(watts)
+            }),
+            pcie_now: ask(card, |c| {
+                c.link(
+                    Device::current_pcie_link_gen,
+                    Device::current_pcie_link_width,
+                )
+            }),
+            pcie_max: ask(card, |c| {
+                c.link(Device::max_pcie_link_gen, Device::max_pcie_link_width)
+            }),
+            mig: ask(card, |c| {
+                field(c.device.mig_mode()).map(|mode| mode.current == 1)
+            }),
+            persistence: ask(card, |c| field(c.device.is_in_persistent_mode())),
+            other_processes: ask(card, Card::other_processes),
+            memory_clock_max: ask(card, |c| {
+                field(c.device.max_clock_info(Clock::Memory)).map(megahertz)
+            }),
+            state: ask(card, |c| Field::Known(c.state())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_named_and_idling_is_none() {
+        let reasons = ThrottleReasons::GPU_IDLE | ThrottleReasons::SW_POWER_CAP;
+        assert_eq!(throttle_words(reasons), ["software power cap"]);
+        assert_eq!(
+            throttle_words(ThrottleReasons::GPU_IDLE),
+            Vec::<String>::new()
+        );
+        let both = ThrottleReasons::HW_SLOWDOWN | ThrottleReasons::HW_THERMAL_SLOWDOWN;
+        assert_eq!(
+            throttle_words(both),
+            ["hardware slowdown", "hardware thermal slowdown"]
+        );
+    }
+
+    #[test]
+    fn refusals_are_told_in_words_of_the_reader() {
+        assert_eq!(
+            words(&NvmlError::NotSupported),
+            "not supported on this card"
+        );
+        assert!(words(&NvmlError::NoPermission).contains("container"));
+        assert!(words(&NvmlError::GpuLost).starts_with("NVML says: "));
+    }
+}
