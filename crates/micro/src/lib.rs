@@ -1,1 +1,60 @@
-//! Placeholder.
+//! Micro benchmarks of a device: matmul and memory bandwidth, every answer checked.
+//!
+//! They say what the card itself can do, so that a model's numbers can be read against a limit measured
+//! in the same run. Each is one file with its entry in [`MICROS`]; GPU kernels lie in `kernels/` and are
+//! compiled at run time. Nothing here times anything: that is `warpmark-measure`'s business.
+
+mod cuda;
+mod data;
+mod guess;
+mod matmul;
+mod memory;
+
+use warpmark_measure::Group;
+use warpmark_record::{DeviceKind, DeviceSpec};
+
+/// Which micro benchmarks are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The full suite: more sizes and more samples.
+    pub full: bool,
+    /// The seed of all inputs.
+    pub seed: u64,
+}
+
+/// One micro benchmark: where it runs, and what it plans for a device.
+struct Micro {
+    runs_on: Processor,
+    plan: fn(&DeviceSpec, &Request) -> Vec<Group>,
+}
+
+#[derive(PartialEq)]
+enum Processor {
+    Cpu,
+    Gpu,
+}
+
+/// Every micro benchmark, in the order in which they run.
+const MICROS: &[Micro] = &[
+    matmul::host::MICRO,
+    matmul::cublaslt::MICRO,
+    memory::host::MICRO,
+    memory::nvrtc::MICRO,
+];
+
+/// The micro benchmarks of a device, in order, those that cannot run on it included with their reason.
+///
+/// Opens and measures nothing: only the specification decides.
+pub fn groups(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+    let here = match spec.kind {
+        DeviceKind::Cpu => Processor::Cpu,
+        DeviceKind::Cuda | DeviceKind::Simulated => Processor::Gpu,
+    };
+    let chosen = MICROS.iter().filter(|micro| micro.runs_on == here);
+    chosen
+        .flat_map(|micro| (micro.plan)(spec, request))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

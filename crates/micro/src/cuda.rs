@@ -1,0 +1,225 @@
+//! The little of CUDA that the GPU benchmarks share: buffers, kernels compiled at run time, launches.
+//!
+//! Launches go through cudarc's thin layer with arguments in place, since its launch builder allocates
+//! for each launch and that time would be in every row.
+
+pub(crate) mod compile;
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::result;
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
+use warpmark_device::{CudaDevice, Device, describe, libraries};
+use warpmark_measure::WorkloadError;
+use warpmark_record::Bytes;
+
+use crate::data::{Dtype, Stream};
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+const OUT_OF_MEMORY: u32 = 2;
+
+/// A driver's refusal as a workload's error; `what` says what was being done.
+pub(crate) fn refused(what: &str) -> impl Fn(DriverError) -> WorkloadError {
+    move |error| {
+        // cudarc's own text asks the driver for it, which can end the process.
+        if error.0 as u32 == OUT_OF_MEMORY {
+            return WorkloadError::OutOfMemory {
+                what: what.to_owned(),
+                needed: None,
+            };
+        }
+        WorkloadError::Failed(format!("{what}: {}", describe(&error)))
+    }
+}
+
+/// A library that a benchmark calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Library {
+    /// The run-time compiler.
+    Nvrtc,
+    /// Matrix products.
+    Cublaslt,
+}
+
+/// The GPU behind `device`, if the libraries that are needed on it are there: cudarc panics at the
+/// first call into one that is not.
+pub(crate) fn required<'a>(
+    device: &'a Device,
+    needed: &[Library],
+) -> Result<&'a CudaDevice, WorkloadError> {
+    let Device::Cuda(device) = device else {
+        return Err(WorkloadError::Unsupported(
+            "this benchmark runs on a GPU only".to_owned(),
+        ));
+    };
+    let found = libraries();
+    for library in needed {
+        let (name, found) = match library {
+            Library::Nvrtc => ("NVRTC", &found.nvrtc),
+            Library::Cublaslt => ("cuBLASLt", &found.cublaslt),
+        };
+        if let Some(reason) = found.reason() {
+            return Err(WorkloadError::Unsupported(format!(
+                "{name} is not usable: {reason}"
+            )));
+        }
+    }
+    Ok(device)
+}
+
+/// Device memory, and its address for launches.
+pub(crate) struct Buffer {
+    slice: CudaSlice<u8>,
+    pub(crate) address: CUdeviceptr,
+}
+
+impl Buffer {
+    /// `bytes` of uninitialised memory; `what` names it if the device is full.
+    pub(crate) fn new(
+        stream: &Arc<CudaStream>,
+        bytes: usize,
+        what: &str,
+    ) -> Result<Self, WorkloadError> {
+        // SAFETY: u8 has no invalid values, and every reader waits for a kernel or memset that fills
+        // the buffer.
+        let slice =
+            unsafe { stream.alloc::<u8>(bytes) }.map_err(|error| match refused(what)(error) {
+                WorkloadError::OutOfMemory { what, .. } => WorkloadError::OutOfMemory {
+                    what,
+                    needed: Some(Bytes::from_count(bytes)),
+                },
+                other => other,
+            })?;
+        let (address, guard) = slice.device_ptr(stream);
+        drop(guard);
+        Ok(Self { slice, address })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.slice.num_bytes()
+    }
+
+    /// Sets every byte; 0xFF makes a NaN of f32, f16 and bf16 alike.
+    pub(crate) fn set(&mut self, stream: &CudaStream, byte: u8) -> Result<(), WorkloadError> {
+        // SAFETY: the range is this buffer's own allocation, which outlives the stream's work because
+        // freeing it is ordered on the same stream.
+        unsafe { result::memset_d8_async(self.address, byte, self.bytes(), stream.cu_stream()) }
+            .map_err(refused("setting device memory"))
+    }
+
+    /// Copies `host.len()` bytes from `offset` on, and waits for them.
+    pub(crate) fn read(
+        &self,
+        stream: &Arc<CudaStream>,
+        offset: usize,
+        host: &mut [u8],
+    ) -> Result<(), WorkloadError> {
+        let part = self
+            .slice
+            .try_slice(offset..offset + host.len())
+            .ok_or_else(|| {
+                WorkloadError::Failed(format!(
+                    "bytes {offset} to {} are not in a buffer of {}",
+                    offset + host.len(),
+                    self.bytes()
+                ))
+            })?;
+        stream
+            .memcpy_dtoh(&part, host)
+            .map_err(refused("copying to the host"))?;
+        wait(stream)
+    }
+}
+
+/// Waits for everything on the stream.
+pub(crate) fn wait(stream: &CudaStream) -> Result<(), WorkloadError> {
+    stream
+        .synchronize()
+        .map_err(refused("waiting for the device"))
+}
+
+/// The address of a kernel argument, as a launch takes it.
+pub(crate) fn argument<T>(value: &T) -> *mut c_void {
+    std::ptr::from_ref(value).cast_mut().cast()
+}
+
+/// Enqueues a kernel without allocating.
+///
+/// # Safety
+/// `arguments` point to values of the types and in the order of the kernel's parameters, and the
+/// addresses among them to allocations as large as the kernel and the grid make of them.
+pub(crate) unsafe fn launch(
+    stream: &CudaStream,
+    function: &CudaFunction,
+    blocks: u32,
+    threads: u32,
+    arguments: &mut [*mut c_void],
+) -> Result<(), WorkloadError> {
+    // SAFETY: the function belongs to a loaded module that it keeps alive; the arguments are the
+    // caller's promise.
+    unsafe {
+        result::launch_kernel(
+            function.cu_function(),
+            (blocks, 1, 1),
+            (threads, 1, 1),
+            0,
+            stream.cu_stream(),
+            arguments,
+        )
+    }
+    .map_err(refused("launching a kernel"))
+}
+
+/// A function of a compiled module.
+pub(crate) fn function(
+    module: &Arc<CudaModule>,
+    name: &str,
+) -> Result<CudaFunction, WorkloadError> {
+    module.load_function(name).map_err(refused(name))
+}
+
+/// The kernels that fill buffers with random numbers.
+pub(crate) struct Filler {
+    f32: CudaFunction,
+    f16: CudaFunction,
+    bf16: CudaFunction,
+}
+
+impl Filler {
+    /// Compiles `kernels/fill.cu` for the device.
+    pub(crate) fn new(compiler: &compile::Compiler) -> Result<Self, WorkloadError> {
+        let source = include_str!("../../../kernels/fill.cu");
+        let module = compiler.compile("fill.cu", source)?.module;
+        Ok(Self {
+            f32: function(&module, "fill_f32")?,
+            f16: function(&module, "fill_f16")?,
+            bf16: function(&module, "fill_bf16")?,
+        })
+    }
+
+    /// Fills the whole buffer with the numbers of `numbers` as `dtype`.
+    pub(crate) fn fill(
+        &self,
+        stream: &CudaStream,
+        buffer: &mut Buffer,
+        dtype: Dtype,
+        numbers: Stream,
+    ) -> Result<(), WorkloadError> {
+        let kernel = match dtype {
+            Dtype::F32 => &self.f32,
+            Dtype::F16 => &self.f16,
+            Dtype::Bf16 => &self.bf16,
+        };
+        let elements = (buffer.bytes() / dtype.size()) as u64;
+        let mut arguments = [
+            argument(&buffer.address),
+            argument(&elements),
+            argument(&numbers.key),
+        ];
+        // SAFETY: the kernels take a pointer, a count and a key, and write `elements` elements of
+        // `dtype`, which is what the buffer has room for.
+        unsafe { launch(stream, kernel, 1024, 256, &mut arguments) }
+    }
+}

@@ -1,0 +1,109 @@
+//! Guesses for the plan: how long an iteration takes, how often to sample it, whether it fits.
+//!
+//! They steer `--dry-run` and the budget. No result depends on them.
+
+use warpmark_measure::Sampling;
+use warpmark_record::machine::{CpuSpec, GpuSpec};
+use warpmark_record::{Bytes, BytesPerSecond, DeviceSpec, FlopsPerSecond, Seconds};
+
+use crate::Request;
+use crate::data::Dtype;
+
+/// The share of a peak that a good library reaches.
+const ATTAINED: f64 = 0.7;
+
+/// The share of a device's memory that a benchmark may take; the rest belongs to contexts, libraries
+/// and the desktop.
+const USABLE: f64 = 0.9;
+
+/// The rate at which a device probably multiplies matrices.
+pub(crate) fn flops(spec: &DeviceSpec, operand: Dtype, accumulate: Dtype) -> FlopsPerSecond {
+    match (&spec.gpu, &spec.cpu) {
+        (Some(gpu), _) => gpu_peak(gpu, operand, accumulate) * ATTAINED,
+        (None, Some(cpu)) => cpu_peak(cpu, operand) * ATTAINED,
+        (None, None) => FlopsPerSecond(10e9),
+    }
+}
+
+fn gpu_peak(gpu: &GpuSpec, operand: Dtype, accumulate: Dtype) -> FlopsPerSecond {
+    let arithmetic = format!("{}/{}", operand.name(), accumulate.name());
+    let book = gpu
+        .book
+        .known()
+        .and_then(|book| book.peaks.get(&arithmetic));
+    if let Some(peak) = book {
+        return peak.value;
+    }
+    // FLOP per SM and clock, from the architecture white papers; 128 f32 lanes do 256 (64 lanes and
+    // 128 before compute capability 8.6, and 8.0's tensor cores are twice 8.6's).
+    let per_clock = match (operand, gpu.compute_capability) {
+        (Dtype::F32, (7, _) | (8, 0)) => 128.0,
+        (Dtype::F32, _) => 256.0,
+        (_, (8, 0)) => 2048.0,
+        (_, (9.., _)) => 4096.0,
+        (_, _) => 1024.0,
+    };
+    let clock = gpu.sm_clock.known().map_or(1.4e9, |clock| clock.0);
+    let multiprocessors = gpu.sm_count.known().map_or(40.0, |&count| f64::from(count));
+    FlopsPerSecond(per_clock * clock * multiprocessors)
+}
+
+fn cpu_peak(cpu: &CpuSpec, operand: Dtype) -> FlopsPerSecond {
+    let per_core = match cpu.simd.as_str() {
+        simd if simd.starts_with("avx512") => 120e9,
+        simd if simd.starts_with("avx2") => 60e9,
+        _ => 20e9,
+    };
+    // Half precision is unpacked to f32 on the way.
+    let share = if operand == Dtype::F32 { 1.0 } else { 0.6 };
+    FlopsPerSecond(per_core * share * f64::from(cpu.cores.max(1)))
+}
+
+/// The rate at which a device probably moves memory.
+pub(crate) fn bandwidth(spec: &DeviceSpec) -> BytesPerSecond {
+    if let Some(peak) = spec.memory_bandwidth.known() {
+        return *peak * ATTAINED;
+    }
+    let book = spec
+        .gpu
+        .as_ref()
+        .and_then(|gpu| gpu.book.known())
+        .and_then(|book| {
+            book.bandwidth
+                .as_ref()
+                .map(|bandwidth| bandwidth.value * ATTAINED)
+        });
+    book.unwrap_or_else(|| match &spec.cpu {
+        // A core can ask for about this much; a handful of them fill the memory channels.
+        Some(cpu) => BytesPerSecond(10e9 * f64::from(cpu.cores.clamp(1, 8))),
+        None => BytesPerSecond(200e9),
+    })
+}
+
+/// How to sample something whose iteration takes about `iteration`.
+///
+/// Long iterations get fewer samples, down to criterion's minimum of 10, so that one benchmark does
+/// not take more than about four times the time meant for it.
+pub(crate) fn sampling(request: &Request, iteration: Seconds) -> Sampling {
+    let (most, target) = if request.full { (50, 3.0) } else { (20, 1.0) };
+    let affordable = 4.0 * target / iteration.0.max(1e-9);
+    Sampling {
+        samples: (affordable as usize).clamp(10, most),
+        target: Seconds(target),
+        warm_up: Seconds(target.min(1.0)),
+        single: false,
+    }
+}
+
+/// Why `needed` does not fit on the device, if it does not. Unknown capacities are tried.
+pub(crate) fn too_large(spec: &DeviceSpec, needed: Bytes) -> Option<String> {
+    let capacity = *spec.memory.known()?;
+    (needed > capacity * USABLE).then(|| {
+        format!(
+            "needs {} of the device's {}, of which {:.0} % are taken as usable",
+            needed.binary(),
+            capacity.binary(),
+            USABLE * 100.0
+        )
+    })
+}

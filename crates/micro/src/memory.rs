@@ -1,0 +1,190 @@
+//! Memory bandwidth: what the six access patterns of STREAM and its successors have in common.
+//!
+//! Three arrays of f32, each several times the size of the last cache: `a` and `b` are read, `c` is
+//! written. Unlike STREAM's, the operations never read what another one wrote, so their answers do not
+//! depend on how often they ran and can be checked to the bit.
+//!
+//! Traffic is what the algorithm needs, reads and writes together: a copy counts twice its size. Some
+//! tools count a copy once; their figures are half of these.
+
+mod array;
+pub(crate) mod host;
+pub(crate) mod nvrtc;
+mod sweep;
+mod team;
+
+use std::collections::BTreeMap;
+
+use warpmark_measure::Entry;
+use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Value, Work};
+
+use crate::data::Stream;
+use crate::{Request, guess};
+
+/// The factor of `scale` and `triad`.
+const FACTOR: f32 = 0.4;
+
+/// The last cache of a device that does not tell its size. Few processors have more.
+const ASSUMED_CACHE: f64 = 64.0 * 1024.0 * 1024.0;
+
+/// What is done with the arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    /// Reads `a` and folds it by exclusive or: the one operation whose result is exact in any order.
+    Read,
+    /// `c = pattern`.
+    Write,
+    /// `c = a`.
+    Copy,
+    /// `c = 0.4 a`.
+    Scale,
+    /// `c = a + b`.
+    Add,
+    /// `c = a + 0.4 b`.
+    Triad,
+}
+
+impl Operation {
+    const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Copy,
+        Self::Scale,
+        Self::Add,
+        Self::Triad,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Copy => "copy",
+            Self::Scale => "scale",
+            Self::Add => "add",
+            Self::Triad => "triad",
+        }
+    }
+
+    /// How many arrays cross the memory bus.
+    fn arrays(self) -> usize {
+        match self {
+            Self::Read | Self::Write => 1,
+            Self::Copy | Self::Scale => 2,
+            Self::Add | Self::Triad => 3,
+        }
+    }
+
+    fn writes(self) -> bool {
+        self != Self::Read
+    }
+
+    /// What belongs into `c` where the inputs are `a` and `b`.
+    fn value(self, a: f32, b: f32, pattern: f32) -> f32 {
+        match self {
+            Self::Read | Self::Write => pattern,
+            Self::Copy => a,
+            Self::Scale => FACTOR * a,
+            Self::Add => a + b,
+            Self::Triad => a + FACTOR * b,
+        }
+    }
+}
+
+/// What fills the arrays.
+#[derive(Debug, Clone, Copy)]
+struct Contents {
+    seed: u64,
+    a: Stream,
+    b: Stream,
+    /// What `write` writes, over and over.
+    pattern: [f32; 4],
+}
+
+impl Contents {
+    fn new(seed: u64) -> Self {
+        let stream = Stream::new(seed, 2);
+        Self {
+            seed,
+            a: Stream::new(seed, 0),
+            b: Stream::new(seed, 1),
+            pattern: [0, 1, 2, 3].map(|i| stream.uniform(i)),
+        }
+    }
+
+    fn pattern_at(&self, index: u64) -> f32 {
+        self.pattern[(index % 4) as usize]
+    }
+}
+
+/// The bytes of one array, for each size that is wanted: the smallest power of two that is at least four
+/// times the last cache and `floor`, and in the full suite twice and four times that.
+fn sizes(spec: &DeviceSpec, request: &Request, floor: usize) -> Vec<usize> {
+    let cache = spec
+        .last_level_cache
+        .known()
+        .map_or(ASSUMED_CACHE, |cache| cache.0);
+    let least = ((4.0 * cache) as usize).max(floor).next_power_of_two();
+    let factors: &[usize] = if request.full { &[1, 2, 4] } else { &[1] };
+    factors.iter().map(|factor| factor * least).collect()
+}
+
+/// `128MiB`, or `16KiB` where a test asks for less.
+fn size_name(bytes: usize) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{}MiB", bytes >> 20)
+    } else {
+        format!("{}KiB", bytes >> 10)
+    }
+}
+
+/// The entry of `operation` on arrays of `size` bytes under `engine`.
+fn entry(
+    operation: Operation,
+    size: usize,
+    engine: &str,
+    spec: &DeviceSpec,
+    request: &Request,
+) -> Option<(Entry, Operation)> {
+    let name = size_name(size);
+    let id = BenchmarkId::new(["micro", "memory", operation.name(), "f32", &name], engine).ok()?;
+    let iteration = Bytes::from_count(operation.arrays() * size) / guess::bandwidth(spec);
+    let memory = Bytes::from_count(3 * size);
+    let entry = Entry {
+        id,
+        sampling: guess::sampling(request, iteration),
+        iteration_estimate: iteration,
+        memory_estimate: memory,
+        sweep: Some(format!("micro/memory@{engine}")),
+        skip: guess::too_large(spec, memory),
+    };
+    Some((entry, operation))
+}
+
+/// What every row on memory says about itself.
+fn parameters(operation: Operation, size: usize) -> BTreeMap<String, Value> {
+    [
+        ("operation", Value::from(operation.name())),
+        ("dtype", Value::from("f32")),
+        ("array_bytes", Value::from(size)),
+        ("traffic", Value::from("reads + writes")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+fn work(operation: Operation, size: usize) -> Work {
+    Work {
+        flops: None,
+        bytes: Some(Bytes::from_count(operation.arrays() * size)),
+        items: None,
+    }
+}
+
+/// What to know of a row on a device whose cache size is not known.
+fn cache_caveat(spec: &DeviceSpec) -> Option<String> {
+    let reason = spec.last_level_cache.reason()?;
+    Some(format!(
+        "the size of the last cache is unknown ({reason}); the arrays assume {}",
+        Bytes(ASSUMED_CACHE).binary()
+    ))
+}
