@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use warpmark_record::DeviceSpec;
+
 use crate::code::CudaError;
 use crate::loader::LoadError;
 use crate::probe::{self, version_words};
@@ -176,6 +178,15 @@ fn available(count: u32) -> String {
     }
 }
 
+/// A device that was looked at and not opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// What it says of itself.
+    pub spec: DeviceSpec,
+    /// Why `auto` took the CPU, as in [`Opened::note`].
+    pub note: Option<String>,
+}
+
 /// Opens a device: the only function of the project that does.
 ///
 /// `threads` is what CPU workloads will use; it is kept, not started, here.
@@ -197,24 +208,32 @@ pub fn open(choice: DeviceChoice, threads: usize) -> Result<Opened, OpenError> {
             threads,
         })
     };
+    let (device, note) = choose(choice, cpu, |index| cuda::open(index).map(Device::Cuda))?;
+    Ok(Opened { device, note })
+}
+
+/// Describes the device that [`open`] would open, without opening it: no context is made and no
+/// memory taken on a GPU.
+///
+/// # Errors
+/// As [`open`].
+pub fn look(choice: DeviceChoice) -> Result<Described, OpenError> {
+    let (spec, note) = choose(choice, crate::cpu::device_spec, cuda::describe)?;
+    Ok(Described { spec, note })
+}
+
+/// The one place that decides between CPU and GPU.
+fn choose<T>(
+    choice: DeviceChoice,
+    cpu: impl FnOnce() -> T,
+    gpu: impl FnOnce(u32) -> Result<T, OpenError>,
+) -> Result<(T, Option<String>), OpenError> {
     match choice {
-        DeviceChoice::Cpu => Ok(Opened {
-            device: cpu(),
-            note: None,
-        }),
-        DeviceChoice::Cuda(index) => cuda::open(index).map(|device| Opened {
-            device: Device::Cuda(device),
-            note: None,
-        }),
-        DeviceChoice::Auto => match cuda::open(0) {
-            Ok(device) => Ok(Opened {
-                device: Device::Cuda(device),
-                note: None,
-            }),
-            Err(absence) if absence.is_plain_absence() => Ok(Opened {
-                device: cpu(),
-                note: Some(why_cpu(&absence)),
-            }),
+        DeviceChoice::Cpu => Ok((cpu(), None)),
+        DeviceChoice::Cuda(index) => gpu(index).map(|found| (found, None)),
+        DeviceChoice::Auto => match gpu(0) {
+            Ok(found) => Ok((found, None)),
+            Err(absence) if absence.is_plain_absence() => Ok((cpu(), Some(why_cpu(&absence)))),
             Err(error) => Err(error),
         },
     }
@@ -362,6 +381,8 @@ mod tests {
     fn the_cpu_opens_with_the_threads_it_was_given() {
         let opened = open(DeviceChoice::Cpu, 3).unwrap();
         assert_eq!(opened.note, None);
+        let looked = look(DeviceChoice::Cpu).unwrap();
+        assert_eq!((&looked.spec, &looked.note), (opened.device.spec(), &None));
         let Device::Cpu(cpu) = opened.device else {
             panic!("not the CPU")
         };

@@ -25,8 +25,12 @@ pub fn list() -> Result<Vec<DeviceSpec>, OpenError> {
         .collect()
 }
 
-/// Opens the GPU of this index on the calling thread.
-pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
+/// Describes the GPU of this index; makes no context.
+pub(crate) fn describe(index: u32) -> Result<DeviceSpec, OpenError> {
+    find(index)?.spec(index)
+}
+
+fn find(index: u32) -> Result<Card, OpenError> {
     let count = choice::start_driver()?;
     if index >= count {
         let visible = choice::visible_devices();
@@ -36,7 +40,12 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
             visible,
         });
     }
-    let card = Card::get(index)?;
+    Card::get(index)
+}
+
+/// Opens the GPU of this index on the calling thread.
+pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
+    let card = find(index)?;
     // Before the context exists, so that `idle` is idle and this process is not among the others.
     let spec = card.spec(index)?;
     let failed = |call| {

@@ -16,7 +16,7 @@ pub struct Finding {
     pub state: FindingState,
     /// What was found, in a sentence.
     pub detail: String,
-    /// What to do, as a command where there is one; `None` where all is well.
+    /// What to do, as a command where there is one. Something in order may still carry advice.
     pub mend: Option<String>,
 }
 
@@ -136,7 +136,7 @@ fn persistence(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
     let (state, detail, mend) = match &gpu.persistence {
         Field::Known(true) => (FindingState::Ok, "on".to_owned(), None),
         Field::Known(false) => (
-            FindingState::Broken,
+            FindingState::Ok,
             "off: the driver unloads between runs, and each start costs a second or more"
                 .to_owned(),
             Some(format!("sudo nvidia-smi -i {} -pm 1", selector(gpu, card))),

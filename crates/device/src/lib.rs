@@ -3,7 +3,8 @@
 //! The only crate that opens a device. A missing driver, a stub library or a driver that is too old is
 //! a typed error that says what to do, never a panic.
 //!
-//! - [`open`] opens a device, [`list`] describes all GPUs, [`host_spec`] the host.
+//! - [`open`] opens a device, [`look`] describes it unopened, [`list`] describes all GPUs, [`host_spec`]
+//!   the host.
 //! - [`libraries`] says which of NVIDIA's libraries are there; ask it before calling into cudarc's
 //!   `nvrtc` or `cublaslt`, which panic without theirs.
 //! - [`Device::telemetry`] reads sensors beside a workload; [`findings`] is for `doctor`.
@@ -32,7 +33,7 @@ pub mod sensors;
 pub mod symbols;
 pub mod telemetry;
 
-pub use choice::{ChoiceError, DeviceChoice, OpenError, Opened, open};
+pub use choice::{ChoiceError, Described, DeviceChoice, OpenError, Opened, look, open};
 pub use code::{CudaError, describe};
 pub use cuda::{elapsed, list};
 pub use doctor::{Finding, FindingState, findings};

@@ -31,6 +31,10 @@ fn child() {
         "doctor" => {
             json!({ "findings": warpmark_device::findings(), "libraries": warpmark_device::libraries() })
         }
+        "look" => {
+            let looked = warpmark_device::look(DeviceChoice::Auto).unwrap();
+            json!({ "spec": looked.spec, "note": looked.note })
+        }
         choice => match warpmark_device::open(choice.parse::<DeviceChoice>().unwrap(), 2) {
             Ok(opened) => json!({ "note": opened.note, "device": describe(&opened.device) }),
             Err(error) => failure(&error),
@@ -458,6 +462,7 @@ fn the_doctor_names_what_is_there_and_what_disturbs() {
     );
     assert_eq!(state("NVML")["state"], "ok");
     let persistence = state("persistence mode of cuda:0");
+    assert_eq!(persistence["state"], "ok");
     assert_eq!(persistence["mend"], "sudo nvidia-smi -i 0000:3b:00.0 -pm 1");
     assert_eq!(state("other processes on cuda:0")["state"], "broken");
     assert_eq!(answer["libraries"]["driver"]["version"], "12.8");
@@ -499,4 +504,14 @@ fn compiler_and_matrix_library_are_found_with_version_and_every_function() {
     let libraries = machine.ask("doctor")["libraries"].clone();
     let reason = libraries["nvrtc"]["absent"].as_str().unwrap();
     assert_eq!(reason, "libnvrtc.so lacks the function nvrtcGetCUBIN");
+}
+
+#[test]
+fn a_card_can_be_looked_at_without_a_context() {
+    // Opening fails here, so that only a look that opens nothing can succeed.
+    let machine = Fake::driver(&[]).with("FAKE_RETAIN", 2);
+    assert!(machine.ask("cuda")["error"].is_string());
+    let looked = machine.ask("look");
+    assert_eq!(looked["spec"]["name"], "Tesla T4");
+    assert_eq!(looked["note"], Value::Null);
 }
