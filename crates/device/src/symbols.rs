@@ -75,6 +75,8 @@ pub const DRIVER: &[&str] = &[
 /// What the run-time compiler must have.
 pub const NVRTC: &[&str] = &[
     "nvrtcVersion",
+    "nvrtcGetNumSupportedArchs",
+    "nvrtcGetSupportedArchs",
     "nvrtcGetErrorString",
     "nvrtcCreateProgram",
     "nvrtcCompileProgram",

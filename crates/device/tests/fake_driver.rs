@@ -18,6 +18,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use warpmark_device::{Device, DeviceChoice, OpenError, symbols};
+use warpmark_record::DeviceSpec;
 
 /// What the child process does: `FAKE_ASK` is a device, `list` or `doctor`.
 #[test]
@@ -367,6 +368,8 @@ fn a_card_is_described_by_driver_nvml_and_book() {
     // The fake lists this process and another.
     assert_eq!(gpu["other_processes"], 1);
     assert_eq!(gpu["book"]["name"], "t4");
+    let read: DeviceSpec = serde_json::from_value(spec.clone()).unwrap();
+    assert_eq!(&json!(read), spec, "a record of it does not read back");
     // What is refused has its reason, and costs nothing else.
     assert_eq!(gpu["mig"]["absent"], "not supported on this card");
     assert!(
