@@ -1,1 +1,112 @@
-//! Placeholder.
+//! Reports: a recording, a machine or a comparison as text for a terminal, a pull request, a
+//! spreadsheet or a program.
+//!
+//! Each report is made once, free of any format ([`view`], [`specs`], [`comparison`]), and then written
+//! by the format's own file. Names and reasons come from results files that anyone may have written:
+//! every format escapes them ([`escape`]).
+
+pub mod comparison;
+pub mod csv;
+pub mod escape;
+pub mod json;
+pub mod markdown;
+pub mod specs;
+pub mod terminal;
+pub mod view;
+
+mod fields;
+
+use warpmark_analyze::{Comparison, analyze};
+use warpmark_record::store::Recording;
+use warpmark_record::{DeviceSpec, HostSpec};
+
+/// What a report is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Tables for a person at a terminal.
+    Terminal,
+    /// GitHub's Markdown.
+    Markdown,
+    /// One line a row, numbers in SI units; for spreadsheets.
+    Csv,
+    /// The same figures for programs.
+    Json,
+}
+
+/// How a terminal is written to. Other formats ignore it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the terminal.
+    pub width: u16,
+    /// Whether it understands ANSI colours; false where the output is no terminal.
+    pub color: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            width: 80,
+            color: false,
+        }
+    }
+}
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The CSV writer refused.
+    #[error("cannot write the report as CSV: {0}")]
+    Csv(String),
+    /// The JSON writer refused.
+    #[error("cannot write the report as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The report of a recording: every run with its rows, limits, doubts, and what was not measured.
+pub fn render_run(
+    recording: &Recording,
+    format: Format,
+    style: Style,
+) -> Result<String, ReportError> {
+    let runs = analyze(recording);
+    match format {
+        Format::Terminal => Ok(terminal::run(&view::of(&runs), &recording.warnings, style)),
+        Format::Markdown => Ok(markdown::run(&view::of(&runs), &recording.warnings)),
+        Format::Csv => csv::run(&runs),
+        Format::Json => json::run(&runs, &recording.warnings),
+    }
+}
+
+/// What a device and its host said of themselves, with the reason where they said nothing.
+pub fn render_specs(
+    device: &DeviceSpec,
+    host: &HostSpec,
+    format: Format,
+    style: Style,
+) -> Result<String, ReportError> {
+    match format {
+        Format::Terminal => Ok(terminal::specs(&specs::of(device, host), style)),
+        Format::Markdown => Ok(markdown::specs(&specs::of(device, host))),
+        Format::Csv => csv::specs(&specs::of(device, host)),
+        Format::Json => json::specs(device, host),
+    }
+}
+
+/// A comparison, row by row and as a whole.
+pub fn render_comparison(
+    comparison: &Comparison,
+    format: Format,
+    style: Style,
+) -> Result<String, ReportError> {
+    match format {
+        Format::Terminal => Ok(terminal::comparison(&comparison::of(comparison), style)),
+        Format::Markdown => Ok(markdown::comparison(&comparison::of(comparison))),
+        Format::Csv => csv::comparison(comparison),
+        Format::Json => json::comparison(comparison),
+    }
+}
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! What a machine said of itself, free of any format: every property with its value, or with the
+//! reason why it is not known.
+
+use std::fmt::Display;
+
+use warpmark_record::machine::{BookEntry, CpuSpec, GpuSpec, GpuState, Sourced};
+use warpmark_record::{DeviceSpec, Field, HostSpec};
+
+/// Properties that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    /// What they describe.
+    pub title: &'static str,
+    /// The properties.
+    pub facts: Vec<Fact>,
+}
+
+/// A property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Its name.
+    pub name: String,
+    /// Its value, or why it is not known.
+    pub value: Result<String, String>,
+}
+
+/// The sheets of a device and its host.
+pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
+    let mut sheets = vec![device_sheet(device)];
+    if let Some(cpu) = &device.cpu {
+        sheets.push(Sheet {
+            title: "processor",
+            facts: cpu_facts(cpu),
+        });
+    }
+    if let Some(gpu) = &device.gpu {
+        sheets.push(Sheet {
+            title: "multiprocessors",
+            facts: multiprocessor_facts(gpu),
+        });
+        sheets.push(Sheet {
+            title: "card",
+            facts: card_facts(gpu),
+        });
+        sheets.push(Sheet {
+            title: "idle state",
+            facts: idle_facts(&gpu.idle),
+        });
+        sheets.push(Sheet {
+            title: "book figures",
+            facts: book_facts(&gpu.book),
+        });
+    }
+    sheets.push(host_sheet(host));
+    sheets
+}
+
+fn known(name: &str, value: impl Display) -> Fact {
+    Fact {
+        name: name.to_owned(),
+        value: Ok(value.to_string()),
+    }
+}
+
+fn field<T>(name: &str, field: &Field<T>, show: impl FnOnce(&T) -> String) -> Fact {
+    let value = match field {
+        Field::Known(value) => Ok(show(value)),
+        Field::Absent { absent } => Err(absent.clone()),
+    };
+    Fact {
+        name: name.to_owned(),
+        value,
+    }
+}
+
+fn shown<T: Display>(name: &str, value: &Field<T>) -> Fact {
+    field(name, value, ToString::to_string)
+}
+
+fn yes_or_no(name: &str, value: &Field<bool>) -> Fact {
+    field(name, value, |yes| {
+        if *yes { "yes" } else { "no" }.to_owned()
+    })
+}
+
+fn share(name: &str, value: &Field<f64>) -> Fact {
+    field(name, value, |share| crate::view::percent(*share))
+}
+
+fn capacity(name: &str, value: &Field<warpmark_record::Bytes>) -> Fact {
+    field(name, value, |bytes| bytes.binary())
+}
+
+fn device_sheet(device: &DeviceSpec) -> Sheet {
+    let facts = vec![
+        known("name", &device.name),
+        known("kind", format!("{}:{}", device.kind, device.index)),
+        known("results folder", &device.slug),
+        capacity("memory", &device.memory),
+        shown("memory bandwidth", &device.memory_bandwidth),
+        capacity("last-level cache", &device.last_level_cache),
+    ];
+    Sheet {
+        title: "device",
+        facts,
+    }
+}
+
+fn cpu_facts(cpu: &CpuSpec) -> Vec<Fact> {
+    vec![
+        known("cores", cpu.cores),
+        known("vector instructions", &cpu.simd),
+        yes_or_no("virtualised", &cpu.virtualised),
+    ]
+}
+
+fn multiprocessor_facts(gpu: &GpuSpec) -> Vec<Fact> {
+    let (major, minor) = gpu.compute_capability;
+    vec![
+        known("compute capability", format!("{major}.{minor}")),
+        shown("SMs", &gpu.sm_count),
+        shown("highest SM clock", &gpu.sm_clock),
+        capacity("shared memory per SM", &gpu.shared_memory_per_sm),
+        capacity("shared memory per block", &gpu.shared_memory_per_block),
+        shown("32-bit registers per SM", &gpu.registers_per_sm),
+        shown("threads per warp", &gpu.warp_size),
+    ]
+}
+
+fn card_facts(gpu: &GpuSpec) -> Vec<Fact> {
+    let cuda = gpu.cuda_driver_version;
+    vec![
+        shown("memory clock", &gpu.memory_clock),
+        field("memory bus", &gpu.memory_bus_bits, |bits| {
+            format!("{bits} bits")
+        }),
+        yes_or_no("ECC", &gpu.ecc),
+        yes_or_no("shares memory with the host", &gpu.integrated),
+        yes_or_no("memory pools", &gpu.memory_pools),
+        shown("PCI id", &gpu.pci_id),
+        shown("UUID hash", &gpu.uuid_hash),
+        shown("driver", &gpu.driver_version),
+        known(
+            "CUDA of the driver",
+            format!("{}.{}", cuda / 1000, cuda % 1000 / 10),
+        ),
+        shown("power limit", &gpu.power_limit),
+        shown("default power limit", &gpu.power_limit_default),
+        shown("PCIe link now", &gpu.pcie_now),
+        shown("best PCIe link", &gpu.pcie_max),
+        yes_or_no("multi-instance mode", &gpu.mig),
+        yes_or_no("persistence mode", &gpu.persistence),
+        shown("other processes", &gpu.other_processes),
+    ]
+}
+
+fn idle_facts(idle: &Field<GpuState>) -> Vec<Fact> {
+    let state = match idle {
+        Field::Known(state) => state,
+        Field::Absent { absent } => {
+            return vec![Fact {
+                name: "sensors".to_owned(),
+                value: Err(absent.clone()),
+            }];
+        }
+    };
+    vec![
+        shown("SM clock", &state.sm_clock),
+        shown("memory clock", &state.memory_clock),
+        shown("power", &state.power),
+        shown("energy since the driver was loaded", &state.energy),
+        shown("temperature", &state.temperature),
+        field(
+            "clocks held down by",
+            &state.throttle_causes,
+            |causes| match causes.as_slice() {
+                [] => "nothing".to_owned(),
+                causes => causes.join(", "),
+            },
+        ),
+        share("GPU in use", &state.gpu_utilisation),
+        share("memory in use", &state.memory_utilisation),
+    ]
+}
+
+fn book_facts(book: &Field<BookEntry>) -> Vec<Fact> {
+    let book = match book {
+        Field::Known(book) => book,
+        Field::Absent { absent } => {
+            return vec![Fact {
+                name: "entry".to_owned(),
+                value: Err(absent.clone()),
+            }];
+        }
+    };
+    let mut facts = vec![known("entry", &book.name)];
+    facts.extend(
+        book.peaks
+            .iter()
+            .map(|(name, peak)| sourced(name, peak, peak.value)),
+    );
+    let unknown = "the book does not say";
+    let mut optional = |name: &str, fact: Option<Fact>| {
+        let missing = || Fact {
+            name: name.to_owned(),
+            value: Err(unknown.to_owned()),
+        };
+        facts.push(fact.unwrap_or_else(missing));
+    };
+    let clock = book.clock.as_ref();
+    optional(
+        "clock of the peaks",
+        clock.map(|c| sourced("clock of the peaks", c, c.value)),
+    );
+    let bandwidth = book.bandwidth.as_ref();
+    optional(
+        "bandwidth",
+        bandwidth.map(|b| sourced("bandwidth", b, b.value)),
+    );
+    let l2 = book.l2.as_ref();
+    optional(
+        "L2",
+        l2.map(|size| sourced("L2", size, size.value.binary())),
+    );
+    let tdp = book.tdp.as_ref();
+    optional(
+        "board power",
+        tdp.map(|power| sourced("board power", power, power.value)),
+    );
+    facts
+}
+
+fn sourced<T>(name: &str, figure: &Sourced<T>, value: impl Display) -> Fact {
+    known(name, format!("{value} ({})", figure.source))
+}
+
+fn host_sheet(host: &HostSpec) -> Sheet {
+    let facts = vec![
+        known("processor", &host.cpu),
+        known("cores", host.cores),
+        capacity("memory", &host.memory),
+        known("system", &host.os),
+        shown("container", &host.container),
+        field("load average", &host.load_average, |load| {
+            format!("{load:.2}")
+        }),
+    ];
+    Sheet {
+        title: "host",
+        facts,
+    }
+}

@@ -1,0 +1,256 @@
+//! Tables for a person at a terminal.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use warpmark_record::store::Warning;
+
+use crate::Style;
+use crate::comparison::ComparisonView;
+use crate::escape::terminal as escape;
+use crate::specs::Sheet;
+use crate::view::{RunView, Section};
+
+/// From this width on, tables have their extra columns.
+const WIDE: u16 = 100;
+
+/// Escape sequences of the few things that are set off.
+#[derive(Clone, Copy)]
+enum Ink {
+    Bold,
+    Yellow,
+    Red,
+}
+
+/// A page under construction.
+struct Page {
+    text: String,
+    style: Style,
+}
+
+impl Page {
+    fn new(style: Style) -> Self {
+        Self {
+            text: String::new(),
+            style,
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    /// A line that is set off. `line` is escaped here.
+    fn inked(&mut self, ink: Ink, line: &str) {
+        let line = escape(line);
+        if !self.style.color {
+            return self.line(&line);
+        }
+        let code = match ink {
+            Ink::Bold => "1",
+            Ink::Yellow => "33",
+            Ink::Red => "31",
+        };
+        self.line(&format!("\u{1b}[{code}m{line}\u{1b}[0m"));
+    }
+
+    /// Text after a label, in lines no longer than the page is wide; further lines stand under the
+    /// first one's text. Escapes the text.
+    fn paragraph(&mut self, ink: Option<Ink>, label: &str, text: &str) {
+        let indent = label.chars().count();
+        let width = usize::from(self.style.width).saturating_sub(indent).max(20);
+        let mut lines: Vec<String> = vec![String::new()];
+        let mut length = 0;
+        for word in escape(text).split_whitespace() {
+            let word_length = word.chars().count();
+            if length > 0 && length + 1 + word_length > width {
+                lines.push(String::new());
+                length = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                if length > 0 {
+                    line.push(' ');
+                    length += 1;
+                }
+                line.push_str(word);
+                length += word_length;
+            }
+        }
+        for (at, line) in lines.iter().enumerate() {
+            let label = if at == 0 {
+                label.to_owned()
+            } else {
+                " ".repeat(indent)
+            };
+            match ink {
+                Some(ink) => self.inked(ink, &format!("{label}{line}")),
+                None => self.line(&format!("{label}{line}")),
+            }
+        }
+    }
+
+    fn table(&mut self, mut table: Table) {
+        table
+            .force_no_tty()
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.style.width);
+        let gap = if self.style.width >= WIDE { 2 } else { 1 };
+        for (at, column) in table.column_iter_mut().enumerate() {
+            column.set_padding(if at == 0 { (2, gap) } else { (0, gap) });
+        }
+        if let Some(first) = table.column_mut(0) {
+            // Ids break between their parts.
+            first.set_delimiter('/');
+        }
+        for line in table.lines() {
+            self.line(&line);
+        }
+    }
+}
+
+/// The report of a recording.
+pub fn run(runs: &[RunView], warnings: &[Warning], style: Style) -> String {
+    let mut page = Page::new(style);
+    for (at, view) in runs.iter().enumerate() {
+        if at > 0 {
+            page.line("");
+        }
+        one_run(&mut page, view);
+    }
+    if runs.is_empty() {
+        page.line("No rows were recorded.");
+    }
+    if !warnings.is_empty() {
+        page.line("");
+    }
+    for warning in warnings {
+        page.paragraph(Some(Ink::Yellow), "warning: ", &warning.to_string());
+    }
+    page.text
+}
+
+fn one_run(page: &mut Page, view: &RunView) {
+    page.inked(Ink::Bold, &view.title);
+    for (name, value) in &view.facts {
+        page.paragraph(None, &format!("  {name:<9} "), value);
+    }
+    for caveat in &view.caveats {
+        page.paragraph(Some(Ink::Yellow), "  caution   ", caveat);
+    }
+    for part in &view.sections {
+        page.line("");
+        section(page, part);
+    }
+    if !view.unmeasured.is_empty() {
+        page.line("");
+        page.inked(Ink::Bold, "not measured");
+    }
+    for row in &view.unmeasured {
+        let ink = (row.outcome == "failed").then_some(Ink::Red);
+        page.paragraph(
+            ink,
+            &format!("  {:<8}", row.outcome),
+            &format!("{}: {}", row.id, row.reason),
+        );
+    }
+    if !view.footnotes.is_empty() {
+        page.line("");
+    }
+    for (at, note) in view.footnotes.iter().enumerate() {
+        page.paragraph(None, &format!("  [{}] ", at + 1), note);
+    }
+}
+
+fn section(page: &mut Page, section: &Section) {
+    let engine = section
+        .engine
+        .as_ref()
+        .map_or_else(String::new, |engine| format!(" @{engine}"));
+    page.inked(Ink::Bold, &format!("{}{engine}", section.title));
+    if !section.best.is_empty() {
+        page.paragraph(None, "  best: ", &section.best.join("; "));
+    }
+    let columns = section.columns(page.style.width >= WIDE);
+    let mut table = Table::new();
+    let align = |right| {
+        if right {
+            CellAlignment::Right
+        } else {
+            CellAlignment::Left
+        }
+    };
+    table.set_header(
+        columns
+            .iter()
+            .map(|column| Cell::new(&column.title).set_alignment(align(column.right))),
+    );
+    for row in &section.rows {
+        table.add_row(columns.iter().map(|column| {
+            Cell::new(escape(&(column.cell)(row))).set_alignment(align(column.right))
+        }));
+    }
+    page.table(table);
+    for row in &section.rows {
+        if let Some(phases) = &row.phases {
+            page.paragraph(None, &format!("  {} phases: ", escape(&row.name)), phases);
+        }
+    }
+}
+
+/// What a machine said of itself.
+pub fn specs(sheets: &[Sheet], style: Style) -> String {
+    let mut page = Page::new(style);
+    for (at, sheet) in sheets.iter().enumerate() {
+        if at > 0 {
+            page.line("");
+        }
+        page.inked(Ink::Bold, sheet.title);
+        let names = sheet
+            .facts
+            .iter()
+            .map(|fact| escape(&fact.name).chars().count());
+        let width = names.max().unwrap_or(0);
+        for fact in &sheet.facts {
+            let label = format!("  {:<width$}  ", escape(&fact.name));
+            match &fact.value {
+                Ok(value) => page.paragraph(None, &label, value),
+                Err(reason) => page.paragraph(None, &label, &format!("unknown ({reason})")),
+            }
+        }
+    }
+    page.text
+}
+
+/// A comparison.
+pub fn comparison(view: &ComparisonView, style: Style) -> String {
+    let mut page = Page::new(style);
+    if !view.pairs.is_empty() {
+        let align = |at| {
+            if (1..=3).contains(&at) {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            }
+        };
+        let mut table = Table::new();
+        let header = view.header.iter().enumerate();
+        table.set_header(header.map(|(at, title)| Cell::new(title).set_alignment(align(at))));
+        for pair in &view.pairs {
+            let cells = pair.iter().enumerate();
+            table.add_row(cells.map(|(at, cell)| Cell::new(escape(cell)).set_alignment(align(at))));
+        }
+        page.table(table);
+        page.line("");
+    }
+    for (label, texts, ink) in [
+        ("refused: ", &view.refused, Some(Ink::Red)),
+        ("unmatched: ", &view.unmatched, None),
+        ("note: ", &view.notes, Some(Ink::Yellow)),
+    ] {
+        for text in texts {
+            page.paragraph(ink, label, text);
+        }
+    }
+    page.paragraph(Some(Ink::Bold), "", &view.summary);
+    page.text
+}

@@ -1,0 +1,410 @@
+//! The report of a recording, free of any format: sections of rows, each cell as unescaped text.
+
+use std::collections::BTreeMap;
+
+use warpmark_analyze::{Limit, Rates, RowAnalysis, RunAnalysis};
+use warpmark_record::{Outcome, Record, Run};
+
+/// A run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunView {
+    /// Device and run.
+    pub title: String,
+    /// What was measured where and with what, as name and value.
+    pub facts: Vec<(&'static str, String)>,
+    /// Doubts about all rows.
+    pub caveats: Vec<String>,
+    /// The measured rows.
+    pub sections: Vec<Section>,
+    /// The other rows.
+    pub unmeasured: Vec<Unmeasured>,
+    /// Doubts about single rows; a row's `notes` count from 1.
+    pub footnotes: Vec<String>,
+}
+
+/// The measured rows of one subject: `micro/matmul`, `text/gpt2-124m`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Bench target and subject.
+    pub title: String,
+    /// The engine, if all rows have the same.
+    pub engine: Option<String>,
+    /// The best rate of each dtype.
+    pub best: Vec<String>,
+    /// The limit that the shares are of, if all rows have the same.
+    pub limit: Option<Limit>,
+    /// The rows.
+    pub rows: Vec<RowView>,
+}
+
+/// A measured row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowView {
+    /// What the section's title leaves of the id.
+    pub name: String,
+    /// The median time of an iteration.
+    pub time: String,
+    /// Half the width of its interval.
+    pub half_width: String,
+    /// Samples.
+    pub samples: String,
+    /// The rate that matters.
+    pub rate: String,
+    /// The share of the limit, with the limit's name where the section has several.
+    pub share: String,
+    /// What bounds it.
+    pub bound: String,
+    /// The most memory it held.
+    pub memory: String,
+    /// Its phases, if it has any.
+    pub phases: Option<String>,
+    /// Its footnotes.
+    pub notes: Vec<usize>,
+}
+
+/// A row without times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmeasured {
+    /// Its id.
+    pub id: String,
+    /// `skipped` or `failed`.
+    pub outcome: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+/// A column of a section's table.
+pub struct Column {
+    /// Its title.
+    pub title: String,
+    /// Whether its cells stand to the right, as numbers do.
+    pub right: bool,
+    /// Its cell in a row.
+    pub cell: fn(&RowView) -> String,
+}
+
+impl Section {
+    /// The columns that have anything to say; `wide` adds those that are nice to have.
+    pub fn columns(&self, wide: bool) -> Vec<Column> {
+        let share = match self.limit {
+            Some(limit) => format!("of {limit}"),
+            None => "of limit".to_owned(),
+        };
+        let column = |title: &str, right, cell| Column {
+            title: title.to_owned(),
+            right,
+            cell,
+        };
+        let mut columns = vec![
+            column("benchmark", false, |row| row.name.clone()),
+            column("time", true, |row| row.time.clone()),
+            column("±", true, |row| row.half_width.clone()),
+            column("n", true, |row| row.samples.clone()),
+            column("rate", true, |row| row.rate.clone()),
+            column(&share, true, |row| row.share.clone()),
+            column("bound", false, |row| row.bound.clone()),
+        ];
+        if wide && self.rows.iter().any(|row| !row.memory.is_empty()) {
+            columns.push(column("memory", true, |row| row.memory.clone()));
+        }
+        if self.rows.iter().any(|row| !row.notes.is_empty()) {
+            columns.push(column("notes", false, |row| {
+                let numbers: Vec<String> = row.notes.iter().map(usize::to_string).collect();
+                if numbers.is_empty() {
+                    String::new()
+                } else {
+                    format!("[{}]", numbers.join(","))
+                }
+            }));
+        }
+        columns
+    }
+}
+
+/// A share as a percentage, with a decimal where it is small.
+pub fn percent(share: f64) -> String {
+    if share.abs() < 0.0995 {
+        format!("{:.1} %", share * 100.0)
+    } else {
+        format!("{:.0} %", share * 100.0)
+    }
+}
+
+/// The views of all runs.
+pub fn of(runs: &[RunAnalysis<'_>]) -> Vec<RunView> {
+    runs.iter().map(run_view).collect()
+}
+
+fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
+    let mut footnotes = Footnotes::default();
+    let mut sections: Vec<(String, Vec<&RowAnalysis<'_>>)> = Vec::new();
+    let mut unmeasured = Vec::new();
+    for row in &analysis.rows {
+        let id = &row.record.id;
+        let outcome = match row.record.outcome {
+            Outcome::Measured => {
+                let title = format!("{}/{}", id.group(), id.subject());
+                match sections.iter_mut().find(|(known, _)| *known == title) {
+                    Some((_, rows)) => rows.push(row),
+                    None => sections.push((title, vec![row])),
+                }
+                continue;
+            }
+            Outcome::Skipped { .. } => "skipped",
+            Outcome::Failed { .. } => "failed",
+        };
+        let reason = row.reason().unwrap_or_default().to_owned();
+        unmeasured.push(Unmeasured {
+            id: id.to_string(),
+            outcome,
+            reason,
+        });
+    }
+    let sections = sections
+        .into_iter()
+        .map(|(title, rows)| section(title, &rows, &mut footnotes))
+        .collect();
+    RunView {
+        title: title(analysis),
+        facts: facts(analysis),
+        caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
+        sections,
+        unmeasured,
+        footnotes: footnotes.texts,
+    }
+}
+
+/// Footnotes of a run, each text once.
+#[derive(Default)]
+struct Footnotes {
+    numbers: BTreeMap<String, usize>,
+    texts: Vec<String>,
+}
+
+impl Footnotes {
+    fn number(&mut self, text: String) -> usize {
+        if let Some(number) = self.numbers.get(&text) {
+            return *number;
+        }
+        self.texts.push(text.clone());
+        self.numbers.insert(text, self.texts.len());
+        self.texts.len()
+    }
+}
+
+fn section(title: String, rows: &[&RowAnalysis<'_>], footnotes: &mut Footnotes) -> Section {
+    let engine = only(rows.iter().map(|row| row.record.id.engine())).map(str::to_owned);
+    let limit = only(
+        rows.iter()
+            .filter_map(|row| Some(row.placement.as_ref()?.headline()?.limit)),
+    );
+    Section {
+        best: best(rows),
+        rows: rows
+            .iter()
+            .map(|row| row_view(row, engine.is_some(), limit.is_some(), footnotes))
+            .collect(),
+        title,
+        engine,
+        limit,
+    }
+}
+
+/// The value that all are equal to.
+fn only<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
+}
+
+fn row_view(
+    row: &RowAnalysis<'_>,
+    one_engine: bool,
+    one_limit: bool,
+    footnotes: &mut Footnotes,
+) -> RowView {
+    let rates = row.rates.as_ref();
+    let share = row
+        .placement
+        .as_ref()
+        .and_then(|placement| placement.headline());
+    let memory = row.record.memory.as_ref();
+    let dash = || "-".to_owned();
+    RowView {
+        name: name(row.record, one_engine),
+        time: rates.map_or_else(dash, |rates| rates.time.to_string()),
+        half_width: rates
+            .and_then(Rates::relative_half_width)
+            .map_or_else(dash, percent),
+        samples: row
+            .record
+            .samples
+            .as_ref()
+            .map_or(0, |samples| samples.wall_s.len())
+            .to_string(),
+        rate: rates
+            .and_then(|rates| rates.main(row.record))
+            .map_or_else(dash, |rate| rate.to_string()),
+        share: share.map_or_else(dash, |share| {
+            let number = percent(share.share);
+            if one_limit {
+                number
+            } else {
+                format!("{number} {}", share.limit)
+            }
+        }),
+        bound: row
+            .placement
+            .as_ref()
+            .map_or_else(dash, |placement| placement.bound.to_string()),
+        memory: memory
+            .and_then(|memory| memory.peak.known())
+            .map_or_else(String::new, |peak| peak.binary()),
+        phases: rates.filter(|rates| !rates.phases.is_empty()).map(|rates| {
+            let phase = |(name, time): (&String, _)| {
+                format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
+            };
+            rates
+                .phases
+                .iter()
+                .map(phase)
+                .collect::<Vec<_>>()
+                .join(", ")
+        }),
+        notes: row
+            .caveats
+            .iter()
+            .map(|caveat| footnotes.number(caveat.to_string()))
+            .collect(),
+    }
+}
+
+fn name(record: &Record, one_engine: bool) -> String {
+    let rest = record.id.segments()[2..].join("/");
+    let rest = if rest.is_empty() {
+        record.id.subject().to_owned()
+    } else {
+        rest
+    };
+    if one_engine {
+        rest
+    } else {
+        format!("{rest}@{}", record.id.engine())
+    }
+}
+
+/// The best rate of each dtype, in the order in which dtypes appear.
+fn best(rows: &[&RowAnalysis<'_>]) -> Vec<String> {
+    let mut best: Vec<(String, &RowAnalysis<'_>, f64)> = Vec::new();
+    for row in rows {
+        let Some(rate) = row.rates.as_ref().and_then(|rates| rates.main(row.record)) else {
+            continue;
+        };
+        let dtype = row
+            .record
+            .parameters
+            .get("dtype")
+            .map_or_else(String::new, ToString::to_string);
+        match best.iter_mut().find(|(known, _, _)| *known == dtype) {
+            Some(entry) if rate.get() > entry.2 => *entry = (dtype, row, rate.get()),
+            Some(_) => {}
+            None => best.push((dtype, row, rate.get())),
+        }
+    }
+    best.into_iter()
+        .filter_map(|(dtype, row, _)| {
+            let rate = row.rates.as_ref()?.main(row.record)?;
+            // The best of a run is all of the measured limit, mostly because it set it.
+            let share = row
+                .placement
+                .as_ref()
+                .and_then(|placement| placement.headline())
+                .filter(|share| share.limit != Limit::Measured);
+            let share = share.map_or_else(String::new, |s| {
+                format!(", {} of {}", percent(s.share), s.limit)
+            });
+            let dtype = if dtype.is_empty() {
+                dtype
+            } else {
+                format!("{dtype} ")
+            };
+            Some(format!("{dtype}{rate}{share}"))
+        })
+        .collect()
+}
+
+fn title(analysis: &RunAnalysis<'_>) -> String {
+    match analysis.run {
+        Some(run) => format!("{} ({}), run {}", run.device.name, run.device.kind, run.run),
+        None => format!("unknown device, run {}", analysis.id),
+    }
+}
+
+fn facts(analysis: &RunAnalysis<'_>) -> Vec<(&'static str, String)> {
+    let mut facts = analysis.run.map(of_run).unwrap_or_default();
+    let limits = &analysis.limits;
+    let mut measured: Vec<String> = limits
+        .measured_peaks()
+        .map(|(name, peak)| format!("{name} {peak}"))
+        .collect();
+    measured.extend(
+        limits
+            .measured_bandwidth()
+            .map(|bandwidth| format!("memory {bandwidth}")),
+    );
+    if !measured.is_empty() {
+        facts.push(("measured", measured.join(", ")));
+    }
+    facts
+}
+
+fn of_run(run: &Run) -> Vec<(&'static str, String)> {
+    let host = &run.host;
+    let memory = host.memory.clone().map(warpmark_record::Bytes::binary);
+    let build = &run.build;
+    let mut facts = vec![
+        (
+            "started",
+            format!("{}, suite {}, seed {}", run.started_at, run.suite, run.seed),
+        ),
+        (
+            "host",
+            format!(
+                "{}, {} cores, {memory} memory, {}",
+                host.cpu, host.cores, host.os
+            ),
+        ),
+        (
+            "build",
+            format!(
+                "warpmark {} ({}), {}",
+                build.version, build.git, build.profile
+            ),
+        ),
+    ];
+    if !run.settings.is_empty() {
+        let settings: Vec<String> = run
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        facts.push(("settings", settings.join(" ")));
+    }
+    if let Some(gpu) = &run.device.gpu {
+        let book = match (gpu.book.known(), gpu.book.reason()) {
+            (Some(book), _) => {
+                let peaks: Vec<String> = book
+                    .peaks
+                    .iter()
+                    .map(|(name, peak)| format!("{name} {}", peak.value))
+                    .collect();
+                let bandwidth = book.bandwidth.as_ref();
+                let bandwidth =
+                    bandwidth.map_or_else(|| "unknown".to_owned(), |b| b.value.to_string());
+                format!("{}: {}, memory {bandwidth}", book.name, peaks.join(", "))
+            }
+            (None, reason) => format!("unknown ({})", reason.unwrap_or_default()),
+        };
+        facts.push(("book", book));
+    }
+    facts
+}
