@@ -215,6 +215,13 @@ impl Limits {
         self.measured_peaks.get(arithmetic).copied()
     }
 
+    /// The best matmul rate of each arithmetic in this run.
+    pub fn measured_peaks(&self) -> impl Iterator<Item = (&str, FlopsPerSecond)> {
+        self.measured_peaks
+            .iter()
+            .map(|(name, peak)| (name.as_str(), *peak))
+    }
+
     /// The best memory rate of this run.
     pub fn measured_bandwidth(&self) -> Option<BytesPerSecond> {
         self.measured_bandwidth
@@ -232,11 +239,15 @@ impl Limits {
             shares: self.shares(record, rates),
             bound: Bound::Unknown,
         };
-        placement.bound = bound(record, rates, &placement);
+        placement.bound = bound(rates, &placement);
         placement
     }
 
     fn shares(&self, record: &Record, rates: &Rates) -> Vec<Share> {
+        // A load's bytes come from storage; the limits here are of device memory.
+        if record.id.group() == "load" {
+            return Vec::new();
+        }
         let arithmetic = arithmetic(record);
         let book = arithmetic
             .as_deref()
@@ -246,14 +257,15 @@ impl Limits {
         let measured = arithmetic
             .as_deref()
             .and_then(|name| self.measured_peak(name));
+        let settled = book.zip(scale).map(|(peak, scale)| peak * scale);
         let mut shares = Vec::new();
+        // The memory's clock is fixed while a card works, so its bandwidth settles at the book's.
         for (limit, compute, bandwidth) in [
             (Limit::Book, book, self.book_bandwidth),
-            // Memory clocks are fixed while a card works, so its bandwidth does not scale.
             (
                 Limit::Settled,
-                book.zip(scale).map(|(p, s)| p * s),
-                self.book_bandwidth.and(scale).and(self.book_bandwidth),
+                settled,
+                self.book_bandwidth.filter(|_| scale.is_some()),
             ),
             (Limit::Measured, measured, self.measured_bandwidth),
         ] {
@@ -307,7 +319,7 @@ pub fn arithmetic(record: &Record) -> Option<String> {
     Some(format!("{dtype}/{accumulate}"))
 }
 
-fn bound(record: &Record, rates: &Rates, placement: &Placement) -> Bound {
+fn bound(rates: &Rates, placement: &Placement) -> Bound {
     let moving: f64 = ["read_s", "host_to_device_s"]
         .iter()
         .filter_map(|phase| rates.phases.get(*phase))
@@ -318,10 +330,6 @@ fn bound(record: &Record, rates: &Rates, placement: &Placement) -> Bound {
     }
     if rates.host_share.is_some_and(|share| share > HOST_BOUND) {
         return Bound::Host;
-    }
-    // A load's bytes come from storage; the limits here are of device memory.
-    if record.id.group() == "load" {
-        return Bound::Unknown;
     }
     let counted = usize::from(rates.flops.is_some()) + usize::from(rates.bytes.is_some());
     let complete = [Limit::Measured, Limit::Settled, Limit::Book]

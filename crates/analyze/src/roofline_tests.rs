@@ -140,7 +140,13 @@ fn a_load_that_mostly_reads_is_bound_by_transfer() {
         .unwrap()
         .phases
         .insert("host_to_device_s".to_owned(), vec![0.1; 10]);
-    assert_eq!(placements(cpu_run(), vec![row])[0].bound, Bound::Transfer);
+    let placed = &placements(gpu_run(), vec![row])[0];
+    assert_eq!(placed.bound, Bound::Transfer);
+    assert_eq!(
+        placed.shares,
+        [],
+        "its bytes come from storage, of which no limit is known"
+    );
 }
 
 #[test]
