@@ -1,7 +1,7 @@
 //! Micro benchmarks of a device: matmul and memory bandwidth, every answer checked.
 //!
 //! They say what the card itself can do, so that a model's numbers can be read against a limit measured
-//! in the same run. Each is one file with its entry in [`MICROS`]; GPU kernels lie in `kernels/` and are
+//! in the same run. Each is one file with its entry in one list, `MICROS`; GPU kernels lie in `kernels/` and are
 //! compiled at run time. Nothing here times anything: that is `warpmark-measure`'s business.
 
 mod cuda;

@@ -108,6 +108,42 @@ fn ids_are_unique_on_every_kind_of_device() {
 }
 
 #[test]
+fn no_benchmark_is_lost_on_the_way_into_the_plan() {
+    // 10 f32 and f16, 1 bf16 multiplication; 6 operations on 3 sizes.
+    assert_eq!(entries(&cpu(2, "avx512"), true).len(), 11 + 18);
+    assert_eq!(entries(&cpu(2, "avx512"), false).len(), 4 + 6);
+    // 3 types on 4 sizes; 6 operations on 3 sizes.
+    assert_eq!(entries(&h200(), true).len(), 12 + 18);
+    assert_eq!(entries(&h200(), false).len(), 6 + 6);
+}
+
+#[test]
+fn a_group_opened_on_the_wrong_kind_of_device_says_so() {
+    for group in groups(
+        &h200(),
+        &Request {
+            full: false,
+            seed: 0,
+        },
+    ) {
+        let Err(error) = (group.open)(&cpu_device(1)) else {
+            panic!("{} opened on a CPU", group.name);
+        };
+        assert!(
+            matches!(error, warpmark_measure::WorkloadError::Unsupported(_)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_simulated_gpu_gets_the_plan_of_a_real_one() {
+    let mut simulated = t4();
+    simulated.kind = DeviceKind::Simulated;
+    assert_eq!(entries(&simulated, true).len(), entries(&t4(), true).len());
+}
+
+#[test]
 fn the_full_suite_has_everything_that_the_quick_one_has() {
     for spec in [cpu(2, "avx512"), t4(), h200()] {
         let ids = |full| -> BTreeSet<_> {

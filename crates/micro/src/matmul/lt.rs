@@ -8,10 +8,16 @@ use std::mem::{MaybeUninit, size_of};
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
+use cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t as Preferences;
 use warpmark_measure::WorkloadError;
 
 use super::Problem;
 use crate::data::Dtype;
+
+/// Partial sums of a product that is split along k are added in f32. The library may otherwise add them
+/// in the type of the result, which is not what the id says.
+const REDUCE_IN_COMPUTE_TYPE: u32 =
+    sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
 /// How many candidates the library is asked for.
 const CANDIDATES: i32 = 16;
@@ -126,16 +132,16 @@ impl Operation {
             raw: result::create_matmul_pref().map_err(refused("cublasLtMatmulPreferenceCreate"))?,
             destroy: result::destroy_matmul_pref,
         };
-        // SAFETY: the preference is alive, and the attribute is one usize (uint64_t).
-        unsafe {
-            result::set_matmul_pref_attribute(
-                preference.raw,
-                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                (&raw const workspace_bytes).cast(),
-                size_of::<usize>(),
-            )
-        }
-        .map_err(refused("cublasLtMatmulPreferenceSetAttribute"))?;
+        prefer(
+            &preference,
+            Preferences::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            &workspace_bytes,
+        )?;
+        prefer(
+            &preference,
+            Preferences::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            &REDUCE_IN_COMPUTE_TYPE,
+        )?;
         let mut found =
             [MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::zeroed(); CANDIDATES as usize];
         let mut count = 0;
@@ -200,6 +206,25 @@ impl Operation {
         }
         .map_err(refused("cublasLtMatmul"))
     }
+}
+
+/// Sets one attribute of a preference.
+fn prefer<T>(
+    preference: &Owned<sys::cublasLtMatmulPreference_t>,
+    attribute: Preferences,
+    value: &T,
+) -> Result<(), WorkloadError> {
+    // SAFETY: the preference is alive; the library checks the size against the attribute's and copies
+    // the value.
+    unsafe {
+        result::set_matmul_pref_attribute(
+            preference.raw,
+            attribute,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>(),
+        )
+    }
+    .map_err(refused("cublasLtMatmulPreferenceSetAttribute"))
 }
 
 fn data_type(dtype: Dtype) -> sys::cudaDataType_t {

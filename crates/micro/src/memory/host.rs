@@ -132,13 +132,24 @@ impl Workload for Pass<'_> {
         if self.operation.writes() {
             parameters.insert("stores".to_owned(), Value::from(stores.name()));
         }
+        let store_caveat = stores
+            .caveat()
+            .filter(|_| self.operation.writes())
+            .map(str::to_owned);
+        let caveats = self
+            .session
+            .cache_caveat
+            .clone()
+            .into_iter()
+            .chain(store_caveat)
+            .collect();
         Description {
             id: self.id.clone(),
             parameters,
             work: work(self.operation, *size),
             data: Some(data::described(contents.seed)),
             weights: None,
-            caveats: self.session.cache_caveat.clone().into_iter().collect(),
+            caveats,
         }
     }
 

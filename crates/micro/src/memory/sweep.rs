@@ -41,6 +41,19 @@ impl Stores {
         Self::Ordinary
     }
 
+    /// What to know of figures that were made with them.
+    pub(super) fn caveat(self) -> Option<&'static str> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Sse2 => None,
+            #[cfg(any(not(target_arch = "x86_64"), test))]
+            Self::Ordinary => Some(
+                "ordinary stores may read a cache line before they overwrite it; that traffic is not \
+                 counted",
+            ),
+        }
+    }
+
     /// What a record calls them.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 //! that between memory controllers. A launch wakes the threads and waits for the last one, some tens
 //! of microseconds in passes of milliseconds.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use super::{Contents, Operation};
 enum Task {
     /// Makes the arrays; 1 if there was no memory.
     Make,
-    /// One pass; the fold.
+    /// One pass; 0.
     Run(Operation),
     /// Counts the elements of `c` that are wrong, or 1 for a fold that is.
     Check(Operation),
@@ -30,7 +31,13 @@ enum Task {
     Pages,
     /// Ends the thread.
     Stop,
+    /// Panics.
+    #[cfg(test)]
+    Panic,
 }
+
+/// The answer of a thread that panicked.
+const FAILED: u64 = u64::MAX;
 
 /// What the threads share.
 struct Shared {
@@ -101,7 +108,7 @@ impl Part {
                 if operation == Operation::Read {
                     self.last = Some(fold);
                 }
-                u64::from(fold)
+                0
             }
             Task::Check(operation) => self.wrong(operation, contents),
             Task::Spoil => {
@@ -114,6 +121,8 @@ impl Part {
                 u64::from(asked.contains(&false))
             }
             Task::Make | Task::Stop => 0,
+            #[cfg(test)]
+            Task::Panic => panic!("as the test asked"),
         }
     }
 }
@@ -179,13 +188,14 @@ impl Team {
 
     /// One pass over the arrays.
     pub(super) fn run(&self, operation: Operation) {
-        // The folds stay with the threads until they are checked.
+        // The answers do not matter yet: results stay with the threads until they are checked.
         let _ = self.tell(Task::Run(operation));
     }
 
     /// How many elements of `c` (or folds of `a`) the last pass got wrong.
     pub(super) fn wrong(&self, operation: Operation) -> u64 {
-        self.tell(Task::Check(operation)).sum()
+        self.tell(Task::Check(operation))
+            .fold(0, u64::saturating_add)
     }
 
     /// Makes `c` wrong everywhere.
@@ -226,16 +236,21 @@ fn work(
     loop {
         shared.gate.wait();
         let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = match (task, &mut part) {
-            (Task::Stop, _) => return,
-            (Task::Make, _) => {
-                part = Part::new(first as u64, end - first, contents);
+        if matches!(task, Task::Stop) {
+            return;
+        }
+        // A thread that unwound past the gate would leave the others waiting at it for ever. What a
+        // panic interrupted is seen by the next check, which finds the spoiled elements.
+        let performed = catch_unwind(AssertUnwindSafe(|| match (task, &mut part) {
+            (Task::Make, part) => {
+                *part = Part::new(first as u64, end - first, contents);
                 u64::from(part.is_none())
             }
             (task, Some(part)) => part.perform(task, contents, stores),
             // The caller gives up when memory is short, and has no other task then.
             (_, None) => 1,
-        };
+        }));
+        let answer = performed.unwrap_or(FAILED);
         shared.answers[index].store(answer, Ordering::Relaxed);
         shared.gate.wait();
     }
@@ -291,6 +306,14 @@ mod tests {
         assert_eq!(part.wrong(Operation::Triad, &contents), 0);
         part.c[37] = f32::from_bits(part.c[37].to_bits() ^ 1);
         assert_eq!(part.wrong(Operation::Triad, &contents), 1);
+    }
+
+    #[test]
+    fn a_thread_that_panics_answers_and_goes_on() {
+        let team = team(2, 8 * LINE);
+        assert!(team.tell(Task::Panic).all(|answer| answer == FAILED));
+        team.run(Operation::Copy);
+        assert_eq!(team.wrong(Operation::Copy), 0);
     }
 
     #[test]
