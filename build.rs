@@ -47,7 +47,8 @@ fn crates() -> String {
     for line in lock.lines() {
         if let Some(value) = quoted(line, "name = ") {
             name = value;
-        } else if let (Some(version), true) = (quoted(line, "version = "), MEASURING.contains(&name))
+        } else if let (Some(version), true) =
+            (quoted(line, "version = "), MEASURING.contains(&name))
         {
             found.push(format!("{name}={version}"));
         }

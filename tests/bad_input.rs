@@ -18,9 +18,11 @@ fn with_catalog(from: &str, to: &str) -> Ran {
 
 #[test]
 fn a_catalog_with_a_fault_is_refused_with_its_line() {
-    with_catalog("family = \"gpt2\"", "family = \"gtp2\"")
-        .exits(70)
-        .says(&["models.toml:5", "gtp2", "gpt2"]);
+    with_catalog("family = \"gpt2\"", "family = \"gtp2\"").exits(70).says(&[
+        "models.toml:5",
+        "gtp2",
+        "gpt2",
+    ]);
     with_catalog("layers = 2", "layers = \"two\"").exits(70).says(&["models.toml:16", "layers"]);
     with_catalog("layers = 2", "layers = 0").exits(70).says(&["models.toml:16", "layers"]);
     with_catalog("width = 64", "width = 64000000000").exits(70).says(&["models.toml:15", "width"]);
@@ -77,10 +79,10 @@ fn wrong_usage_exits_with_64_and_help_with_0() {
 #[test]
 fn a_filter_that_selects_nothing_is_an_error() {
     let world = World::new();
-    world.run(&["run", "--device", "cpu", "--filter", "nothing"]).exits(70).says(&[
-        "nothing",
-        "--dry-run",
-    ]);
+    world
+        .run(&["run", "--device", "cpu", "--filter", "nothing"])
+        .exits(70)
+        .says(&["nothing", "--dry-run"]);
 }
 
 #[test]

@@ -111,8 +111,7 @@ fn verify_checks_every_answer_and_records_nothing() {
 
 /// Waits until the run has finished a row, interrupts it, and says how it ended.
 fn interrupt_after_rows(world: &World, rows: usize) -> (Option<i32>, String) {
-    let mut child =
-        world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut seen = String::new();
     for line in lines.by_ref() {
@@ -182,8 +181,7 @@ fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
 #[test]
 fn a_second_run_on_the_same_device_is_told_to_wait() {
     let world = World::new();
-    let mut first =
-        world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
     lines.find(|line| line.starts_with("  ")).unwrap();
     let second = Ran::of(world.tiny_run().output().unwrap());

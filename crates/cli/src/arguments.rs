@@ -42,7 +42,9 @@ pub enum Verb {
     /// Say what is missing on this machine, and how to mend it
     Doctor(Doctor),
     /// Print completions for a shell
-    #[command(after_help = "Example:\n  warpmark completions bash > ~/.local/share/bash-completion/completions/warpmark")]
+    #[command(
+        after_help = "Example:\n  warpmark completions bash > ~/.local/share/bash-completion/completions/warpmark"
+    )]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
@@ -79,7 +81,9 @@ pub struct CatalogOption {
 
 /// `warpmark models`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  warpmark models\n  warpmark models --models my-models.toml --json")]
+#[command(
+    after_help = "Examples:\n  warpmark models\n  warpmark models --models my-models.toml --json"
+)]
 pub struct Models {
     /// Where models are described.
     #[command(flatten)]
@@ -210,7 +214,9 @@ pub struct Run {
 
 /// `warpmark verify`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  warpmark verify\n  warpmark verify --suite full --filter matmul")]
+#[command(
+    after_help = "Examples:\n  warpmark verify\n  warpmark verify --suite full --filter matmul"
+)]
 pub struct Verify {
     /// What to check.
     #[command(flatten)]
@@ -228,6 +234,17 @@ pub enum Form {
     Csv,
     /// Everything, for programs
     Json,
+}
+
+impl From<Form> for warpmark_report::Format {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Terminal => Self::Terminal,
+            Form::Markdown => Self::Markdown,
+            Form::Csv => Self::Csv,
+            Form::Json => Self::Json,
+        }
+    }
 }
 
 /// `warpmark report`.
@@ -261,8 +278,8 @@ pub struct Report {
 
 impl Report {
     /// The form that the options ask for.
-    pub fn form(&self) -> Form {
-        if self.json { Form::Json } else { self.format }
+    pub fn form(&self) -> warpmark_report::Format {
+        if self.json { Form::Json } else { self.format }.into()
     }
 }
 
@@ -301,8 +318,8 @@ pub struct Compare {
 
 impl Compare {
     /// The form that the options ask for.
-    pub fn form(&self) -> Form {
-        if self.json { Form::Json } else { self.format }
+    pub fn form(&self) -> warpmark_report::Format {
+        if self.json { Form::Json } else { self.format }.into()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use criterion::Criterion;
 use warpmark_device::{Device, Opened};
-use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Runner, Stopwatch, Stdout, WallClock};
+use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Runner, Stdout, Stopwatch, WallClock};
 use warpmark_micro::Request as MicroRequest;
 use warpmark_models::weights::Cache;
 use warpmark_record::store::Writer;
@@ -152,7 +152,9 @@ fn clock(device: &Device) -> anyhow::Result<Box<dyn Clock>> {
 
 /// Holds benchmarks back once the budget is spent, whatever the plan believed.
 fn deadline(selection: &Selection) -> Gate<'static> {
-    let Some(budget) = selection.budget else { return Box::new(|_| None) };
+    let Some(budget) = selection.budget else {
+        return Box::new(|_| None);
+    };
     let watch = Stopwatch::start();
     Box::new(move |_| {
         (watch.elapsed() >= Seconds(budget.as_secs_f64()))
@@ -163,7 +165,8 @@ fn deadline(selection: &Selection) -> Gate<'static> {
 /// A file lock: two runs on one device at the same time would measure each other.
 fn alone(cache: &Cache, device: &Device) -> anyhow::Result<std::fs::File> {
     let spec = device.spec();
-    let path = cache.file(&format!("measuring-{}-{}.lock", spec.slug, spec.index))?;
+    let name = format!("measuring-{}-{}.lock", spec.slug, spec.index);
+    let path = sources::cache_file(cache, &name)?;
     let file = std::fs::File::options().create(true).append(true).open(&path);
     let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
     match file.try_lock() {
@@ -180,7 +183,7 @@ fn alone(cache: &Cache, device: &Device) -> anyhow::Result<std::fs::File> {
 }
 
 fn diverted(cache: &Cache) -> anyhow::Result<Stdout> {
-    let path = cache.file("criterion.log")?;
+    let path = sources::cache_file(cache, "criterion.log")?;
     Stdout::to_file(&path).with_context(|| format!("{} cannot be written", path.display()))
 }
 

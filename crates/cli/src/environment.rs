@@ -20,7 +20,7 @@ pub fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
         device: device.spec().clone(),
         host: warpmark_device::host_spec(),
         build: build(),
-        settings: settings(device),
+        settings: device.settings(),
     }
 }
 
@@ -92,19 +92,12 @@ fn build() -> Build {
     }
 }
 
-/// Settings that change what is measured.
-fn settings(device: &Device) -> BTreeMap<String, String> {
-    match device {
-        Device::Cpu(cpu) => BTreeMap::from([("threads".to_owned(), cpu.threads.to_string())]),
-        Device::Cuda(gpu) => gpu.settings.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STAT: &str = "4711 (cargo) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 5 0 123456 9 8";
+    const STAT: &str =
+        "4711 (cargo) S 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 5 0 123456 9 8";
     const SYSTEM: &str = "cpu  1 2 3\nbtime 1700000000\nprocesses 5\n";
 
     #[test]

@@ -30,7 +30,10 @@ pub fn install() {
 }
 
 /// Runs an append that an interrupt waits for, and notes that `path` has one row more.
-pub fn appending<T, E>(path: &std::path::Path, append: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub fn appending<T, E>(
+    path: &std::path::Path,
+    append: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let result = append()?;
     let rows = kept.as_ref().map_or(0, |(_, rows)| *rows);

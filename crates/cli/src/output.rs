@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use warpmark_report::Style;
+
 /// Prints to standard output as it is.
 ///
 /// A reader that has gone away (`warpmark report | head`) ends the program quietly, as it does every
@@ -19,13 +21,15 @@ pub fn show_json(data: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a person is looking.
-pub fn is_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
-/// Columns of the terminal, if a person is looking.
-pub fn columns() -> Option<u16> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0).then_some(size.ws_col)
+/// How tables are drawn: as wide as the terminal, or 100 columns into a file, in colour only for a
+/// person who has not said otherwise (<https://no-color.org>).
+pub fn style() -> Style {
+    let terminal = io::stdout().is_terminal();
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Style {
+        width: told.unwrap_or(if columns > 0 { columns } else { 100 }).max(40),
+        color: terminal && !colourless,
+    }
 }

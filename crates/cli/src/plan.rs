@@ -104,8 +104,11 @@ fn cost(entry: &Entry) -> Seconds {
     let sampling = entry.sampling;
     let iteration = entry.iteration_estimate;
     // criterion runs one iteration of each sample at least, and warms up with one more.
-    let sampled = (iteration * (sampling.samples + 1) as f64)
-        .max(if sampling.single { Seconds(0.0) } else { sampling.target * 1.05 });
+    let sampled = (iteration * (sampling.samples + 1) as f64).max(if sampling.single {
+        Seconds(0.0)
+    } else {
+        sampling.target * 1.05
+    });
     let warmed = if sampling.single { iteration * 2.0 } else { sampling.warm_up.max(iteration) };
     sampled + warmed + iteration * 2.0
 }

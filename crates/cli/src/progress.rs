@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use warpmark_analyze::Rates;
 use warpmark_measure::{Observer, Step};
 use warpmark_record::{BenchmarkId, Outcome, Record};
 
@@ -27,9 +28,10 @@ impl Bars {
             if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let all = MultiProgress::with_draw_target(target);
         let current = all.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg}")));
-        let overall = all.add(ProgressBar::no_length().with_style(style(
-            "[{bar:24}] {pos} of {len}, {elapsed} gone, about {eta} left",
-        )));
+        let overall = all.add(
+            ProgressBar::no_length()
+                .with_style(style("[{bar:24}] {pos} of {len}, {elapsed} gone, about {eta} left")),
+        );
         Self { all, overall, current, plain }
     }
 
@@ -86,10 +88,18 @@ fn summary(record: &Record) -> String {
     match &record.outcome {
         Outcome::Skipped { reason } => format!("- {id}: skipped, {reason}"),
         Outcome::Failed { reason } => format!("! {id}: FAILED, {reason}"),
-        Outcome::Measured => {
-            format!("  {id}: {}", warpmark_analyze::rates::headline(record))
-        }
+        Outcome::Measured => format!("  {id}: {}", figures(record)),
     }
+}
+
+/// The rate that matters and the time of an iteration.
+fn figures(record: &Record) -> String {
+    let Some(rates) = Rates::of(record) else {
+        return "no time that the clock resolves".to_owned();
+    };
+    let rate = rates.main(record).map_or(String::new(), |rate| format!("{rate}, "));
+    let spread = rates.relative_half_width().map(|half| format!(" ± {:.1} %", half * 100.0));
+    format!("{rate}{} an iteration{}", rates.time, spread.unwrap_or_default())
 }
 
 pub(crate) fn style(template: &str) -> ProgressStyle {

@@ -24,15 +24,24 @@ pub fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<Source> {
         "synthetic" => Ok(Source::Synthetic { seed }),
         "hub" => Ok(Source::Hub(HubOptions { offline, ..HubOptions::default() })),
         path if PathBuf::from(path).is_dir() => Ok(Source::Folder(PathBuf::from(path))),
-        other => bail!(
-            "--weights {other:?} is neither `synthetic`, nor `hub`, nor a folder that exists"
-        ),
+        other => {
+            bail!("--weights {other:?} is neither `synthetic`, nor `hub`, nor a folder that exists")
+        }
     }
 }
 
 /// The folder for what is written once and used again.
 pub fn cache() -> anyhow::Result<Cache> {
-    Cache::from_environment().context("there is no folder for the cache; set WARPMARK_CACHE to one")
+    Ok(Cache::from_env()?)
+}
+
+/// The path of a small file of ours in the cache, whose folder is made if need be.
+pub fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(cache.root()).with_context(|| {
+        let folder = cache.root().display();
+        format!("the cache folder {folder} cannot be made; set WARPMARK_CACHE to one that can")
+    })?;
+    Ok(cache.path(name))
 }
 
 /// What a run asks of the models.

@@ -125,9 +125,7 @@ impl Book {
     ) -> Field<BookEntry> {
         let named = |card: &&Card| card.stanza.drivers.iter().any(|driver| driver == name);
         let Some(Card { stanza, entry }) = self.cards.iter().find(named) else {
-            return Field::absent(format!(
-                "the book (crates/device/gpus.toml) has no \"{name}\""
-            ));
+            return Field::absent(format!("the book (crates/device/gpus.toml) has no \"{name}\""));
         };
         if let Some(count) = sm_count.known().filter(|count| **count != stanza.sm_count) {
             return Field::absent(format!(
@@ -137,10 +135,7 @@ impl Book {
         }
         let fits = |bytes: &Bytes| {
             let off = |gb: &f64| (bytes.get() / (gb * 1e9) - 1.0).abs();
-            stanza
-                .memory_gb
-                .iter()
-                .any(|gb| off(gb) <= MEMORY_TOLERANCE)
+            stanza.memory_gb.iter().any(|gb| off(gb) <= MEMORY_TOLERANCE)
         };
         if let Some(bytes) = memory.known().filter(|bytes| !fits(bytes)) {
             return Field::absent(format!(
@@ -171,23 +166,14 @@ impl Stanza {
             let stanza = || self.name.clone();
             if !(figure.value.is_finite() && figure.value > 0.0) {
                 let value = figure.value.to_string();
-                return Err(BookError::Figure {
-                    stanza: stanza(),
-                    what: what.to_owned(),
-                    value,
-                });
+                return Err(BookError::Figure { stanza: stanza(), what: what.to_owned(), value });
             }
-            let source = sources
-                .get(&figure.source)
-                .ok_or_else(|| BookError::Source {
-                    stanza: stanza(),
-                    what: what.to_owned(),
-                    source_key: figure.source.clone(),
-                })?;
-            Ok(Sourced {
-                value: figure.value,
-                source: source.clone(),
-            })
+            let source = sources.get(&figure.source).ok_or_else(|| BookError::Source {
+                stanza: stanza(),
+                what: what.to_owned(),
+                source_key: figure.source.clone(),
+            })?;
+            Ok(Sourced { value: figure.value, source: source.clone() })
         };
         let optional = |what: &str, given: &Option<Figure>| {
             given.as_ref().map(|given| figure(what, given)).transpose()
@@ -220,10 +206,7 @@ trait MapValue<U> {
 impl<U> MapValue<U> for Sourced<f64> {
     type Output = Sourced<U>;
     fn map_value(self, f: impl FnOnce(f64) -> U) -> Sourced<U> {
-        Sourced {
-            value: f(self.value),
-            source: self.source,
-        }
+        Sourced { value: f(self.value), source: self.source }
     }
 }
 
@@ -233,9 +216,7 @@ impl<U> MapValue<U> for Sourced<f64> {
 /// Never in a build whose tests passed.
 pub fn book() -> Result<&'static Book, BookError> {
     static BOOK: OnceLock<Result<Book, BookError>> = OnceLock::new();
-    BOOK.get_or_init(|| Book::parse(TEXT))
-        .as_ref()
-        .map_err(Clone::clone)
+    BOOK.get_or_init(|| Book::parse(TEXT)).as_ref().map_err(Clone::clone)
 }
 
 /// [`Book::find`] in the program's own book.
@@ -250,15 +231,8 @@ pub fn find(name: &str, memory: &Field<Bytes>, sm_count: &Field<u32>) -> Field<B
 mod tests {
     use super::*;
 
-    const ARITHMETICS: [&str; 7] = [
-        "f16/f32",
-        "f16/f16",
-        "bf16/f32",
-        "tf32/f32",
-        "f32/f32",
-        "int8/int32",
-        "fp8/f32",
-    ];
+    const ARITHMETICS: [&str; 7] =
+        ["f16/f32", "f16/f16", "bf16/f32", "tf32/f32", "f32/f32", "int8/int32", "fp8/f32"];
 
     /// Dense f16 tensor FLOPs of one SM in one clock, by compute capability.
     fn f16_rate(compute_capability: (u32, u32)) -> f64 {
@@ -273,11 +247,7 @@ mod tests {
 
     #[test]
     fn the_programs_book_is_sound_and_has_the_cards_it_should() {
-        let names: Vec<_> = book()
-            .unwrap()
-            .entries()
-            .map(|entry| entry.name.as_str())
-            .collect();
+        let names: Vec<_> = book().unwrap().entries().map(|entry| entry.name.as_str()).collect();
         assert_eq!(
             names,
             [
@@ -309,16 +279,8 @@ mod tests {
                 let absent = stanza.absent.contains_key(arithmetic);
                 assert!(known != absent, "{} {arithmetic}", stanza.name);
             }
-            assert!(
-                entry.bandwidth.is_some() && entry.tdp.is_some(),
-                "{}",
-                stanza.name
-            );
-            assert!(
-                entry.peaks.values().all(|peak| !peak.source.is_empty()),
-                "{}",
-                stanza.name
-            );
+            assert!(entry.bandwidth.is_some() && entry.tdp.is_some(), "{}", stanza.name);
+            assert!(entry.peaks.values().all(|peak| !peak.source.is_empty()), "{}", stanza.name);
         }
     }
 
@@ -328,18 +290,10 @@ mod tests {
         for Card { stanza, entry } in &book().unwrap().cards {
             let clock = entry.clock.as_ref().unwrap().value.get();
             let full = f64::from(stanza.sm_count) * f16_rate(stanza.compute_capability) * clock;
-            let f32_share = if half_rate.contains(&stanza.name.as_str()) {
-                0.5
-            } else {
-                1.0
-            };
+            let f32_share = if half_rate.contains(&stanza.name.as_str()) { 0.5 } else { 1.0 };
             for (arithmetic, expected) in [("f16/f16", full), ("f16/f32", full * f32_share)] {
                 let off = entry.peaks[arithmetic].value.get() / expected - 1.0;
-                assert!(
-                    off.abs() < 0.03,
-                    "{} {arithmetic} is off by {off:.3}",
-                    stanza.name
-                );
+                assert!(off.abs() < 0.03, "{} {arithmetic} is off by {off:.3}", stanza.name);
             }
         }
     }
@@ -356,12 +310,7 @@ mod tests {
         assert_eq!(name(found).as_deref(), Some("a100-80-sxm"));
 
         let slice = find("NVIDIA A100-SXM4-80GB", &gib(39.5), &Field::Known(42));
-        assert!(
-            slice
-                .reason()
-                .unwrap()
-                .contains("108 SMs and this device 42")
-        );
+        assert!(slice.reason().unwrap().contains("108 SMs and this device 42"));
         let odd = find("Tesla T4", &gib(24.0), &Field::Known(40));
         assert!(odd.reason().unwrap().contains("24.0 GiB"), "{odd:?}");
         let unknown = find("NVIDIA Z9", &gib(24.0), &Field::Known(40));
@@ -391,14 +340,8 @@ mod tests {
         let error = Book::parse(&stanza("tdp_w = { value = 0, source = \"x\" }\n")).unwrap_err();
         assert!(error.to_string().contains("a: tdp_w is 0"), "{error}");
         let error = Book::parse(&stanza("tdp_w = { value = 7, source = \"y\" }\n")).unwrap_err();
-        assert!(
-            error.to_string().contains("\"y\", which [sources] lacks"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("\"y\", which [sources] lacks"), "{error}");
         let twice = stanza("").replace("drivers = [\"A\"]", "drivers = [\"A\", \"A\"]");
-        assert_eq!(
-            Book::parse(&twice).unwrap_err(),
-            BookError::Twice("A".to_owned())
-        );
+        assert_eq!(Book::parse(&twice).unwrap_err(), BookError::Twice("A".to_owned()));
     }
 }

@@ -157,17 +157,16 @@ pub enum OpenError {
         error: CudaError,
     },
     /// No threads to work with.
-    #[error("a CPU measurement needs at least one thread; give `--threads` 1 or more")]
+    #[error(
+        "a CPU measurement needs at least one thread; set RAYON_NUM_THREADS to 1 or more, or unset it"
+    )]
     NoThreads,
 }
 
 impl OpenError {
     /// Whether this says that there is simply no GPU to use, which is no fault of the machine.
     fn is_plain_absence(&self) -> bool {
-        matches!(
-            self,
-            Self::NoDriver(_) | Self::NoDevice | Self::Hidden { .. }
-        )
+        matches!(self, Self::NoDriver(_) | Self::NoDevice | Self::Hidden { .. })
     }
 }
 
@@ -202,12 +201,7 @@ pub fn open(choice: DeviceChoice, threads: usize) -> Result<Opened, OpenError> {
     if threads == 0 {
         return Err(OpenError::NoThreads);
     }
-    let cpu = || {
-        Device::Cpu(CpuDevice {
-            spec: crate::cpu::device_spec(),
-            threads,
-        })
-    };
+    let cpu = || Device::Cpu(CpuDevice { spec: crate::cpu::device_spec(), threads });
     let (device, note) = choose(choice, cpu, |index| cuda::open(index).map(Device::Cuda))?;
     Ok(Opened { device, note })
 }
@@ -254,10 +248,7 @@ pub(crate) fn start_driver() -> Result<u32, OpenError> {
         LoadError::Missing { .. } => OpenError::NoDriver(error.to_string()),
         _ => too_old_or_bad(&error),
     })?;
-    let broken = |error| OpenError::Broken {
-        library: library_words(),
-        error,
-    };
+    let broken = |error| OpenError::Broken { library: library_words(), error };
     match driver.init() {
         Ok(()) => {}
         Err(CudaError { code: 100, .. }) => return Err(no_device()),
@@ -314,19 +305,12 @@ pub(crate) fn visible_devices() -> Option<String> {
 
 /// The first of NVIDIA's device files that exists and may not be opened, and the reason.
 fn forbidden_node(dev: &Path) -> Option<(String, String)> {
-    ["nvidiactl", "nvidia-uvm", "nvidia0"]
-        .into_iter()
-        .find_map(|name| {
-            let node = dev.join(name);
-            let opened = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&node);
-            let error = opened
-                .err()
-                .filter(|error| error.kind() != std::io::ErrorKind::NotFound)?;
-            Some((node.display().to_string(), error.to_string()))
-        })
+    ["nvidiactl", "nvidia-uvm", "nvidia0"].into_iter().find_map(|name| {
+        let node = dev.join(name);
+        let opened = std::fs::OpenOptions::new().read(true).write(true).open(&node);
+        let error = opened.err().filter(|error| error.kind() != std::io::ErrorKind::NotFound)?;
+        Some((node.display().to_string(), error.to_string()))
+    })
 }
 
 #[cfg(test)]
@@ -344,31 +328,15 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(choice));
         }
-        assert_eq!(
-            "cuda:13".parse::<DeviceChoice>().unwrap().to_string(),
-            "cuda:13"
-        );
+        assert_eq!("cuda:13".parse::<DeviceChoice>().unwrap().to_string(), "cuda:13");
     }
 
     #[test]
     fn anything_else_is_refused_with_its_own_text() {
-        for text in [
-            "",
-            "gpu",
-            "cuda:",
-            "cuda:-1",
-            "cuda:+1",
-            "cuda:1.0",
-            "cuda:4294967296",
-            "CPU",
-        ] {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:1.0", "cuda:4294967296", "CPU"]
+        {
             let error = text.parse::<DeviceChoice>().unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .starts_with(&format!("\"{text}\" is no device")),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with(&format!("\"{text}\" is no device")), "{error}");
         }
     }
 
@@ -383,30 +351,18 @@ mod tests {
         assert_eq!(opened.note, None);
         let looked = look(DeviceChoice::Cpu).unwrap();
         assert_eq!((&looked.spec, &looked.note), (opened.device.spec(), &None));
-        let Device::Cpu(cpu) = opened.device else {
-            panic!("not the CPU")
-        };
+        let Device::Cpu(cpu) = opened.device else { panic!("not the CPU") };
         assert_eq!(cpu.threads, 3);
     }
 
     #[test]
     fn errors_name_the_value_and_the_next_step() {
-        let error = OpenError::NoSuchDevice {
-            index: 7,
-            count: 2,
-            visible: Some("0,1".to_owned()),
-        };
+        let error = OpenError::NoSuchDevice { index: 7, count: 2, visible: Some("0,1".to_owned()) };
         let text = error.to_string();
-        assert!(
-            text.contains("cuda:7") && text.contains("cuda:0 to cuda:1"),
-            "{text}"
-        );
+        assert!(text.contains("cuda:7") && text.contains("cuda:0 to cuda:1"), "{text}");
         assert!(text.contains("\"0,1\""), "{text}");
         let text = OpenError::TooOld { found: 11_080 }.to_string();
-        assert!(
-            text.contains("11.8") && text.contains("--device cpu"),
-            "{text}"
-        );
+        assert!(text.contains("11.8") && text.contains("--device cpu"), "{text}");
     }
 
     #[test]

@@ -20,26 +20,17 @@ impl CudaError {
     /// The error of `call` without printing through cudarc. Made for `map_err`:
     /// `.map_err(CudaError::of("cuMemAllocAsync"))`.
     pub fn of(call: &'static str) -> impl Fn(DriverError) -> Self {
-        move |error| Self {
-            call,
-            code: error.0 as u32,
-        }
+        move |error| Self { call, code: error.0 as u32 }
     }
 
     /// The code's name in `cuda.h`, if it is one we know.
     pub fn name(self) -> Option<&'static str> {
-        NAMES
-            .iter()
-            .find(|(code, _)| *code == self.code)
-            .map(|(_, name)| *name)
+        NAMES.iter().find(|(code, _)| *code == self.code).map(|(_, name)| *name)
     }
 
     /// What to do about it, where there is something to be done outside the program.
     pub fn advice(self) -> Option<&'static str> {
-        ADVICE
-            .iter()
-            .find(|(code, _)| *code == self.code)
-            .map(|(_, advice)| *advice)
+        ADVICE.iter().find(|(code, _)| *code == self.code).map(|(_, advice)| *advice)
     }
 }
 
@@ -47,11 +38,9 @@ impl fmt::Display for CudaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => write!(f, "{} answered {name} ({})", self.call, self.code)?,
-            None => write!(
-                f,
-                "{} answered code {}, which cuda.h 13.0 lacks",
-                self.call, self.code
-            )?,
+            None => {
+                write!(f, "{} answered code {}, which cuda.h 13.0 lacks", self.call, self.code)?
+            }
         }
         match self.advice() {
             Some(advice) => write!(f, ": {advice}"),
@@ -67,10 +56,7 @@ pub fn describe(error: &DriverError) -> String {
 }
 
 const ADVICE: &[(u32, &str)] = &[
-    (
-        2,
-        "the device is out of memory; end other processes that use it, or take a smaller size",
-    ),
+    (2, "the device is out of memory; end other processes that use it, or take a smaller size"),
     (
         34,
         "this libcuda is the stub that the CUDA toolkit ships for linking; take its folder (usually \
@@ -85,23 +71,14 @@ const ADVICE: &[(u32, &str)] = &[
         "the driver sees no device; look at `nvidia-smi`, and in a container start it with access to \
          the GPU (docker: `--gpus all`)",
     ),
-    (
-        101,
-        "the device index does not exist; `nvidia-smi -L` lists those that do",
-    ),
-    (
-        222,
-        "the kernel was compiled by a toolkit newer than the driver; update the driver",
-    ),
+    (101, "the device index does not exist; `nvidia-smi -L` lists those that do"),
+    (222, "the kernel was compiled by a toolkit newer than the driver; update the driver"),
     (
         304,
         "the operating system refused the driver; look at the permissions of /dev/nvidia* and, in a \
          container, at its device rules",
     ),
-    (
-        800,
-        "this user may not use the device; look at the permissions of /dev/nvidia*",
-    ),
+    (800, "this user may not use the device; look at the permissions of /dev/nvidia*"),
     (
         802,
         "the system is not ready; on a machine with NVSwitch start the fabric manager \
@@ -117,10 +94,7 @@ const ADVICE: &[(u32, &str)] = &[
         "a forward-compatibility libcuda is in use on a card that does not support it; take its folder \
          (usually cuda/compat) out of LD_LIBRARY_PATH, or update the driver",
     ),
-    (
-        805,
-        "the MPS server cannot be reached; start it, or unset CUDA_MPS_PIPE_DIRECTORY",
-    ),
+    (805, "the MPS server cannot be reached; start it, or unset CUDA_MPS_PIPE_DIRECTORY"),
     (
         999,
         "the driver failed without saying why; `nvidia-smi` and `dmesg` may tell, and reloading the \
@@ -244,11 +218,7 @@ mod tests {
 
     #[test]
     fn a_known_code_has_its_name_and_what_to_do() {
-        let text = CudaError {
-            call: "cuInit",
-            code: 803,
-        }
-        .to_string();
+        let text = CudaError { call: "cuInit", code: 803 }.to_string();
         assert!(
             text.starts_with("cuInit answered CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): "),
             "{text}"
@@ -258,11 +228,7 @@ mod tests {
 
     #[test]
     fn a_code_newer_than_the_table_is_printed_as_a_number() {
-        let text = CudaError {
-            call: "cuInit",
-            code: 4242,
-        }
-        .to_string();
+        let text = CudaError { call: "cuInit", code: 4242 }.to_string();
         assert!(text.starts_with("cuInit answered code 4242"), "{text}");
     }
 
@@ -288,10 +254,6 @@ mod tests {
         for table in [NAMES, ADVICE] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         }
-        assert!(
-            ADVICE
-                .iter()
-                .all(|(code, _)| NAMES.iter().any(|(known, _)| known == code))
-        );
+        assert!(ADVICE.iter().all(|(code, _)| NAMES.iter().any(|(known, _)| known == code)));
     }
 }

@@ -59,9 +59,7 @@ fn model_name_in(cpuinfo: &str) -> Option<String> {
     // 64-bit ARM kernels give numbers instead of a name.
     let implementer = cpuinfo_value(cpuinfo, "CPU implementer")?;
     let part = cpuinfo_value(cpuinfo, "CPU part")?;
-    let known = ARM_PARTS
-        .iter()
-        .find(|(i, p, _)| *i == implementer && *p == part);
+    let known = ARM_PARTS.iter().find(|(i, p, _)| *i == implementer && *p == part);
     Some(known.map_or_else(
         || format!("ARM implementer {implementer} part {part}"),
         |(_, _, name)| (*name).to_owned(),
@@ -81,10 +79,7 @@ const ARM_PARTS: &[(&str, &str, &str)] = &[
 
 /// `cpu-amd-epyc-7b13`: the model without trademarks, core counts and clocks.
 fn cpu_slug(name: &str) -> String {
-    let plain = name
-        .replace("(R)", " ")
-        .replace("(TM)", " ")
-        .replace("(tm)", " ");
+    let plain = name.replace("(R)", " ").replace("(TM)", " ").replace("(tm)", " ");
     let plain = plain.split('@').next().unwrap_or_default();
     let words = plain.split_whitespace().filter(|word| {
         let lower = word.to_lowercase();
@@ -97,10 +92,7 @@ fn cpu_slug(name: &str) -> String {
 /// The size of the last cache level that cpu0 lists.
 fn last_level_cache(folder: &Path) -> Field<Bytes> {
     let Ok(entries) = fs::read_dir(folder) else {
-        return Field::absent(format!(
-            "the kernel lists no caches in {}",
-            folder.display()
-        ));
+        return Field::absent(format!("the kernel lists no caches in {}", folder.display()));
     };
     let read = |path: &Path, file: &str| fs::read_to_string(path.join(file)).ok();
     let largest = entries
@@ -188,25 +180,16 @@ mod tests {
 
     #[test]
     fn an_x86_processor_has_its_model_name() {
-        assert_eq!(
-            model_name_in(EPYC).as_deref(),
-            Some("AMD EPYC 7B13 64-Core Processor")
-        );
+        assert_eq!(model_name_in(EPYC).as_deref(), Some("AMD EPYC 7B13 64-Core Processor"));
         assert_eq!(virtualised_in(EPYC), Field::Known(true));
-        assert_eq!(
-            virtualised_in(&EPYC.replace(" hypervisor", "")),
-            Field::Known(false)
-        );
+        assert_eq!(virtualised_in(&EPYC.replace(" hypervisor", "")), Field::Known(false));
     }
 
     #[test]
     fn an_arm_processor_is_named_from_its_numbers() {
         assert_eq!(model_name_in(GRAVITON).as_deref(), Some("ARM Neoverse V1"));
         let unknown = GRAVITON.replace("0xd40", "0xfff");
-        assert_eq!(
-            model_name_in(&unknown).as_deref(),
-            Some("ARM implementer 0x41 part 0xfff")
-        );
+        assert_eq!(model_name_in(&unknown).as_deref(), Some("ARM implementer 0x41 part 0xfff"));
         assert!(virtualised_in(GRAVITON).reason().is_some());
         assert_eq!(model_name_in(""), None);
     }
@@ -215,10 +198,7 @@ mod tests {
     fn slugs_keep_the_model_and_drop_the_noise() {
         for (name, slug) in [
             ("AMD EPYC 7B13 64-Core Processor", "cpu-amd-epyc-7b13"),
-            (
-                "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
-                "cpu-intel-xeon-platinum-8481c",
-            ),
+            ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "cpu-intel-xeon-platinum-8481c"),
             ("ARM Neoverse V1", "cpu-arm-neoverse-v1"),
             ("AMD EPYC", "cpu-amd-epyc"),
         ] {
@@ -241,15 +221,8 @@ mod tests {
                 fs::write(path.join(file), format!("{text}\n")).unwrap();
             }
         }
-        assert_eq!(
-            last_level_cache(folder.path()),
-            Field::Known(Bytes(32_768.0 * 1024.0))
-        );
-        assert!(
-            last_level_cache(&folder.path().join("none"))
-                .reason()
-                .is_some()
-        );
+        assert_eq!(last_level_cache(folder.path()), Field::Known(Bytes(32_768.0 * 1024.0)));
+        assert!(last_level_cache(&folder.path().join("none")).reason().is_some());
     }
 
     #[test]

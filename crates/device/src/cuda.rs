@@ -20,9 +20,7 @@ use CUdevice_attribute as Attribute;
 /// As [`crate::open`]; an empty list is [`OpenError::NoDevice`] or [`OpenError::Hidden`].
 pub fn list() -> Result<Vec<DeviceSpec>, OpenError> {
     let count = choice::start_driver()?;
-    (0..count)
-        .map(|index| Card::get(index).and_then(|card| card.spec(index)))
-        .collect()
+    (0..count).map(|index| Card::get(index).and_then(|card| card.spec(index))).collect()
 }
 
 /// Describes the GPU of this index; makes no context.
@@ -34,11 +32,7 @@ fn find(index: u32) -> Result<Card, OpenError> {
     let count = choice::start_driver()?;
     if index >= count {
         let visible = choice::visible_devices();
-        return Err(OpenError::NoSuchDevice {
-            index,
-            count,
-            visible,
-        });
+        return Err(OpenError::NoSuchDevice { index, count, visible });
     }
     Card::get(index)
 }
@@ -48,18 +42,10 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
     let card = find(index)?;
     // Before the context exists, so that `idle` is idle and this process is not among the others.
     let spec = card.spec(index)?;
-    let failed = |call| {
-        move |error| OpenError::Device {
-            index,
-            error: CudaError::of(call)(error),
-        }
-    };
+    let failed = |call| move |error| OpenError::Device { index, error: CudaError::of(call)(error) };
 
     let ordinal = index as usize;
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that opens a context"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that opens a context")]
     let context = CudaContext::new(ordinal).map_err(failed("cuDevicePrimaryCtxRetain"))?;
     let mut settings = BTreeMap::new();
 
@@ -73,10 +59,7 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
     // multi-stream mode.) The price is that another thread would get another stream behind the same
     // handle, hence the rule that the opening thread drives the device.
     let stream = context.per_thread_stream();
-    settings.insert(
-        "cuda_stream".to_owned(),
-        "per-thread default stream of one thread".to_owned(),
-    );
+    settings.insert("cuda_stream".to_owned(), "per-thread default stream of one thread".to_owned());
 
     let threshold = match card.keep_freed_memory(context.has_async_alloc()) {
         Field::Known(()) => "maximum".to_owned(),
@@ -88,13 +71,7 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
         Err(reason) => format!("none: {reason}"),
     };
     settings.insert("power_sensor".to_owned(), power);
-    Ok(CudaDevice {
-        spec,
-        ordinal,
-        context,
-        stream,
-        settings,
-    })
+    Ok(CudaDevice { spec, ordinal, context, stream, settings })
 }
 
 /// The time between two events that have both completed, on any driver that is new enough to be opened.
@@ -105,10 +82,7 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
 /// The driver's refusal: events made without timing, or not yet complete.
 pub fn elapsed(start: &CudaEvent, end: &CudaEvent) -> Result<Seconds, CudaError> {
     const CALL: &str = "cuEventElapsedTime";
-    let driver = probe::driver().map_err(|_| CudaError {
-        call: CALL,
-        code: 3,
-    })?;
+    let driver = probe::driver().map_err(|_| CudaError { call: CALL, code: 3 })?;
     let ask = driver.elapsed()?;
     let mut milliseconds = 0.0f32;
     // SAFETY: both events live as long as the borrows; the driver writes one float and keeps nothing.
@@ -141,9 +115,7 @@ impl Card {
     fn attribute(&self, attribute: Attribute) -> Result<i64, CudaError> {
         // SAFETY: the handle is from `device::get`.
         let value = unsafe { result::device::get_attribute(self.handle, attribute) };
-        value
-            .map(i64::from)
-            .map_err(CudaError::of("cuDeviceGetAttribute"))
+        value.map(i64::from).map_err(CudaError::of("cuDeviceGetAttribute"))
     }
 
     /// An attribute that zero would be no answer for.
@@ -160,14 +132,12 @@ impl Card {
     }
 
     fn bytes(&self, attribute: Attribute) -> Field<Bytes> {
-        self.positive(attribute)
-            .map(|count| Bytes(f64::from(count)))
+        self.positive(attribute).map(|count| Bytes(f64::from(count)))
     }
 
     /// The driver reports clocks in kHz.
     fn clock(&self, attribute: Attribute) -> Field<Hertz> {
-        self.positive(attribute)
-            .map(|khz| Hertz(f64::from(khz) * 1e3))
+        self.positive(attribute).map(|khz| Hertz(f64::from(khz) * 1e3))
     }
 
     fn name(&self) -> Result<String, CudaError> {
@@ -177,10 +147,7 @@ impl Card {
     fn memory(&self) -> Field<Bytes> {
         // SAFETY: the handle is from `device::get`.
         let total = unsafe { result::device::total_mem(self.handle) };
-        total
-            .map(Bytes::from_count)
-            .map_err(CudaError::of("cuDeviceTotalMem"))
-            .into()
+        total.map(Bytes::from_count).map_err(CudaError::of("cuDeviceTotalMem")).into()
     }
 
     fn compute_capability(&self) -> Result<(u32, u32), CudaError> {
@@ -199,9 +166,7 @@ impl Card {
 
     /// The same card through NVML.
     fn sensors(&self) -> Result<nvml::Card, String> {
-        let id = self
-            .pci_id()
-            .map_err(|error| format!("NVML needs the PCI id: {error}"))?;
+        let id = self.pci_id().map_err(|error| format!("NVML needs the PCI id: {error}"))?;
         nvml::Card::at(&id)
     }
 
@@ -311,12 +276,9 @@ fn bandwidth(
 
 /// FNV-1a, 64 bits: the same on every machine and in every version, unlike the standard library's.
 fn uuid_hash(uuid: CUuuid) -> String {
-    let hash = uuid
-        .bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte.cast_unsigned())).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+    let hash = uuid.bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte.cast_unsigned())).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     format!("{hash:016x}")
 }
 
@@ -330,17 +292,9 @@ mod tests {
 
     #[test]
     fn bandwidth_is_two_transfers_a_clock() {
-        let t4 = bandwidth(
-            &Field::Known(Hertz(5.001e9)),
-            &Field::Known(256),
-            &no_book(),
-        );
+        let t4 = bandwidth(&Field::Known(Hertz(5.001e9)), &Field::Known(256), &no_book());
         assert!((t4.known().unwrap().get() / 320.064e9 - 1.0).abs() < 1e-12);
-        let a100 = bandwidth(
-            &Field::Known(Hertz(1.215e9)),
-            &Field::Known(5120),
-            &no_book(),
-        );
+        let a100 = bandwidth(&Field::Known(Hertz(1.215e9)), &Field::Known(5120), &no_book());
         assert!((a100.known().unwrap().get() / 1555.2e9 - 1.0).abs() < 1e-12);
     }
 
@@ -352,11 +306,7 @@ mod tests {
             bandwidth(&silent, &Field::Known(256), &t4).known(),
             Some(&BytesPerSecond(320e9))
         );
-        assert!(
-            bandwidth(&silent, &Field::Known(256), &no_book())
-                .reason()
-                .is_some()
-        );
+        assert!(bandwidth(&silent, &Field::Known(256), &no_book()).reason().is_some());
     }
 
     #[test]

@@ -78,25 +78,15 @@ fn driver(library: &Field<LibraryInfo>, cards: &Result<Vec<DeviceSpec>, OpenErro
         }
         Err(error) => {
             let missing = matches!(error, OpenError::NoDriver(_) | OpenError::NoDevice);
-            let state = if missing {
-                FindingState::Missing
-            } else {
-                FindingState::Broken
-            };
+            let state = if missing { FindingState::Missing } else { FindingState::Broken };
             // The error's own text ends in what to do.
             let text = error.to_string();
-            let (detail, mend) = text
-                .split_once("; ")
-                .unwrap_or((&text, "measure with `--device cpu`"));
+            let (detail, mend) =
+                text.split_once("; ").unwrap_or((&text, "measure with `--device cpu`"));
             (state, detail.to_owned(), Some(mend.to_owned()))
         }
     };
-    Finding {
-        what: "CUDA driver".to_owned(),
-        state,
-        detail,
-        mend,
-    }
+    Finding { what: "CUDA driver".to_owned(), state, detail, mend }
 }
 
 fn library_words(library: &Field<LibraryInfo>) -> String {
@@ -118,16 +108,8 @@ fn library(what: &str, found: &Field<LibraryInfo>, without: &str, mend: &str) ->
     let words = library_words(found);
     Finding {
         what: what.to_owned(),
-        state: if present {
-            FindingState::Ok
-        } else {
-            FindingState::Missing
-        },
-        detail: if present {
-            words
-        } else {
-            format!("{words}; {without}")
-        },
+        state: if present { FindingState::Ok } else { FindingState::Missing },
+        detail: if present { words } else { format!("{words}; {without}") },
         mend: (!present).then(|| mend.to_owned()),
     }
 }
@@ -143,12 +125,7 @@ fn persistence(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
         ),
         Field::Absent { absent } => (FindingState::Missing, absent.clone(), None),
     };
-    Finding {
-        what: format!("persistence mode of cuda:{}", card.index),
-        state,
-        detail,
-        mend,
-    }
+    Finding { what: format!("persistence mode of cuda:{}", card.index), state, detail, mend }
 }
 
 fn others(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
@@ -164,18 +141,10 @@ fn others(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
         ),
         Field::Absent { absent } => (FindingState::Missing, absent.clone(), None),
     };
-    Finding {
-        what: format!("other processes on cuda:{}", card.index),
-        state,
-        detail,
-        mend,
-    }
+    Finding { what: format!("other processes on cuda:{}", card.index), state, detail, mend }
 }
 
 /// nvidia-smi counts cards as NVML does, so it is given the PCI id rather than CUDA's index.
 fn selector(gpu: &GpuSpec, card: &DeviceSpec) -> String {
-    gpu.pci_id
-        .known()
-        .cloned()
-        .unwrap_or_else(|| card.index.to_string())
+    gpu.pci_id.known().cloned().unwrap_or_else(|| card.index.to_string())
 }

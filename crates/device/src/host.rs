@@ -31,14 +31,8 @@ fn os() -> String {
 
 fn os_words(system: &str, kernel: &str, os_release: &str) -> String {
     let system = if system == "linux" { "Linux" } else { system };
-    let kernel = if kernel.is_empty() {
-        String::new()
-    } else {
-        format!(" {kernel}")
-    };
-    let pretty = os_release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let kernel = if kernel.is_empty() { String::new() } else { format!(" {kernel}") };
+    let pretty = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     match pretty.map(|name| name.trim_matches('"')) {
         Some(name) => format!("{system}{kernel} ({name})"),
         None => format!("{system}{kernel}"),
@@ -76,18 +70,12 @@ fn container_in(root: &Path, cgroup: &str, variable: Option<&str>) -> Option<Str
         }
     }
     // systemd-nspawn, podman and others set it for the first process and what it starts.
-    variable
-        .filter(|value| !value.is_empty())
-        .map(str::to_owned)
+    variable.filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 fn load_average() -> Field<f64> {
     match fs::read_to_string("/proc/loadavg") {
-        Ok(text) => match text
-            .split_whitespace()
-            .next()
-            .and_then(|first| first.parse().ok())
-        {
+        Ok(text) => match text.split_whitespace().next().and_then(|first| first.parse().ok()) {
             Some(load) => Field::Known(load),
             None => Field::absent(format!("/proc/loadavg reads \"{}\"", text.trim())),
         },
@@ -103,10 +91,7 @@ mod tests {
     fn the_system_is_named_with_kernel_and_distribution() {
         let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
         let words = os_words("linux", "6.1.0-18-amd64", release);
-        assert_eq!(
-            words,
-            "Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))"
-        );
+        assert_eq!(words, "Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))");
         assert_eq!(os_words("macos", "", ""), "macos");
     }
 
@@ -123,10 +108,7 @@ mod tests {
             Some("systemd-nspawn")
         );
         fs::write(root.path().join(".dockerenv"), "").unwrap();
-        assert_eq!(
-            container_in(root.path(), "0::/\n", None).as_deref(),
-            Some("docker")
-        );
+        assert_eq!(container_in(root.path(), "0::/\n", None).as_deref(), Some("docker"));
     }
 
     #[test]

@@ -100,9 +100,9 @@ impl Device {
     pub fn telemetry(&self) -> Result<Sampler, String> {
         match self {
             Self::Cpu(_) => Err("a processor's sensors are not read".to_owned()),
-            Self::Cuda(device) => device
-                .sensors()
-                .map(|card| Sampler::new(card, telemetry::PERIOD)),
+            Self::Cuda(device) => {
+                device.sensors().map(|card| Sampler::new(card, telemetry::PERIOD))
+            }
         }
     }
 
@@ -132,13 +132,8 @@ impl CudaDevice {
 
 /// A name fit for a folder: lower case, digits and single hyphens.
 fn slug(name: &str) -> String {
-    let words = name
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    words
-        .map(str::to_ascii_lowercase)
-        .collect::<Vec<_>>()
-        .join("-")
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]

@@ -12,11 +12,7 @@ pub(crate) enum LoadError {
     #[error(
         "no library {stem} was found (tried {first} to {last} on the loader's path and in LD_LIBRARY_PATH)"
     )]
-    Missing {
-        stem: &'static str,
-        first: String,
-        last: String,
-    },
+    Missing { stem: &'static str, first: String, last: String },
     /// A file is there, and is not a usable library.
     #[error("{name} is there but cannot be loaded: {reason}")]
     Unloadable { name: String, reason: String },
@@ -66,10 +62,7 @@ pub(crate) fn load(shown: &'static str, stems: &[&str]) -> Result<(Library, Stri
                 // when a library that this one needs is missing.
                 let absent = format!("{name}: cannot open shared object file: No such file");
                 if cfg!(target_os = "linux") && !reason.contains(&absent) {
-                    unloadable.get_or_insert(LoadError::Unloadable {
-                        name: name.clone(),
-                        reason,
-                    });
+                    unloadable.get_or_insert(LoadError::Unloadable { name: name.clone(), reason });
                 }
             }
         }
@@ -116,10 +109,7 @@ pub(crate) fn require(
     for symbol in wanted {
         // SAFETY: only asks whether the name is there; the function is not called.
         if unsafe { library.get::<unsafe extern "C" fn()>(*symbol) }.is_err() {
-            return Err(LoadError::Incomplete {
-                name: name.to_owned(),
-                symbol,
-            });
+            return Err(LoadError::Incomplete { name: name.to_owned(), symbol });
         }
     }
     Ok(())
@@ -161,10 +151,7 @@ mod tests {
     fn a_library_that_is_nowhere_is_missing_and_says_what_was_tried() {
         let error = load("libwarpmark-none", &["warpmark-none"]).err().unwrap();
         let text = error.to_string();
-        assert!(
-            text.contains("libwarpmark-none.so to libwarpmark-none.so.1"),
-            "{text}"
-        );
+        assert!(text.contains("libwarpmark-none.so to libwarpmark-none.so.1"), "{text}");
     }
 
     #[test]
@@ -172,10 +159,7 @@ mod tests {
         let maps = "7f0 r-xp 00000000 08:01 12 /usr/lib/libcudart.so.12\n\
                     7f1 r-xp 00000000 08:01 13 /usr/lib/x86_64/libcuda.so.580.65.06\n";
         let found = mapped_file_in(maps, "libcuda.so.1");
-        assert_eq!(
-            found.as_deref(),
-            Some("/usr/lib/x86_64/libcuda.so.580.65.06")
-        );
+        assert_eq!(found.as_deref(), Some("/usr/lib/x86_64/libcuda.so.580.65.06"));
         assert_eq!(mapped_file_in(maps, "libnvrtc.so"), None);
     }
 }

@@ -36,9 +36,7 @@ fn least(a: Bytes, b: Bytes) -> Bytes {
 
 /// `Key:   123 kB`, as the files of /proc write amounts.
 pub(crate) fn kilobytes(text: &str, key: &str) -> Option<Bytes> {
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     let number: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Bytes(number as f64 * 1024.0))
 }
@@ -52,8 +50,7 @@ struct Group {
 
 impl Group {
     fn limit(&self) -> Option<Bytes> {
-        self.number(self.limit)
-            .filter(|limit| limit.get() < UNLIMITED)
+        self.number(self.limit).filter(|limit| limit.get() < UNLIMITED)
     }
 
     /// The limit less what is in use. Pages of files that were not touched lately count as free: the
@@ -63,12 +60,7 @@ impl Group {
         let stat = fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
         let reclaimable = stat
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("inactive_file ")?
-                    .trim()
-                    .parse::<u64>()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok())
             .map_or(Bytes(0.0), |bytes| Bytes(bytes as f64));
         let held = (usage - reclaimable).max(Bytes(0.0));
         Some((self.limit()? - held).max(Bytes(0.0)))
@@ -77,10 +69,7 @@ impl Group {
     fn number(&self, file: &str) -> Option<Bytes> {
         // Version 2 writes "max" for no limit, which is no number.
         let text = fs::read_to_string(self.folder.join(file)).ok()?;
-        text.trim()
-            .parse::<u64>()
-            .ok()
-            .map(|bytes| Bytes(bytes as f64))
+        text.trim().parse::<u64>().ok().map(|bytes| Bytes(bytes as f64))
     }
 }
 
@@ -104,11 +93,7 @@ fn cgroups_in(text: &str, root: &Path) -> Vec<Group> {
         let (base, limit, usage) = if controllers.is_empty() {
             (root.to_owned(), "memory.max", "memory.current")
         } else if controllers.split(',').any(|name| name == "memory") {
-            (
-                root.join("memory"),
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-            )
+            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
         } else {
             continue;
         };
@@ -116,13 +101,11 @@ fn cgroups_in(text: &str, root: &Path) -> Vec<Group> {
         // In a container the path may be the host's, with only the container's own group mounted; the
         // folders that are not there are passed over.
         groups.extend(
-            own.ancestors()
-                .take_while(|folder| folder.starts_with(&base))
-                .map(|folder| Group {
-                    folder: folder.to_owned(),
-                    limit,
-                    usage,
-                }),
+            own.ancestors().take_while(|folder| folder.starts_with(&base)).map(|folder| Group {
+                folder: folder.to_owned(),
+                limit,
+                usage,
+            }),
         );
     }
     groups
@@ -135,10 +118,7 @@ mod tests {
     #[test]
     fn amounts_are_read_by_their_whole_key() {
         let text = "MemTotal:       16384 kB\nMemAvailable:    8192 kB\nHugePages_Total:       0\n";
-        assert_eq!(
-            kilobytes(text, "MemAvailable"),
-            Some(Bytes(8192.0 * 1024.0))
-        );
+        assert_eq!(kilobytes(text, "MemAvailable"), Some(Bytes(8192.0 * 1024.0)));
         assert_eq!(kilobytes(text, "Mem"), None);
         assert_eq!(kilobytes(text, "HugePages_Total"), None);
     }
@@ -151,11 +131,7 @@ mod tests {
         fs::write(inner.join("memory.max"), "max\n").unwrap();
         fs::write(root.path().join("a/memory.max"), "1000000\n").unwrap();
         fs::write(root.path().join("a/memory.current"), "400000\n").unwrap();
-        fs::write(
-            root.path().join("a/memory.stat"),
-            "anon 1\ninactive_file 100000\n",
-        )
-        .unwrap();
+        fs::write(root.path().join("a/memory.stat"), "anon 1\ninactive_file 100000\n").unwrap();
         let groups = cgroups_in("0::/a/b\n", root.path());
         let limits: Vec<_> = groups.iter().filter_map(Group::limit).collect();
         assert_eq!(limits, [Bytes(1e6)]);
@@ -168,17 +144,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let memory = root.path().join("memory");
         fs::create_dir_all(memory.join("docker/x")).unwrap();
-        fs::write(
-            memory.join("memory.limit_in_bytes"),
-            "9223372036854771712\n",
-        )
-        .unwrap();
+        fs::write(memory.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         fs::write(memory.join("docker/x/memory.limit_in_bytes"), "2048\n").unwrap();
         let text = "4:cpu,cpuacct:/docker/x\n3:memory:/docker/x\n";
-        let limits: Vec<_> = cgroups_in(text, root.path())
-            .iter()
-            .filter_map(Group::limit)
-            .collect();
+        let limits: Vec<_> =
+            cgroups_in(text, root.path()).iter().filter_map(Group::limit).collect();
         assert_eq!(limits, [Bytes(2048.0)]);
     }
 
@@ -187,10 +157,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("memory.max"), "1000").unwrap();
         fs::write(root.path().join("memory.current"), "2000").unwrap();
-        let left: Vec<_> = cgroups_in("0::/\n", root.path())
-            .iter()
-            .filter_map(Group::left)
-            .collect();
+        let left: Vec<_> =
+            cgroups_in("0::/\n", root.path()).iter().filter_map(Group::left).collect();
         assert_eq!(left, [Bytes(0.0)]);
     }
 

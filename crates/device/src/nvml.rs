@@ -103,10 +103,7 @@ impl Card {
     }
 
     fn instantaneous_power(&self) -> Option<f64> {
-        let fields = self
-            .device
-            .field_values_for(&[FieldId(NVML_FI_DEV_POWER_INSTANT)])
-            .ok()?;
+        let fields = self.device.field_values_for(&[FieldId(NVML_FI_DEV_POWER_INSTANT)]).ok()?;
         match fields.into_iter().next()?.ok()?.value.ok()? {
             SampleValue::U32(milliwatts) if milliwatts > 0 => Some(f64::from(milliwatts)),
             SampleValue::U64(milliwatts) if milliwatts > 0 => Some(milliwatts as f64),
@@ -136,9 +133,7 @@ impl Card {
             temperature: field(self.device.temperature(TemperatureSensor::Gpu))
                 .map(|degrees| Celsius(f64::from(degrees))),
             throttle_causes: field(self.device.current_throttle_reasons()).map(throttle_words),
-            gpu_utilisation: utilisation
-                .clone()
-                .map(|share| f64::from(share.gpu) / 100.0),
+            gpu_utilisation: utilisation.clone().map(|share| f64::from(share.gpu) / 100.0),
             memory_utilisation: utilisation.map(|share| f64::from(share.memory) / 100.0),
         }
     }
@@ -181,29 +176,14 @@ fn megahertz(clock: u32) -> Hertz {
 /// nobody asks for more.
 fn throttle_words(reasons: ThrottleReasons) -> Vec<String> {
     const WORDS: [(ThrottleReasons, &str); 8] = [
-        (
-            ThrottleReasons::APPLICATIONS_CLOCKS_SETTING,
-            "applications clocks setting",
-        ),
+        (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "applications clocks setting"),
         (ThrottleReasons::SW_POWER_CAP, "software power cap"),
         (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
         (ThrottleReasons::SYNC_BOOST, "sync boost"),
-        (
-            ThrottleReasons::SW_THERMAL_SLOWDOWN,
-            "software thermal slowdown",
-        ),
-        (
-            ThrottleReasons::HW_THERMAL_SLOWDOWN,
-            "hardware thermal slowdown",
-        ),
-        (
-            ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN,
-            "hardware power brake slowdown",
-        ),
-        (
-            ThrottleReasons::DISPLAY_CLOCK_SETTING,
-            "display clock setting",
-        ),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN, "software thermal slowdown"),
+        (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hardware thermal slowdown"),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "hardware power brake slowdown"),
+        (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clock setting"),
     ];
     WORDS
         .iter()
@@ -245,17 +225,10 @@ impl Told {
                 field(c.device.power_management_limit_default()).map(watts)
             }),
             pcie_now: ask(card, |c| {
-                c.link(
-                    Device::current_pcie_link_gen,
-                    Device::current_pcie_link_width,
-                )
+                c.link(Device::current_pcie_link_gen, Device::current_pcie_link_width)
             }),
-            pcie_max: ask(card, |c| {
-                c.link(Device::max_pcie_link_gen, Device::max_pcie_link_width)
-            }),
-            mig: ask(card, |c| {
-                field(c.device.mig_mode()).map(|mode| mode.current == 1)
-            }),
+            pcie_max: ask(card, |c| c.link(Device::max_pcie_link_gen, Device::max_pcie_link_width)),
+            mig: ask(card, |c| field(c.device.mig_mode()).map(|mode| mode.current == 1)),
             persistence: ask(card, |c| field(c.device.is_in_persistent_mode())),
             other_processes: ask(card, Card::other_processes),
             memory_clock_max: ask(card, |c| {
@@ -274,23 +247,14 @@ mod tests {
     fn causes_are_named_and_idling_is_none() {
         let reasons = ThrottleReasons::GPU_IDLE | ThrottleReasons::SW_POWER_CAP;
         assert_eq!(throttle_words(reasons), ["software power cap"]);
-        assert_eq!(
-            throttle_words(ThrottleReasons::GPU_IDLE),
-            Vec::<String>::new()
-        );
+        assert_eq!(throttle_words(ThrottleReasons::GPU_IDLE), Vec::<String>::new());
         let both = ThrottleReasons::HW_SLOWDOWN | ThrottleReasons::HW_THERMAL_SLOWDOWN;
-        assert_eq!(
-            throttle_words(both),
-            ["hardware slowdown", "hardware thermal slowdown"]
-        );
+        assert_eq!(throttle_words(both), ["hardware slowdown", "hardware thermal slowdown"]);
     }
 
     #[test]
     fn refusals_are_told_in_words_of_the_reader() {
-        assert_eq!(
-            words(&NvmlError::NotSupported),
-            "not supported on this card"
-        );
+        assert_eq!(words(&NvmlError::NotSupported), "not supported on this card");
         assert!(words(&NvmlError::NoPermission).contains("container"));
         assert!(words(&NvmlError::GpuLost).starts_with("NVML says: "));
     }

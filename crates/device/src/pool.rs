@@ -51,19 +51,11 @@ impl CudaDevice {
 
     /// Memory that can still be allocated: what the device has free, and what the pool keeps unused.
     pub fn free_memory(&self) -> Field<Bytes> {
-        let free = match self
-            .context
-            .mem_get_info()
-            .map_err(CudaError::of("cuMemGetInfo"))
-        {
+        let free = match self.context.mem_get_info().map_err(CudaError::of("cuMemGetInfo")) {
             Ok((free, _total)) => Bytes::from_count(free),
             Err(error) => return Field::absent(error.to_string()),
         };
-        match (
-            self.mark(Mark::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)
-                .known(),
-            self.held().known(),
-        ) {
+        match (self.mark(Mark::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT).known(), self.held().known()) {
             (Some(reserved), Some(held)) => {
                 Field::Known(free + (*reserved - *held).max(Bytes(0.0)))
             }
@@ -86,10 +78,7 @@ impl CudaDevice {
     ) -> Result<(), CudaError> {
         if !self.context.has_async_alloc() {
             // 801 is CUDA_ERROR_NOT_SUPPORTED.
-            return Err(CudaError {
-                call: "cuDeviceGetDefaultMemPool",
-                code: 801,
-            });
+            return Err(CudaError { call: "cuDeviceGetDefaultMemPool", code: 801 });
         }
         // SAFETY: the handle belongs to the open context.
         unsafe { result::device::get_default_mem_pool(self.context.cu_device()) }

@@ -44,10 +44,7 @@ pub struct Libraries {
 pub fn libraries() -> Libraries {
     Libraries {
         driver: driver().map(Driver::info).into(),
-        nvrtc: NVRTC
-            .get_or_init(|| nvrtc().map_err(|error| error.to_string()))
-            .clone()
-            .into(),
+        nvrtc: NVRTC.get_or_init(|| nvrtc().map_err(|error| error.to_string())).clone().into(),
         cublaslt: CUBLASLT
             .get_or_init(|| cublaslt().map_err(|error| error.to_string()))
             .clone()
@@ -86,12 +83,7 @@ pub(crate) fn version_of_incomplete_driver(error: &LoadError) -> Option<u32> {
     };
     // SAFETY: this library has just been loaded and put away again; see `load`.
     let library = unsafe { Library::new(name) }.ok()?;
-    let version = Driver {
-        library,
-        name: name.clone(),
-    }
-    .version()
-    .ok();
+    let version = Driver { library, name: name.clone() }.version().ok();
     version.filter(|version| *version > 0)
 }
 
@@ -99,11 +91,7 @@ impl Driver {
     /// Its name and file; the version only once it has been asked for.
     pub(crate) fn info(&self) -> LibraryInfo {
         let version = self.version().map(version_words).unwrap_or_default();
-        LibraryInfo {
-            path: mapped_file(&self.name),
-            name: self.name.clone(),
-            version,
-        }
+        LibraryInfo { path: mapped_file(&self.name), name: self.name.clone(), version }
     }
 
     /// Starts the driver. May take a second on a machine without persistence mode.
@@ -127,8 +115,7 @@ impl Driver {
     /// The milliseconds between two events. The driver's functions for it: the second appeared with
     /// 12.8, and is the only one that cudarc's bindings for 13.0 know.
     pub(crate) fn elapsed(&self) -> Result<Elapsed, CudaError> {
-        self.function("cuEventElapsedTime_v2")
-            .or_else(|_| self.function("cuEventElapsedTime"))
+        self.function("cuEventElapsedTime_v2").or_else(|_| self.function("cuEventElapsedTime"))
     }
 
     fn integer(&self, name: &'static str) -> Result<u32, CudaError> {
@@ -144,10 +131,7 @@ impl Driver {
         // SAFETY: the callers name the signatures of cuda.h; the library is never unloaded.
         let found = unsafe { self.library.get::<F>(name) };
         // 500 is CUDA_ERROR_NOT_FOUND, "a named symbol was not found".
-        found.map(|function| *function).map_err(|_| CudaError {
-            call: name,
-            code: 500,
-        })
+        found.map(|function| *function).map_err(|_| CudaError { call: name, code: 500 })
     }
 }
 
@@ -160,11 +144,7 @@ pub(crate) type Elapsed = unsafe extern "C" fn(
 
 /// Zero is success; everything else an error of `call`.
 pub(crate) fn check(call: &'static str, code: u32) -> Result<(), CudaError> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(CudaError { call, code })
-    }
+    if code == 0 { Ok(()) } else { Err(CudaError { call, code }) }
 }
 
 /// 12080 as `12.8`.
@@ -182,15 +162,9 @@ fn nvrtc() -> Result<LibraryInfo, LoadError> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: `nvrtcVersion` writes two ints and keeps no pointer.
     let answer = unsafe {
-        library
-            .get::<Version>("nvrtcVersion")
-            .map(|ask| ask(&raw mut major, &raw mut minor))
+        library.get::<Version>("nvrtcVersion").map(|ask| ask(&raw mut major, &raw mut minor))
     };
-    let version = if matches!(answer, Ok(0)) {
-        format!("{major}.{minor}")
-    } else {
-        String::new()
-    };
+    let version = if matches!(answer, Ok(0)) { format!("{major}.{minor}") } else { String::new() };
     Ok(keep(library, name, version))
 }
 
@@ -202,11 +176,7 @@ fn cublaslt() -> Result<LibraryInfo, LoadError> {
     };
     require(&library, &name, symbols::CUBLASLT)?;
     // SAFETY: `cublasLtGetVersion` takes nothing and returns a size_t.
-    let answer = unsafe {
-        library
-            .get::<Version>("cublasLtGetVersion")
-            .map(|ask| ask())
-    };
+    let answer = unsafe { library.get::<Version>("cublasLtGetVersion").map(|ask| ask()) };
     // Since CUDA 12 the number is major × 10000 + minor × 100 + patch; before, major × 1000.
     let version = match answer {
         Ok(v) if v >= 100_000 => format!("{}.{}.{}", v / 10_000, v / 100 % 100, v % 100),
@@ -219,11 +189,7 @@ fn cublaslt() -> Result<LibraryInfo, LoadError> {
 /// Describes the library and leaves it loaded, as cudarc will load it again anyway.
 fn keep(library: Library, name: String, version: String) -> LibraryInfo {
     std::mem::forget(library);
-    LibraryInfo {
-        path: mapped_file(&name),
-        name,
-        version,
-    }
+    LibraryInfo { path: mapped_file(&name), name, version }
 }
 
 #[cfg(test)]

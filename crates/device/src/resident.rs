@@ -53,12 +53,7 @@ mod tests {
     fn the_peak_remembers_what_was_freed_until_it_is_reset() {
         let before = now().known().unwrap().get();
         let block = vec![1u8; 256 * 1024 * 1024];
-        assert!(
-            std::hint::black_box(&block)
-                .iter()
-                .step_by(4096)
-                .all(|byte| *byte == 1)
-        );
+        assert!(std::hint::black_box(&block).iter().step_by(4096).all(|byte| *byte == 1));
         drop(block);
         let peak_with = peak().known().unwrap().get();
         assert!(peak_with > before + 200.0 * MIB, "{before} {peak_with}");

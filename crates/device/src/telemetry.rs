@@ -50,10 +50,7 @@ enum State {
 impl Sampler {
     /// A sampler that is not running yet.
     pub fn new(sensors: Box<dyn Sensors>, period: Duration) -> Self {
-        Self {
-            period,
-            state: State::Idle(sensors),
-        }
+        Self { period, state: State::Idle(sensors) }
     }
 
     /// Starts reading; does nothing when already running.
@@ -105,37 +102,26 @@ impl Drop for Sampler {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "says when a sensor was read; times no workload"
-)]
+#[allow(clippy::disallowed_methods, reason = "says when a sensor was read; times no workload")]
 fn spawn(mut sensors: Box<dyn Sensors>, period: Duration) -> std::io::Result<State> {
     let (stop, stopped) = mpsc::channel::<Never>();
-    let thread = thread::Builder::new()
-        .name("telemetry".to_owned())
-        .spawn(move || {
-            let began = Instant::now();
-            let mut readings = Vec::new();
-            loop {
-                // The moment after the look: a counter read then has at least this age.
-                let state = sensors.read();
-                readings.push(Reading {
-                    at: Seconds(began.elapsed().as_secs_f64()),
-                    state,
-                });
-                match stopped.recv_timeout(period) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Ok(never) => match never {},
-                }
-            }
+    let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
+        let began = Instant::now();
+        let mut readings = Vec::new();
+        loop {
+            // The moment after the look: a counter read then has at least this age.
             let state = sensors.read();
-            readings.push(Reading {
-                at: Seconds(began.elapsed().as_secs_f64()),
-                state,
-            });
-            (sensors, readings)
-        })?;
+            readings.push(Reading { at: Seconds(began.elapsed().as_secs_f64()), state });
+            match stopped.recv_timeout(period) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(never) => match never {},
+            }
+        }
+        let state = sensors.read();
+        readings.push(Reading { at: Seconds(began.elapsed().as_secs_f64()), state });
+        (sensors, readings)
+    })?;
     Ok(State::Running { stop, thread })
 }
 
@@ -158,15 +144,9 @@ pub fn summarise(readings: &[Reading]) -> Telemetry {
     let Some(first) = readings.first() else {
         return absent("the sensors were never read");
     };
-    let clocks = known(readings, |state| {
-        state.sm_clock.known().map(|clock| clock.get())
-    });
-    let powers = known(readings, |state| {
-        state.power.known().map(|power| power.get())
-    });
-    let heat = known(readings, |state| {
-        state.temperature.known().map(|heat| heat.0)
-    });
+    let clocks = known(readings, |state| state.sm_clock.known().map(|clock| clock.get()));
+    let powers = known(readings, |state| state.power.known().map(|power| power.get()));
+    let heat = known(readings, |state| state.temperature.known().map(|heat| heat.0));
     let (energy, window) = energy(readings);
     Telemetry {
         readings: readings.len() as u32,
@@ -187,10 +167,7 @@ pub fn summarise(readings: &[Reading]) -> Telemetry {
 }
 
 fn known(readings: &[Reading], pick: impl Fn(&GpuState) -> Option<f64>) -> Vec<f64> {
-    readings
-        .iter()
-        .filter_map(|reading| pick(&reading.state))
-        .collect()
+    readings.iter().filter_map(|reading| pick(&reading.state)).collect()
 }
 
 fn mean(values: &[f64]) -> Option<f64> {
@@ -207,10 +184,7 @@ fn present<T, U>(value: Option<T>, sensor: &Field<U>) -> Field<T> {
 
 fn causes(readings: &[Reading], sensor: &Field<Vec<String>>) -> Field<BTreeMap<String, u32>> {
     let mut seen = None;
-    for causes in readings
-        .iter()
-        .filter_map(|reading| reading.state.throttle_causes.known())
-    {
+    for causes in readings.iter().filter_map(|reading| reading.state.throttle_causes.known()) {
         let counts: &mut BTreeMap<String, u32> = seen.get_or_insert_default();
         for cause in causes {
             *counts.entry(cause.clone()).or_default() += 1;
@@ -223,13 +197,7 @@ fn causes(readings: &[Reading], sensor: &Field<Vec<String>>) -> Field<BTreeMap<S
 fn energy(readings: &[Reading]) -> (Field<Joules>, Field<Seconds>) {
     let counter: Vec<(Seconds, Joules)> = readings
         .iter()
-        .filter_map(|reading| {
-            reading
-                .state
-                .energy
-                .known()
-                .map(|energy| (reading.at, *energy))
-        })
+        .filter_map(|reading| reading.state.energy.known().map(|energy| (reading.at, *energy)))
         .collect();
     let (Some((began, start)), Some((ended, end))) = (counter.first(), counter.last()) else {
         let reason = readings
@@ -239,20 +207,13 @@ fn energy(readings: &[Reading]) -> (Field<Joules>, Field<Seconds>) {
         return (Field::absent(reason), Field::absent(reason));
     };
     let window = *ended - *began;
-    let steps = counter
-        .windows(2)
-        .filter(|pair| pair[1].1 > pair[0].1)
-        .count();
+    let steps = counter.windows(2).filter(|pair| pair[1].1 > pair[0].1).count();
     let refusal = if end < start {
         Some("the energy counter ran backwards; the driver was reloaded".to_owned())
     } else if window < SHORTEST_ENERGY_WINDOW {
-        Some(format!(
-            "the window of {window} is too short for the energy counter; it takes 1 s"
-        ))
+        Some(format!("the window of {window} is too short for the energy counter; it takes 1 s"))
     } else if steps < FEWEST_ENERGY_STEPS {
-        Some(format!(
-            "the energy counter moved only {steps} times; it takes {FEWEST_ENERGY_STEPS}"
-        ))
+        Some(format!("the energy counter moved only {steps} times; it takes {FEWEST_ENERGY_STEPS}"))
     } else {
         None
     };
@@ -282,10 +243,7 @@ mod tests {
         (0..count)
             .map(|i| {
                 let at = i as f64 * period;
-                Reading {
-                    at: Seconds(at),
-                    state: state(1e9 + i as f64, watts, watts * at),
-                }
+                Reading { at: Seconds(at), state: state(1e9 + i as f64, watts, watts * at) }
             })
             .collect()
     }
@@ -298,14 +256,8 @@ mod tests {
         assert!((telemetry.window.known().unwrap().get() - 2.0).abs() < 1e-9);
         assert_eq!(telemetry.sm_clock_min.known(), Some(&Hertz(1e9)));
         assert_eq!(telemetry.sm_clock_mean.known(), Some(&Hertz(1e9 + 10.0)));
-        assert_eq!(
-            telemetry.temperature_max.known().map(|heat| heat.0),
-            Some(190.0)
-        );
-        assert_eq!(
-            telemetry.throttle_causes.known().unwrap()["software power cap"],
-            21
-        );
+        assert_eq!(telemetry.temperature_max.known().map(|heat| heat.0), Some(190.0));
+        assert_eq!(telemetry.throttle_causes.known().unwrap()["software power cap"], 21);
     }
 
     #[test]
@@ -323,40 +275,22 @@ mod tests {
             let stepped = if reading.at.get() < 1.05 { 0.0 } else { 70.0 };
             reading.state.energy = Field::Known(Joules(stepped));
         }
-        assert!(
-            summarise(&still)
-                .energy
-                .reason()
-                .unwrap()
-                .contains("moved only 1 times")
-        );
+        assert!(summarise(&still).energy.reason().unwrap().contains("moved only 1 times"));
     }
 
     #[test]
     fn a_counter_that_runs_backwards_has_no_energy() {
         let mut reset = readings(21, 0.1, 70.0);
         reset[20].state.energy = Field::Known(Joules(-1.0));
-        assert!(
-            summarise(&reset)
-                .energy
-                .reason()
-                .unwrap()
-                .contains("backwards")
-        );
+        assert!(summarise(&reset).energy.reason().unwrap().contains("backwards"));
     }
 
     #[test]
     fn sensors_that_tell_nothing_leave_their_reason() {
-        let silent = Reading {
-            at: Seconds(0.0),
-            state: FakeSensors::silent(),
-        };
+        let silent = Reading { at: Seconds(0.0), state: FakeSensors::silent() };
         let telemetry = summarise(&[silent.clone(), silent]);
         assert_eq!(telemetry.power_mean.reason(), Some("not set in this test"));
-        assert_eq!(
-            telemetry.throttle_causes.reason(),
-            Some("not set in this test")
-        );
+        assert_eq!(telemetry.throttle_causes.reason(), Some("not set in this test"));
         assert_eq!(telemetry.energy.reason(), Some("not set in this test"));
     }
 
@@ -371,10 +305,7 @@ mod tests {
         let second = sampler.stop();
         assert_eq!(second.readings, 2);
         // The fake went on where it was: states 2 and 3.
-        assert_eq!(
-            second.temperature_max.known().map(|heat| heat.0),
-            Some(53.0)
-        );
+        assert_eq!(second.temperature_max.known().map(|heat| heat.0), Some(53.0));
     }
 
     #[test]
@@ -390,10 +321,7 @@ mod tests {
     fn a_sampler_that_was_not_started_says_so() {
         let sensors = FakeSensors::new(vec![FakeSensors::silent()]);
         let mut sampler = Sampler::new(Box::new(sensors), PERIOD);
-        assert_eq!(
-            sampler.stop().power_mean.reason(),
-            Some("the sampler was not started")
-        );
+        assert_eq!(sampler.stop().power_mean.reason(), Some("the sampler was not started"));
     }
 
     #[test]
@@ -406,10 +334,7 @@ mod tests {
         }
         let mut sampler = Sampler::new(Box::new(Bad), PERIOD);
         sampler.start();
-        assert_eq!(
-            sampler.stop().power_mean.reason(),
-            Some("the sensors' thread panicked")
-        );
+        assert_eq!(sampler.stop().power_mean.reason(), Some("the sensors' thread panicked"));
         sampler.start();
         assert_eq!(sampler.stop().readings, 0);
     }

@@ -5,10 +5,7 @@
 //! the loader reads its path only at the start, and because the point of most tests is that the
 //! process does not die.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests, where a panic is the report"
-)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 use std::fmt::{Display, Write as _};
 use std::fs;
@@ -70,10 +67,7 @@ struct Fake {
 
 impl Fake {
     fn nothing() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            variables: Vec::new(),
-        }
+        Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// A driver that has every function except `without`.
@@ -120,11 +114,7 @@ impl Fake {
             .arg(&file)
             .output()
             .unwrap_or_else(|error| panic!("the tests need a C compiler; {compiler}: {error}"));
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn run(&self, ask: &str) -> Output {
@@ -134,10 +124,7 @@ impl Fake {
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env_remove("CUDA_VISIBLE_DEVICES")
             .env("FAKE_ASK", ask)
-            .env(
-                "LD_LIBRARY_PATH",
-                format!("{}:{path}", self.folder.path().display()),
-            );
+            .env("LD_LIBRARY_PATH", format!("{}:{path}", self.folder.path().display()));
         for (name, value) in &self.variables {
             command.env(name, value);
         }
@@ -148,11 +135,7 @@ impl Fake {
         let output = self.run(ask);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "the child died: {}\n{text}\n{errors}",
-            output.status
-        );
+        assert!(output.status.success(), "the child died: {}\n{text}\n{errors}", output.status);
         let answer = text.lines().find_map(|line| line.strip_prefix("ANSWER "));
         serde_json::from_str(answer.unwrap_or_else(|| panic!("no answer in\n{text}"))).unwrap()
     }
@@ -161,10 +144,7 @@ impl Fake {
     fn refusal(&self) -> String {
         let [auto, cuda] = ["auto", "cuda"].map(|ask| self.ask(ask)["error"].clone());
         assert_eq!(auto, cuda, "auto fell back in silence");
-        let text = auto
-            .as_str()
-            .unwrap_or_else(|| panic!("no error"))
-            .to_owned();
+        let text = auto.as_str().unwrap_or_else(|| panic!("no error")).to_owned();
         assert!(text.contains("--device cpu"), "no way out is told: {text}");
         text
     }
@@ -172,14 +152,9 @@ impl Fake {
 
 /// Whether this machine has a driver of its own, in which case "no driver" cannot be tried on it.
 fn driver_installed() -> bool {
-    [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib/wsl/lib",
-    ]
-    .iter()
-    .any(|folder| Path::new(folder).join("libcuda.so.1").exists())
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib"]
+        .iter()
+        .any(|folder| Path::new(folder).join("libcuda.so.1").exists())
 }
 
 #[test]
@@ -187,37 +162,19 @@ fn without_a_driver_auto_measures_the_cpu_and_says_why_while_cuda_is_refused() {
     if driver_installed() {
         // The one thing that can be said here: the machine's own driver is not overlooked.
         let tried = Fake::nothing().ask("cuda");
-        assert!(
-            !tried["kind"]
-                .as_str()
-                .unwrap_or_default()
-                .starts_with("NoDriver"),
-            "{tried}"
-        );
+        assert!(!tried["kind"].as_str().unwrap_or_default().starts_with("NoDriver"), "{tried}");
         return;
     }
     let machine = Fake::nothing();
     let auto = machine.ask("auto");
     assert_eq!(auto["device"]["spec"]["kind"], "cpu");
     let note = auto["note"].as_str().unwrap();
-    assert!(
-        note.starts_with("measuring the CPU: no library libcuda was found"),
-        "{note}"
-    );
+    assert!(note.starts_with("measuring the CPU: no library libcuda was found"), "{note}");
     let refused = machine.ask("cuda");
-    assert!(
-        refused["error"].as_str().unwrap().contains("--device cpu"),
-        "{refused}"
-    );
+    assert!(refused["error"].as_str().unwrap().contains("--device cpu"), "{refused}");
     let doctor = machine.ask("doctor");
     assert_eq!(doctor["findings"][0]["state"], "missing");
-    assert!(
-        doctor["findings"][0]["mend"]
-            .as_str()
-            .unwrap()
-            .contains("install"),
-        "{doctor}"
-    );
+    assert!(doctor["findings"][0]["mend"].as_str().unwrap().contains("install"), "{doctor}");
 }
 
 #[test]
@@ -225,10 +182,7 @@ fn a_stub_library_is_named_and_not_fallen_back_from() {
     let text = Fake::driver(&[]).with("FAKE_INIT", 34).refusal();
     assert!(text.contains("CUDA_ERROR_STUB_LIBRARY (34)"), "{text}");
     assert!(text.contains("stub"), "{text}");
-    assert!(
-        text.contains("libcuda.so.1"),
-        "the library is not named: {text}"
-    );
+    assert!(text.contains("libcuda.so.1"), "the library is not named: {text}");
 }
 
 #[test]
@@ -258,32 +212,22 @@ fn a_driver_that_is_too_old_is_told_by_its_version() {
     let text = Fake::driver(&[]).with("FAKE_VERSION", 11_080).refusal();
     assert!(text.contains("CUDA 11.8") && text.contains("525"), "{text}");
     // A really old one lacks functions too; its age is still the better explanation.
-    let text = Fake::driver(&["cuMemAllocAsync"])
-        .with("FAKE_VERSION", 11_010)
-        .refusal();
+    let text = Fake::driver(&["cuMemAllocAsync"]).with("FAKE_VERSION", 11_010).refusal();
     assert!(text.contains("CUDA 11.1"), "{text}");
 }
 
 #[test]
 fn a_driver_that_lacks_a_function_is_refused_before_cudarc_panics() {
     let text = Fake::driver(&["cuDevicePrimaryCtxRetain"]).refusal();
-    assert!(
-        text.contains("lacks the function cuDevicePrimaryCtxRetain"),
-        "{text}"
-    );
+    assert!(text.contains("lacks the function cuDevicePrimaryCtxRetain"), "{text}");
 }
 
 #[test]
 fn a_file_that_is_no_library_is_refused_with_the_loaders_words() {
     // Both names, for the first one that can be loaded wins, and a real driver may have either.
-    let machine = Fake::nothing()
-        .with_garbage("libcuda.so")
-        .with_garbage("libcuda.so.1");
+    let machine = Fake::nothing().with_garbage("libcuda.so").with_garbage("libcuda.so.1");
     let text = machine.refusal();
-    assert!(
-        text.contains("libcuda.so is there but cannot be loaded"),
-        "{text}"
-    );
+    assert!(text.contains("libcuda.so is there but cannot be loaded"), "{text}");
 }
 
 #[test]
@@ -295,30 +239,17 @@ fn no_device_means_the_cpu_for_auto_and_a_refusal_for_cuda() {
     ] {
         let auto = machine.ask("auto");
         assert_eq!(auto["device"]["spec"]["kind"], "cpu", "{auto}");
-        assert_eq!(
-            auto["note"],
-            "measuring the CPU: the CUDA driver sees no device"
-        );
-        assert!(
-            machine.ask("cuda")["error"]
-                .as_str()
-                .unwrap()
-                .contains("sees no device")
-        );
+        assert_eq!(auto["note"], "measuring the CPU: the CUDA driver sees no device");
+        assert!(machine.ask("cuda")["error"].as_str().unwrap().contains("sees no device"));
     }
 }
 
 #[test]
 fn hidden_devices_are_told_with_the_variables_value() {
     for value in ["", "-1", "7"] {
-        let machine = Fake::driver(&[])
-            .with("FAKE_COUNT", 0)
-            .with("CUDA_VISIBLE_DEVICES", value);
+        let machine = Fake::driver(&[]).with("FAKE_COUNT", 0).with("CUDA_VISIBLE_DEVICES", value);
         let text = machine.ask("cuda")["error"].as_str().unwrap().to_owned();
-        assert!(
-            text.starts_with(&format!("CUDA_VISIBLE_DEVICES is \"{value}\"")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("CUDA_VISIBLE_DEVICES is \"{value}\"")), "{text}");
         let note = machine.ask("auto")["note"].as_str().unwrap().to_owned();
         assert!(note.contains(&format!("\"{value}\"")), "{note}");
     }
@@ -328,14 +259,8 @@ fn hidden_devices_are_told_with_the_variables_value() {
 fn an_index_that_does_not_exist_is_told_with_those_that_do() {
     let machine = Fake::driver(&[]).with("FAKE_COUNT", 2);
     let text = machine.ask("cuda:2")["error"].as_str().unwrap().to_owned();
-    assert_eq!(
-        text,
-        "there is no device cuda:2; there are cuda:0 to cuda:1"
-    );
-    let text = machine.ask("cuda:4294967295")["error"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    assert_eq!(text, "there is no device cuda:2; there are cuda:0 to cuda:1");
+    let text = machine.ask("cuda:4294967295")["error"].as_str().unwrap().to_owned();
     assert!(text.contains("cuda:4294967295"), "{text}");
     let cards = machine.ask("list");
     assert_eq!(cards["cards"].as_array().unwrap().len(), 2);
@@ -372,17 +297,9 @@ fn a_card_is_described_by_driver_nvml_and_book() {
     assert_eq!(&json!(read), spec, "a record of it does not read back");
     // What is refused has its reason, and costs nothing else.
     assert_eq!(gpu["mig"]["absent"], "not supported on this card");
-    assert!(
-        gpu["shared_memory_per_block"]["absent"]
-            .as_str()
-            .unwrap()
-            .contains("4242")
-    );
+    assert!(gpu["shared_memory_per_block"]["absent"].as_str().unwrap().contains("4242"));
     assert_eq!(gpu["idle"]["power"], json!(31.0));
-    assert_eq!(
-        gpu["idle"]["throttle_causes"],
-        json!(["software power cap"])
-    );
+    assert_eq!(gpu["idle"]["throttle_causes"], json!(["software power cap"]));
     let refused = &gpu["idle"]["gpu_utilisation"]["absent"];
     assert_eq!(refused, "not permitted for this user or in this container");
 }
@@ -399,42 +316,26 @@ fn an_opened_card_is_set_up_as_its_settings_say() {
     assert_eq!(device["peak_after"], json!(300.0));
     // A driver without `cuEventElapsedTime_v2`, which is every one before 12.8.
     assert_eq!(device["elapsed_s"], json!(0.0015));
-    assert!(
-        device["sensors"]["Ok"]["energy"].as_f64().unwrap() > 1000.0,
-        "{device}"
-    );
+    assert!(device["sensors"]["Ok"]["energy"].as_f64().unwrap() > 1000.0, "{device}");
 }
 
 #[test]
 fn power_falls_back_to_the_mean_where_there_is_no_instantaneous_field() {
     let machine = Fake::driver(&[]).and_nvml().with("FAKE_NO_INSTANT", 1);
     let answer = machine.ask("cuda");
-    assert_eq!(
-        answer["device"]["spec"]["gpu"]["idle"]["power"],
-        json!(25.0)
-    );
-    let sensor = answer["device"]["settings"]["power_sensor"]
-        .as_str()
-        .unwrap();
+    assert_eq!(answer["device"]["spec"]["gpu"]["idle"]["power"], json!(25.0));
+    let sensor = answer["device"]["settings"]["power_sensor"].as_str().unwrap();
     assert!(sensor.starts_with("mean of the last second"), "{sensor}");
 }
 
 #[test]
 fn without_nvml_the_card_opens_and_its_sensors_are_absent_with_the_reason() {
-    let answer = Fake::driver(&[])
-        .with_garbage("libnvidia-ml.so.1")
-        .ask("cuda");
+    let answer = Fake::driver(&[]).with_garbage("libnvidia-ml.so.1").ask("cuda");
     let gpu = &answer["device"]["spec"]["gpu"];
     assert_eq!(gpu["sm_count"], 40);
-    for reason in [
-        &gpu["power_limit"]["absent"],
-        &answer["device"]["sensors"]["Err"],
-    ] {
+    for reason in [&gpu["power_limit"]["absent"], &answer["device"]["sensors"]["Err"]] {
         let reason = reason.as_str().unwrap();
-        assert!(
-            reason.starts_with("libnvidia-ml.so.1 cannot be loaded"),
-            "{reason}"
-        );
+        assert!(reason.starts_with("libnvidia-ml.so.1 cannot be loaded"), "{reason}");
     }
 }
 
@@ -452,17 +353,10 @@ fn the_doctor_names_what_is_there_and_what_disturbs() {
     let findings = answer["findings"].as_array().unwrap();
     let state = |what: &str| {
         let found = findings.iter().find(|finding| finding["what"] == what);
-        found
-            .unwrap_or_else(|| panic!("no {what} in {answer}"))
-            .clone()
+        found.unwrap_or_else(|| panic!("no {what} in {answer}")).clone()
     };
     assert_eq!(state("CUDA driver")["state"], "ok");
-    assert!(
-        state("CUDA driver")["detail"]
-            .as_str()
-            .unwrap()
-            .contains("Tesla T4")
-    );
+    assert!(state("CUDA driver")["detail"].as_str().unwrap().contains("Tesla T4"));
     assert_eq!(state("NVML")["state"], "ok");
     let persistence = state("persistence mode of cuda:0");
     assert_eq!(persistence["state"], "ok");
@@ -488,21 +382,15 @@ fn compiler_and_matrix_library_are_found_with_version_and_every_function() {
 ";
     machine.compile("libnvrtc.so", &library_of(symbols::NVRTC, nvrtc));
     let cublaslt = "#include <stddef.h>\nsize_t cublasLtGetVersion(void) { return 120804; }\n";
-    machine.compile(
-        "libcublasLt.so",
-        &library_of(&symbols::CUBLASLT[1..], cublaslt),
-    );
+    machine.compile("libcublasLt.so", &library_of(&symbols::CUBLASLT[1..], cublaslt));
     let libraries = machine.ask("doctor")["libraries"].clone();
     assert_eq!(libraries["nvrtc"]["version"], "12.8");
     assert_eq!(libraries["nvrtc"]["name"], "libnvrtc.so");
     assert_eq!(libraries["cublaslt"]["version"], "12.8.4");
 
     let machine = Fake::nothing();
-    let lacking: Vec<_> = symbols::NVRTC
-        .iter()
-        .copied()
-        .filter(|name| *name != "nvrtcGetCUBIN")
-        .collect();
+    let lacking: Vec<_> =
+        symbols::NVRTC.iter().copied().filter(|name| *name != "nvrtcGetCUBIN").collect();
     machine.compile("libnvrtc.so", &library_of(&lacking, nvrtc));
     let libraries = machine.ask("doctor")["libraries"].clone();
     let reason = libraries["nvrtc"]["absent"].as_str().unwrap();

@@ -6,10 +6,7 @@
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program that prints its findings")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the bare loop is what the harness is compared with"
-)]
+#![allow(clippy::disallowed_methods, reason = "the bare loop is what the harness is compared with")]
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -27,9 +24,7 @@ const ROUNDS: usize = 9;
 
 /// `steps` dependent multiplications: as long as you like, and the same length every time.
 fn chain(steps: u64) -> u64 {
-    (0..steps).fold(black_box(1), |x, step| {
-        x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step
-    })
+    (0..steps).fold(black_box(1), |x, step| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step)
 }
 
 struct Chain {
@@ -64,10 +59,7 @@ struct Chains(u64);
 
 impl Session for Chains {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        Ok(Box::new(Chain {
-            entry: entry.clone(),
-            steps: self.0,
-        }))
+        Ok(Box::new(Chain { entry: entry.clone(), steps: self.0 }))
     }
 }
 
@@ -101,17 +93,10 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
         gate: Box::new(|_| None),
     };
     let open = Box::new(move |_: &Device| Ok(Box::new(Chains(steps)) as Box<dyn Session>));
-    let group = Group {
-        name: "harness".to_owned(),
-        entries: vec![entry],
-        open,
-    };
+    let group = Group { name: "harness".to_owned(), entries: vec![entry], open };
     let mut median = None;
     let done: Result<(), Infallible> = runner.run_group(group, &mut Silent, &mut |row| {
-        median = row
-            .samples
-            .as_ref()
-            .and_then(warpmark_record::Samples::median);
+        median = row.samples.as_ref().and_then(warpmark_record::Samples::median);
         Ok(())
     });
     let Ok(()) = done;

@@ -50,10 +50,7 @@ impl Clock for WallClock {
         ClockKind::Wall
     }
 
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one home of the monotonic clock"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one home of the monotonic clock")]
     fn start(&mut self) -> Result<(), ClockError> {
         self.started = Some(Instant::now());
         Ok(())
@@ -65,10 +62,7 @@ impl Clock for WallClock {
 
     fn finish(&mut self) -> Result<Lap, ClockError> {
         let started = self.started.take().ok_or(ClockError::NotStarted)?;
-        Ok(Lap {
-            device: None,
-            wall: Seconds(started.elapsed().as_secs_f64()),
-        })
+        Ok(Lap { device: None, wall: Seconds(started.elapsed().as_secs_f64()) })
     }
 }
 
@@ -78,10 +72,7 @@ pub struct Stopwatch(Instant);
 
 impl Stopwatch {
     /// Starts now.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one home of the monotonic clock"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one home of the monotonic clock")]
     pub fn start() -> Self {
         Self(Instant::now())
     }

@@ -57,10 +57,7 @@ impl Clock for CudaEvents {
         // Both events are complete, so this costs no wait.
         let elapsed = warpmark_device::elapsed(&self.start, &self.end);
         let device = elapsed.map_err(|error| ClockError::Device(error.to_string()))?;
-        Ok(Lap {
-            device: Some(device),
-            wall,
-        })
+        Ok(Lap { device: Some(device), wall })
     }
 }
 

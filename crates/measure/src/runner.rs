@@ -72,11 +72,7 @@ impl Runner<'_> {
         observer: &mut dyn Observer,
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
-        let mut running = Running {
-            open: Some(group.open),
-            session: None,
-            full: BTreeMap::new(),
-        };
+        let mut running = Running { open: Some(group.open), session: None, full: BTreeMap::new() };
         for entry in &group.entries {
             let row = self.row(entry, &mut running, observer);
             observer.done(&row);
@@ -88,10 +84,7 @@ impl Runner<'_> {
     /// Runs one benchmark, or says why not.
     fn row(&mut self, entry: &Entry, running: &mut Running, observer: &mut dyn Observer) -> Record {
         let mut row = self.blank(entry);
-        let full = entry
-            .sweep
-            .as_ref()
-            .and_then(|sweep| running.full.get(sweep).cloned());
+        let full = entry.sweep.as_ref().and_then(|sweep| running.full.get(sweep).cloned());
         if let Some(reason) = entry.skip.clone().or(full).or_else(|| (self.gate)(entry)) {
             row.outcome = Outcome::Skipped { reason };
             return row;
@@ -103,6 +96,7 @@ impl Runner<'_> {
         let result = match &mut running.session {
             Some(Ok(session)) => {
                 guarded(|| self.measure(entry, session.as_mut(), observer, &mut row))
+                    .and_then(|()| aftermath(self.device))
             }
             Some(Err(error)) => Err(copy_of(error)),
             None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
@@ -164,9 +158,7 @@ impl Runner<'_> {
             sensors.start();
         }
         let (criterion, stdout) = (&mut self.criterion, &self.stdout);
-        let samples = sample(
-            criterion, stdout, entry, &warm_up, workload, clock, observer,
-        );
+        let samples = sample(criterion, stdout, entry, &warm_up, workload, clock, observer);
         row.telemetry = match &mut self.sensors {
             Some(Ok(sensors)) => Some(sensors.stop()),
             Some(Err(reason)) => Some(telemetry::absent(reason)),
@@ -183,32 +175,37 @@ impl Runner<'_> {
                 reason: "its answer is right; no times were asked for".to_owned(),
             },
             (Err(e @ (WorkloadError::OutOfMemory { .. } | WorkloadError::Unsupported(_))), _) => {
-                Outcome::Skipped {
-                    reason: e.to_string(),
-                }
+                Outcome::Skipped { reason: e.to_string() }
             }
-            (Err(error), _) => Outcome::Failed {
-                reason: error.to_string(),
-            },
+            (Err(error), _) => Outcome::Failed { reason: error.to_string() },
         }
     }
 
     fn blank(&self, entry: &Entry) -> Record {
         let now = jiff::Timestamp::now().to_string();
-        let skipped = Outcome::Skipped {
-            reason: "not run".to_owned(),
-        };
+        let skipped = Outcome::Skipped { reason: "not run".to_owned() };
         Record::without_samples(self.run.clone(), entry.id.clone(), now, skipped)
     }
+}
+
+/// Errors that a driver noted while things were being dropped: cudarc keeps them for the next call, and
+/// the next benchmark would be blamed.
+fn aftermath(device: &Device) -> Result<(), WorkloadError> {
+    let Device::Cuda(gpu) = device else {
+        return Ok(());
+    };
+    gpu.context.check_err().map_err(|error| {
+        let error = warpmark_device::describe(&error);
+        WorkloadError::Failed(format!("the device reported afterwards: {error}"))
+    })
 }
 
 /// The error of a group's opening, for each of its entries.
 fn copy_of(error: &WorkloadError) -> WorkloadError {
     match error {
-        WorkloadError::OutOfMemory { what, needed } => WorkloadError::OutOfMemory {
-            what: what.clone(),
-            needed: *needed,
-        },
+        WorkloadError::OutOfMemory { what, needed } => {
+            WorkloadError::OutOfMemory { what: what.clone(), needed: *needed }
+        }
         WorkloadError::Unsupported(reason) => WorkloadError::Unsupported(reason.clone()),
         other => WorkloadError::Failed(other.to_string()),
     }

@@ -75,20 +75,10 @@ pub(crate) fn sample(
         }
         // Its own short warm-up comes before the samples and counts as sample 0.
         let done = calls.len().saturating_sub(1).min(sampling.samples);
-        observer.step(
-            id,
-            Step::Sampling {
-                done,
-                total: sampling.samples,
-            },
-        );
+        observer.step(id, Step::Sampling { done, total: sampling.samples });
         match lap(workload, clock, iterations) {
             Ok(lap) => {
-                calls.push(Call {
-                    iterations,
-                    lap,
-                    phases: workload.phases(),
-                });
+                calls.push(Call { iterations, lap, phases: workload.phases() });
                 // criterion refuses a time of zero.
                 let time = lap.device.unwrap_or(lap.wall).get().max(1e-9);
                 Duration::from_secs_f64(time)
@@ -118,10 +108,7 @@ fn drive(
     } else {
         // Ours has settled the workload; criterion's only has to estimate the time of an iteration.
         let target = sampling.target.get();
-        (
-            Duration::from_secs_f64(target),
-            Duration::from_secs_f64(target / 20.0),
-        )
+        (Duration::from_secs_f64(target), Duration::from_secs_f64(target / 20.0))
     };
     let mut group = criterion.benchmark_group(id.group());
     group
@@ -149,10 +136,8 @@ fn keep_last(
         )));
     };
     let before: Seconds = calls.drain(..first).map(|call| call.lap.wall).sum();
-    let device: Option<Vec<f64>> = calls
-        .iter()
-        .map(|call| call.lap.device.map(Seconds::get))
-        .collect();
+    let device: Option<Vec<f64>> =
+        calls.iter().map(|call| call.lap.device.map(Seconds::get)).collect();
     let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for call in &calls {
         for (name, time) in &call.phases {

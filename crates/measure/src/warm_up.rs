@@ -29,14 +29,7 @@ pub struct WarmUp {
 impl WarmUp {
     /// A warm-up that takes about `limit` at most. A `single` one runs one iteration at a time.
     pub fn new(limit: Seconds, single: bool) -> Self {
-        Self {
-            limit,
-            single,
-            spent: Seconds(0.0),
-            batch: 1,
-            batches: 0,
-            times: Vec::new(),
-        }
+        Self { limit, single, spent: Seconds(0.0), batch: 1, batches: 0, times: Vec::new() }
     }
 
     /// The iterations of the next batch, or `None` when the warm-up is over. It runs at least one.
@@ -106,9 +99,8 @@ mod tests {
 
     #[test]
     fn it_waits_for_a_falling_ramp_to_end() {
-        let (warm_up, batches) = run(WarmUp::new(Seconds(100.0), false), |i, _| {
-            0.02 + 0.1 * (-(i as f64) / 10.0).exp()
-        });
+        let (warm_up, batches) =
+            run(WarmUp::new(Seconds(100.0), false), |i, _| 0.02 + 0.1 * (-(i as f64) / 10.0).exp());
         assert!(warm_up.settled());
         assert!(batches > 20, "{batches}");
     }

@@ -102,16 +102,8 @@ pub fn checked(
     let what = what.into();
     // Written so that NaN fails.
     if worst_error <= tolerance {
-        Ok(Check {
-            what,
-            worst_error,
-            tolerance,
-        })
+        Ok(Check { what, worst_error, tolerance })
     } else {
-        Err(WorkloadError::WrongAnswer {
-            what,
-            error: worst_error,
-            tolerance,
-        })
+        Err(WorkloadError::WrongAnswer { what, error: worst_error, tolerance })
     }
 }

@@ -39,10 +39,7 @@ impl Workload for Scripted {
         Description {
             id: self.entry.id.clone(),
             parameters: [("batch".to_owned(), 1_u64.into())].into(),
-            work: Work {
-                bytes: Some(Bytes(8.0)),
-                ..Work::default()
-            },
+            work: Work { bytes: Some(Bytes(8.0)), ..Work::default() },
             data: Some("none".to_owned()),
             weights: None,
             caveats: vec![],
@@ -79,12 +76,7 @@ struct Script {
 impl Session for Script {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let id = entry.id.to_string();
-        let behaviour = self
-            .behaviours
-            .iter()
-            .find(|(name, _)| *name == id)
-            .unwrap()
-            .1;
+        let behaviour = self.behaviours.iter().find(|(name, _)| *name == id).unwrap().1;
         if behaviour == Behaviour::Full {
             return Err(WorkloadError::OutOfMemory {
                 what: "the KV cache".to_owned(),
@@ -92,12 +84,7 @@ impl Session for Script {
             });
         }
         let launches = Rc::clone(&self.launches);
-        Ok(Box::new(Scripted {
-            entry: entry.clone(),
-            behaviour,
-            launches,
-            verified: 0,
-        }))
+        Ok(Box::new(Scripted { entry: entry.clone(), behaviour, launches, verified: 0 }))
     }
 }
 
@@ -119,12 +106,7 @@ fn device() -> Device {
 fn entry(id: &str, single: bool) -> Entry {
     Entry {
         id: id.parse().unwrap(),
-        sampling: Sampling {
-            samples: 10,
-            target: Seconds(0.01),
-            warm_up: Seconds(0.001),
-            single,
-        },
+        sampling: Sampling { samples: 10, target: Seconds(0.01), warm_up: Seconds(0.001), single },
         iteration_estimate: Seconds(0.001),
         memory_estimate: Bytes(0.0),
         sweep: Some("sweep".to_owned()),
@@ -140,16 +122,10 @@ struct Outcomes {
 fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Outcomes {
     let device = device();
     let folder = tempfile::tempdir().unwrap();
-    let named: Vec<(String, Behaviour)> = behaviours
-        .iter()
-        .enumerate()
-        .map(|(i, b)| (format!("text/b{i}@test"), *b))
-        .collect();
+    let named: Vec<(String, Behaviour)> =
+        behaviours.iter().enumerate().map(|(i, b)| (format!("text/b{i}@test"), *b)).collect();
     let launches = Rc::new(RefCell::new(0));
-    let script = Script {
-        behaviours: named.clone(),
-        launches: Rc::clone(&launches),
-    };
+    let script = Script { behaviours: named.clone(), launches: Rc::clone(&launches) };
     let group = Group {
         name: "scripted".to_owned(),
         entries: named.iter().map(|(id, _)| entry(id, true)).collect(),
@@ -179,22 +155,14 @@ fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Ou
 }
 
 fn run(behaviours: &[Behaviour]) -> Outcomes {
-    run_with(
-        behaviours,
-        Box::new(FakeClock::reading([1.0])),
-        Depth::Measure,
-    )
+    run_with(behaviours, Box::new(FakeClock::reading([1.0])), Depth::Measure)
 }
 
 #[test]
 fn a_good_workload_keeps_the_samples_that_criterion_saw() {
     // One lap of warm-up, one that criterion warms up with, ten samples.
     let laps = (0..12).map(|i| 1.0 + f64::from(i));
-    let outcomes = run_with(
-        &[Behaviour::Good],
-        Box::new(FakeClock::reading(laps)),
-        Depth::Measure,
-    );
+    let outcomes = run_with(&[Behaviour::Good], Box::new(FakeClock::reading(laps)), Depth::Measure);
     let row = &outcomes.rows[0];
     assert_eq!(row.outcome, Outcome::Measured);
     let samples = row.samples.as_ref().unwrap();
@@ -209,17 +177,9 @@ fn a_good_workload_keeps_the_samples_that_criterion_saw() {
 
 #[test]
 fn a_wrong_answer_is_a_failure_and_never_a_number() {
-    let outcomes = run(&[
-        Behaviour::WrongAnswer,
-        Behaviour::WrongAfterwards,
-        Behaviour::Good,
-    ]);
+    let outcomes = run(&[Behaviour::WrongAnswer, Behaviour::WrongAfterwards, Behaviour::Good]);
     for row in &outcomes.rows[..2] {
-        assert!(
-            matches!(row.outcome, Outcome::Failed { .. }),
-            "{:?}",
-            row.outcome
-        );
+        assert!(matches!(row.outcome, Outcome::Failed { .. }), "{:?}", row.outcome);
         assert_eq!(row.samples, None);
     }
     assert_eq!(outcomes.rows[2].outcome, Outcome::Measured);
@@ -230,9 +190,7 @@ fn a_full_device_ends_its_sweep_with_the_reason() {
     let outcomes = run(&[Behaviour::Good, Behaviour::Full, Behaviour::Good]);
     assert_eq!(outcomes.rows[0].outcome, Outcome::Measured);
     for row in &outcomes.rows[1..] {
-        let Outcome::Skipped { reason } = &row.outcome else {
-            panic!("{:?}", row.outcome)
-        };
+        let Outcome::Skipped { reason } = &row.outcome else { panic!("{:?}", row.outcome) };
         assert!(reason.contains("the KV cache (needs 2.00 GiB)"), "{reason}");
     }
 }
@@ -260,11 +218,7 @@ fn a_panic_in_a_library_is_a_failure_of_its_benchmark_alone() {
 #[test]
 fn verifying_takes_no_times_and_says_so() {
     let clock = Box::new(FakeClock::reading([1.0]));
-    let outcomes = run_with(
-        &[Behaviour::Good, Behaviour::WrongAnswer],
-        clock,
-        Depth::Verify,
-    );
+    let outcomes = run_with(&[Behaviour::Good, Behaviour::WrongAnswer], clock, Depth::Verify);
     assert!(matches!(outcomes.rows[0].outcome, Outcome::Skipped { .. }));
     assert!(outcomes.rows[0].check.is_some());
     assert!(matches!(outcomes.rows[1].outcome, Outcome::Failed { .. }));

@@ -26,9 +26,7 @@ pub enum Field<T> {
 impl<T> Field<T> {
     /// An absent value and its reason.
     pub fn absent(reason: impl Into<String>) -> Self {
-        Self::Absent {
-            absent: reason.into(),
-        }
+        Self::Absent { absent: reason.into() }
     }
 
     /// The value, if it is there.

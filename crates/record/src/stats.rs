@@ -96,11 +96,7 @@ pub fn mad(values: &[f64]) -> Option<f64> {
 pub fn quartiles(values: &[f64]) -> Option<Quartiles> {
     let sorted = sorted(values)?;
     let at = |quantile| interpolated(&sorted, quantile);
-    Some(Quartiles {
-        lower: at(0.25),
-        median: at(0.5),
-        upper: at(0.75),
-    })
+    Some(Quartiles { lower: at(0.25), median: at(0.5), upper: at(0.75) })
 }
 
 /// The n-th root of the product; `None` of nothing or unless every value is positive and finite.
@@ -130,11 +126,7 @@ pub fn samples_needed(quantile: f64) -> Result<usize, StatsError> {
 pub fn percentile(values: &[f64], quantile: f64) -> Result<f64, StatsError> {
     let needed = samples_needed(quantile)?;
     if values.len() < needed {
-        return Err(StatsError::TooFew {
-            quantile,
-            needed,
-            n: values.len(),
-        });
+        return Err(StatsError::TooFew { quantile, needed, n: values.len() });
     }
     if let Some(index) = values.iter().position(|value| value.is_nan()) {
         return Err(StatsError::NotANumber { index });
@@ -163,11 +155,7 @@ pub fn median_interval(values: &[f64], confidence: f64) -> Option<Interval> {
     let low = *low;
     // The upper rank counts from the top, so it lies in the part above the lower one (n >= 2 * rank).
     let (_, high, _) = above.select_nth_unstable_by(n - 2 * rank, f64::total_cmp);
-    Some(Interval {
-        low,
-        high: *high,
-        confidence: coverage,
-    })
+    Some(Interval { low, high: *high, confidence: coverage })
 }
 
 /// The largest k for which the k-th smallest and k-th largest of `n` samples enclose the median with
@@ -204,11 +192,7 @@ impl Default for Bootstrap {
     /// 1000 resamples leave 25 beyond each end of a 95 % interval, enough by
     /// [`SAMPLES_BEYOND_PERCENTILE`].
     fn default() -> Self {
-        Self {
-            resamples: 1000,
-            confidence: 0.95,
-            seed: 0x5EED,
-        }
+        Self { resamples: 1000, confidence: 0.95, seed: 0x5EED }
     }
 }
 
@@ -254,11 +238,7 @@ impl Bootstrap {
         let tail = (1.0 - self.confidence) / 2.0;
         let low = percentile(draws, tail).ok()?;
         let high = percentile(draws, 1.0 - tail).ok()?;
-        Some(Interval {
-            low,
-            high,
-            confidence: self.confidence,
-        })
+        Some(Interval { low, high, confidence: self.confidence })
     }
 }
 
@@ -280,12 +260,7 @@ pub fn outliers(values: &[f64]) -> Option<usize> {
     let quartiles = quartiles(values)?;
     let reach = 1.5 * quartiles.range();
     let fences = quartiles.lower - reach..=quartiles.upper + reach;
-    Some(
-        values
-            .iter()
-            .filter(|value| !fences.contains(value))
-            .count(),
-    )
+    Some(values.iter().filter(|value| !fences.contains(value)).count())
 }
 
 /// A copy to reorder, if the values have an order at all.

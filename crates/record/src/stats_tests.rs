@@ -18,9 +18,7 @@ fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
 #[test]
 fn the_scaled_mad_of_a_normal_sample_is_its_standard_deviation() {
     // The 999 inner quantiles of the standard normal, by Newton's method on its distribution.
-    let values: Vec<f64> = (1..1000)
-        .map(|i| normal_quantile(f64::from(i) / 1000.0))
-        .collect();
+    let values: Vec<f64> = (1..1000).map(|i| normal_quantile(f64::from(i) / 1000.0)).collect();
     let sigma = mad(&values).unwrap();
     assert!((sigma - 1.0).abs() < 0.005, "{sigma}");
 }
@@ -44,14 +42,7 @@ fn normal_quantile(probability: f64) -> f64 {
 #[test]
 fn quartiles_interpolate_as_numpy_does() {
     let found = quartiles(&[1.0, 2.0, 3.0, 4.0]).unwrap();
-    assert_eq!(
-        found,
-        Quartiles {
-            lower: 1.75,
-            median: 2.5,
-            upper: 3.25
-        }
-    );
+    assert_eq!(found, Quartiles { lower: 1.75, median: 2.5, upper: 3.25 });
     assert_eq!(found.range(), 1.5);
 }
 
@@ -66,19 +57,8 @@ fn a_geometric_mean_takes_positive_numbers_only() {
 #[test]
 fn p99_of_30_samples_is_refused_with_the_number_it_needs() {
     let error = percentile(&[1.0; 30], 0.99).unwrap_err();
-    assert_eq!(
-        error,
-        StatsError::TooFew {
-            quantile: 0.99,
-            needed: 1000,
-            n: 30
-        }
-    );
-    assert!(
-        error
-            .to_string()
-            .starts_with("p99 needs at least 1000 samples, there are 30")
-    );
+    assert_eq!(error, StatsError::TooFew { quantile: 0.99, needed: 1000, n: 30 });
+    assert!(error.to_string().starts_with("p99 needs at least 1000 samples, there are 30"));
     assert_eq!(samples_needed(0.5), Ok(20));
     assert_eq!(samples_needed(0.9), Ok(100));
     assert_eq!(samples_needed(0.1), Ok(100));
@@ -88,36 +68,24 @@ fn p99_of_30_samples_is_refused_with_the_number_it_needs() {
 #[test]
 fn a_percentile_outside_the_open_unit_interval_is_refused() {
     for quantile in [0.0, 1.0, -0.1, 99.0, f64::NAN] {
-        assert!(matches!(
-            percentile(&[1.0; 100], quantile),
-            Err(StatsError::NoQuantile(_))
-        ));
+        assert!(matches!(percentile(&[1.0; 100], quantile), Err(StatsError::NoQuantile(_))));
     }
     let mut values = [1.0; 100];
     values[7] = f64::NAN;
-    assert_eq!(
-        percentile(&values, 0.5),
-        Err(StatsError::NotANumber { index: 7 })
-    );
+    assert_eq!(percentile(&values, 0.5), Err(StatsError::NotANumber { index: 7 }));
 }
 
 #[test]
 fn the_median_interval_takes_the_ranks_of_the_published_tables() {
     // Conover, Practical Nonparametric Statistics, 95 %: ranks 2 and 9 of 10, 6 and 15 of 20, 40 and
     // 61 of 100.
-    for (n, low, high, coverage) in [
-        (6, 1.0, 6.0, 0.96875),
-        (10, 2.0, 9.0, 0.978_516),
-        (20, 6.0, 15.0, 0.958_61),
-    ] {
+    for (n, low, high, coverage) in
+        [(6, 1.0, 6.0, 0.96875), (10, 2.0, 9.0, 0.978_516), (20, 6.0, 15.0, 0.958_61)]
+    {
         let values: Vec<f64> = (1..=n).rev().map(f64::from).collect();
         let found = median_interval(&values, 0.95).unwrap();
         assert_eq!((found.low, found.high), (low, high), "{n} samples");
-        assert!(
-            (found.confidence - coverage).abs() < 1e-5,
-            "{n}: {}",
-            found.confidence
-        );
+        assert!((found.confidence - coverage).abs() < 1e-5, "{n}: {}", found.confidence);
     }
     let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
     let found = median_interval(&hundred, 0.95).unwrap();
@@ -139,9 +107,8 @@ fn the_bootstrap_covers_the_truth_about_as_often_as_it_says() {
     let mut random = SplitMix64(1);
     let hits = (0..300)
         .filter(|_| {
-            let sample: Vec<f64> = (0..40)
-                .map(|_| (random.next() >> 11) as f64 / (1_u64 << 53) as f64)
-                .collect();
+            let sample: Vec<f64> =
+                (0..40).map(|_| (random.next() >> 11) as f64 / (1_u64 << 53) as f64).collect();
             let found = bootstrap.interval(&sample, median_of).unwrap();
             found.low <= 0.5 && 0.5 <= found.high
         })
@@ -162,10 +129,7 @@ fn the_generator_gives_the_published_sequence() {
 fn drift_compares_the_ends_and_ignores_one_spike() {
     let steady = [1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0];
     assert_eq!(drift(&steady), Some(0.0));
-    assert_eq!(
-        drift(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5]),
-        Some(0.5)
-    );
+    assert_eq!(drift(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5]), Some(0.5));
     assert_eq!(drift(&[1.0; 5]), None);
 }
 

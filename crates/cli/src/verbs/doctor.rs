@@ -108,7 +108,8 @@ fn writable(what: &str, folder: &Path, variable: &str) -> Finding {
 
 /// Room for weights and results.
 fn disk(results: &Path) -> Finding {
-    let folder = sources::cache().map_or_else(|_| results.to_path_buf(), |c| c.root().to_path_buf());
+    let folder =
+        sources::cache().map_or_else(|_| results.to_path_buf(), |c| c.root().to_path_buf());
     let folder = nearest(&folder);
     match rustix::fs::statvfs(&folder) {
         Ok(disk) => {

@@ -23,11 +23,8 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
     let bars = Bars::new();
     let progress = bars.transfers();
     // All names are looked up before the first byte is fetched: a slip in the last one costs nothing.
-    let models = options
-        .names
-        .iter()
-        .map(|name| catalog.find(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let models =
+        options.names.iter().map(|name| catalog.model(name)).collect::<Result<Vec<_>, _>>()?;
     for model in models {
         let tensors = model.family()?.tensors(model)?;
         let files = locate(model, &tensors, &source, &cache, progress.as_ref())?;

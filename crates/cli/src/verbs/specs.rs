@@ -1,29 +1,19 @@
 //! `warpmark specs`.
 
-use serde::Serialize;
-use warpmark_record::{DeviceSpec, HostSpec};
+use warpmark_report::Format;
 
 use crate::arguments::Specs;
 use crate::exit;
-use crate::output::{show, show_json, style};
-
-#[derive(Serialize)]
-struct Machine {
-    device: DeviceSpec,
-    host: HostSpec,
-}
+use crate::output::{show, style};
 
 /// Says what device this is.
 pub fn run(options: &Specs) -> anyhow::Result<u8> {
     let described = warpmark_device::look(options.device.device)?;
-    let machine = Machine { device: described.spec, host: warpmark_device::host_spec() };
-    if options.json {
-        show_json(&machine)?;
-    } else {
-        if let Some(note) = described.note {
-            show(&format!("{note}\n"));
-        }
-        show(&warpmark_report::specs(&machine.device, &machine.host, &style()));
+    let host = warpmark_device::host_spec();
+    let format = if options.json { Format::Json } else { Format::Terminal };
+    if let (Some(note), Format::Terminal) = (&described.note, format) {
+        show(&format!("{note}\n"));
     }
+    show(&warpmark_report::render_specs(&described.spec, &host, format, style())?);
     Ok(exit::OK)
 }

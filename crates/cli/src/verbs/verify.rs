@@ -2,10 +2,10 @@
 
 use warpmark_record::Outcome;
 
-use crate::output::show;
 use crate::arguments::{Selection, Verify};
 use crate::campaign::Campaign;
 use crate::exit;
+use crate::output::show;
 
 /// Checks every answer of a selection.
 pub fn run(options: &Verify) -> anyhow::Result<u8> {

@@ -68,20 +68,15 @@ pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
     let failed = |error| io_error("list", folder, error);
-    let mut entries = fs::read_dir(folder)
-        .map_err(failed)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
+    let mut entries =
+        fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         // The type of the entry itself: a link to a folder is not followed, so no loop can be.
         if entry.file_type().map_err(failed)?.is_dir() {
             list(&path, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "jsonl")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
             files.push(path);
         }
     }
@@ -89,11 +84,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    StoreError::Io { action, path: path.to_owned(), source }
 }
 
 /// What has been read so far.
@@ -122,21 +113,13 @@ impl Reading {
         let mut text = Vec::new();
         for line in 1.. {
             text.clear();
-            let read = reader
-                .by_ref()
-                .take(LONGEST_LINE)
-                .read_until(b'\n', &mut text);
+            let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text);
             let read = read.map_err(failed)? as u64;
             if read == 0 {
                 break;
             }
             let finished = text.ends_with(b"\n");
-            let place = Place {
-                file,
-                line,
-                text: text.trim_ascii_end(),
-                finished,
-            };
+            let place = Place { file, line, text: text.trim_ascii_end(), finished };
             if read == LONGEST_LINE && !finished {
                 return Err(place.bad(1, "the line is longer than 64 MiB, which no record is"));
             }
@@ -163,12 +146,7 @@ impl Reading {
             Some(found) if found == u64::from(SCHEMA) => {}
             Some(found) => {
                 let (path, line) = (place.file.to_owned(), place.line);
-                return Err(StoreError::Schema {
-                    path,
-                    line,
-                    found,
-                    known: SCHEMA,
-                });
+                return Err(StoreError::Schema { path, line, found, known: SCHEMA });
             }
             None => return Err(place.bad(1, "the line has no `schema` number")),
         }
@@ -185,10 +163,7 @@ impl Reading {
         if self.runs.insert(run.run.clone()) {
             self.recording.runs.push(run);
         } else {
-            let text = format!(
-                "run {:?} has a line already; this one was left out",
-                run.run.0
-            );
+            let text = format!("run {:?} has a line already; this one was left out", run.run.0);
             self.recording.warnings.push(place.warning(text));
         }
         Ok(())
@@ -204,12 +179,7 @@ impl Reading {
             );
             self.orphans.insert(row.run.clone(), place.warning(text));
         }
-        if self
-            .ids
-            .entry(row.run.clone())
-            .or_default()
-            .insert(row.id.clone())
-        {
+        if self.ids.entry(row.run.clone()).or_default().insert(row.id.clone()) {
             self.recording.rows.push(row);
         } else {
             let text = format!(
@@ -224,10 +194,7 @@ impl Reading {
     fn finish(mut self) -> Recording {
         // A run's line may stand below its rows, when the first one was torn and the run joined again.
         let runs = self.runs;
-        let missing = self
-            .orphans
-            .into_iter()
-            .filter(|(run, _)| !runs.contains(run));
+        let missing = self.orphans.into_iter().filter(|(run, _)| !runs.contains(run));
         let mut orphans: Vec<Warning> = missing.map(|(_, warning)| warning).collect();
         orphans.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         self.recording.warnings.extend(orphans);
@@ -242,12 +209,7 @@ impl Place<'_> {
 
     /// The line without zeros at its end, which a power failure leaves where text was to come.
     fn without_zeros(&self) -> &[u8] {
-        let zeros = self
-            .text
-            .iter()
-            .rev()
-            .take_while(|byte| **byte == 0)
-            .count();
+        let zeros = self.text.iter().rev().take_while(|byte| **byte == 0).count();
         &self.text[..self.text.len() - zeros]
     }
 
@@ -261,27 +223,16 @@ impl Place<'_> {
     fn bad_json(&self, error: &serde_json::Error) -> StoreError {
         let text = error.to_string();
         // serde_json counts lines within what it was given, which is always the first.
-        let reason = text
-            .rsplit_once(" at line 1 column ")
-            .map_or(text.as_str(), |(head, _)| head);
+        let reason = text.rsplit_once(" at line 1 column ").map_or(text.as_str(), |(head, _)| head);
         self.bad(error.column().max(1), reason)
     }
 
     fn bad(&self, column: usize, reason: impl Into<String>) -> StoreError {
         let (path, line) = (self.file.to_owned(), self.line);
-        StoreError::BadLine {
-            path,
-            line,
-            column,
-            reason: reason.into(),
-        }
+        StoreError::BadLine { path, line, column, reason: reason.into() }
     }
 
     fn warning(&self, text: impl Into<String>) -> Warning {
-        Warning {
-            file: self.file.to_owned(),
-            line: self.line,
-            text: text.into(),
-        }
+        Warning { file: self.file.to_owned(), line: self.line, text: text.into() }
     }
 }

@@ -59,23 +59,15 @@ fn simulated(name: &str) -> Run {
 }
 
 fn row(run: &str, size: u64) -> Record {
-    let id = format!("micro/matmul/f32.f32/{size}x{size}x{size}@gemm")
-        .parse()
-        .unwrap();
+    let id = format!("micro/matmul/f32.f32/{size}x{size}x{size}@gemm").parse().unwrap();
     let mut row = Record::without_samples(
         RunId(run.to_owned()),
         id,
         "2026-11-21T23:30:46Z",
         Outcome::Measured,
     );
-    row.parameters.insert(
-        "note \u{1b}[31m|=\"\\ ÄÖ\n".to_owned(),
-        Value::from("ü\u{0}"),
-    );
-    row.work = Work {
-        flops: Some(Flops(2.0 * (size as f64).powi(3))),
-        ..Work::default()
-    };
+    row.parameters.insert("note \u{1b}[31m|=\"\\ ÄÖ\n".to_owned(), Value::from("ü\u{0}"));
+    row.work = Work { flops: Some(Flops(2.0 * (size as f64).powi(3))), ..Work::default() };
     row.samples = Some(Samples {
         clock: ClockKind::Wall,
         iterations: vec![1, 2, 3],
@@ -114,40 +106,24 @@ fn what_is_written_is_read_back() {
     assert_eq!(found.rows, [row("r1", 1), row("r1", 2), row("r1", 3)]);
     assert_eq!(found.warnings, []);
     assert_eq!(found.run_of(&found.rows[0]), Some(&run("r1")));
-    assert!(
-        fs::read_to_string(&path)
-            .unwrap()
-            .starts_with(r#"{"kind":"run","schema":1,"#)
-    );
+    assert!(fs::read_to_string(&path).unwrap().starts_with(r#"{"kind":"run","schema":1,"#));
 }
 
 #[test]
 fn a_run_killed_at_any_byte_leaves_every_finished_line_readable() {
     let (folder, path) = recorded(2);
     let whole = fs::read(&path).unwrap();
-    let last = whole[..whole.len() - 1]
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .unwrap()
-        + 1;
+    let last = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
     let cut = folder.path().join("cut.jsonl");
     for length in last..whole.len() {
         fs::write(&cut, &whole[..length]).unwrap();
         let found = read(&cut).unwrap();
         let complete = length == whole.len() - 1;
-        assert_eq!(
-            found.rows.len(),
-            if complete { 2 } else { 1 },
-            "cut at {length}"
-        );
+        assert_eq!(found.rows.len(), if complete { 2 } else { 1 }, "cut at {length}");
         let warned = length != last && !complete;
         assert_eq!(found.warnings.len(), usize::from(warned), "cut at {length}");
         if warned {
-            assert!(
-                found.warnings[0]
-                    .to_string()
-                    .contains("cut.jsonl:3: the line is torn")
-            );
+            assert!(found.warnings[0].to_string().contains("cut.jsonl:3: the line is torn"));
         }
     }
 }
@@ -184,10 +160,7 @@ fn a_run_whose_own_line_was_torn_gets_another_when_it_is_joined() {
     let mut writer = Writer::open(folder.path(), &run("r1")).unwrap();
     writer.append(&row("r1", 1)).unwrap();
     let found = read(folder.path()).unwrap();
-    assert_eq!(
-        (found.runs.len(), found.rows.len(), found.warnings.len()),
-        (1, 1, 1)
-    );
+    assert_eq!((found.runs.len(), found.rows.len(), found.warnings.len()), (1, 1, 1));
 }
 
 #[test]
@@ -231,10 +204,7 @@ fn many_writers_racing_for_one_file_lose_no_row_and_write_one_run_line() {
         }
     });
     let found = read(folder.path()).unwrap();
-    assert_eq!(
-        (found.runs.len(), found.rows.len(), found.warnings.len()),
-        (1, 20, 0)
-    );
+    assert_eq!((found.runs.len(), found.rows.len(), found.warnings.len()), (1, 20, 0));
 }
 
 #[test]
@@ -242,11 +212,7 @@ fn a_simulated_device_is_kept_out_of_the_results() {
     let folder = tempfile::tempdir().unwrap();
     let refused = Writer::open(folder.path(), &simulated("r1")).unwrap_err();
     assert!(matches!(refused, StoreError::Simulated { .. }), "{refused}");
-    assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
-        0,
-        "nothing was created"
-    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was created");
 
     Writer::open_simulated(&folder.path().join("simulated"), &simulated("r1")).unwrap();
     for (path, run) in [
@@ -256,10 +222,7 @@ fn a_simulated_device_is_kept_out_of_the_results() {
         (folder.path().join("elsewhere"), run("r1")),
     ] {
         let refused = Writer::open_simulated(&path, &run).unwrap_err();
-        assert!(
-            matches!(refused, StoreError::NotForSimulated { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, StoreError::NotForSimulated { .. }), "{refused}");
     }
 }
 
@@ -285,10 +248,7 @@ fn a_row_of_another_run_or_with_impossible_times_is_not_written() {
     let mut nan = row("r1", 1);
     nan.samples.as_mut().unwrap().wall_s[1] = f64::NAN;
     let error = writer.append(&nan).unwrap_err();
-    assert!(
-        error.to_string().contains("samples.wall_s[1] is NaN"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("samples.wall_s[1] is NaN"), "{error}");
     writer.append(&row("r1", 1)).unwrap();
 }
 
@@ -307,19 +267,10 @@ fn a_bad_line_in_the_middle_is_an_error_with_line_and_column() {
     let good = fs::read_to_string(&path).unwrap();
     for (bad, place) in [
         (r#"{"kind":"row" "schema":1}"#, "r1.jsonl:3:15: expected"),
-        (
-            r#"{"kind":"page","schema":1}"#,
-            r#"r1.jsonl:3:1: "page" is no kind of line"#,
-        ),
+        (r#"{"kind":"page","schema":1}"#, r#"r1.jsonl:3:1: "page" is no kind of line"#),
         (r#"{"schema":1}"#, "r1.jsonl:3:1: the line has no `kind`"),
-        (
-            r#"{"kind":"row"}"#,
-            "r1.jsonl:3:1: the line has no `schema` number",
-        ),
-        (
-            r#"{"kind":"row","schema":1,"method":"x"}"#,
-            "r1.jsonl:3:37: invalid type: string",
-        ),
+        (r#"{"kind":"row"}"#, "r1.jsonl:3:1: the line has no `schema` number"),
+        (r#"{"kind":"row","schema":1,"method":"x"}"#, "r1.jsonl:3:37: invalid type: string"),
         (
             r#"{"kind":"row","schema":1,"id":"a"}"#,
             "r1.jsonl:3:34: benchmark id \"a\" has no engine",
@@ -337,45 +288,18 @@ fn numbers_that_cannot_be_are_refused_with_their_line() {
     let (_folder, path) = recorded(1);
     let good = fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
-        (
-            r#""wall_s":[0.1,"#,
-            r#""wall_s":[-0.1,"#,
-            "samples.wall_s[0] is -0.1",
-        ),
-        (
-            r#""wall_s":[0.1,"#,
-            r#""wall_s":["#,
-            "samples.wall_s has 2 entries",
-        ),
-        (
-            r#""iterations":[1,"#,
-            r#""iterations":[0,"#,
-            "samples.iterations[0] is 0",
-        ),
-        (
-            r#""wall_s":[0.1,"#,
-            r#""wall_s":[null,"#,
-            "invalid type: null",
-        ),
-        (
-            r#""wall_s":[0.1,"#,
-            r#""wall_s":[1e999,"#,
-            "number out of range",
-        ),
-        (
-            r#""outcome":"measured""#,
-            r#""outcome":{"failed":{"reason":""}}"#,
-            "worth nothing",
-        ),
+        (r#""wall_s":[0.1,"#, r#""wall_s":[-0.1,"#, "samples.wall_s[0] is -0.1"),
+        (r#""wall_s":[0.1,"#, r#""wall_s":["#, "samples.wall_s has 2 entries"),
+        (r#""iterations":[1,"#, r#""iterations":[0,"#, "samples.iterations[0] is 0"),
+        (r#""wall_s":[0.1,"#, r#""wall_s":[null,"#, "invalid type: null"),
+        (r#""wall_s":[0.1,"#, r#""wall_s":[1e999,"#, "number out of range"),
+        (r#""outcome":"measured""#, r#""outcome":{"failed":{"reason":""}}"#, "worth nothing"),
     ] {
         let bad = good.replace(from, to);
         assert_ne!(bad, good);
         fs::write(&path, bad).unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("r1.jsonl:2:") && error.contains(expected),
-            "{error}"
-        );
+        assert!(error.contains("r1.jsonl:2:") && error.contains(expected), "{error}");
     }
 }
 
@@ -388,14 +312,8 @@ fn rows_without_their_run_and_rows_that_stand_twice_are_warned_of() {
     let found = read(folder.path()).unwrap();
     assert_eq!((found.runs.len(), found.rows.len()), (0, 2));
     let warnings: Vec<String> = found.warnings.iter().map(Warning::to_string).collect();
-    assert!(
-        warnings[0].contains("r1.jsonl:3: run \"r1\" has a row for"),
-        "{warnings:?}"
-    );
-    assert!(
-        warnings[2].contains("r1.jsonl:1: run \"r1\" has no line of its own"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("r1.jsonl:3: run \"r1\" has a row for"), "{warnings:?}");
+    assert!(warnings[2].contains("r1.jsonl:1: run \"r1\" has no line of its own"), "{warnings:?}");
 }
 
 #[test]
@@ -416,13 +334,8 @@ fn a_folder_without_results_and_a_file_that_is_not_there_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = read(folder.path()).unwrap_err();
     assert!(matches!(error, StoreError::NoFiles(_)), "{error}");
-    let error = read(&folder.path().join("none.jsonl"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("none.jsonl") && error.starts_with("cannot open"),
-        "{error}"
-    );
+    let error = read(&folder.path().join("none.jsonl")).unwrap_err().to_string();
+    assert!(error.contains("none.jsonl") && error.starts_with("cannot open"), "{error}");
 }
 
 /// A disk with room for so many bytes.
@@ -456,17 +369,8 @@ impl Sink for SmallDisk {
 }
 
 fn small_disk(room: usize, truncates: bool) -> Appender<SmallDisk> {
-    let sink = SmallDisk {
-        bytes: vec![],
-        room,
-        truncates,
-    };
-    Appender {
-        path: "full.jsonl".into(),
-        sink,
-        length: 0,
-        unfinished: false,
-    }
+    let sink = SmallDisk { bytes: vec![], room, truncates };
+    Appender { path: "full.jsonl".into(), sink, length: 0, unfinished: false }
 }
 
 #[test]
@@ -478,20 +382,8 @@ fn a_line_that_the_disk_did_not_take_is_cut_off_again() {
     for room in [length, length + 1, 2 * length - 1] {
         disk.sink.room = room;
         let error = disk.append(&Line::Row(&line)).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                StoreError::Append {
-                    after: Aftermath::CutBack,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        assert!(
-            error.to_string().contains("full.jsonl: a line of"),
-            "{error}"
-        );
+        assert!(matches!(error, StoreError::Append { after: Aftermath::CutBack, .. }), "{error}");
+        assert!(error.to_string().contains("full.jsonl: a line of"), "{error}");
         assert_eq!(disk.sink.bytes.len(), length);
     }
     disk.sink.room = 10_000;
@@ -504,16 +396,7 @@ fn a_line_that_could_not_be_cut_off_stays_a_line_of_its_own() {
     let line = row("r1", 1);
     let mut disk = small_disk(100, false);
     let error = disk.append(&Line::Row(&line)).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StoreError::Append {
-                after: Aftermath::Torn,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::Append { after: Aftermath::Torn, .. }), "{error}");
     disk.sink.room = 10_000;
     disk.append(&Line::Row(&line)).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -42,14 +42,8 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
         ("work.flops", work.flops.map(|flops| flops.0)),
         ("work.bytes", work.bytes.map(|bytes| bytes.0)),
         ("work.items.count", work.items.map(|items| items.count)),
-        (
-            "check.tolerance",
-            row.check.as_ref().map(|check| check.tolerance),
-        ),
-        (
-            "check.worst_error",
-            row.check.as_ref().map(|check| check.worst_error),
-        ),
+        ("check.tolerance", row.check.as_ref().map(|check| check.tolerance)),
+        ("check.worst_error", row.check.as_ref().map(|check| check.worst_error)),
     ] {
         if let Some(value) = value {
             number(|| place.to_owned(), value)?;
@@ -84,11 +78,7 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
 fn times(list: &str, seconds: &[f64], expected: usize) -> Result<(), Invalid> {
     if seconds.len() != expected {
         let list = format!("samples.{list}");
-        return Err(Invalid::Length {
-            list,
-            found: seconds.len(),
-            expected,
-        });
+        return Err(Invalid::Length { list, found: seconds.len(), expected });
     }
     seconds
         .iter()
@@ -100,8 +90,5 @@ fn number(place: impl FnOnce() -> String, value: f64) -> Result<(), Invalid> {
     if value.is_finite() && value >= 0.0 {
         return Ok(());
     }
-    Err(Invalid::Number {
-        place: place(),
-        value,
-    })
+    Err(Invalid::Number { place: place(), value })
 }

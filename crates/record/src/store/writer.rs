@@ -30,9 +30,7 @@ impl Writer {
     /// file ([`StoreError::Busy`]), and when the file cannot be read to its end.
     pub fn open(folder: &Path, run: &Run) -> Result<Self, StoreError> {
         if run.device.kind == DeviceKind::Simulated {
-            return Err(StoreError::Simulated {
-                device: run.device.name.clone(),
-            });
+            return Err(StoreError::Simulated { device: run.device.name.clone() });
         }
         Self::open_any(folder, run)
     }
@@ -40,25 +38,15 @@ impl Writer {
     /// The same for a simulated device alone, in a folder that is not named `results` and does not lie
     /// below one.
     pub fn open_simulated(folder: &Path, run: &Run) -> Result<Self, StoreError> {
-        let refused = |reason| StoreError::NotForSimulated {
-            folder: folder.to_owned(),
-            reason,
-        };
+        let refused = |reason| StoreError::NotForSimulated { folder: folder.to_owned(), reason };
         if run.device.kind != DeviceKind::Simulated {
-            return Err(refused(
-                "the device is a real one; open the store with `Writer::open`",
-            ));
+            return Err(refused("the device is a real one; open the store with `Writer::open`"));
         }
         create_folder(folder)?;
         // Resolved, so that neither `..` nor a link leads there.
         let resolved = fs::canonicalize(folder).map_err(io_error("resolve", folder))?;
-        if resolved
-            .components()
-            .any(|part| part == Component::Normal("results".as_ref()))
-        {
-            return Err(refused(
-                "measured results live below a folder of the name `results`",
-            ));
+        if resolved.components().any(|part| part == Component::Normal("results".as_ref())) {
+            return Err(refused("measured results live below a folder of the name `results`"));
         }
         Self::open_any(folder, run)
     }
@@ -75,16 +63,10 @@ impl Writer {
                 expected: self.run.clone(),
             });
         }
-        validate(row).map_err(|reason| StoreError::Unwritable {
-            id: id.clone(),
-            reason,
-        })?;
+        validate(row).map_err(|reason| StoreError::Unwritable { id: id.clone(), reason })?;
         if self.ids.contains(id) {
             let path = self.appender.path.clone();
-            return Err(StoreError::Duplicate {
-                path,
-                id: id.clone(),
-            });
+            return Err(StoreError::Duplicate { path, id: id.clone() });
         }
         self.appender.append(&Line::Row(row))?;
         self.ids.insert(id.clone());
@@ -120,12 +102,7 @@ impl Writer {
         let mut writer = Self {
             run: run.run.clone(),
             ids: found.rows.into_iter().map(|row| row.id).collect(),
-            appender: Appender {
-                path,
-                sink: file,
-                length,
-                unfinished,
-            },
+            appender: Appender { path, sink: file, length, unfinished },
         };
         if !found.runs.iter().any(|known| known.run == run.run) {
             writer.appender.append(&Line::Run(run))?;
@@ -142,28 +119,15 @@ fn create_folder(folder: &Path) -> Result<(), StoreError> {
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| StoreError::Io { action, path: path.to_owned(), source }
 }
 
 /// Run ids and slugs become file names; one with a slash in it would write outside the folder.
 fn plain_name(what: &'static str, name: &str) -> Result<(), StoreError> {
     let plain = !name.is_empty()
         && !name.starts_with('.')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if plain {
-        Ok(())
-    } else {
-        Err(StoreError::BadName {
-            what,
-            name: name.to_owned(),
-        })
-    }
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if plain { Ok(()) } else { Err(StoreError::BadName { what, name: name.to_owned() }) }
 }
 
 /// What lines are appended to: a file, or in tests a disk that is full.
@@ -207,10 +171,8 @@ impl<S: Sink> Appender<S> {
         if self.unfinished {
             bytes.push(b'\n');
         }
-        serde_json::to_writer(&mut bytes, line).map_err(|source| StoreError::Encode {
-            path: self.path.clone(),
-            source,
-        })?;
+        serde_json::to_writer(&mut bytes, line)
+            .map_err(|source| StoreError::Encode { path: self.path.clone(), source })?;
         bytes.push(b'\n');
         match self.write(&bytes) {
             Ok(()) => {
@@ -221,12 +183,7 @@ impl<S: Sink> Appender<S> {
             Err(source) => {
                 let after = self.cut_back();
                 let path = self.path.clone();
-                Err(StoreError::Append {
-                    path,
-                    bytes: bytes.len(),
-                    source,
-                    after,
-                })
+                Err(StoreError::Append { path, bytes: bytes.len(), source, after })
             }
         }
     }
