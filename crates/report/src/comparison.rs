@@ -83,10 +83,7 @@ fn summary(found: &Comparison) -> String {
         }
         Overall::NotComparable => "not comparable: the sides are unlike",
     };
-    format!(
-        "{what}{mean} (differences up to {:.1} % do not count)",
-        found.threshold * 100.0
-    )
+    format!("{what}{mean} (differences up to {:.1} % do not count)", found.threshold * 100.0)
 }
 
 /// Every line of a comparison with its figures, for CSV and JSON.
@@ -104,32 +101,16 @@ pub(crate) fn fields(found: &Comparison) -> Vec<Vec<(&'static str, Value)>> {
             ("reason", json!(reason)),
         ]
     };
-    let pairs = found.pairs.iter().map(|pair| {
-        line(
-            pair.a.to_string(),
-            &pair.verdict.to_string(),
-            Some(pair),
-            None,
-        )
-    });
+    let pairs = found
+        .pairs
+        .iter()
+        .map(|pair| line(pair.a.to_string(), &pair.verdict.to_string(), Some(pair), None));
     let refused = found.refused.iter().map(|refusal| {
-        line(
-            refusal.id.to_string(),
-            "refused",
-            None,
-            Some(refusal.reasons.join("; ")),
-        )
+        line(refusal.id.to_string(), "refused", None, Some(refusal.reasons.join("; ")))
     });
     let only = |rows: &[Unmatched], verdict: &'static str, here: &str, there: &str| {
         rows.iter()
-            .map(|row| {
-                line(
-                    row.id.to_string(),
-                    verdict,
-                    None,
-                    Some(unmatched(row, here, there)),
-                )
-            })
+            .map(|row| line(row.id.to_string(), verdict, None, Some(unmatched(row, here, there))))
             .collect::<Vec<_>>()
     };
     let mut lines: Vec<_> = pairs.chain(refused).collect();

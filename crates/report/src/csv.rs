@@ -58,13 +58,9 @@ impl Table {
         let header = self.lines.is_empty();
         let mut writer = csv::Writer::from_writer(&mut self.lines);
         if header {
-            writer
-                .write_record(fields.iter().map(|(name, _)| name))
-                .map_err(failed)?;
+            writer.write_record(fields.iter().map(|(name, _)| name)).map_err(failed)?;
         }
-        writer
-            .write_record(fields.iter().map(|(_, value)| cell(value)))
-            .map_err(failed)?;
+        writer.write_record(fields.iter().map(|(_, value)| cell(value))).map_err(failed)?;
         writer.flush().map_err(failed)
     }
 

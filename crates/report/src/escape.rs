@@ -85,15 +85,9 @@ mod tests {
 
     #[test]
     fn escapes_show_what_they_stand_for() {
-        assert_eq!(
-            terminal("a\u{1b}[31mb\u{9b}\n\u{202e}"),
-            "a\\u{1b}[31mb\\u{9b}\\n\\u{202e}"
-        );
+        assert_eq!(terminal("a\u{1b}[31mb\u{9b}\n\u{202e}"), "a\\u{1b}[31mb\\u{9b}\\n\\u{202e}");
         assert_eq!(terminal("Größe µs"), "Größe µs");
-        assert_eq!(
-            markdown("a|b<i>`c`@d\n"),
-            "a\\|b&lt;i&gt;\\`c\\`@\u{200b}d\\\\n"
-        );
+        assert_eq!(markdown("a|b<i>`c`@d\n"), "a\\|b&lt;i&gt;\\`c\\`@\u{200b}d\\\\n");
         assert_eq!(markdown("http://x"), "http:&#47;&#47;x");
         assert_eq!(csv("=1+1"), "'=1+1");
         assert_eq!(csv("  -2"), "'  -2");

@@ -38,10 +38,7 @@ fn identity(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static str, 
     vec![
         ("run", json!(run.id.0)),
         ("device", json!(device.map(|device| &device.name))),
-        (
-            "device_kind",
-            json!(device.map(|device| device.kind.to_string())),
-        ),
+        ("device_kind", json!(device.map(|device| device.kind.to_string()))),
         ("id", json!(record.id.to_string())),
         ("group", json!(record.id.group())),
         ("subject", json!(record.id.subject())),
@@ -63,100 +60,48 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     let items = rates.and_then(|rates| rates.items);
     let phases: Map<String, Value> = rates
         .map(|rates| {
-            rates
-                .phases
-                .iter()
-                .map(|(name, time)| (name.clone(), json!(time.0)))
-                .collect()
+            rates.phases.iter().map(|(name, time)| (name.clone(), json!(time.0))).collect()
         })
         .unwrap_or_default();
     vec![
         ("samples", json!(rates.map(|rates| rates.samples))),
         ("time_s", number(rates.map(|rates| rates.time.0))),
         ("time_low_s", number(interval.map(|interval| interval.low))),
-        (
-            "time_high_s",
-            number(interval.map(|interval| interval.high)),
-        ),
-        (
-            "interval_confidence",
-            number(interval.map(|interval| interval.confidence)),
-        ),
+        ("time_high_s", number(interval.map(|interval| interval.high))),
+        ("interval_confidence", number(interval.map(|interval| interval.confidence))),
         ("spread_mad_s", number(rates.map(|rates| rates.spread.0))),
         ("wall_s", number(rates.map(|rates| rates.wall.0))),
         ("phases_s", Value::Object(phases)),
-        (
-            "flop_per_s",
-            number(rates.and_then(|rates| rates.flops).map(|rate| rate.0)),
-        ),
-        (
-            "byte_per_s",
-            number(rates.and_then(|rates| rates.bytes).map(|rate| rate.0)),
-        ),
+        ("flop_per_s", number(rates.and_then(|rates| rates.flops).map(|rate| rate.0))),
+        ("byte_per_s", number(rates.and_then(|rates| rates.bytes).map(|rate| rate.0))),
         ("item_per_s", number(items.map(|items| items.rate))),
         ("item", json!(work.items.map(|items| items.unit))),
         ("work_flop", number(work.flops.map(|flops| flops.0))),
         ("work_byte", number(work.bytes.map(|bytes| bytes.0))),
         ("work_item", number(work.items.map(|items| items.count))),
-        (
-            "host_share",
-            number(rates.and_then(|rates| rates.host_share)),
-        ),
+        ("host_share", number(rates.and_then(|rates| rates.host_share))),
         ("drift", number(rates.and_then(|rates| rates.drift))),
         ("outliers", json!(rates.map(|rates| rates.outliers))),
-        (
-            "settled",
-            json!(row.record.samples.as_ref().map(|samples| samples.settled)),
-        ),
-        (
-            "warm_up_s",
-            number(row.record.samples.as_ref().map(|samples| samples.warm_up_s)),
-        ),
+        ("settled", json!(row.record.samples.as_ref().map(|samples| samples.settled))),
+        ("warm_up_s", number(row.record.samples.as_ref().map(|samples| samples.warm_up_s))),
     ]
 }
 
 fn limits(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     let placement = row.placement.as_ref();
     let share = |limit, resource| {
-        let mut shares = placement
-            .into_iter()
-            .flat_map(|placement| &placement.shares);
-        json!(
-            shares
-                .find(|s| s.limit == limit && s.resource == resource)
-                .map(|s| s.share)
-        )
+        let mut shares = placement.into_iter().flat_map(|placement| &placement.shares);
+        json!(shares.find(|s| s.limit == limit && s.resource == resource).map(|s| s.share))
     };
     vec![
-        (
-            "intensity_flop_per_byte",
-            json!(placement.and_then(|placement| placement.intensity)),
-        ),
+        ("intensity_flop_per_byte", json!(placement.and_then(|placement| placement.intensity))),
         ("share_book_compute", share(Limit::Book, Resource::Compute)),
-        (
-            "share_book_bandwidth",
-            share(Limit::Book, Resource::Bandwidth),
-        ),
-        (
-            "share_settled_compute",
-            share(Limit::Settled, Resource::Compute),
-        ),
-        (
-            "share_settled_bandwidth",
-            share(Limit::Settled, Resource::Bandwidth),
-        ),
-        (
-            "share_measured_compute",
-            share(Limit::Measured, Resource::Compute),
-        ),
-        (
-            "share_measured_bandwidth",
-            share(Limit::Measured, Resource::Bandwidth),
-        ),
-        (
-            "bound",
-            json!(placement.map(|placement| placement.bound.to_string())),
-        ),
+        ("share_book_bandwidth", share(Limit::Book, Resource::Bandwidth)),
+        ("share_settled_compute", share(Limit::Settled, Resource::Compute)),
+        ("share_settled_bandwidth", share(Limit::Settled, Resource::Bandwidth)),
+        ("share_measured_compute", share(Limit::Measured, Resource::Compute)),
+        ("share_measured_bandwidth", share(Limit::Measured, Resource::Bandwidth)),
+        ("bound", json!(placement.map(|placement| placement.bound.to_string()))),
     ]
 }
 
@@ -165,39 +110,17 @@ fn surroundings(record: &Record) -> Vec<(&'static str, Value)> {
     let telemetry = record.telemetry.as_ref();
     let check = record.check.as_ref();
     vec![
-        (
-            "memory_peak_byte",
-            json!(memory.and_then(|m| m.peak.known()).map(|bytes| bytes.0)),
-        ),
-        (
-            "memory_weights_byte",
-            json!(memory.and_then(|m| m.weights.known()).map(|bytes| bytes.0)),
-        ),
-        (
-            "sm_clock_mean_hz",
-            json!(telemetry.and_then(|t| t.sm_clock_mean.known()).map(|c| c.0)),
-        ),
-        (
-            "power_mean_w",
-            json!(telemetry.and_then(|t| t.power_mean.known()).map(|p| p.0)),
-        ),
-        (
-            "energy_j",
-            json!(telemetry.and_then(|t| t.energy.known()).map(|e| e.0)),
-        ),
+        ("memory_peak_byte", json!(memory.and_then(|m| m.peak.known()).map(|bytes| bytes.0))),
+        ("memory_weights_byte", json!(memory.and_then(|m| m.weights.known()).map(|bytes| bytes.0))),
+        ("sm_clock_mean_hz", json!(telemetry.and_then(|t| t.sm_clock_mean.known()).map(|c| c.0))),
+        ("power_mean_w", json!(telemetry.and_then(|t| t.power_mean.known()).map(|p| p.0))),
+        ("energy_j", json!(telemetry.and_then(|t| t.energy.known()).map(|e| e.0))),
         (
             "temperature_max_c",
-            json!(
-                telemetry
-                    .and_then(|t| t.temperature_max.known())
-                    .map(|t| t.0)
-            ),
+            json!(telemetry.and_then(|t| t.temperature_max.known()).map(|t| t.0)),
         ),
         ("check", json!(check.map(|check| &check.what))),
-        (
-            "check_worst_error",
-            json!(check.map(|check| check.worst_error)),
-        ),
+        ("check_worst_error", json!(check.map(|check| check.worst_error))),
         ("check_tolerance", json!(check.map(|check| check.tolerance))),
     ]
 }

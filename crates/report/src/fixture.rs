@@ -35,9 +35,8 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
 
 /// Ten samples within 1 % of `seconds`.
 fn row(id: &str, seconds: f64, rest: Value) -> Record {
-    let wall: Vec<f64> = (0..10)
-        .map(|i| seconds * (1.0 + 1e-3 * f64::from((i * 7) % 10 - 5)))
-        .collect();
+    let wall: Vec<f64> =
+        (0..10).map(|i| seconds * (1.0 + 1e-3 * f64::from((i * 7) % 10 - 5))).collect();
     let mut value = json!({
         "schema": 1, "method": 1, "run": "r1", "id": id, "started_at": "2026-11-21T23:31:00Z",
         "outcome": "measured",
@@ -47,9 +46,7 @@ fn row(id: &str, seconds: f64, rest: Value) -> Record {
         },
         "check": {"what": "a reference", "worst_error": 0.0, "tolerance": 0.001},
     });
-    let (Value::Object(fields), Value::Object(rest)) = (&mut value, rest) else {
-        unreachable!()
-    };
+    let (Value::Object(fields), Value::Object(rest)) = (&mut value, rest) else { unreachable!() };
     fields.extend(rest);
     from(value)
 }
@@ -66,11 +63,7 @@ pub(crate) fn recording() -> Recording {
         let flops = 2.0 * f64::from(n).powi(3);
         let parameters = json!({"dtype": "f32", "accumulate": "f32", "m": n, "n": n, "k": n});
         let rest = json!({"parameters": parameters, "work": {"flops": flops}});
-        row(
-            &format!("micro/matmul/f32.f32/{n}x{n}x{n}@gemm"),
-            seconds,
-            rest,
-        )
+        row(&format!("micro/matmul/f32.f32/{n}x{n}x{n}@gemm"), seconds, rest)
     };
     let mut load = row(
         "load/gpt2-124m/f32/cold@candle",
@@ -108,16 +101,8 @@ pub(crate) fn recording() -> Recording {
             triad,
             load,
             decode,
-            unmeasured(
-                "text/gpt2-124m/decode/f32/b8/c128@candle",
-                "skipped",
-                "out of memory",
-            ),
-            unmeasured(
-                "text/gpt2-124m/decode/f16/b1/c128@candle",
-                "failed",
-                HOSTILE,
-            ),
+            unmeasured("text/gpt2-124m/decode/f32/b8/c128@candle", "skipped", "out of memory"),
+            unmeasured("text/gpt2-124m/decode/f16/b1/c128@candle", "failed", HOSTILE),
         ],
         warnings: vec![Warning {
             file: "results/cpu-some/r1.jsonl".into(),

@@ -1,69 +1,108 @@
 //! JSON for programs. Results files hold what was measured; this holds what follows from it.
 
-use serde_json::{Map, Value, json};
-use warpmark_analyze::{Comparison, RunAnalysis};
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use warpmark_analyze::{Comparison, RowAnalysis, RunAnalysis};
 use warpmark_record::store::Warning;
-use warpmark_record::{DeviceSpec, HostSpec};
+use warpmark_record::{DeviceSpec, HostSpec, Run};
 
 use crate::{ReportError, comparison as view, escape, fields};
 
 /// All runs with their rows, and what the reader warned of.
 pub fn run(runs: &[RunAnalysis<'_>], warnings: &[Warning]) -> Result<String, ReportError> {
-    let runs: Vec<Value> = runs.iter().map(run_value).collect();
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    text(&json!({ "runs": runs, "warnings": warnings }))
+    #[derive(Serialize)]
+    struct Report<'a> {
+        runs: Vec<RunLine<'a>>,
+        warnings: Vec<String>,
+    }
+    text(&Report {
+        runs: runs.iter().map(RunLine::of).collect(),
+        warnings: warnings.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Device and host as results files hold them.
 pub fn specs(device: &DeviceSpec, host: &HostSpec) -> Result<String, ReportError> {
-    text(&json!({ "device": device, "host": host }))
+    #[derive(Serialize)]
+    struct Specs<'a> {
+        device: &'a DeviceSpec,
+        host: &'a HostSpec,
+    }
+    text(&Specs { device, host })
 }
 
 /// The verdict, the pairs and what was not compared.
 pub fn comparison(found: &Comparison) -> Result<String, ReportError> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        verdict: String,
+        exit_code: u8,
+        threshold: f64,
+        geometric_mean_ratio: Option<f64>,
+        rows: Vec<Fields>,
+        notes: &'a [String],
+    }
     let overall = found.overall();
-    text(&json!({
-        "verdict": overall.to_string(),
-        "exit_code": overall.exit_code(),
-        "threshold": found.threshold,
-        "geometric_mean_ratio": found.mean_ratio(),
-        "rows": view::fields(found).into_iter().map(object).collect::<Vec<_>>(),
-        "notes": found.notes,
-    }))
-}
-
-fn run_value(analysis: &RunAnalysis<'_>) -> Value {
-    let limits = &analysis.limits;
-    let peaks: Map<String, Value> = limits
-        .measured_peaks()
-        .map(|(name, peak)| (name.to_owned(), json!(peak.0)))
-        .collect();
-    let caveats: Vec<String> = analysis.caveats.iter().map(ToString::to_string).collect();
-    let rows: Vec<Value> = analysis
-        .rows
-        .iter()
-        .map(|row| object(fields::of(analysis, row)))
-        .collect();
-    json!({
-        "run": analysis.run,
-        "run_id": analysis.id,
-        "measured_peaks_flop_per_s": peaks,
-        "measured_bandwidth_byte_per_s": limits.measured_bandwidth().map(|bandwidth| bandwidth.0),
-        "caveats": caveats,
-        "rows": rows,
+    text(&Report {
+        verdict: overall.to_string(),
+        exit_code: overall.exit_code(),
+        threshold: found.threshold,
+        geometric_mean_ratio: found.mean_ratio(),
+        rows: view::fields(found).into_iter().map(Fields).collect(),
+        notes: &found.notes,
     })
 }
 
-fn object(fields: Vec<(&'static str, Value)>) -> Value {
-    Value::Object(
-        fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
+#[derive(Serialize)]
+struct RunLine<'a> {
+    run_id: &'a str,
+    run: Option<&'a Run>,
+    measured_peaks_flop_per_s: BTreeMap<&'a str, f64>,
+    measured_bandwidth_byte_per_s: Option<f64>,
+    caveats: Vec<String>,
+    rows: Rows<'a>,
 }
 
-fn text(value: &Value) -> Result<String, ReportError> {
+impl<'a> RunLine<'a> {
+    fn of(analysis: &'a RunAnalysis<'a>) -> Self {
+        let limits = &analysis.limits;
+        Self {
+            run_id: &analysis.id.0,
+            run: analysis.run,
+            measured_peaks_flop_per_s: limits
+                .measured_peaks()
+                .map(|(name, peak)| (name, peak.0))
+                .collect(),
+            measured_bandwidth_byte_per_s: limits.measured_bandwidth().map(|bandwidth| bandwidth.0),
+            caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
+            rows: Rows(analysis),
+        }
+    }
+}
+
+/// The rows of a run, each made when it is written: as one tree of values, ten thousand of them would
+/// take a quarter of a gigabyte.
+struct Rows<'a>(&'a RunAnalysis<'a>);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of = |row: &RowAnalysis<'_>| Fields(fields::of(self.0, row));
+        serializer.collect_seq(self.0.rows.iter().map(of))
+    }
+}
+
+/// An object whose entries keep their order.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+fn text(value: &impl Serialize) -> Result<String, ReportError> {
     let mut text = escape::json(&serde_json::to_string_pretty(value)?);
     text.push('\n');
     Ok(text)

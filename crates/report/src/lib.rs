@@ -44,10 +44,7 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self {
-            width: 80,
-            color: false,
-        }
+        Self { width: 80, color: false }
     }
 }
 

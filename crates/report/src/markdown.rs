@@ -26,10 +26,8 @@ impl Page {
         rows: impl Iterator<Item = Vec<String>>,
     ) {
         self.line(&format!("| {} |", header.join(" | ")));
-        let rule: Vec<&str> = right
-            .iter()
-            .map(|right| if *right { "--:" } else { ":--" })
-            .collect();
+        let rule: Vec<&str> =
+            right.iter().map(|right| if *right { "--:" } else { ":--" }).collect();
         self.line(&format!("| {} |", rule.join(" | ")));
         for row in rows {
             self.line(&format!("| {} |", row.join(" | ")));
@@ -59,25 +57,15 @@ pub fn run(runs: &[RunView], warnings: &[Warning]) -> String {
         page.line("No rows were recorded.");
     }
     page.list(
-        warnings
-            .iter()
-            .map(|warning| format!("**warning** {}", escape(&warning.to_string()))),
+        warnings.iter().map(|warning| format!("**warning** {}", escape(&warning.to_string()))),
     );
     page.0
 }
 
 fn one_run(page: &mut Page, view: &RunView) {
     page.line(&format!("## {}\n", escape(&view.title)));
-    page.list(
-        view.facts
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", escape(value))),
-    );
-    page.list(
-        view.caveats
-            .iter()
-            .map(|caveat| format!("**caution** {}", escape(caveat))),
-    );
+    page.list(view.facts.iter().map(|(name, value)| format!("{name}: {}", escape(value))));
+    page.list(view.caveats.iter().map(|caveat| format!("**caution** {}", escape(caveat))));
     for part in &view.sections {
         section(page, part);
     }
@@ -102,14 +90,8 @@ fn code(id: &str) -> String {
 }
 
 fn section(page: &mut Page, section: &Section) {
-    let engine = section
-        .engine
-        .as_ref()
-        .map_or_else(String::new, |engine| format!("@{engine}"));
-    page.line(&format!(
-        "### {}\n",
-        code(&format!("{}{engine}", section.title))
-    ));
+    let engine = section.engine.as_ref().map_or_else(String::new, |engine| format!("@{engine}"));
+    page.line(&format!("### {}\n", code(&format!("{}{engine}", section.title))));
     if !section.best.is_empty() {
         page.line(&format!("best: {}\n", escape(&section.best.join("; "))));
     }
@@ -144,11 +126,7 @@ pub fn specs(sheets: &[Sheet]) -> String {
             };
             vec![escape(&fact.name), value]
         });
-        page.table(
-            &["property".to_owned(), "value".to_owned()],
-            &[false, false],
-            rows,
-        );
+        page.table(&["property".to_owned(), "value".to_owned()], &[false, false], rows);
     }
     page.0
 }
@@ -161,22 +139,12 @@ pub fn comparison(view: &ComparisonView) -> String {
         let header = view.header.map(str::to_owned);
         let rows = view.pairs.iter().map(|pair| {
             let cells = pair.iter().enumerate();
-            cells
-                .map(|(at, cell)| if at == 0 { code(cell) } else { escape(cell) })
-                .collect()
+            cells.map(|(at, cell)| if at == 0 { code(cell) } else { escape(cell) }).collect()
         });
         page.table(&header, &[false, true, true, true, false, false], rows);
     }
-    page.list(
-        view.refused
-            .iter()
-            .map(|text| format!("refused: {}", escape(text))),
-    );
+    page.list(view.refused.iter().map(|text| format!("refused: {}", escape(text))));
     page.list(view.unmatched.iter().map(|text| escape(text)));
-    page.list(
-        view.notes
-            .iter()
-            .map(|text| format!("note: {}", escape(text))),
-    );
+    page.list(view.notes.iter().map(|text| format!("note: {}", escape(text))));
     page.0
 }

@@ -28,38 +28,20 @@ pub struct Fact {
 pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
     let mut sheets = vec![device_sheet(device)];
     if let Some(cpu) = &device.cpu {
-        sheets.push(Sheet {
-            title: "processor",
-            facts: cpu_facts(cpu),
-        });
+        sheets.push(Sheet { title: "processor", facts: cpu_facts(cpu) });
     }
     if let Some(gpu) = &device.gpu {
-        sheets.push(Sheet {
-            title: "multiprocessors",
-            facts: multiprocessor_facts(gpu),
-        });
-        sheets.push(Sheet {
-            title: "card",
-            facts: card_facts(gpu),
-        });
-        sheets.push(Sheet {
-            title: "idle state",
-            facts: idle_facts(&gpu.idle),
-        });
-        sheets.push(Sheet {
-            title: "book figures",
-            facts: book_facts(&gpu.book),
-        });
+        sheets.push(Sheet { title: "multiprocessors", facts: multiprocessor_facts(gpu) });
+        sheets.push(Sheet { title: "card", facts: card_facts(gpu) });
+        sheets.push(Sheet { title: "idle state", facts: idle_facts(&gpu.idle) });
+        sheets.push(Sheet { title: "book figures", facts: book_facts(&gpu.book) });
     }
     sheets.push(host_sheet(host));
     sheets
 }
 
 fn known(name: &str, value: impl Display) -> Fact {
-    Fact {
-        name: name.to_owned(),
-        value: Ok(value.to_string()),
-    }
+    Fact { name: name.to_owned(), value: Ok(value.to_string()) }
 }
 
 fn field<T>(name: &str, field: &Field<T>, show: impl FnOnce(&T) -> String) -> Fact {
@@ -67,10 +49,7 @@ fn field<T>(name: &str, field: &Field<T>, show: impl FnOnce(&T) -> String) -> Fa
         Field::Known(value) => Ok(show(value)),
         Field::Absent { absent } => Err(absent.clone()),
     };
-    Fact {
-        name: name.to_owned(),
-        value,
-    }
+    Fact { name: name.to_owned(), value }
 }
 
 fn shown<T: Display>(name: &str, value: &Field<T>) -> Fact {
@@ -78,9 +57,7 @@ fn shown<T: Display>(name: &str, value: &Field<T>) -> Fact {
 }
 
 fn yes_or_no(name: &str, value: &Field<bool>) -> Fact {
-    field(name, value, |yes| {
-        if *yes { "yes" } else { "no" }.to_owned()
-    })
+    field(name, value, |yes| if *yes { "yes" } else { "no" }.to_owned())
 }
 
 fn share(name: &str, value: &Field<f64>) -> Fact {
@@ -100,10 +77,7 @@ fn device_sheet(device: &DeviceSpec) -> Sheet {
         shown("memory bandwidth", &device.memory_bandwidth),
         capacity("last-level cache", &device.last_level_cache),
     ];
-    Sheet {
-        title: "device",
-        facts,
-    }
+    Sheet { title: "device", facts }
 }
 
 fn cpu_facts(cpu: &CpuSpec) -> Vec<Fact> {
@@ -131,19 +105,14 @@ fn card_facts(gpu: &GpuSpec) -> Vec<Fact> {
     let cuda = gpu.cuda_driver_version;
     vec![
         shown("memory clock", &gpu.memory_clock),
-        field("memory bus", &gpu.memory_bus_bits, |bits| {
-            format!("{bits} bits")
-        }),
+        field("memory bus", &gpu.memory_bus_bits, |bits| format!("{bits} bits")),
         yes_or_no("ECC", &gpu.ecc),
         yes_or_no("shares memory with the host", &gpu.integrated),
         yes_or_no("memory pools", &gpu.memory_pools),
         shown("PCI id", &gpu.pci_id),
         shown("UUID hash", &gpu.uuid_hash),
         shown("driver", &gpu.driver_version),
-        known(
-            "CUDA of the driver",
-            format!("{}.{}", cuda / 1000, cuda % 1000 / 10),
-        ),
+        known("CUDA of the driver", format!("{}.{}", cuda / 1000, cuda % 1000 / 10)),
         shown("power limit", &gpu.power_limit),
         shown("default power limit", &gpu.power_limit_default),
         shown("PCIe link now", &gpu.pcie_now),
@@ -158,10 +127,7 @@ fn idle_facts(idle: &Field<GpuState>) -> Vec<Fact> {
     let state = match idle {
         Field::Known(state) => state,
         Field::Absent { absent } => {
-            return vec![Fact {
-                name: "sensors".to_owned(),
-                value: Err(absent.clone()),
-            }];
+            return vec![Fact { name: "sensors".to_owned(), value: Err(absent.clone()) }];
         }
     };
     vec![
@@ -170,14 +136,10 @@ fn idle_facts(idle: &Field<GpuState>) -> Vec<Fact> {
         shown("power", &state.power),
         shown("energy since the driver was loaded", &state.energy),
         shown("temperature", &state.temperature),
-        field(
-            "clocks held down by",
-            &state.throttle_causes,
-            |causes| match causes.as_slice() {
-                [] => "nothing".to_owned(),
-                causes => causes.join(", "),
-            },
-        ),
+        field("clocks held down by", &state.throttle_causes, |causes| match causes.as_slice() {
+            [] => "nothing".to_owned(),
+            causes => causes.join(", "),
+        }),
         share("GPU in use", &state.gpu_utilisation),
         share("memory in use", &state.memory_utilisation),
     ]
@@ -187,46 +149,24 @@ fn book_facts(book: &Field<BookEntry>) -> Vec<Fact> {
     let book = match book {
         Field::Known(book) => book,
         Field::Absent { absent } => {
-            return vec![Fact {
-                name: "entry".to_owned(),
-                value: Err(absent.clone()),
-            }];
+            return vec![Fact { name: "entry".to_owned(), value: Err(absent.clone()) }];
         }
     };
     let mut facts = vec![known("entry", &book.name)];
-    facts.extend(
-        book.peaks
-            .iter()
-            .map(|(name, peak)| sourced(name, peak, peak.value)),
-    );
+    facts.extend(book.peaks.iter().map(|(name, peak)| sourced(name, peak, peak.value)));
     let unknown = "the book does not say";
     let mut optional = |name: &str, fact: Option<Fact>| {
-        let missing = || Fact {
-            name: name.to_owned(),
-            value: Err(unknown.to_owned()),
-        };
+        let missing = || Fact { name: name.to_owned(), value: Err(unknown.to_owned()) };
         facts.push(fact.unwrap_or_else(missing));
     };
     let clock = book.clock.as_ref();
-    optional(
-        "clock of the peaks",
-        clock.map(|c| sourced("clock of the peaks", c, c.value)),
-    );
+    optional("clock of the peaks", clock.map(|c| sourced("clock of the peaks", c, c.value)));
     let bandwidth = book.bandwidth.as_ref();
-    optional(
-        "bandwidth",
-        bandwidth.map(|b| sourced("bandwidth", b, b.value)),
-    );
+    optional("bandwidth", bandwidth.map(|b| sourced("bandwidth", b, b.value)));
     let l2 = book.l2.as_ref();
-    optional(
-        "L2",
-        l2.map(|size| sourced("L2", size, size.value.binary())),
-    );
+    optional("L2", l2.map(|size| sourced("L2", size, size.value.binary())));
     let tdp = book.tdp.as_ref();
-    optional(
-        "board power",
-        tdp.map(|power| sourced("board power", power, power.value)),
-    );
+    optional("board power", tdp.map(|power| sourced("board power", power, power.value)));
     facts
 }
 
@@ -241,12 +181,7 @@ fn host_sheet(host: &HostSpec) -> Sheet {
         capacity("memory", &host.memory),
         known("system", &host.os),
         shown("container", &host.container),
-        field("load average", &host.load_average, |load| {
-            format!("{load:.2}")
-        }),
+        field("load average", &host.load_average, |load| format!("{load:.2}")),
     ];
-    Sheet {
-        title: "host",
-        facts,
-    }
+    Sheet { title: "host", facts }
 }

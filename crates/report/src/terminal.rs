@@ -28,10 +28,7 @@ struct Page {
 
 impl Page {
     fn new(style: Style) -> Self {
-        Self {
-            text: String::new(),
-            style,
-        }
+        Self { text: String::new(), style }
     }
 
     fn line(&mut self, line: &str) {
@@ -76,11 +73,7 @@ impl Page {
             }
         }
         for (at, line) in lines.iter().enumerate() {
-            let label = if at == 0 {
-                label.to_owned()
-            } else {
-                " ".repeat(indent)
-            };
+            let label = if at == 0 { label.to_owned() } else { " ".repeat(indent) };
             match ink {
                 Some(ink) => self.inked(ink, &format!("{label}{line}")),
                 None => self.line(&format!("{label}{line}")),
@@ -162,10 +155,7 @@ fn one_run(page: &mut Page, view: &RunView) {
 }
 
 fn section(page: &mut Page, section: &Section) {
-    let engine = section
-        .engine
-        .as_ref()
-        .map_or_else(String::new, |engine| format!(" @{engine}"));
+    let engine = section.engine.as_ref().map_or_else(String::new, |engine| format!(" @{engine}"));
     page.inked(Ink::Bold, &format!("{}{engine}", section.title));
     if !section.best.is_empty() {
         page.paragraph(None, "  best: ", &section.best.join("; "));
@@ -173,16 +163,10 @@ fn section(page: &mut Page, section: &Section) {
     let columns = section.columns(page.style.width >= WIDE);
     let mut table = Table::new();
     let align = |right| {
-        if right {
-            CellAlignment::Right
-        } else {
-            CellAlignment::Left
-        }
+        if right { CellAlignment::Right } else { CellAlignment::Left }
     };
     table.set_header(
-        columns
-            .iter()
-            .map(|column| Cell::new(&column.title).set_alignment(align(column.right))),
+        columns.iter().map(|column| Cell::new(&column.title).set_alignment(align(column.right))),
     );
     for row in &section.rows {
         table.add_row(columns.iter().map(|column| {
@@ -205,10 +189,7 @@ pub fn specs(sheets: &[Sheet], style: Style) -> String {
             page.line("");
         }
         page.inked(Ink::Bold, sheet.title);
-        let names = sheet
-            .facts
-            .iter()
-            .map(|fact| escape(&fact.name).chars().count());
+        let names = sheet.facts.iter().map(|fact| escape(&fact.name).chars().count());
         let width = names.max().unwrap_or(0);
         for fact in &sheet.facts {
             let label = format!("  {:<width$}  ", escape(&fact.name));
@@ -226,11 +207,7 @@ pub fn comparison(view: &ComparisonView, style: Style) -> String {
     let mut page = Page::new(style);
     if !view.pairs.is_empty() {
         let align = |at| {
-            if (1..=3).contains(&at) {
-                CellAlignment::Right
-            } else {
-                CellAlignment::Left
-            }
+            if (1..=3).contains(&at) { CellAlignment::Right } else { CellAlignment::Left }
         };
         let mut table = Table::new();
         let header = view.header.iter().enumerate();

@@ -6,18 +6,10 @@ use warpmark_analyze::compare::Options;
 use super::*;
 use crate::fixture::{self, HOSTILE};
 
-const FORMATS: [Format; 4] = [
-    Format::Terminal,
-    Format::Markdown,
-    Format::Csv,
-    Format::Json,
-];
+const FORMATS: [Format; 4] = [Format::Terminal, Format::Markdown, Format::Csv, Format::Json];
 
 fn style(width: u16) -> Style {
-    Style {
-        width,
-        color: false,
-    }
+    Style { width, color: false }
 }
 
 fn rendered(format: Format) -> String {
@@ -149,10 +141,7 @@ fn a_wide_terminal_shows_memory_and_a_narrow_one_keeps_within_its_width() {
         let text = render_run(&recording, Format::Terminal, style(width)).unwrap();
         let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
         // Ids and reasons without a space cannot be broken anywhere; there are none at 60 and up.
-        assert!(
-            width < 60 || longest <= usize::from(width),
-            "{longest} at {width}:\n{text}"
-        );
+        assert!(width < 60 || longest <= usize::from(width), "{longest} at {width}:\n{text}");
         assert_eq!(text.contains("1.00 GiB"), width >= 100, "{text}");
     }
 }
@@ -160,22 +149,12 @@ fn a_wide_terminal_shows_memory_and_a_narrow_one_keeps_within_its_width() {
 #[test]
 fn colours_appear_only_when_they_are_asked_for() {
     let recording = fixture::recording();
-    let colored = render_run(
-        &recording,
-        Format::Terminal,
-        Style {
-            width: 80,
-            color: true,
-        },
-    )
-    .unwrap();
-    assert!(
-        colored.contains("\u{1b}[1mmicro/matmul @gemm\u{1b}[0m"),
-        "{colored}"
-    );
-    let stripped = ["1", "31", "33", "0"].iter().fold(colored, |text, code| {
-        text.replace(&format!("\u{1b}[{code}m"), "")
-    });
+    let colored =
+        render_run(&recording, Format::Terminal, Style { width: 80, color: true }).unwrap();
+    assert!(colored.contains("\u{1b}[1mmicro/matmul @gemm\u{1b}[0m"), "{colored}");
+    let stripped = ["1", "31", "33", "0"]
+        .iter()
+        .fold(colored, |text, code| text.replace(&format!("\u{1b}[{code}m"), ""));
     assert_eq!(stripped, rendered(Format::Terminal));
 }
 
@@ -200,17 +179,10 @@ fn csv_has_a_line_a_record_and_keeps_formulas_from_spreadsheets() {
     let records: Vec<::csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(records.len(), 7);
     let column = |name: &str| header.iter().position(|column| column == name).unwrap();
-    assert_eq!(
-        &records[0][column("id")],
-        "micro/matmul/f32.f32/1024x1024x1024@gemm"
-    );
+    assert_eq!(&records[0][column("id")], "micro/matmul/f32.f32/1024x1024x1024@gemm");
     let time: f64 = records[0][column("time_s")].parse().unwrap();
     assert!((time - 0.0125).abs() < 1e-4);
-    assert_eq!(
-        &records[0][column("share_book_compute")],
-        "",
-        "unknown stays empty"
-    );
+    assert_eq!(&records[0][column("share_book_compute")], "", "unknown stays empty");
     assert_eq!(&records[6][column("outcome")], "failed");
     for record in &records {
         let formula = |cell: &str| {
@@ -231,10 +203,7 @@ fn json_holds_the_derived_figures_and_the_warnings() {
     assert!((run["rows"][4]["share_measured_bandwidth"].as_f64().unwrap() - 0.625).abs() < 1e-9);
     assert_eq!(run["rows"][4]["caveats"][0], HOSTILE);
     assert_eq!(run["rows"][6]["reason"], HOSTILE);
-    assert_eq!(
-        value["warnings"][0],
-        "results/cpu-some/r1.jsonl:9: the line is torn"
-    );
+    assert_eq!(value["warnings"][0], "results/cpu-some/r1.jsonl:9: the line is torn");
 }
 
 #[test]
@@ -294,25 +263,13 @@ fn a_comparison_is_the_same_in_every_format() {
     let found = comparison_found();
     let json = render_comparison(&found, Format::Json, style(80)).unwrap();
     let value: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(
-        (&value["verdict"], &value["exit_code"]),
-        (&"not comparable".into(), &3.into())
-    );
+    assert_eq!((&value["verdict"], &value["exit_code"]), (&"not comparable".into(), &3.into()));
     assert_eq!(value["rows"][0]["verdict"], "slower");
     let csv = render_comparison(&found, Format::Csv, style(80)).unwrap();
-    assert_eq!(
-        csv.lines().count(),
-        1 + value["rows"].as_array().unwrap().len()
-    );
+    assert_eq!(csv.lines().count(), 1 + value["rows"].as_array().unwrap().len());
     let markdown = render_comparison(&found, Format::Markdown, style(80)).unwrap();
-    assert!(
-        markdown.contains("| 1.100 |") && markdown.contains("| slower |"),
-        "{markdown}"
-    );
-    assert!(
-        markdown.contains("refused: micro/matmul/f32.f32/2048x2048x2048"),
-        "{markdown}"
-    );
+    assert!(markdown.contains("| 1.100 |") && markdown.contains("| slower |"), "{markdown}");
+    assert!(markdown.contains("refused: micro/matmul/f32.f32/2048x2048x2048"), "{markdown}");
 }
 
 #[test]

@@ -90,11 +90,7 @@ impl Section {
             Some(limit) => format!("of {limit}"),
             None => "of limit".to_owned(),
         };
-        let column = |title: &str, right, cell| Column {
-            title: title.to_owned(),
-            right,
-            cell,
-        };
+        let column = |title: &str, right, cell| Column { title: title.to_owned(), right, cell };
         let mut columns = vec![
             column("benchmark", false, |row| row.name.clone()),
             column("time", true, |row| row.time.clone()),
@@ -110,11 +106,7 @@ impl Section {
         if self.rows.iter().any(|row| !row.notes.is_empty()) {
             columns.push(column("notes", false, |row| {
                 let numbers: Vec<String> = row.notes.iter().map(usize::to_string).collect();
-                if numbers.is_empty() {
-                    String::new()
-                } else {
-                    format!("[{}]", numbers.join(","))
-                }
+                if numbers.is_empty() { String::new() } else { format!("[{}]", numbers.join(",")) }
             }));
         }
         columns
@@ -154,16 +146,10 @@ fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
             Outcome::Failed { .. } => "failed",
         };
         let reason = row.reason().unwrap_or_default().to_owned();
-        unmeasured.push(Unmeasured {
-            id: id.to_string(),
-            outcome,
-            reason,
-        });
+        unmeasured.push(Unmeasured { id: id.to_string(), outcome, reason });
     }
-    let sections = sections
-        .into_iter()
-        .map(|(title, rows)| section(title, &rows, &mut footnotes))
-        .collect();
+    let sections =
+        sections.into_iter().map(|(title, rows)| section(title, &rows, &mut footnotes)).collect();
     RunView {
         title: title(analysis),
         facts: facts(analysis),
@@ -194,10 +180,7 @@ impl Footnotes {
 
 fn section(title: String, rows: &[&RowAnalysis<'_>], footnotes: &mut Footnotes) -> Section {
     let engine = only(rows.iter().map(|row| row.record.id.engine())).map(str::to_owned);
-    let limit = only(
-        rows.iter()
-            .filter_map(|row| Some(row.placement.as_ref()?.headline()?.limit)),
-    );
+    let limit = only(rows.iter().filter_map(|row| Some(row.placement.as_ref()?.headline()?.limit)));
     Section {
         best: best(rows),
         rows: rows
@@ -223,39 +206,22 @@ fn row_view(
     footnotes: &mut Footnotes,
 ) -> RowView {
     let rates = row.rates.as_ref();
-    let share = row
-        .placement
-        .as_ref()
-        .and_then(|placement| placement.headline());
+    let share = row.placement.as_ref().and_then(|placement| placement.headline());
     let memory = row.record.memory.as_ref();
     let dash = || "-".to_owned();
     RowView {
         name: name(row.record, one_engine),
         time: rates.map_or_else(dash, |rates| rates.time.to_string()),
-        half_width: rates
-            .and_then(Rates::relative_half_width)
-            .map_or_else(dash, percent),
-        samples: row
-            .record
-            .samples
-            .as_ref()
-            .map_or(0, |samples| samples.wall_s.len())
-            .to_string(),
+        half_width: rates.and_then(Rates::relative_half_width).map_or_else(dash, percent),
+        samples: row.record.samples.as_ref().map_or(0, |samples| samples.wall_s.len()).to_string(),
         rate: rates
             .and_then(|rates| rates.main(row.record))
             .map_or_else(dash, |rate| rate.to_string()),
         share: share.map_or_else(dash, |share| {
             let number = percent(share.share);
-            if one_limit {
-                number
-            } else {
-                format!("{number} {}", share.limit)
-            }
+            if one_limit { number } else { format!("{number} {}", share.limit) }
         }),
-        bound: row
-            .placement
-            .as_ref()
-            .map_or_else(dash, |placement| placement.bound.to_string()),
+        bound: row.placement.as_ref().map_or_else(dash, |placement| placement.bound.to_string()),
         memory: memory
             .and_then(|memory| memory.peak.known())
             .map_or_else(String::new, |peak| peak.binary()),
@@ -263,33 +229,16 @@ fn row_view(
             let phase = |(name, time): (&String, _)| {
                 format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
             };
-            rates
-                .phases
-                .iter()
-                .map(phase)
-                .collect::<Vec<_>>()
-                .join(", ")
+            rates.phases.iter().map(phase).collect::<Vec<_>>().join(", ")
         }),
-        notes: row
-            .caveats
-            .iter()
-            .map(|caveat| footnotes.number(caveat.to_string()))
-            .collect(),
+        notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.to_string())).collect(),
     }
 }
 
 fn name(record: &Record, one_engine: bool) -> String {
     let rest = record.id.segments()[2..].join("/");
-    let rest = if rest.is_empty() {
-        record.id.subject().to_owned()
-    } else {
-        rest
-    };
-    if one_engine {
-        rest
-    } else {
-        format!("{rest}@{}", record.id.engine())
-    }
+    let rest = if rest.is_empty() { record.id.subject().to_owned() } else { rest };
+    if one_engine { rest } else { format!("{rest}@{}", record.id.engine()) }
 }
 
 /// The best rate of each dtype, in the order in which dtypes appear.
@@ -299,11 +248,8 @@ fn best(rows: &[&RowAnalysis<'_>]) -> Vec<String> {
         let Some(rate) = row.rates.as_ref().and_then(|rates| rates.main(row.record)) else {
             continue;
         };
-        let dtype = row
-            .record
-            .parameters
-            .get("dtype")
-            .map_or_else(String::new, ToString::to_string);
+        let dtype =
+            row.record.parameters.get("dtype").map_or_else(String::new, ToString::to_string);
         match best.iter_mut().find(|(known, _, _)| *known == dtype) {
             Some(entry) if rate.get() > entry.2 => *entry = (dtype, row, rate.get()),
             Some(_) => {}
@@ -319,14 +265,9 @@ fn best(rows: &[&RowAnalysis<'_>]) -> Vec<String> {
                 .as_ref()
                 .and_then(|placement| placement.headline())
                 .filter(|share| share.limit != Limit::Measured);
-            let share = share.map_or_else(String::new, |s| {
-                format!(", {} of {}", percent(s.share), s.limit)
-            });
-            let dtype = if dtype.is_empty() {
-                dtype
-            } else {
-                format!("{dtype} ")
-            };
+            let share = share
+                .map_or_else(String::new, |s| format!(", {} of {}", percent(s.share), s.limit));
+            let dtype = if dtype.is_empty() { dtype } else { format!("{dtype} ") };
             Some(format!("{dtype}{rate}{share}"))
         })
         .collect()
@@ -342,15 +283,9 @@ fn title(analysis: &RunAnalysis<'_>) -> String {
 fn facts(analysis: &RunAnalysis<'_>) -> Vec<(&'static str, String)> {
     let mut facts = analysis.run.map(of_run).unwrap_or_default();
     let limits = &analysis.limits;
-    let mut measured: Vec<String> = limits
-        .measured_peaks()
-        .map(|(name, peak)| format!("{name} {peak}"))
-        .collect();
-    measured.extend(
-        limits
-            .measured_bandwidth()
-            .map(|bandwidth| format!("memory {bandwidth}")),
-    );
+    let mut measured: Vec<String> =
+        limits.measured_peaks().map(|(name, peak)| format!("{name} {peak}")).collect();
+    measured.extend(limits.measured_bandwidth().map(|bandwidth| format!("memory {bandwidth}")));
     if !measured.is_empty() {
         facts.push(("measured", measured.join(", ")));
     }
@@ -362,31 +297,13 @@ fn of_run(run: &Run) -> Vec<(&'static str, String)> {
     let memory = host.memory.clone().map(warpmark_record::Bytes::binary);
     let build = &run.build;
     let mut facts = vec![
-        (
-            "started",
-            format!("{}, suite {}, seed {}", run.started_at, run.suite, run.seed),
-        ),
-        (
-            "host",
-            format!(
-                "{}, {} cores, {memory} memory, {}",
-                host.cpu, host.cores, host.os
-            ),
-        ),
-        (
-            "build",
-            format!(
-                "warpmark {} ({}), {}",
-                build.version, build.git, build.profile
-            ),
-        ),
+        ("started", format!("{}, suite {}, seed {}", run.started_at, run.suite, run.seed)),
+        ("host", format!("{}, {} cores, {memory} memory, {}", host.cpu, host.cores, host.os)),
+        ("build", format!("warpmark {} ({}), {}", build.version, build.git, build.profile)),
     ];
     if !run.settings.is_empty() {
-        let settings: Vec<String> = run
-            .settings
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let settings: Vec<String> =
+            run.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         facts.push(("settings", settings.join(" ")));
     }
     if let Some(gpu) = &run.device.gpu {
