@@ -25,10 +25,7 @@ pub(crate) fn refused(what: &str) -> impl Fn(DriverError) -> WorkloadError {
     move |error| {
         // cudarc's own text asks the driver for it, which can end the process.
         if error.0 as u32 == OUT_OF_MEMORY {
-            return WorkloadError::OutOfMemory {
-                what: what.to_owned(),
-                needed: None,
-            };
+            return WorkloadError::OutOfMemory { what: what.to_owned(), needed: None };
         }
         WorkloadError::Failed(format!("{what}: {}", describe(&error)))
     }
@@ -50,9 +47,7 @@ pub(crate) fn required<'a>(
     needed: &[Library],
 ) -> Result<&'a CudaDevice, WorkloadError> {
     let Device::Cuda(device) = device else {
-        return Err(WorkloadError::Unsupported(
-            "this benchmark runs on a GPU only".to_owned(),
-        ));
+        return Err(WorkloadError::Unsupported("this benchmark runs on a GPU only".to_owned()));
     };
     let found = libraries();
     for library in needed {
@@ -61,9 +56,7 @@ pub(crate) fn required<'a>(
             Library::Cublaslt => ("cuBLASLt", &found.cublaslt),
         };
         if let Some(reason) = found.reason() {
-            return Err(WorkloadError::Unsupported(format!(
-                "{name} is not usable: {reason}"
-            )));
+            return Err(WorkloadError::Unsupported(format!("{name} is not usable: {reason}")));
         }
     }
     Ok(device)
@@ -86,10 +79,9 @@ impl Buffer {
         // the buffer.
         let slice =
             unsafe { stream.alloc::<u8>(bytes) }.map_err(|error| match refused(what)(error) {
-                WorkloadError::OutOfMemory { what, .. } => WorkloadError::OutOfMemory {
-                    what,
-                    needed: Some(Bytes::from_count(bytes)),
-                },
+                WorkloadError::OutOfMemory { what, .. } => {
+                    WorkloadError::OutOfMemory { what, needed: Some(Bytes::from_count(bytes)) }
+                }
                 other => other,
             })?;
         let (address, guard) = slice.device_ptr(stream);
@@ -116,28 +108,21 @@ impl Buffer {
         offset: usize,
         host: &mut [u8],
     ) -> Result<(), WorkloadError> {
-        let part = self
-            .slice
-            .try_slice(offset..offset + host.len())
-            .ok_or_else(|| {
-                WorkloadError::Failed(format!(
-                    "bytes {offset} to {} are not in a buffer of {}",
-                    offset + host.len(),
-                    self.bytes()
-                ))
-            })?;
-        stream
-            .memcpy_dtoh(&part, host)
-            .map_err(refused("copying to the host"))?;
+        let part = self.slice.try_slice(offset..offset + host.len()).ok_or_else(|| {
+            WorkloadError::Failed(format!(
+                "bytes {offset} to {} are not in a buffer of {}",
+                offset + host.len(),
+                self.bytes()
+            ))
+        })?;
+        stream.memcpy_dtoh(&part, host).map_err(refused("copying to the host"))?;
         wait(stream)
     }
 }
 
 /// Waits for everything on the stream.
 pub(crate) fn wait(stream: &CudaStream) -> Result<(), WorkloadError> {
-    stream
-        .synchronize()
-        .map_err(refused("waiting for the device"))
+    stream.synchronize().map_err(refused("waiting for the device"))
 }
 
 /// The address of a kernel argument, as a launch takes it.
@@ -213,11 +198,8 @@ impl Filler {
             Dtype::Bf16 => &self.bf16,
         };
         let elements = (buffer.bytes() / dtype.size()) as u64;
-        let mut arguments = [
-            argument(&buffer.address),
-            argument(&elements),
-            argument(&numbers.key),
-        ];
+        let mut arguments =
+            [argument(&buffer.address), argument(&elements), argument(&numbers.key)];
         // SAFETY: the kernels take a pointer, a count and a key, and write `elements` elements of
         // `dtype`, which is what the buffer has room for.
         unsafe { launch(stream, kernel, 1024, 256, &mut arguments) }

@@ -18,9 +18,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// The stream of array number `array` under `seed`.
     pub(crate) fn new(seed: u64, array: u64) -> Self {
-        Self {
-            key: mixed(mixed(seed, 0), array),
-        }
+        Self { key: mixed(mixed(seed, 0), array) }
     }
 
     /// 64 random bits.
@@ -154,10 +152,7 @@ mod tests {
         let stream = Stream::new(1, 2);
         let n = 10_000;
         let mean = (0..n).map(|i| f64::from(stream.uniform(i))).sum::<f64>() / n as f64;
-        let square = (0..n)
-            .map(|i| f64::from(stream.uniform(i)).powi(2))
-            .sum::<f64>()
-            / n as f64;
+        let square = (0..n).map(|i| f64::from(stream.uniform(i)).powi(2)).sum::<f64>() / n as f64;
         assert!(mean.abs() < 0.03, "mean {mean}");
         assert!((square - 1.0 / 3.0).abs() < 0.02, "mean square {square}");
     }

@@ -27,10 +27,7 @@ pub(crate) fn flops(spec: &DeviceSpec, operand: Dtype, accumulate: Dtype) -> Flo
 
 fn gpu_peak(gpu: &GpuSpec, operand: Dtype, accumulate: Dtype) -> FlopsPerSecond {
     let arithmetic = format!("{}/{}", operand.name(), accumulate.name());
-    let book = gpu
-        .book
-        .known()
-        .and_then(|book| book.peaks.get(&arithmetic));
+    let book = gpu.book.known().and_then(|book| book.peaks.get(&arithmetic));
     if let Some(peak) = book {
         return peak.value;
     }
@@ -68,11 +65,7 @@ pub(crate) fn bandwidth(spec: &DeviceSpec) -> BytesPerSecond {
         .gpu
         .as_ref()
         .and_then(|gpu| gpu.book.known())
-        .and_then(|book| {
-            book.bandwidth
-                .as_ref()
-                .map(|bandwidth| bandwidth.value * ATTAINED)
-        });
+        .and_then(|book| book.bandwidth.as_ref().map(|bandwidth| bandwidth.value * ATTAINED));
     book.unwrap_or_else(|| match &spec.cpu {
         // A core can ask for about this much; a handful of them fill the memory channels.
         Some(cpu) => BytesPerSecond(10e9 * f64::from(cpu.cores.clamp(1, 8))),

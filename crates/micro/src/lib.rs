@@ -35,12 +35,8 @@ enum Processor {
 }
 
 /// Every micro benchmark, in the order in which they run.
-const MICROS: &[Micro] = &[
-    matmul::host::MICRO,
-    matmul::cublaslt::MICRO,
-    memory::host::MICRO,
-    memory::nvrtc::MICRO,
-];
+const MICROS: &[Micro] =
+    &[matmul::host::MICRO, matmul::cublaslt::MICRO, memory::host::MICRO, memory::nvrtc::MICRO];
 
 /// The micro benchmarks of a device, in order, those that cannot run on it included with their reason.
 ///
@@ -51,9 +47,7 @@ pub fn groups(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
         DeviceKind::Cuda | DeviceKind::Simulated => Processor::Gpu,
     };
     let chosen = MICROS.iter().filter(|micro| micro.runs_on == here);
-    chosen
-        .flat_map(|micro| (micro.plan)(spec, request))
-        .collect()
+    chosen.flat_map(|micro| (micro.plan)(spec, request)).collect()
 }
 
 #[cfg(test)]

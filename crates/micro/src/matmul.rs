@@ -38,13 +38,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// Three square matrices of `side` rows.
     pub(crate) fn square(dtype: Dtype, accumulate: Dtype, side: usize) -> Self {
-        Self {
-            dtype,
-            accumulate,
-            m: side,
-            n: side,
-            k: side,
-        }
+        Self { dtype, accumulate, m: side, n: side, k: side }
     }
 
     fn arithmetic(&self) -> String {
@@ -65,11 +59,7 @@ impl Problem {
 
     /// `2mnk` operations; each matrix crosses the memory bus at least once.
     fn work(&self) -> Work {
-        Work {
-            flops: Some(self.flops()),
-            bytes: Some(self.bytes()),
-            items: None,
-        }
+        Work { flops: Some(self.flops()), bytes: Some(self.bytes()), items: None }
     }
 
     fn flops(&self) -> Flops {
@@ -124,11 +114,7 @@ impl Problem {
         for &(row, column) in &positions {
             let error = (product(row, column)? - self.dot(inputs, row, column)).abs() / spread;
             // `max` would lose a NaN, and a NaN must fail.
-            worst = if error.is_nan() {
-                f64::NAN
-            } else {
-                worst.max(error)
-            };
+            worst = if error.is_nan() { f64::NAN } else { worst.max(error) };
             if worst.is_nan() {
                 break;
             }
@@ -152,11 +138,7 @@ impl Problem {
         let k = self.k as f64;
         let unit = self.accumulate.roundoff();
         let cut_off = self.dtype != self.accumulate;
-        let adding = if cut_off {
-            (8.0 * k.sqrt()).max(k) * unit
-        } else {
-            8.0 * k.sqrt() * unit
-        };
+        let adding = if cut_off { (8.0 * k.sqrt()).max(k) * unit } else { 8.0 * k.sqrt() * unit };
         let storing = 6.0 * self.dtype.roundoff() * stores.max(1.0).sqrt();
         adding + storing
     }
@@ -193,10 +175,6 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            a: Stream::new(seed, 0),
-            b: Stream::new(seed, 1),
-        }
+        Self { seed, a: Stream::new(seed, 0), b: Stream::new(seed, 1) }
     }
 }

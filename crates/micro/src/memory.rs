@@ -45,14 +45,8 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 6] = [
-        Self::Read,
-        Self::Write,
-        Self::Copy,
-        Self::Scale,
-        Self::Add,
-        Self::Triad,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Read, Self::Write, Self::Copy, Self::Scale, Self::Add, Self::Triad];
 
     fn name(self) -> &'static str {
         match self {
@@ -119,10 +113,7 @@ impl Contents {
 /// The bytes of one array, for each size that is wanted: the smallest power of two that is at least four
 /// times the last cache and `floor`, and in the full suite twice and four times that.
 fn sizes(spec: &DeviceSpec, request: &Request, floor: usize) -> Vec<usize> {
-    let cache = spec
-        .last_level_cache
-        .known()
-        .map_or(ASSUMED_CACHE, |cache| cache.0);
+    let cache = spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0);
     let least = ((4.0 * cache) as usize).max(floor).next_power_of_two();
     let factors: &[usize] = if request.full { &[1, 2, 4] } else { &[1] };
     factors.iter().map(|factor| factor * least).collect()
@@ -173,11 +164,7 @@ fn parameters(operation: Operation, size: usize) -> BTreeMap<String, Value> {
 }
 
 fn work(operation: Operation, size: usize) -> Work {
-    Work {
-        flops: None,
-        bytes: Some(Bytes::from_count(operation.arrays() * size)),
-        items: None,
-    }
+    Work { flops: None, bytes: Some(Bytes::from_count(operation.arrays() * size)), items: None }
 }
 
 /// What to know of a row on a device whose cache size is not known.

@@ -31,10 +31,7 @@ pub(crate) fn cpu(cores: u32, simd: &str) -> DeviceSpec {
 }
 
 pub(crate) fn cpu_device(threads: usize) -> Device {
-    Device::Cpu(CpuDevice {
-        spec: cpu(threads as u32, "avx2"),
-        threads,
-    })
+    Device::Cpu(CpuDevice { spec: cpu(threads as u32, "avx2"), threads })
 }
 
 fn gpu(name: &str, capability: (u32, u32), memory: f64, l2: f64, bandwidth: f64) -> DeviceSpec {
@@ -119,20 +116,11 @@ fn no_benchmark_is_lost_on_the_way_into_the_plan() {
 
 #[test]
 fn a_group_opened_on_the_wrong_kind_of_device_says_so() {
-    for group in groups(
-        &h200(),
-        &Request {
-            full: false,
-            seed: 0,
-        },
-    ) {
+    for group in groups(&h200(), &Request { full: false, seed: 0 }) {
         let Err(error) = (group.open)(&cpu_device(1)) else {
             panic!("{} opened on a CPU", group.name);
         };
-        assert!(
-            matches!(error, warpmark_measure::WorkloadError::Unsupported(_)),
-            "{error}"
-        );
+        assert!(matches!(error, warpmark_measure::WorkloadError::Unsupported(_)), "{error}");
     }
 }
 
@@ -147,10 +135,7 @@ fn a_simulated_gpu_gets_the_plan_of_a_real_one() {
 fn the_full_suite_has_everything_that_the_quick_one_has() {
     for spec in [cpu(2, "avx512"), t4(), h200()] {
         let ids = |full| -> BTreeSet<_> {
-            entries(&spec, full)
-                .into_iter()
-                .map(|entry| entry.id.to_string())
-                .collect()
+            entries(&spec, full).into_iter().map(|entry| entry.id.to_string()).collect()
         };
         assert!(ids(true).is_superset(&ids(false)), "{}", spec.name);
         assert!(ids(true).len() > ids(false).len(), "{}", spec.name);
@@ -161,10 +146,7 @@ fn the_full_suite_has_everything_that_the_quick_one_has() {
 fn what_is_not_skipped_fits_and_has_a_time_that_is_a_guess_and_not_a_hole() {
     for spec in [cpu(2, "avx2"), t4(), h200()] {
         let capacity = spec.memory.known().unwrap();
-        for entry in entries(&spec, true)
-            .iter()
-            .filter(|entry| entry.skip.is_none())
-        {
+        for entry in entries(&spec, true).iter().filter(|entry| entry.skip.is_none()) {
             assert!(entry.memory_estimate < *capacity, "{entry:?}");
             let seconds = entry.iteration_estimate.0;
             assert!((1e-6..10.0).contains(&seconds), "{entry:?}");
@@ -182,22 +164,10 @@ fn guesses_for_a_t4_and_an_h200_are_within_reach_of_what_they_do() {
     };
     // 2·4096³ operations at the 40 to 55 TFLOP/s a T4 is known for, and at an H200's 600 to 800.
     let f16 = "micro/matmul/f16.f32/4096x4096x4096";
-    assert!(
-        (2.5e-3..5e-3).contains(&time(&t4(), f16)),
-        "{}",
-        time(&t4(), f16)
-    );
-    assert!(
-        (1.5e-4..5e-4).contains(&time(&h200(), f16)),
-        "{}",
-        time(&h200(), f16)
-    );
+    assert!((2.5e-3..5e-3).contains(&time(&t4(), f16)), "{}", time(&t4(), f16));
+    assert!((1.5e-4..5e-4).contains(&time(&h200(), f16)), "{}", time(&h200(), f16));
     let copy = "micro/memory/copy/f32/256MiB";
-    assert!(
-        (1.5e-3..3e-3).contains(&time(&t4(), copy)),
-        "{}",
-        time(&t4(), copy)
-    );
+    assert!((1.5e-3..3e-3).contains(&time(&t4(), copy)), "{}", time(&t4(), copy));
 }
 
 #[test]
@@ -219,10 +189,7 @@ fn every_kernel_file_is_claimed_by_one_source() {
     let mut claims = BTreeMap::new();
     for file in std::fs::read_dir(crate_root.join("../../kernels")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
-        if Path::new(&name)
-            .extension()
-            .is_some_and(|extension| extension == "cu")
-        {
+        if Path::new(&name).extension().is_some_and(|extension| extension == "cu") {
             claims.insert(name, 0);
         }
     }
@@ -240,10 +207,7 @@ fn every_kernel_file_is_claimed_by_one_source() {
             let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
             for (kernel, count) in &mut claims {
                 let include = format!("kernels/{kernel}\")");
-                *count += code
-                    .matches(&include)
-                    .filter(|_| code.contains("include_str!"))
-                    .count();
+                *count += code.matches(&include).filter(|_| code.contains("include_str!")).count();
             }
         }
     }

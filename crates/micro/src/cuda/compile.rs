@@ -83,10 +83,7 @@ impl Compiler {
         })?;
         let (major, minor) = gpu.compute_capability;
         let target = Target::choose(major * 10 + minor, &known_architectures()?)?;
-        Ok(Self {
-            context: device.context.clone(),
-            target,
-        })
+        Ok(Self { context: device.context.clone(), target })
     }
 
     /// Compiles the source and loads the module.
@@ -95,14 +92,8 @@ impl Compiler {
         let module = self
             .context
             .load_module(Ptx::from_binary(image))
-            .map_err(refused(&format!(
-                "loading {name} as {}",
-                self.target.name()
-            )))?;
-        Ok(Compiled {
-            module,
-            code: self.target.name(),
-        })
+            .map_err(refused(&format!("loading {name} as {}", self.target.name())))?;
+        Ok(Compiled { module, code: self.target.name() })
     }
 }
 
@@ -117,10 +108,7 @@ fn known_architectures() -> Result<Vec<u32>, WorkloadError> {
     unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }
         .result()
         .map_err(nvrtc("nvrtcGetSupportedArchs"))?;
-    Ok(known
-        .into_iter()
-        .filter_map(|arch| u32::try_from(arch).ok())
-        .collect())
+    Ok(known.into_iter().filter_map(|arch| u32::try_from(arch).ok()).collect())
 }
 
 /// The module's image: a cubin, or PTX with its final zero byte.
@@ -167,9 +155,7 @@ fn log(program: &Program) -> String {
     match unsafe { result::get_program_log(program.0) } {
         Ok(text) => {
             let bytes: Vec<u8> = text.into_iter().flat_map(c_char::to_ne_bytes).collect();
-            String::from_utf8_lossy(&bytes)
-                .trim_end_matches('\0')
-                .to_owned()
+            String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
         }
         Err(_) => "(it gave no log either)".to_owned(),
     }
@@ -189,19 +175,13 @@ mod tests {
     #[test]
     fn a_known_architecture_gets_machine_code() {
         assert_eq!(Target::choose(90, NVRTC_13).unwrap(), Target::Cubin(90));
-        assert_eq!(
-            Target::choose(75, NVRTC_13).unwrap().option(),
-            "--gpu-architecture=sm_75"
-        );
+        assert_eq!(Target::choose(75, NVRTC_13).unwrap().option(), "--gpu-architecture=sm_75");
     }
 
     #[test]
     fn a_card_newer_than_nvrtc_gets_ptx_of_the_newest_it_knows() {
         assert_eq!(Target::choose(130, NVRTC_13).unwrap(), Target::Ptx(121));
-        assert_eq!(
-            Target::choose(130, NVRTC_13).unwrap().name(),
-            "compute_121 ptx"
-        );
+        assert_eq!(Target::choose(130, NVRTC_13).unwrap().name(), "compute_121 ptx");
     }
 
     #[test]
@@ -209,10 +189,7 @@ mod tests {
         let Err(WorkloadError::Unsupported(reason)) = Target::choose(70, NVRTC_13) else {
             panic!("a V100 cannot be compiled for by NVRTC 13");
         };
-        assert!(
-            reason.contains("7.0") && reason.contains("older CUDA"),
-            "{reason}"
-        );
+        assert!(reason.contains("7.0") && reason.contains("older CUDA"), "{reason}");
     }
 
     /// Not run by default: NVRTC is a library of the CUDA toolkit, which a machine without a GPU

@@ -19,10 +19,7 @@ use crate::cuda::{self, Buffer, Filler, Library, refused};
 use crate::data::{self, Dtype};
 use crate::{Micro, Processor, Request};
 
-pub(crate) const MICRO: Micro = Micro {
-    runs_on: Processor::Gpu,
-    plan,
-};
+pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
 const ENGINE: &str = "cublaslt";
 
@@ -39,9 +36,7 @@ const TRIAL: Seconds = Seconds(2.0);
 const TRIES: usize = 3;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    [Dtype::F16, Dtype::Bf16, Dtype::F32]
-        .map(|dtype| group(spec, request, dtype))
-        .into()
+    [Dtype::F16, Dtype::Bf16, Dtype::F32].map(|dtype| group(spec, request, dtype)).into()
 }
 
 fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype) -> Group {
@@ -52,10 +47,7 @@ fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype) -> Group {
         .filter_map(|problem| Some((entry(&problem, spec, request)?, problem)))
         .collect();
     let entries = problems.iter().map(|(entry, _)| entry.clone()).collect();
-    let known = problems
-        .into_iter()
-        .map(|(entry, problem)| (entry.id, problem))
-        .collect();
+    let known = problems.into_iter().map(|(entry, problem)| (entry.id, problem)).collect();
     let seed = request.seed;
     Group {
         name: format!("matmul {} on the GPU", dtype.name()),
@@ -68,9 +60,8 @@ fn entry(problem: &Problem, spec: &DeviceSpec, request: &Request) -> Option<Entr
     let mut entry = problem.entry(ENGINE, spec, request, Bytes::from_count(WORKSPACE))?;
     let capability = spec.gpu.as_ref().map(|gpu| gpu.compute_capability);
     if let (Dtype::Bf16, Some((major @ ..8, minor))) = (problem.dtype, capability) {
-        entry.skip = Some(format!(
-            "bf16 needs compute capability 8.0; this card has {major}.{minor}"
-        ));
+        entry.skip =
+            Some(format!("bf16 needs compute capability 8.0; this card has {major}.{minor}"));
     }
     Some(entry)
 }
@@ -193,9 +184,7 @@ fn choose(
     let candidates = operation.candidates(&session.handle, addresses.workspace_bytes)?;
     let context = session.stream.context();
     let event = || {
-        context
-            .new_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-            .map_err(refused("making an event"))
+        context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(refused("making an event"))
     };
     let (start, end) = (event()?, event()?);
     let stream = session.stream.cu_stream().cast();
@@ -204,13 +193,16 @@ fn choose(
     };
     let mut spent = 0.0;
     let mut times: Vec<(usize, f64)> = Vec::new();
+    let mut refusal = WorkloadError::Unsupported(
+        "cuBLASLt proposes no algorithm for this multiplication on this card".to_owned(),
+    );
     for (rank, algorithm) in candidates.iter().enumerate() {
         if spent > TRIAL.0 {
             break;
         }
-        // A candidate that the library proposed and then refuses is passed over; if all are, the
-        // error below says so.
-        if launch(algorithm).is_err() {
+        // A candidate that is proposed and then refused is passed over; the row says how many ran.
+        if let Err(error) = launch(algorithm) {
+            refusal = error;
             continue;
         }
         let mut best = f64::INFINITY;
@@ -221,24 +213,9 @@ fn choose(
         }
         times.push((rank, best));
     }
-    fastest(&times).map_or_else(
-        || {
-            Err(WorkloadError::Unsupported(format!(
-                "cuBLASLt has no algorithm for this multiplication that runs ({} proposed)",
-                candidates.len()
-            )))
-        },
-        |(rank, favourite)| {
-            let (tried, proposed) = (times.len(), candidates.len());
-            Ok(Chosen {
-                algorithm: candidates[rank],
-                rank,
-                tried,
-                proposed,
-                favourite,
-            })
-        },
-    )
+    let (rank, favourite) = fastest(&times).ok_or(refusal)?;
+    let (tried, proposed) = (times.len(), candidates.len());
+    Ok(Chosen { algorithm: candidates[rank], rank, tried, proposed, favourite })
 }
 
 /// Seconds that `launch` takes on the device.
@@ -248,16 +225,12 @@ fn timed(
     end: &CudaEvent,
     launch: impl FnOnce() -> Result<(), WorkloadError>,
 ) -> Result<f64, WorkloadError> {
-    start
-        .record(stream)
-        .map_err(refused("recording an event"))?;
+    start.record(stream).map_err(refused("recording an event"))?;
     launch()?;
     end.record(stream).map_err(refused("recording an event"))?;
     end.synchronize().map_err(refused("waiting for an event"))?;
     // Not cudarc's: it calls a function that drivers before 12.8 lack.
-    Ok(warpmark_device::elapsed(start, end)
-        .map_err(WorkloadError::failed)?
-        .0)
+    Ok(warpmark_device::elapsed(start, end).map_err(WorkloadError::failed)?.0)
 }
 
 /// The rank of the shortest time, and how much longer the first one is.
@@ -269,20 +242,11 @@ fn fastest(times: &[(usize, f64)]) -> Option<(usize, f64)> {
 
 impl Workload for Multiply<'_> {
     fn describe(&self) -> Description {
-        let Chosen {
-            rank,
-            tried,
-            proposed,
-            favourite,
-            ..
-        } = self.chosen;
+        let Chosen { rank, tried, proposed, favourite, .. } = self.chosen;
         let against = if rank == 0 {
             "the library's first choice".to_owned()
         } else {
-            format!(
-                "its number {}; its first choice took {favourite:.2} times as long",
-                rank + 1
-            )
+            format!("its number {}; its first choice took {favourite:.2} times as long", rank + 1)
         };
         Description {
             id: self.id.clone(),
@@ -321,11 +285,7 @@ impl Workload for Multiply<'_> {
         let check = self.problem.check(self.inputs, 1.0, |row, column| {
             let mut bytes = [0; 4];
             let element = &mut bytes[..dtype.size()];
-            self.c.read(
-                &self.session.stream,
-                (row * n + column) * dtype.size(),
-                element,
-            )?;
+            self.c.read(&self.session.stream, (row * n + column) * dtype.size(), element)?;
             Ok(dtype.decode(bytes))
         })?;
         self.c.set(&self.session.stream, 0xFF)?;
@@ -341,13 +301,7 @@ mod tests {
 
     #[test]
     fn a_t4_multiplies_f16_and_f32_and_says_why_not_bf16() {
-        let groups = plan(
-            &t4(),
-            &Request {
-                full: true,
-                seed: 0,
-            },
-        );
+        let groups = plan(&t4(), &Request { full: true, seed: 0 });
         for entry in groups.iter().flat_map(|group| &group.entries) {
             let bf16 = entry.id.segments()[2].starts_with("bf16");
             assert_eq!(entry.skip.is_some(), bf16, "{entry:?}");
@@ -359,13 +313,7 @@ mod tests {
 
     #[test]
     fn an_h200_multiplies_everything() {
-        let groups = plan(
-            &h200(),
-            &Request {
-                full: true,
-                seed: 0,
-            },
-        );
+        let groups = plan(&h200(), &Request { full: true, seed: 0 });
         let mut entries = groups.iter().flat_map(|group| &group.entries);
         assert!(entries.clone().all(|entry| entry.skip.is_none()));
         assert!(entries.any(|entry| {
@@ -377,19 +325,10 @@ mod tests {
     fn a_small_card_skips_what_does_not_fit_with_both_figures() {
         let mut card = t4();
         card.memory = warpmark_record::Field::Known(Bytes(2.0 * f64::powi(2.0, 30)));
-        let groups = plan(
-            &card,
-            &Request {
-                full: true,
-                seed: 0,
-            },
-        );
+        let groups = plan(&card, &Request { full: true, seed: 0 });
         let largest = groups[2].entries.last().unwrap();
         let reason = largest.skip.as_ref().unwrap();
-        assert!(
-            reason.contains("3.03 GiB") && reason.contains("2.00 GiB"),
-            "{reason}"
-        );
+        assert!(reason.contains("3.03 GiB") && reason.contains("2.00 GiB"), "{reason}");
     }
 
     #[test]

@@ -14,18 +14,12 @@ use super::{Inputs, Problem};
 use crate::data::{self, Dtype, Stream};
 use crate::{Micro, Processor, Request};
 
-pub(crate) const MICRO: Micro = Micro {
-    runs_on: Processor::Cpu,
-    plan,
-};
+pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
 const ENGINE: &str = "gemm";
 
-const QUICK: &[(Dtype, &[usize])] = &[
-    (Dtype::F32, &[1024, 2048]),
-    (Dtype::F16, &[1024]),
-    (Dtype::Bf16, &[1024]),
-];
+const QUICK: &[(Dtype, &[usize])] =
+    &[(Dtype::F32, &[1024, 2048]), (Dtype::F16, &[1024]), (Dtype::Bf16, &[1024])];
 const FULL: &[(Dtype, &[usize])] = &[
     (Dtype::F32, &[512, 1024, 2048, 4096, 8192]),
     (Dtype::F16, &[512, 1024, 2048, 4096, 8192]),
@@ -41,10 +35,7 @@ const SHORTEST_BLOCK: usize = 256;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
     let chosen = if request.full { FULL } else { QUICK };
-    chosen
-        .iter()
-        .map(|(dtype, sides)| group(spec, request, *dtype, sides))
-        .collect()
+    chosen.iter().map(|(dtype, sides)| group(spec, request, *dtype, sides)).collect()
 }
 
 fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, sides: &[usize]) -> Group {
@@ -54,10 +45,7 @@ fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, sides: &[usize]) ->
         .filter_map(|problem| Some((entry(&problem, spec, request)?, problem)))
         .collect();
     let entries = problems.iter().map(|(entry, _)| entry.clone()).collect();
-    let known = problems
-        .into_iter()
-        .map(|(entry, problem)| (entry.id, problem))
-        .collect();
+    let known = problems.into_iter().map(|(entry, problem)| (entry.id, problem)).collect();
     let seed = request.seed;
     Group {
         name: format!("matmul {} on the CPU", dtype.name()),
@@ -142,9 +130,7 @@ impl HostSession {
         seed: u64,
     ) -> Result<Self, WorkloadError> {
         let Device::Cpu(device) = device else {
-            return Err(WorkloadError::Unsupported(
-                "gemm multiplies on a CPU only".to_owned(),
-            ));
+            return Err(WorkloadError::Unsupported("gemm multiplies on a CPU only".to_owned()));
         };
         // An own pool: the global one has as many threads as the machine has cores, whatever the run
         // was told to use.
@@ -153,11 +139,7 @@ impl HostSession {
             .thread_name(|index| format!("gemm-{index}"))
             .build()
             .map_err(WorkloadError::failed)?;
-        Ok(Self {
-            pool: Arc::new(pool),
-            problems,
-            seed,
-        })
+        Ok(Self { pool: Arc::new(pool), problems, seed })
     }
 }
 
@@ -168,21 +150,11 @@ impl Session for HostSession {
             .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
         let (pool, inputs) = (self.pool.clone(), Inputs::new(self.seed));
         match problem.dtype {
-            Dtype::F32 => Ok(Box::new(Multiply::<f32>::new(
-                id.clone(),
-                *problem,
-                pool,
-                inputs,
-            )?)),
-            Dtype::F16 => Ok(Box::new(Multiply::<f16>::new(
-                id.clone(),
-                *problem,
-                pool,
-                inputs,
-            )?)),
-            Dtype::Bf16 => Err(WorkloadError::Unsupported(
-                "the gemm crate multiplies no bf16".to_owned(),
-            )),
+            Dtype::F32 => Ok(Box::new(Multiply::<f32>::new(id.clone(), *problem, pool, inputs)?)),
+            Dtype::F16 => Ok(Box::new(Multiply::<f16>::new(id.clone(), *problem, pool, inputs)?)),
+            Dtype::Bf16 => {
+                Err(WorkloadError::Unsupported("the gemm crate multiplies no bf16".to_owned()))
+            }
         }
     }
 }
@@ -210,52 +182,29 @@ impl<T: Operand> Multiply<T> {
         let mut matrices = [reserved(m * k)?, reserved(k * n)?, reserved(m * n)?];
         let [a, b, c] = &mut matrices;
         pool.install(|| {
-            (0..m * k)
-                .into_par_iter()
-                .map(|i| T::at(inputs.a, i as u64))
-                .collect_into_vec(a);
-            (0..k * n)
-                .into_par_iter()
-                .map(|i| T::at(inputs.b, i as u64))
-                .collect_into_vec(b);
-            (0..m * n)
-                .into_par_iter()
-                .map(|_| T::NAN)
-                .collect_into_vec(c);
+            (0..m * k).into_par_iter().map(|i| T::at(inputs.a, i as u64)).collect_into_vec(a);
+            (0..k * n).into_par_iter().map(|i| T::at(inputs.b, i as u64)).collect_into_vec(b);
+            (0..m * n).into_par_iter().map(|_| T::NAN).collect_into_vec(c);
         });
         let [a, b, c] = matrices;
-        Ok(Self {
-            id,
-            problem,
-            pool,
-            inputs,
-            a,
-            b,
-            c,
-            launched: false,
-        })
+        Ok(Self { id, problem, pool, inputs, a, b, c, launched: false })
     }
 }
 
 /// An empty vector with room for `elements`, or the error that a sweep ends with.
 fn reserved<T>(elements: usize) -> Result<Vec<T>, WorkloadError> {
     let mut matrix = Vec::new();
-    matrix
-        .try_reserve_exact(elements)
-        .map_err(|_| WorkloadError::OutOfMemory {
-            what: "a matrix".to_owned(),
-            needed: Some(Bytes::from_count(elements * size_of::<T>())),
-        })?;
+    matrix.try_reserve_exact(elements).map_err(|_| WorkloadError::OutOfMemory {
+        what: "a matrix".to_owned(),
+        needed: Some(Bytes::from_count(elements * size_of::<T>())),
+    })?;
     Ok(matrix)
 }
 
 impl<T: Operand> Workload for Multiply<T> {
     fn describe(&self) -> Description {
         let mut parameters = self.problem.parameters();
-        parameters.insert(
-            "threads".to_owned(),
-            Value::from(self.pool.current_num_threads()),
-        );
+        parameters.insert("threads".to_owned(), Value::from(self.pool.current_num_threads()));
         let mut caveats = Vec::new();
         if self.problem.dtype != Dtype::F32 {
             caveats.push(
@@ -317,9 +266,9 @@ impl<T: Operand> Workload for Multiply<T> {
         }
         let stores = self.problem.k.div_ceil(SHORTEST_BLOCK) as f64;
         let (c, n) = (&self.c, self.problem.n);
-        let check = self.problem.check(self.inputs, stores, |row, column| {
-            Ok(c[row * n + column].wide())
-        })?;
+        let check = self
+            .problem
+            .check(self.inputs, stores, |row, column| Ok(c[row * n + column].wide()))?;
         self.c.fill(T::NAN);
         self.launched = false;
         Ok(check)
@@ -335,13 +284,7 @@ mod tests {
     }
 
     fn multiply<T: Operand>(dtype: Dtype, m: usize, n: usize, k: usize) -> Multiply<T> {
-        let problem = Problem {
-            dtype,
-            accumulate: accumulated_in(dtype),
-            m,
-            n,
-            k,
-        };
+        let problem = Problem { dtype, accumulate: accumulated_in(dtype), m, n, k };
         let id = "micro/matmul@gemm".parse().unwrap();
         Multiply::new(id, problem, pool(), Inputs::new(3)).unwrap()
     }
@@ -354,10 +297,7 @@ mod tests {
             for column in 0..29 {
                 let want = small.problem.dot(small.inputs, row, column);
                 let got = small.c[row * 29 + column].wide();
-                assert!(
-                    (got - want).abs() < 1e-5,
-                    "{row},{column}: {got} is not {want}"
-                );
+                assert!((got - want).abs() < 1e-5, "{row},{column}: {got} is not {want}");
             }
         }
     }
@@ -377,10 +317,7 @@ mod tests {
             workload.launch().unwrap();
             workload.c[row * 64 + column] += 0.001;
             let failure = workload.verify().unwrap_err();
-            assert!(
-                matches!(failure, WorkloadError::WrongAnswer { .. }),
-                "{failure}"
-            );
+            assert!(matches!(failure, WorkloadError::WrongAnswer { .. }), "{failure}");
         }
     }
 
@@ -389,10 +326,7 @@ mod tests {
         let mut workload = multiply::<f32>(Dtype::F32, 32, 32, 32);
         workload.verify().unwrap();
         workload.launched = true;
-        assert!(matches!(
-            workload.verify(),
-            Err(WorkloadError::WrongAnswer { .. })
-        ));
+        assert!(matches!(workload.verify(), Err(WorkloadError::WrongAnswer { .. })));
     }
 
     #[test]
@@ -410,41 +344,22 @@ mod tests {
             Ok(products.sum())
         };
         assert!(problem.check(inputs, 1.0, rounded).is_err());
-        assert!(
-            problem
-                .check(inputs, 1.0, |r, c| Ok(problem.dot(inputs, r, c)))
-                .is_ok()
-        );
+        assert!(problem.check(inputs, 1.0, |r, c| Ok(problem.dot(inputs, r, c))).is_ok());
     }
 
     #[test]
     fn long_multiplications_are_left_out_with_the_reason() {
         let cpu = crate::tests::cpu(2, "avx2");
-        let groups = plan(
-            &cpu,
-            &Request {
-                full: true,
-                seed: 0,
-            },
-        );
+        let groups = plan(&cpu, &Request { full: true, seed: 0 });
         let largest = groups[0].entries.last().unwrap();
-        assert!(
-            largest.skip.as_ref().unwrap().contains("would take about"),
-            "{largest:?}"
-        );
+        assert!(largest.skip.as_ref().unwrap().contains("would take about"), "{largest:?}");
         assert!(groups[0].entries[1].skip.is_none());
     }
 
     #[test]
     fn bf16_is_skipped_because_gemm_has_none() {
         let cpu = crate::tests::cpu(2, "avx512");
-        let groups = plan(
-            &cpu,
-            &Request {
-                full: false,
-                seed: 0,
-            },
-        );
+        let groups = plan(&cpu, &Request { full: false, seed: 0 });
         let bf16 = groups
             .iter()
             .flat_map(|group| &group.entries)
@@ -458,16 +373,6 @@ mod tests {
         let small = Problem::square(Dtype::F32, Dtype::F32, 1024).estimate(&cpu);
         let large = Problem::square(Dtype::F32, Dtype::F32, 2048).estimate(&cpu);
         assert!((large.ratio(small) - 8.0).abs() < 1e-9);
-        assert!(
-            crate::guess::sampling(
-                &Request {
-                    full: true,
-                    seed: 0
-                },
-                large
-            )
-            .samples
-                == 50
-        );
+        assert!(crate::guess::sampling(&Request { full: true, seed: 0 }, large).samples == 50);
     }
 }

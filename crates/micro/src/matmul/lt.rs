@@ -61,10 +61,7 @@ pub(super) struct Handle(Owned<sys::cublasLtHandle_t>);
 impl Handle {
     pub(super) fn new() -> Result<Self, WorkloadError> {
         let raw = result::create_handle().map_err(refused("cublasLtCreate"))?;
-        Ok(Self(Owned {
-            raw,
-            destroy: result::destroy_handle,
-        }))
+        Ok(Self(Owned { raw, destroy: result::destroy_handle }))
     }
 }
 
@@ -101,10 +98,7 @@ impl Operation {
                 columns.cast_signed() as i64,
             )
             .map_err(refused("cublasLtMatrixLayoutCreate"))?;
-            Ok::<_, WorkloadError>(Owned {
-                raw,
-                destroy: result::destroy_matrix_layout,
-            })
+            Ok::<_, WorkloadError>(Owned { raw, destroy: result::destroy_matrix_layout })
         };
         let description = result::create_matmul_desc(
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
@@ -112,10 +106,7 @@ impl Operation {
         )
         .map_err(refused("cublasLtMatmulDescCreate"))?;
         Ok(Self {
-            description: Owned {
-                raw: description,
-                destroy: result::destroy_matmul_desc,
-            },
+            description: Owned { raw: description, destroy: result::destroy_matmul_desc },
             a: layout(problem.m, problem.k)?,
             b: layout(problem.k, problem.n)?,
             c: layout(problem.m, problem.n)?,
@@ -166,10 +157,7 @@ impl Operation {
         // first `count` of them.
         let results = found.map(|result| unsafe { result.assume_init() });
         let usable = results.iter().take(usize::try_from(count).unwrap_or(0));
-        Ok(usable
-            .filter(|result| result.state as u32 == 0)
-            .map(|result| result.algo)
-            .collect())
+        Ok(usable.filter(|result| result.state as u32 == 0).map(|result| result.algo).collect())
     }
 
     /// Enqueues one multiplication. Allocates nothing.

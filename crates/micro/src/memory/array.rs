@@ -34,12 +34,7 @@ impl Array {
             // SAFETY: within the allocation, which is aligned for f32.
             unsafe { start.add(index).write(element(index)) };
         }
-        Some(Self {
-            start,
-            length,
-            layout,
-            huge_pages,
-        })
+        Some(Self { start, length, layout, huge_pages })
     }
 }
 
@@ -88,10 +83,7 @@ mod tests {
         let array = Array::new(1000, |i| i as f32).unwrap();
         assert_eq!(array.as_ptr() as usize % HUGE_PAGE, 0);
         assert!(
-            array
-                .iter()
-                .enumerate()
-                .all(|(i, &value)| value.to_bits() == (i as f32).to_bits())
+            array.iter().enumerate().all(|(i, &value)| value.to_bits() == (i as f32).to_bits())
         );
     }
 

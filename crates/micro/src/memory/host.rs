@@ -10,10 +10,7 @@ use super::team::Team;
 use super::{Contents, Operation, cache_caveat, entry, parameters, size_name, sizes, work};
 use crate::{Micro, Processor, Request, data};
 
-pub(crate) const MICRO: Micro = Micro {
-    runs_on: Processor::Cpu,
-    plan,
-};
+pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
 const ENGINE: &str = "host";
 
@@ -21,10 +18,7 @@ const ENGINE: &str = "host";
 const FLOOR: usize = 64 << 20;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    sizes(spec, request, FLOOR)
-        .into_iter()
-        .map(|size| group(spec, request, size))
-        .collect()
+    sizes(spec, request, FLOOR).into_iter().map(|size| group(spec, request, size)).collect()
 }
 
 fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
@@ -33,18 +27,13 @@ fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
         .filter_map(|operation| entry(operation, size, ENGINE, spec, request))
         .collect();
     let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-    let operations = planned
-        .into_iter()
-        .map(|(entry, operation)| (entry.id, operation))
-        .collect();
+    let operations = planned.into_iter().map(|(entry, operation)| (entry.id, operation)).collect();
     let contents = Contents::new(request.seed);
     Group {
         name: format!("memory of the CPU, arrays of {}", size_name(size)),
         entries,
         open: Box::new(move |device| {
-            Ok(Box::new(HostSession::open(
-                device, operations, size, contents,
-            )?))
+            Ok(Box::new(HostSession::open(device, operations, size, contents)?))
         }),
     }
 }
@@ -76,15 +65,7 @@ impl HostSession {
         let team = Team::new(device.threads, size / size_of::<f32>(), contents, stores)?;
         let huge_pages = team.huge_pages();
         let cache_caveat = cache_caveat(&device.spec);
-        Ok(Self {
-            team,
-            stores,
-            huge_pages,
-            cache_caveat,
-            operations,
-            size,
-            contents,
-        })
+        Ok(Self { team, stores, huge_pages, cache_caveat, operations, size, contents })
     }
 }
 
@@ -94,12 +75,7 @@ impl Session for HostSession {
         let (id, operation) = known
             .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
         self.team.spoil();
-        Ok(Box::new(Pass {
-            id: id.clone(),
-            operation: *operation,
-            session: self,
-            launched: false,
-        }))
+        Ok(Box::new(Pass { id: id.clone(), operation: *operation, session: self, launched: false }))
     }
 }
 
@@ -113,36 +89,16 @@ struct Pass<'a> {
 
 impl Workload for Pass<'_> {
     fn describe(&self) -> Description {
-        let HostSession {
-            team,
-            stores,
-            huge_pages,
-            size,
-            contents,
-            ..
-        } = self.session;
+        let HostSession { team, stores, huge_pages, size, contents, .. } = self.session;
         let mut parameters = parameters(self.operation, *size);
         parameters.insert("threads".to_owned(), Value::from(team.threads()));
-        let pages = if *huge_pages {
-            "huge pages asked for"
-        } else {
-            "the system's default"
-        };
+        let pages = if *huge_pages { "huge pages asked for" } else { "the system's default" };
         parameters.insert("pages".to_owned(), Value::from(pages));
         if self.operation.writes() {
             parameters.insert("stores".to_owned(), Value::from(stores.name()));
         }
-        let store_caveat = stores
-            .caveat()
-            .filter(|_| self.operation.writes())
-            .map(str::to_owned);
-        let caveats = self
-            .session
-            .cache_caveat
-            .clone()
-            .into_iter()
-            .chain(store_caveat)
-            .collect();
+        let store_caveat = stores.caveat().filter(|_| self.operation.writes()).map(str::to_owned);
+        let caveats = self.session.cache_caveat.clone().into_iter().chain(store_caveat).collect();
         Description {
             id: self.id.clone(),
             parameters,
@@ -185,20 +141,14 @@ mod tests {
     use crate::tests::{cpu, cpu_device};
 
     fn session(size: usize) -> (HostSession, Vec<Entry>) {
-        let request = Request {
-            full: false,
-            seed: 1,
-        };
+        let request = Request { full: false, seed: 1 };
         let device = cpu_device(2);
         let planned: Vec<_> = Operation::ALL
             .into_iter()
             .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &request))
             .collect();
         let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-        let operations = planned
-            .into_iter()
-            .map(|(entry, it)| (entry.id, it))
-            .collect();
+        let operations = planned.into_iter().map(|(entry, it)| (entry.id, it)).collect();
         let session = HostSession::open(&device, operations, size, Contents::new(1)).unwrap();
         (session, entries)
     }
@@ -225,50 +175,24 @@ mod tests {
         for operation in Operation::ALL {
             session.team.spoil();
             let id = "micro/memory@host".parse().unwrap();
-            let mut pass = Pass {
-                id,
-                operation,
-                session: &session,
-                launched: true,
-            };
-            assert!(matches!(
-                pass.verify(),
-                Err(WorkloadError::WrongAnswer { .. })
-            ));
+            let mut pass = Pass { id, operation, session: &session, launched: true };
+            assert!(matches!(pass.verify(), Err(WorkloadError::WrongAnswer { .. })));
         }
     }
 
     #[test]
     fn a_copy_counts_what_it_reads_and_what_it_writes() {
         let (mut session, entries) = session(1 << 20);
-        let copy = entries
-            .iter()
-            .find(|entry| entry.id.segments()[2] == "copy")
-            .unwrap();
+        let copy = entries.iter().find(|entry| entry.id.segments()[2] == "copy").unwrap();
         let description = session.workload(copy).unwrap().describe();
-        assert_eq!(
-            description.work.bytes,
-            Some(warpmark_record::Bytes(f64::from(2 << 20)))
-        );
-        assert_eq!(
-            description.parameters["traffic"],
-            Value::from("reads + writes")
-        );
+        assert_eq!(description.work.bytes, Some(warpmark_record::Bytes(f64::from(2 << 20))));
+        assert_eq!(description.parameters["traffic"], Value::from("reads + writes"));
     }
 
     #[test]
     fn arrays_are_several_times_the_last_cache() {
         let mut spec = cpu(2, "avx512");
-        let least = |spec: &DeviceSpec| {
-            sizes(
-                spec,
-                &Request {
-                    full: false,
-                    seed: 0,
-                },
-                FLOOR,
-            )[0]
-        };
+        let least = |spec: &DeviceSpec| sizes(spec, &Request { full: false, seed: 0 }, FLOOR)[0];
         assert_eq!(least(&spec), 128 << 20);
         spec.last_level_cache = warpmark_record::Field::absent("not told");
         assert_eq!(least(&spec), 256 << 20);

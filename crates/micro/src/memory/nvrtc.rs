@@ -15,10 +15,7 @@ use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
 use crate::{Micro, Processor, Request};
 
-pub(crate) const MICRO: Micro = Micro {
-    runs_on: Processor::Gpu,
-    plan,
-};
+pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
 const ENGINE: &str = "nvrtc";
 
@@ -34,10 +31,7 @@ const SLICES: u64 = 64;
 const SLICE: usize = 1024;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    sizes(spec, request, FLOOR)
-        .into_iter()
-        .map(|size| group(spec, request, size))
-        .collect()
+    sizes(spec, request, FLOOR).into_iter().map(|size| group(spec, request, size)).collect()
 }
 
 fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
@@ -46,18 +40,13 @@ fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
         .filter_map(|operation| entry(operation, size, ENGINE, spec, request))
         .collect();
     let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-    let operations = planned
-        .into_iter()
-        .map(|(entry, operation)| (entry.id, operation))
-        .collect();
+    let operations = planned.into_iter().map(|(entry, operation)| (entry.id, operation)).collect();
     let contents = Contents::new(request.seed);
     Group {
         name: format!("memory of the GPU, arrays of {}", size_name(size)),
         entries,
         open: Box::new(move |device| {
-            Ok(Box::new(GpuSession::open(
-                device, operations, size, contents,
-            )?))
+            Ok(Box::new(GpuSession::open(device, operations, size, contents)?))
         }),
     }
 }
@@ -134,28 +123,19 @@ impl GpuSession {
     /// The fold of the whole of `a` by the generator that filled it.
     fn expected_fold(&mut self) -> u32 {
         let elements = (self.size() / size_of::<f32>()) as u64;
-        *self
-            .expected_fold
-            .get_or_insert_with(|| fold_of(self.contents.a, elements))
+        *self.expected_fold.get_or_insert_with(|| fold_of(self.contents.a, elements))
     }
 }
 
 /// The exclusive or of the first `elements` numbers of a stream.
 fn fold_of(numbers: Stream, elements: u64) -> u32 {
     use rayon::prelude::*;
-    (0..elements)
-        .into_par_iter()
-        .map(|i| numbers.uniform(i).to_bits())
-        .reduce(|| 0, |a, b| a ^ b)
+    (0..elements).into_par_iter().map(|i| numbers.uniform(i).to_bits()).reduce(|| 0, |a, b| a ^ b)
 }
 
 impl Session for GpuSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        let known = self
-            .operations
-            .iter()
-            .find(|(id, _)| *id == entry.id)
-            .cloned();
+        let known = self.operations.iter().find(|(id, _)| *id == entry.id).cloned();
         let (id, operation) = known
             .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
         let kernel = self.kernels.iter().find(|(which, _)| *which == operation);
@@ -164,13 +144,7 @@ impl Session for GpuSession {
         })?;
         self.c.set(&self.stream, 0xFF)?;
         cuda::wait(&self.stream)?;
-        Ok(Box::new(Pass {
-            id,
-            operation,
-            kernel,
-            session: self,
-            launched: false,
-        }))
+        Ok(Box::new(Pass { id, operation, kernel, session: self, launched: false }))
     }
 }
 
@@ -186,21 +160,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Enqueues one pass; `mask` decides whether `read` stores its fold.
     fn enqueue(&self, mask: u32) -> Result<(), WorkloadError> {
-        let GpuSession {
-            stream,
-            a,
-            b,
-            c,
-            fold,
-            contents,
-            ..
-        } = &*self.session;
+        let GpuSession { stream, a, b, c, fold, contents, .. } = &*self.session;
         let blocks = (self.session.size() / size_of::<f32>() / CHUNK) as u32;
-        let (a, b, c) = (
-            argument(&a.address),
-            argument(&b.address),
-            argument(&c.address),
-        );
+        let (a, b, c) = (argument(&a.address), argument(&b.address), argument(&c.address));
         let factor = argument(&FACTOR);
         let mut arguments: [*mut c_void; 4] = match self.operation {
             Operation::Read => [a, argument(&fold.address), argument(&mask), a],
@@ -223,9 +185,7 @@ impl Pass<'_> {
         self.enqueue(u32::MAX)?;
         let mut bytes = [0; 4];
         self.session.fold.read(&stream, 0, &mut bytes)?;
-        Ok(u64::from(
-            u32::from_le_bytes(bytes) != self.session.expected_fold(),
-        ))
+        Ok(u64::from(u32::from_le_bytes(bytes) != self.session.expected_fold()))
     }
 
     /// Wrong elements in sampled slices of `c`.
@@ -235,9 +195,7 @@ impl Pass<'_> {
         let mut bytes = vec![0; SLICE * size_of::<f32>()];
         let mut wrong = 0;
         for first in slices(session.contents.seed, elements) {
-            session
-                .c
-                .read(&session.stream, first * size_of::<f32>(), &mut bytes)?;
+            session.c.read(&session.stream, first * size_of::<f32>(), &mut bytes)?;
             wrong += wrong_in(&bytes, first as u64, self.operation, &session.contents);
         }
         Ok(wrong)
@@ -254,11 +212,7 @@ fn slices(seed: u64, elements: usize) -> Vec<usize> {
 
 /// How many of the numbers in `bytes`, which begin at element `first`, are not what belongs there.
 fn wrong_in(bytes: &[u8], first: u64, operation: Operation, contents: &Contents) -> u64 {
-    let got = bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| u32::from_le_bytes(*bytes));
+    let got = bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
     let wrong = got.zip(first..).filter(|(got, i)| {
         let (a, b) = (contents.a.uniform(*i), contents.b.uniform(*i));
         *got != operation.value(a, b, contents.pattern_at(*i)).to_bits()
@@ -326,10 +280,7 @@ mod tests {
     fn arrays_are_at_least_256_mib_and_four_times_the_l2() {
         assert_eq!(planned_sizes(&t4(), false), [256 << 20]);
         assert_eq!(planned_sizes(&t4(), true), [256 << 20, 512 << 20, 1 << 30]);
-        assert_eq!(
-            planned_sizes(&h200(), true),
-            [256 << 20, 512 << 20, 1 << 30]
-        );
+        assert_eq!(planned_sizes(&h200(), true), [256 << 20, 512 << 20, 1 << 30]);
         let mut large_cache = h200();
         large_cache.last_level_cache = warpmark_record::Field::Known(warpmark_record::Bytes(126e6));
         assert_eq!(planned_sizes(&large_cache, false), [512 << 20]);
@@ -349,20 +300,14 @@ mod tests {
     fn every_operation_has_its_kernel() {
         let source = include_str!("../../../../kernels/memory.cu");
         for operation in Operation::ALL {
-            assert!(
-                source.contains(&format!("memory_{}(", operation.name())),
-                "{operation:?}"
-            );
+            assert!(source.contains(&format!("memory_{}(", operation.name())), "{operation:?}");
         }
     }
 
     #[test]
     fn one_wrong_element_of_a_slice_is_counted() {
         let contents = Contents::new(6);
-        for operation in Operation::ALL
-            .into_iter()
-            .filter(|operation| operation.writes())
-        {
+        for operation in Operation::ALL.into_iter().filter(|operation| operation.writes()) {
             let mut bytes: Vec<u8> = (5..5 + SLICE as u64)
                 .flat_map(|i| {
                     let (a, b) = (contents.a.uniform(i), contents.b.uniform(i));

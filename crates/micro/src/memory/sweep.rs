@@ -32,11 +32,7 @@ impl Stores {
     /// The best that this processor has.
     pub(super) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        return if is_x86_feature_detected!("avx512f") {
-            Self::Avx512
-        } else {
-            Self::Sse2
-        };
+        return if is_x86_feature_detected!("avx512f") { Self::Avx512 } else { Self::Sse2 };
         #[cfg(not(target_arch = "x86_64"))]
         Self::Ordinary
     }
@@ -179,11 +175,7 @@ mod x86 {
     impl Store for Sse2 {
         #[inline(always)]
         fn store(line: &mut [f32; LINE], values: [f32; LINE]) {
-            for (to, from) in line
-                .as_chunks_mut::<4>()
-                .0
-                .iter_mut()
-                .zip(values.as_chunks::<4>().0)
+            for (to, from) in line.as_chunks_mut::<4>().0.iter_mut().zip(values.as_chunks::<4>().0)
             {
                 // SAFETY: SSE2 is part of x86-64; four elements are read and written, and a line's
                 // alignment makes its quarters aligned to 16 bytes.
@@ -248,19 +240,12 @@ mod tests {
         let (a, b) = (numbers(0), numbers(1));
         let pattern = [0.5, -0.25, 0.125, -1.0];
         for stores in every_kind() {
-            for operation in Operation::ALL
-                .into_iter()
-                .filter(|operation| operation.writes())
-            {
+            for operation in Operation::ALL.into_iter().filter(|operation| operation.writes()) {
                 let mut c = Array::new(length, |_| f32::NAN).unwrap();
                 assert_eq!(sweep(operation, stores, &a, &b, &mut c, pattern), 0);
                 for (i, value) in c.iter().enumerate() {
                     let want = operation.value(a[i], b[i], pattern[i % 4]);
-                    assert_eq!(
-                        value.to_bits(),
-                        want.to_bits(),
-                        "{operation:?} {stores:?} {i}"
-                    );
+                    assert_eq!(value.to_bits(), want.to_bits(), "{operation:?} {stores:?} {i}");
                 }
             }
         }

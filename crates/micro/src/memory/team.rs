@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -77,14 +78,7 @@ impl Part {
         })?;
         let b = Array::new(length, |i| contents.b.uniform(first + i as u64))?;
         let c = Array::new(length, |_| f32::NAN)?;
-        Some(Self {
-            a,
-            b,
-            c,
-            first,
-            fold,
-            last: None,
-        })
+        Some(Self { a, b, c, first, fold, last: None })
     }
 
     fn wrong(&self, operation: Operation, contents: &Contents) -> u64 {
@@ -143,21 +137,31 @@ impl Team {
         });
         let lines = elements / LINE;
         let mut spawned = Vec::with_capacity(threads);
+        // Nobody goes to the gate before all are there to pass it: where a thread cannot be started,
+        // the ones before it see their sender dropped, and end.
+        let mut starters = Vec::with_capacity(threads);
         for index in 0..threads {
+            let (starter, started) = channel::<()>();
+            starters.push(starter);
             let bounds = [index, index + 1].map(|i| i * lines / threads * LINE);
             let shared = shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("memory-{index}"))
-                .spawn(move || work(index, bounds, &shared, &contents, stores))
+                .spawn(move || {
+                    if started.recv().is_ok() {
+                        work(index, bounds, &shared, &contents, stores);
+                    }
+                })
                 .map_err(|error| {
                     WorkloadError::Failed(format!("could not start thread {index}: {error}"))
                 })?;
             spawned.push(thread);
         }
-        let team = Self {
-            shared,
-            threads: spawned,
-        };
+        for starter in starters {
+            // Fails only where the thread is gone already, which nothing makes it do.
+            let _ = starter.send(());
+        }
+        let team = Self { shared, threads: spawned };
         if team.tell(Task::Make).any(|answer| answer != 0) {
             return Err(WorkloadError::OutOfMemory {
                 what: "three arrays".to_owned(),
@@ -169,17 +173,10 @@ impl Team {
 
     /// Lets every thread do `task` and waits for the last. Allocates nothing.
     fn tell(&self, task: Task) -> impl Iterator<Item = u64> + '_ {
-        *self
-            .shared
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = task;
+        *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
         self.shared.gate.wait();
         self.shared.gate.wait();
-        self.shared
-            .answers
-            .iter()
-            .map(|answer| answer.load(Ordering::Relaxed))
+        self.shared.answers.iter().map(|answer| answer.load(Ordering::Relaxed))
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -194,8 +191,7 @@ impl Team {
 
     /// How many elements of `c` (or folds of `a`) the last pass got wrong.
     pub(super) fn wrong(&self, operation: Operation) -> u64 {
-        self.tell(Task::Check(operation))
-            .fold(0, u64::saturating_add)
+        self.tell(Task::Check(operation)).fold(0, u64::saturating_add)
     }
 
     /// Makes `c` wrong everywhere.
@@ -211,11 +207,7 @@ impl Team {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        *self
-            .shared
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Task::Stop;
+        *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Task::Stop;
         self.shared.gate.wait();
         for thread in self.threads.drain(..) {
             // A thread that panicked has already said so on stderr.
@@ -271,17 +263,9 @@ mod tests {
             assert_eq!(team.threads(), threads);
             for operation in Operation::ALL {
                 team.spoil();
-                assert_ne!(
-                    team.wrong(operation),
-                    0,
-                    "{operation:?} is right before it ran"
-                );
+                assert_ne!(team.wrong(operation), 0, "{operation:?} is right before it ran");
                 team.run(operation);
-                assert_eq!(
-                    team.wrong(operation),
-                    0,
-                    "{operation:?} on {threads} threads"
-                );
+                assert_eq!(team.wrong(operation), 0, "{operation:?} on {threads} threads");
             }
         }
     }
