@@ -263,7 +263,10 @@ pub fn three_digits(value: f64) -> String {
     if !(0.001..1e6).contains(&magnitude) {
         return format!("{value:.2e}");
     }
-    let decimals = (2 - magnitude.log10().floor() as i32).max(0) as usize;
+    // Rounding first: 0.9999 has the three digits of 1.00, not of 0.9999.
+    let unit = 10_f64.powi(magnitude.log10().floor() as i32 - 2);
+    let rounded = (magnitude / unit).round() * unit;
+    let decimals = (2 - (rounded * (1.0 + 1e-12)).log10().floor() as i32).max(0) as usize;
     format!("{value:.decimals$}")
 }
 

@@ -227,9 +227,18 @@ impl Place<'_> {
         self.bad(error.column().max(1), reason)
     }
 
-    fn bad(&self, column: usize, reason: impl Into<String>) -> StoreError {
+    /// Control characters that the line smuggled into the reason are escaped: errors end on terminals.
+    fn bad(&self, column: usize, reason: impl AsRef<str>) -> StoreError {
         let (path, line) = (self.file.to_owned(), self.line);
-        StoreError::BadLine { path, line, column, reason: reason.into() }
+        let reason = reason.as_ref().chars().fold(String::new(), |mut escaped, c| {
+            if c.is_control() {
+                escaped.extend(c.escape_default());
+            } else {
+                escaped.push(c);
+            }
+            escaped
+        });
+        StoreError::BadLine { path, line, column, reason }
     }
 
     fn warning(&self, text: impl Into<String>) -> Warning {

@@ -294,6 +294,7 @@ fn numbers_that_cannot_be_are_refused_with_their_line() {
         (r#""wall_s":[0.1,"#, r#""wall_s":[null,"#, "invalid type: null"),
         (r#""wall_s":[0.1,"#, r#""wall_s":[1e999,"#, "number out of range"),
         (r#""outcome":"measured""#, r#""outcome":{"failed":{"reason":""}}"#, "worth nothing"),
+        (r#""outcome":"measured""#, r#""outcome":"\u001b[2J""#, "unknown variant `\\u{1b}[2J`"),
     ] {
         let bad = good.replace(from, to);
         assert_ne!(bad, good);
