@@ -18,7 +18,7 @@ mod fields;
 
 use warpmark_analyze::{Comparison, analyze};
 use warpmark_record::store::Recording;
-use warpmark_record::{DeviceSpec, HostSpec};
+use warpmark_record::{DeviceSpec, HostSpec, Record};
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,25 @@ pub fn render_run(
     format: Format,
     style: Style,
 ) -> Result<String, ReportError> {
-    let runs = analyze(recording);
+    render_selected(recording, |_| true, format, style)
+}
+
+/// The same for the rows that `selected` chooses. Limits still come from all rows of a run: a report of
+/// decoding alone is read against the matmul and the bandwidth that were measured beside it. Runs
+/// without a selected row are left out.
+pub fn render_selected(
+    recording: &Recording,
+    selected: impl Fn(&Record) -> bool,
+    format: Format,
+    style: Style,
+) -> Result<String, ReportError> {
+    let mut runs = analyze(recording);
+    for run in &mut runs {
+        run.rows.retain(|row| selected(row.record));
+    }
+    if runs.iter().any(|run| !run.rows.is_empty()) {
+        runs.retain(|run| !run.rows.is_empty());
+    }
     match format {
         Format::Terminal => Ok(terminal::run(&view::of(&runs), &recording.warnings, style)),
         Format::Markdown => Ok(markdown::run(&view::of(&runs), &recording.warnings)),

@@ -147,6 +147,14 @@ fn a_wide_terminal_shows_memory_and_a_narrow_one_keeps_within_its_width() {
 }
 
 #[test]
+fn a_selection_is_read_against_the_limits_of_the_whole_run() {
+    let decode = |row: &Record| row.id.group() == "text";
+    let text = render_selected(&fixture::recording(), decode, Format::Terminal, style(80)).unwrap();
+    assert!(!text.contains("micro/"), "{text}");
+    assert!(text.contains("25.0 tok/s        62 % bandwidth"), "{text}");
+}
+
+#[test]
 fn colours_appear_only_when_they_are_asked_for() {
     let recording = fixture::recording();
     let colored =
