@@ -139,16 +139,16 @@ impl Team {
         let mut spawned = Vec::with_capacity(threads);
         // Nobody goes to the gate before all are there to pass it: where a thread cannot be started,
         // the ones before it see their sender dropped, and end.
-        let mut starters = Vec::with_capacity(threads);
+        let mut senders = Vec::with_capacity(threads);
         for index in 0..threads {
-            let (starter, started) = channel::<()>();
-            starters.push(starter);
+            let (sender, ready) = channel::<()>();
+            senders.push(sender);
             let bounds = [index, index + 1].map(|i| i * lines / threads * LINE);
             let shared = shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("memory-{index}"))
                 .spawn(move || {
-                    if started.recv().is_ok() {
+                    if ready.recv().is_ok() {
                         work(index, bounds, &shared, &contents, stores);
                     }
                 })
@@ -157,9 +157,9 @@ impl Team {
                 })?;
             spawned.push(thread);
         }
-        for starter in starters {
+        for sender in senders {
             // Fails only where the thread is gone already, which nothing makes it do.
-            let _ = starter.send(());
+            let _ = sender.send(());
         }
         let team = Self { shared, threads: spawned };
         if team.tell(Task::Make).any(|answer| answer != 0) {
