@@ -32,11 +32,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            threshold: 0.01,
-            bootstrap: Bootstrap::default(),
-            engines: None,
-        }
+        Self { threshold: 0.01, bootstrap: Bootstrap::default(), engines: None }
     }
 }
 
@@ -197,23 +193,10 @@ pub fn verdict(interval: Interval, threshold: f64) -> Verdict {
 
 /// Compares B with A.
 pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
-    let mut comparison = Comparison {
-        threshold: options.threshold,
-        ..Comparison::default()
-    };
+    let mut comparison = Comparison { threshold: options.threshold, ..Comparison::default() };
     let engines = options.engines.as_ref();
-    let mut left = Side::of(
-        a,
-        engines.map(|(a, _)| a.as_str()),
-        "A",
-        &mut comparison.notes,
-    );
-    let mut right = Side::of(
-        b,
-        engines.map(|(_, b)| b.as_str()),
-        "B",
-        &mut comparison.notes,
-    );
+    let mut left = Side::of(a, engines.map(|(a, _)| a.as_str()), "A", &mut comparison.notes);
+    let mut right = Side::of(b, engines.map(|(_, b)| b.as_str()), "B", &mut comparison.notes);
     let keys: Vec<String> = left.rows.keys().chain(right.rows.keys()).cloned().collect();
     for key in keys {
         if let (Some(row_a), Some(row_b)) = (left.rows.get(&key), right.rows.get(&key))
@@ -258,11 +241,7 @@ impl<'a> Side<'a> {
             if engine.is_some_and(|engine| engine != row.id.engine()) {
                 continue;
             }
-            let key = if engine.is_some() {
-                row.id.path()
-            } else {
-                row.id.to_string()
-            };
+            let key = if engine.is_some() { row.id.path() } else { row.id.to_string() };
             let newer = match rows.get(&key) {
                 Some(other) => {
                     repeated += 1;
@@ -323,10 +302,7 @@ impl Comparison {
                 None => reasons.push("a median time is 0, so there is no ratio".to_owned()),
             }
         }
-        self.refused.push(Refusal {
-            id: a.id.clone(),
-            reasons,
-        });
+        self.refused.push(Refusal { id: a.id.clone(), reasons });
     }
 
     /// Rows of one path that stand under different engines on the two sides, and under none in common.
@@ -349,10 +325,7 @@ impl Comparison {
                     "engine: {} and {engine} are two programs; ask for a comparison of engines",
                     a.id.engine()
                 );
-                self.refused.push(Refusal {
-                    id: a.id.clone(),
-                    reasons: vec![reason],
-                });
+                self.refused.push(Refusal { id: a.id.clone(), reasons: vec![reason] });
                 left.rows.remove(&key);
                 right.rows.remove(&other_key);
             }
@@ -368,15 +341,9 @@ fn pair(a: &Record, b: &Record, options: &Options) -> Option<Pair> {
     }
     let interval = if a == b {
         // One and the same measurement, so there is nothing to be uncertain of.
-        Interval {
-            low: 1.0,
-            high: 1.0,
-            confidence: 1.0,
-        }
+        Interval { low: 1.0, high: 1.0, confidence: 1.0 }
     } else {
-        options
-            .bootstrap
-            .median_ratio(&samples_b.per_iteration(), &samples_a.per_iteration())?
+        options.bootstrap.median_ratio(&samples_b.per_iteration(), &samples_a.per_iteration())?
     };
     Some(Pair {
         a: a.id.clone(),

@@ -18,9 +18,7 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         "2026-11-21T23:30:46Z",
         Outcome::Measured,
     );
-    let wall_s = (0..10)
-        .map(|i| seconds * (1.0 + 1e-4 * f64::from((i * 7) % 10 - 5)))
-        .collect();
+    let wall_s = (0..10).map(|i| seconds * (1.0 + 1e-4 * f64::from((i * 7) % 10 - 5))).collect();
     row.samples = Some(Samples {
         clock: ClockKind::Wall,
         iterations: vec![1; 10],
@@ -30,63 +28,35 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         settled: true,
         phases: BTreeMap::new(),
     });
-    row.check = Some(Check {
-        what: "a reference".to_owned(),
-        worst_error: 0.0,
-        tolerance: 1e-3,
-    });
+    row.check = Some(Check { what: "a reference".to_owned(), worst_error: 0.0, tolerance: 1e-3 });
     row
 }
 
 fn parameters(row: &mut Record, values: &[(&str, Value)]) {
-    row.parameters = values
-        .iter()
-        .map(|(name, v)| ((*name).to_owned(), v.clone()))
-        .collect();
+    row.parameters = values.iter().map(|(name, v)| ((*name).to_owned(), v.clone())).collect();
 }
 
 pub(crate) fn matmul(dtype: &str, n: u64, seconds: f64) -> Record {
-    let mut row = row(
-        &format!("micro/matmul/{dtype}.f32/{n}x{n}x{n}@gemm"),
-        seconds,
-    );
-    parameters(
-        &mut row,
-        &[("dtype", dtype.into()), ("accumulate", "f32".into())],
-    );
+    let mut row = row(&format!("micro/matmul/{dtype}.f32/{n}x{n}x{n}@gemm"), seconds);
+    parameters(&mut row, &[("dtype", dtype.into()), ("accumulate", "f32".into())]);
     row.work.flops = Some(Flops(2.0 * (n as f64).powi(3)));
     row
 }
 
 pub(crate) fn memory(operation: &str, bytes: f64, seconds: f64) -> Record {
-    let mut row = row(
-        &format!("micro/memory/{operation}/f32/256MiB@host"),
-        seconds,
-    );
-    parameters(
-        &mut row,
-        &[("dtype", "f32".into()), ("operation", operation.into())],
-    );
+    let mut row = row(&format!("micro/memory/{operation}/f32/256MiB@host"), seconds);
+    parameters(&mut row, &[("dtype", "f32".into()), ("operation", operation.into())]);
     row.work.bytes = Some(Bytes(bytes));
     row
 }
 
 pub(crate) fn decode(dtype: &str, seconds: f64) -> Record {
-    let mut row = row(
-        &format!("text/gpt2-124m/decode/{dtype}/b1/c128@candle"),
-        seconds,
-    );
-    parameters(
-        &mut row,
-        &[("dtype", dtype.into()), ("batch", Value::Integer(1))],
-    );
+    let mut row = row(&format!("text/gpt2-124m/decode/{dtype}/b1/c128@candle"), seconds);
+    parameters(&mut row, &[("dtype", dtype.into()), ("batch", Value::Integer(1))]);
     row.work = Work {
         flops: Some(Flops(250e6)),
         bytes: Some(Bytes(500e6)),
-        items: Some(Items {
-            count: 1.0,
-            unit: ItemUnit::Token,
-        }),
+        items: Some(Items { count: 1.0, unit: ItemUnit::Token }),
     };
     row.weights = Some(WeightsStamp::Synthetic { seed: 1 });
     row
@@ -94,22 +64,12 @@ pub(crate) fn decode(dtype: &str, seconds: f64) -> Record {
 
 pub(crate) fn load(bytes: f64, seconds: f64) -> Record {
     let mut row = row("load/gpt2-124m/f32/cold@candle", seconds);
-    parameters(
-        &mut row,
-        &[("dtype", "f32".into()), ("page_cache", "cold".into())],
-    );
+    parameters(&mut row, &[("dtype", "f32".into()), ("page_cache", "cold".into())]);
     row.work.bytes = Some(Bytes(bytes));
-    row.work.items = Some(Items {
-        count: 1.0,
-        unit: ItemUnit::Load,
-    });
+    row.work.items = Some(Items { count: 1.0, unit: ItemUnit::Load });
     let samples = row.samples.as_mut().unwrap();
-    samples
-        .phases
-        .insert("read_s".to_owned(), vec![seconds * 0.4; 10]);
-    samples
-        .phases
-        .insert("open_s".to_owned(), vec![seconds / 10.0; 10]);
+    samples.phases.insert("read_s".to_owned(), vec![seconds * 0.4; 10]);
+    samples.phases.insert("open_s".to_owned(), vec![seconds / 10.0; 10]);
     row
 }
 
@@ -191,19 +151,10 @@ pub(crate) fn gpu_run() -> Run {
             name: "some-gpu".to_owned(),
             peaks: BTreeMap::from([(
                 "f16/f32".to_owned(),
-                Sourced {
-                    value: FlopsPerSecond(100e12),
-                    source: source(),
-                },
+                Sourced { value: FlopsPerSecond(100e12), source: source() },
             )]),
-            clock: Some(Sourced {
-                value: Hertz(1.5e9),
-                source: source(),
-            }),
-            bandwidth: Some(Sourced {
-                value: BytesPerSecond(1e12),
-                source: source(),
-            }),
+            clock: Some(Sourced { value: Hertz(1.5e9), source: source() }),
+            bandwidth: Some(Sourced { value: BytesPerSecond(1e12), source: source() }),
             l2: None,
             tdp: None,
         }),
@@ -212,9 +163,5 @@ pub(crate) fn gpu_run() -> Run {
 }
 
 pub(crate) fn recording(run: Run, rows: Vec<Record>) -> Recording {
-    Recording {
-        runs: vec![run],
-        rows,
-        warnings: vec![],
-    }
+    Recording { runs: vec![run], rows, warnings: vec![] }
 }

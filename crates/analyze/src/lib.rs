@@ -9,6 +9,8 @@ pub mod rates;
 pub mod roofline;
 pub mod trust;
 
+use std::collections::HashMap;
+
 use warpmark_record::store::Recording;
 use warpmark_record::{Outcome, Record, Run, RunId};
 
@@ -58,16 +60,13 @@ impl RowAnalysis<'_> {
 /// Reads a recording: one analysis a run, in the order in which the runs appear.
 pub fn analyze(recording: &Recording) -> Vec<RunAnalysis<'_>> {
     let mut ids: Vec<&RunId> = recording.runs.iter().map(|run| &run.run).collect();
-    let mut rows_of: std::collections::HashMap<&RunId, Vec<&Record>> =
-        std::collections::HashMap::new();
+    let mut rows_of: HashMap<&RunId, Vec<&Record>> = HashMap::new();
     for row in &recording.rows {
-        rows_of.entry(&row.run).or_insert_with(|| {
-            if !ids.contains(&&row.run) {
-                ids.push(&row.run);
-            }
-            Vec::new()
-        });
-        rows_of.entry(&row.run).and_modify(|rows| rows.push(row));
+        let rows = rows_of.entry(&row.run).or_default();
+        if rows.is_empty() && !ids.contains(&&row.run) {
+            ids.push(&row.run);
+        }
+        rows.push(row);
     }
     ids.into_iter()
         .map(|id| {
@@ -82,36 +81,21 @@ fn run_analysis<'a>(
     run: Option<&'a Run>,
     records: Vec<&'a Record>,
 ) -> RunAnalysis<'a> {
-    let measured: Vec<(&Record, Option<Rates>)> = records
-        .into_iter()
-        .map(|record| (record, Rates::of(record)))
-        .collect();
+    let measured: Vec<(&Record, Option<Rates>)> =
+        records.into_iter().map(|record| (record, Rates::of(record))).collect();
     let limits = Limits::of(
         run,
-        measured
-            .iter()
-            .filter_map(|(record, rates)| Some((*record, rates.as_ref()?))),
+        measured.iter().filter_map(|(record, rates)| Some((*record, rates.as_ref()?))),
     );
     let rows = measured
         .into_iter()
         .map(|(record, rates)| {
             let placement = rates.as_ref().map(|rates| limits.place(record, rates));
             let caveats = trust::of_row(record, rates.as_ref(), placement.as_ref());
-            RowAnalysis {
-                record,
-                rates,
-                placement,
-                caveats,
-            }
+            RowAnalysis { record, rates, placement, caveats }
         })
         .collect();
-    RunAnalysis {
-        id,
-        run,
-        limits,
-        rows,
-        caveats: trust::of_run(run),
-    }
+    RunAnalysis { id, run, limits, rows, caveats: trust::of_run(run) }
 }
 
 #[cfg(test)]

@@ -85,9 +85,7 @@ impl Rates {
         let samples = record.samples.as_ref()?;
         let times = samples.per_iteration();
         let walls = samples.wall_per_iteration();
-        let time = stats::median(&times)
-            .filter(|time| *time > 0.0)
-            .map(Seconds)?;
+        let time = stats::median(&times).filter(|time| *time > 0.0).map(Seconds)?;
         let wall = Seconds(stats::median(&walls)?);
         let device_clock = samples.device_s.is_some();
         let work = &record.work;
@@ -114,32 +112,23 @@ impl Rates {
         if record.id.group() == "load" && bytes.is_some() {
             return bytes;
         }
-        self.items
-            .map(MainRate::Items)
-            .or(self.flops.map(MainRate::Flops))
-            .or(bytes)
+        self.items.map(MainRate::Items).or(self.flops.map(MainRate::Flops)).or(bytes)
     }
 
     /// Half the width of the interval as a share of the median.
     pub fn relative_half_width(&self) -> Option<f64> {
-        self.interval
-            .map(|interval| interval.relative_half_width(self.time.0))
+        self.interval.map(|interval| interval.relative_half_width(self.time.0))
     }
 }
 
 fn phases(samples: &Samples) -> BTreeMap<String, Seconds> {
     let per_iteration = |totals: &[f64]| {
-        let each: Vec<f64> = totals
-            .iter()
-            .zip(&samples.iterations)
-            .map(|(s, n)| s / (*n).max(1) as f64)
-            .collect();
+        let each: Vec<f64> =
+            totals.iter().zip(&samples.iterations).map(|(s, n)| s / (*n).max(1) as f64).collect();
         stats::median(&each).map(Seconds)
     };
     let medians = samples.phases.iter();
-    medians
-        .filter_map(|(name, totals)| Some((name.clone(), per_iteration(totals)?)))
-        .collect()
+    medians.filter_map(|(name, totals)| Some((name.clone(), per_iteration(totals)?))).collect()
 }
 
 #[cfg(test)]
@@ -179,13 +168,6 @@ mod tests {
         assert_eq!(rates.main(&load).unwrap().to_string(), "1.00 GB/s");
         assert_eq!(rates.phases["read_s"], Seconds(0.2));
         let decode = fixture::decode("f32", 0.04);
-        assert_eq!(
-            Rates::of(&decode)
-                .unwrap()
-                .main(&decode)
-                .unwrap()
-                .to_string(),
-            "25.0 tok/s"
-        );
+        assert_eq!(Rates::of(&decode).unwrap().main(&decode).unwrap().to_string(), "25.0 tok/s");
     }
 }

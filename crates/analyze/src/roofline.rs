@@ -174,10 +174,7 @@ impl Limits {
         let mut limits = Self::default();
         let gpu = run.and_then(|run| run.device.gpu.as_ref());
         if let Some(book) = gpu.and_then(|gpu| gpu.book.known()) {
-            let peaks = book
-                .peaks
-                .iter()
-                .map(|(name, peak)| (name.clone(), peak.value));
+            let peaks = book.peaks.iter().map(|(name, peak)| (name.clone(), peak.value));
             limits.book_peaks = peaks.collect();
             limits.book_clock = book.clock.as_ref().map(|clock| clock.value.0);
             limits.book_bandwidth = book.bandwidth.as_ref().map(|bandwidth| bandwidth.value);
@@ -192,12 +189,7 @@ impl Limits {
         if record.id.group() != "micro" || record.outcome != Outcome::Measured {
             return;
         }
-        match (
-            record.id.subject(),
-            arithmetic(record),
-            rates.flops,
-            rates.bytes,
-        ) {
+        match (record.id.subject(), arithmetic(record), rates.flops, rates.bytes) {
             ("matmul", Some(arithmetic), Some(rate), _) => {
                 let best = self.measured_peaks.entry(arithmetic).or_insert(rate);
                 *best = best.max(rate);
@@ -217,9 +209,7 @@ impl Limits {
 
     /// The best matmul rate of each arithmetic in this run.
     pub fn measured_peaks(&self) -> impl Iterator<Item = (&str, FlopsPerSecond)> {
-        self.measured_peaks
-            .iter()
-            .map(|(name, peak)| (name.as_str(), *peak))
+        self.measured_peaks.iter().map(|(name, peak)| (name.as_str(), *peak))
     }
 
     /// The best memory rate of this run.
@@ -230,10 +220,7 @@ impl Limits {
     /// Places a row of the run that the limits are of.
     pub fn place(&self, record: &Record, rates: &Rates) -> Placement {
         let work = &record.work;
-        let both = work
-            .flops
-            .zip(work.bytes)
-            .filter(|(_, bytes)| bytes.0 > 0.0);
+        let both = work.flops.zip(work.bytes).filter(|(_, bytes)| bytes.0 > 0.0);
         let mut placement = Placement {
             intensity: both.map(|(flops, bytes)| flops.0 / bytes.0),
             shares: self.shares(record, rates),
@@ -249,38 +236,21 @@ impl Limits {
             return Vec::new();
         }
         let arithmetic = arithmetic(record);
-        let book = arithmetic
-            .as_deref()
-            .and_then(|name| self.book_peaks.get(name))
-            .copied();
+        let book = arithmetic.as_deref().and_then(|name| self.book_peaks.get(name)).copied();
         let scale = self.clock_scale(record.telemetry.as_ref());
-        let measured = arithmetic
-            .as_deref()
-            .and_then(|name| self.measured_peak(name));
+        let measured = arithmetic.as_deref().and_then(|name| self.measured_peak(name));
         let settled = book.zip(scale).map(|(peak, scale)| peak * scale);
         let mut shares = Vec::new();
         // The memory's clock is fixed while a card works, so its bandwidth settles at the book's.
         for (limit, compute, bandwidth) in [
             (Limit::Book, book, self.book_bandwidth),
-            (
-                Limit::Settled,
-                settled,
-                self.book_bandwidth.filter(|_| scale.is_some()),
-            ),
+            (Limit::Settled, settled, self.book_bandwidth.filter(|_| scale.is_some())),
             (Limit::Measured, measured, self.measured_bandwidth),
         ] {
-            let compute = rates
-                .flops
-                .zip(compute)
-                .map(|(rate, peak)| (rate.0, peak.0));
-            let bandwidth = rates
-                .bytes
-                .zip(bandwidth)
-                .map(|(rate, peak)| (rate.0, peak.0));
-            for (resource, pair) in [
-                (Resource::Compute, compute),
-                (Resource::Bandwidth, bandwidth),
-            ] {
+            let compute = rates.flops.zip(compute).map(|(rate, peak)| (rate.0, peak.0));
+            let bandwidth = rates.bytes.zip(bandwidth).map(|(rate, peak)| (rate.0, peak.0));
+            for (resource, pair) in [(Resource::Compute, compute), (Resource::Bandwidth, bandwidth)]
+            {
                 let pair = pair.filter(|(_, peak)| *peak > 0.0);
                 shares.extend(pair.map(|(rate, peak)| Share {
                     limit,
@@ -295,9 +265,7 @@ impl Limits {
 
     fn clock_scale(&self, telemetry: Option<&Telemetry>) -> Option<f64> {
         let mean = telemetry?.sm_clock_mean.known()?;
-        self.book_clock
-            .filter(|clock| *clock > 0.0)
-            .map(|clock| mean.0 / clock)
+        self.book_clock.filter(|clock| *clock > 0.0).map(|clock| mean.0 / clock)
     }
 }
 
@@ -337,10 +305,7 @@ fn bound(rates: &Rates, placement: &Placement) -> Bound {
         .find(|limit| counted > 0 && placement.of(*limit).count() == counted);
     let nearest = match complete {
         Some(limit) => placement.larger(limit),
-        None => placement
-            .shares
-            .iter()
-            .max_by(|a, b| a.share.total_cmp(&b.share)),
+        None => placement.shares.iter().max_by(|a, b| a.share.total_cmp(&b.share)),
     };
     match nearest {
         Some(share) if share.share >= NEAR => share.resource.into(),

@@ -9,17 +9,12 @@ use crate::{RunAnalysis, analyze};
 fn placements(run: Run, rows: Vec<Record>) -> Vec<Placement> {
     let recording = fixture::recording(run, rows);
     let runs: Vec<RunAnalysis<'_>> = analyze(&recording);
-    runs[0]
-        .rows
-        .iter()
-        .map(|row| row.placement.clone().unwrap())
-        .collect()
+    runs[0].rows.iter().map(|row| row.placement.clone().unwrap()).collect()
 }
 
 fn share(placement: &Placement, limit: Limit, resource: Resource) -> Option<f64> {
     let mut of = placement.of(limit);
-    of.find(|share| share.resource == resource)
-        .map(|share| share.share)
+    of.find(|share| share.resource == resource).map(|share| share.share)
 }
 
 fn about(value: Option<f64>, expected: f64) -> bool {
@@ -48,10 +43,7 @@ fn a_matmul_on_a_card_is_read_against_all_three_limits() {
     let placed = &placements(gpu_run(), vec![row, matmul("f16", 20_000, 0.25)])[0];
     assert!(about(share(placed, Limit::Book, Resource::Compute), 0.8));
     assert!(about(share(placed, Limit::Settled, Resource::Compute), 1.0));
-    assert!(about(
-        share(placed, Limit::Measured, Resource::Compute),
-        1.0
-    ));
+    assert!(about(share(placed, Limit::Measured, Resource::Compute), 1.0));
     assert_eq!(placed.headline().unwrap().limit, Limit::Book);
     assert_eq!(placed.bound, Bound::Compute);
 }
@@ -67,9 +59,7 @@ fn an_arithmetic_that_the_book_lacks_has_no_share_of_it() {
     let placed = &placements(gpu_run(), vec![matmul("f32", 1000, 0.025)])[0];
     assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
     let mut other = matmul("f16", 1000, 0.025);
-    other
-        .parameters
-        .insert("accumulate".to_owned(), "f16".into());
+    other.parameters.insert("accumulate".to_owned(), "f16".into());
     let placed = &placements(gpu_run(), vec![other])[0];
     assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
 }
@@ -84,28 +74,18 @@ fn on_a_cpu_the_measured_peaks_of_the_run_are_the_limit() {
         matmul("f32", 1000, 0.02),
     ];
     let placed = placements(cpu_run(), rows);
-    assert!(about(
-        share(&placed[0], Limit::Measured, Resource::Bandwidth),
-        0.8
-    ));
+    assert!(about(share(&placed[0], Limit::Measured, Resource::Bandwidth), 0.8));
     assert_eq!(placed[0].bound, Bound::Bandwidth);
     assert!(about(placed[0].intensity, 0.5));
     assert_eq!(placed[0].headline().unwrap().resource, Resource::Bandwidth);
     assert_eq!(placed[3].bound, Bound::Compute);
     // Half of the best: still near the limit by the rule.
-    assert!(about(
-        share(&placed[1], Limit::Measured, Resource::Bandwidth),
-        0.5
-    ));
+    assert!(about(share(&placed[1], Limit::Measured, Resource::Bandwidth), 0.5));
 }
 
 #[test]
 fn a_row_far_from_both_limits_is_bound_by_latency_and_one_without_limits_by_nobody_knows() {
-    let rows = vec![
-        decode("f32", 6.0),
-        memory("triad", 1e9, 0.1),
-        matmul("f32", 1000, 0.02),
-    ];
+    let rows = vec![decode("f32", 6.0), memory("triad", 1e9, 0.1), matmul("f32", 1000, 0.02)];
     assert_eq!(placements(cpu_run(), rows)[0].bound, Bound::Latency);
     let placed = &placements(cpu_run(), vec![decode("f32", 6.0)])[0];
     assert_eq!((placed.bound, placed.headline()), (Bound::Unknown, None));
@@ -131,22 +111,11 @@ fn a_device_that_waits_for_its_host_is_bound_by_the_host() {
 #[test]
 fn a_load_that_mostly_reads_is_bound_by_transfer() {
     let mut row = load(5e8, 0.5);
-    assert_eq!(
-        placements(cpu_run(), vec![row.clone()])[0].bound,
-        Bound::Unknown
-    );
-    row.samples
-        .as_mut()
-        .unwrap()
-        .phases
-        .insert("host_to_device_s".to_owned(), vec![0.1; 10]);
+    assert_eq!(placements(cpu_run(), vec![row.clone()])[0].bound, Bound::Unknown);
+    row.samples.as_mut().unwrap().phases.insert("host_to_device_s".to_owned(), vec![0.1; 10]);
     let placed = &placements(gpu_run(), vec![row])[0];
     assert_eq!(placed.bound, Bound::Transfer);
-    assert_eq!(
-        placed.shares,
-        [],
-        "its bytes come from storage, of which no limit is known"
-    );
+    assert_eq!(placed.shares, [], "its bytes come from storage, of which no limit is known");
 }
 
 #[test]
@@ -156,9 +125,5 @@ fn a_share_above_one_is_kept_and_called_a_contradiction() {
     let placed = &placements(gpu_run(), vec![row])[0];
     assert!(about(share(placed, Limit::Book, Resource::Bandwidth), 2.0));
     let contradictions: Vec<Limit> = placed.contradictions().map(|share| share.limit).collect();
-    assert_eq!(
-        contradictions,
-        [Limit::Book],
-        "not the measured limit, which the row itself set"
-    );
+    assert_eq!(contradictions, [Limit::Book], "not the measured limit, which the row itself set");
 }

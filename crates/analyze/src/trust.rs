@@ -95,10 +95,8 @@ impl fmt::Display for Caveat {
                 write!(f, "{outliers} of {samples} samples are outliers")
             }
             Self::Throttled { causes, readings } => {
-                let causes: Vec<String> = causes
-                    .iter()
-                    .map(|(cause, n)| format!("{cause} ({n}/{readings})"))
-                    .collect();
+                let causes: Vec<String> =
+                    causes.iter().map(|(cause, n)| format!("{cause} ({n}/{readings})")).collect();
                 write!(f, "the card held its clocks down: {}", causes.join(", "))
             }
             Self::ClockChanged(share) => {
@@ -106,16 +104,11 @@ impl fmt::Display for Caveat {
             }
             Self::NotChecked => f.write_str("the answer was not checked"),
             Self::ClocksDisagree(by) => {
-                write!(
-                    f,
-                    "the device clock ran {} longer than the wall clock",
-                    percent(by)
-                )
+                write!(f, "the device clock ran {} longer than the wall clock", percent(by))
             }
-            Self::AboveLimit(what) => write!(
-                f,
-                "{what}: that cannot be, so the counted work or the limit is wrong"
-            ),
+            Self::AboveLimit(what) => {
+                write!(f, "{what}: that cannot be, so the counted work or the limit is wrong")
+            }
             Self::Unresolved => {
                 f.write_str("the clock did not resolve an iteration: its time is 0")
             }
@@ -162,11 +155,7 @@ pub fn of_row(
             Resource::Compute => "compute",
             Resource::Bandwidth => "bandwidth",
         };
-        let text = format!(
-            "{:.0} % of the {} {what} limit",
-            share.share * 100.0,
-            share.limit
-        );
+        let text = format!("{:.0} % of the {} {what} limit", share.share * 100.0, share.limit);
         caveats.push(Caveat::AboveLimit(text));
     }
     caveats.extend(record.caveats.iter().cloned().map(Caveat::Recorded));
@@ -193,22 +182,15 @@ fn of_times(rates: &Rates, caveats: &mut Vec<Caveat>) {
         caveats.push(Caveat::Drift(drift));
     }
     match rates.relative_half_width() {
-        None => caveats.push(Caveat::NoInterval {
-            samples: rates.samples,
-        }),
+        None => caveats.push(Caveat::NoInterval { samples: rates.samples }),
         Some(half) if half > WIDE_INTERVAL => caveats.push(Caveat::WideInterval(half)),
         Some(_) => {}
     }
     if rates.outliers as f64 > OUTLIERS * rates.samples as f64 {
-        let Rates {
-            outliers, samples, ..
-        } = *rates;
+        let Rates { outliers, samples, .. } = *rates;
         caveats.push(Caveat::Outliers { outliers, samples });
     }
-    if let Some(share) = rates
-        .host_share
-        .filter(|share| *share < -CLOCK_DISAGREEMENT)
-    {
+    if let Some(share) = rates.host_share.filter(|share| *share < -CLOCK_DISAGREEMENT) {
         caveats.push(Caveat::ClocksDisagree(-share));
     }
 }
@@ -217,24 +199,11 @@ fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     let Some(telemetry) = &record.telemetry else {
         return;
     };
-    if let Some(causes) = telemetry
-        .throttle_causes
-        .known()
-        .filter(|causes| !causes.is_empty())
-    {
-        let causes = causes
-            .iter()
-            .map(|(cause, count)| (cause.clone(), *count))
-            .collect();
-        caveats.push(Caveat::Throttled {
-            causes,
-            readings: telemetry.readings,
-        });
+    if let Some(causes) = telemetry.throttle_causes.known().filter(|causes| !causes.is_empty()) {
+        let causes = causes.iter().map(|(cause, count)| (cause.clone(), *count)).collect();
+        caveats.push(Caveat::Throttled { causes, readings: telemetry.readings });
     }
-    let clocks = telemetry
-        .sm_clock_min
-        .known()
-        .zip(telemetry.sm_clock_mean.known());
+    let clocks = telemetry.sm_clock_min.known().zip(telemetry.sm_clock_mean.known());
     if let Some((least, mean)) = clocks
         && least.0 < (1.0 - CLOCK_DROP) * mean.0
     {
@@ -254,11 +223,7 @@ pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
     if run.build.profile == "debug" || run.build.profile == "dev" {
         caveats.push(Caveat::Unoptimised(run.build.profile.clone()));
     }
-    let others = run
-        .device
-        .gpu
-        .as_ref()
-        .and_then(|gpu| gpu.other_processes.known());
+    let others = run.device.gpu.as_ref().and_then(|gpu| gpu.other_processes.known());
     if let Some(n) = others.filter(|n| **n > 0) {
         caveats.push(Caveat::OtherProcesses(*n));
     }
@@ -268,17 +233,9 @@ pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
     {
         caveats.push(Caveat::BusyHost { load: *load, cores });
     }
-    let hypervisor = run
-        .device
-        .cpu
-        .as_ref()
-        .is_some_and(|cpu| cpu.virtualised.known() == Some(&true));
-    match run
-        .host
-        .container
-        .known()
-        .filter(|container| !container.is_empty())
-    {
+    let hypervisor =
+        run.device.cpu.as_ref().is_some_and(|cpu| cpu.virtualised.known() == Some(&true));
+    match run.host.container.known().filter(|container| !container.is_empty()) {
         Some(container) => caveats.push(Caveat::Virtualised(container.clone())),
         None if hypervisor => caveats.push(Caveat::Virtualised("under a hypervisor".to_owned())),
         None => {}
@@ -299,18 +256,12 @@ mod tests {
     fn caveats(run: Run, row: Record) -> (Vec<Caveat>, Vec<Caveat>) {
         let recording = fixture::recording(run, vec![row]);
         let mut runs = analyze(&recording);
-        (
-            runs[0].caveats.clone(),
-            std::mem::take(&mut runs[0].rows[0].caveats),
-        )
+        (runs[0].caveats.clone(), std::mem::take(&mut runs[0].rows[0].caveats))
     }
 
     #[test]
     fn a_clean_row_of_a_clean_run_has_no_caveat() {
-        assert_eq!(
-            caveats(cpu_run(), memory("triad", 1e9, 0.1)),
-            (vec![], vec![])
-        );
+        assert_eq!(caveats(cpu_run(), memory("triad", 1e9, 0.1)), (vec![], vec![]));
     }
 
     #[test]
@@ -325,10 +276,7 @@ mod tests {
         assert!(matches!(found[0], Caveat::Drift(by) if by > 0.5));
         assert!(matches!(found[1], Caveat::WideInterval(_)));
         let recorded = Caveat::Recorded("half of the cores".to_owned());
-        assert_eq!(
-            found[2..],
-            [Caveat::NotSettled, Caveat::NotChecked, recorded]
-        );
+        assert_eq!(found[2..], [Caveat::NotSettled, Caveat::NotChecked, recorded]);
     }
 
     #[test]
@@ -361,12 +309,7 @@ mod tests {
         samples.device_s = Some(samples.wall_s.iter().map(|wall| wall * 1.5).collect());
         let (_, found) = caveats(gpu_run(), row);
         assert!(matches!(found[0], Caveat::ClocksDisagree(by) if (by - 0.5).abs() < 1e-9));
-        assert!(
-            found[1]
-                .to_string()
-                .starts_with("667 % of the book bandwidth limit"),
-            "{found:?}"
-        );
+        assert!(found[1].to_string().starts_with("667 % of the book bandwidth limit"), "{found:?}");
     }
 
     #[test]
@@ -380,10 +323,7 @@ mod tests {
         let expected = [
             Caveat::Unoptimised("debug".to_owned()),
             Caveat::OtherProcesses(2),
-            Caveat::BusyHost {
-                load: 3.0,
-                cores: 4,
-            },
+            Caveat::BusyHost { load: 3.0, cores: 4 },
             Caveat::Virtualised("docker".to_owned()),
         ];
         assert_eq!(found, expected);

@@ -16,11 +16,7 @@ fn compared(a: Vec<Record>, b: Vec<Record>) -> Comparison {
 fn refusal(a: &Recording, b: &Recording) -> String {
     let found = compare(a, b, &Options::default());
     assert_eq!(found.overall().exit_code(), 3);
-    assert_eq!(
-        (found.pairs.len(), found.refused.len()),
-        (0, 1),
-        "{found:?}"
-    );
+    assert_eq!((found.pairs.len(), found.refused.len()), (0, 1), "{found:?}");
     found.refused[0].reasons.join("; ")
 }
 
@@ -28,10 +24,7 @@ fn refusal(a: &Recording, b: &Recording) -> String {
 fn a_recording_is_the_same_as_itself() {
     let rows = vec![decode("f32", 0.04), memory("triad", 1e9, 0.1)];
     let found = compared(rows.clone(), rows);
-    assert!(
-        found.pairs.iter().all(|pair| pair.verdict == Verdict::Same),
-        "{found:?}"
-    );
+    assert!(found.pairs.iter().all(|pair| pair.verdict == Verdict::Same), "{found:?}");
     assert_eq!(found.overall(), Overall::SameOrFaster);
     assert_eq!(found.overall().exit_code(), 0);
     assert!((found.mean_ratio().unwrap() - 1.0).abs() < 1e-12);
@@ -45,10 +38,7 @@ fn a_slower_row_decides_the_whole_and_a_faster_one_does_not_hide_it() {
     let found = compared(a, b);
     let verdicts: Vec<Verdict> = found.pairs.iter().map(|pair| pair.verdict).collect();
     assert_eq!(verdicts, [Verdict::Faster, Verdict::Slower]);
-    assert_eq!(
-        (found.overall(), found.overall().exit_code()),
-        (Overall::Slower, 1)
-    );
+    assert_eq!((found.overall(), found.overall().exit_code()), (Overall::Slower, 1));
 }
 
 #[test]
@@ -60,19 +50,12 @@ fn noise_across_the_edge_of_the_band_is_ambiguous() {
     }
     let found = compared(vec![decode("f32", 0.04)], vec![noisy]);
     assert_eq!(found.pairs[0].verdict, Verdict::Ambiguous);
-    assert_eq!(
-        (found.overall(), found.overall().exit_code()),
-        (Overall::Ambiguous, 2)
-    );
+    assert_eq!((found.overall(), found.overall().exit_code()), (Overall::Ambiguous, 2));
 }
 
 #[test]
 fn what_is_at_least_as_fast_for_certain_is_not_held_against_b() {
-    let interval = Interval {
-        low: 0.97,
-        high: 1.002,
-        confidence: 0.95,
-    };
+    let interval = Interval { low: 0.97, high: 1.002, confidence: 0.95 };
     assert_eq!(verdict(interval, 0.01), Verdict::Ambiguous);
     let mut found = compared(vec![decode("f32", 0.04)], vec![decode("f32", 0.04)]);
     found.pairs[0].interval = interval;
@@ -84,10 +67,7 @@ fn what_is_at_least_as_fast_for_certain_is_not_held_against_b() {
 fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
     let a = recording(vec![decode("f32", 0.04)]);
     let gpu = fixture::recording(gpu_run(), vec![decode("f32", 0.04)]);
-    assert_eq!(
-        refusal(&a, &gpu),
-        "device: Some CPU (cpu) in A, Some GPU (cuda) in B"
-    );
+    assert_eq!(refusal(&a, &gpu), "device: Some CPU (cpu) in A, Some GPU (cuda) in B");
     let mut simulated = a.clone();
     simulated.runs[0].device.kind = DeviceKind::Simulated;
     assert!(refusal(&a, &simulated).contains("Some CPU (simulated) in B"));
@@ -98,17 +78,10 @@ fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
     clock.rows[0].samples.as_mut().unwrap().clock = ClockKind::CudaEvents;
     assert_eq!(refusal(&a, &clock), "clock: wall in A, CUDA events in B");
     let mut weights = a.clone();
-    weights.rows[0].weights = Some(WeightsStamp::Folder {
-        name: "mine".to_owned(),
-    });
-    assert_eq!(
-        refusal(&a, &weights),
-        "weights: synthetic in A, folder mine in B"
-    );
+    weights.rows[0].weights = Some(WeightsStamp::Folder { name: "mine".to_owned() });
+    assert_eq!(refusal(&a, &weights), "weights: synthetic in A, folder mine in B");
     let mut dtype = a.clone();
-    dtype.rows[0]
-        .parameters
-        .insert("dtype".to_owned(), "f16".into());
+    dtype.rows[0].parameters.insert("dtype".to_owned(), "f16".into());
     assert_eq!(refusal(&a, &dtype), "dtype: f32 in A, f16 in B");
     let mut orphan = a.clone();
     orphan.runs.clear();
@@ -121,19 +94,9 @@ fn two_engines_are_compared_only_when_asked_for() {
     fused.id = "text/gpt2-124m/decode/f32/b1/c128@fused".parse().unwrap();
     let (a, b) = (recording(vec![decode("f32", 0.04)]), recording(vec![fused]));
     let reason = refusal(&a, &b);
-    assert!(
-        reason.starts_with("engine: candle and fused are two programs"),
-        "{reason}"
-    );
+    assert!(reason.starts_with("engine: candle and fused are two programs"), "{reason}");
     let engines = Some(("candle".to_owned(), "fused".to_owned()));
-    let found = compare(
-        &a,
-        &b,
-        &Options {
-            engines,
-            ..Options::default()
-        },
-    );
+    let found = compare(&a, &b, &Options { engines, ..Options::default() });
     assert_eq!(found.pairs[0].verdict, Verdict::Faster);
     assert!((found.pairs[0].ratio - 0.5).abs() < 1e-3);
 }
@@ -141,24 +104,15 @@ fn two_engines_are_compared_only_when_asked_for() {
 #[test]
 fn rows_of_one_side_are_listed_with_what_the_other_side_says() {
     let mut failed = memory("copy", 1e9, 0.1);
-    failed.outcome = Outcome::Failed {
-        reason: "wrong answer".to_owned(),
-    };
+    failed.outcome = Outcome::Failed { reason: "wrong answer".to_owned() };
     failed.samples = None;
     let a = vec![decode("f32", 0.04), memory("copy", 1e9, 0.1)];
     let b = vec![decode("f32", 0.04), failed.clone(), matmul("f32", 100, 0.1)];
     let found = compared(a, b);
     assert_eq!(found.only_a.len(), 1);
     assert_eq!(found.only_a[0].other_side, Some(failed.outcome));
-    assert_eq!(
-        (found.only_b.len(), &found.only_b[0].other_side),
-        (1, &None)
-    );
-    assert_eq!(
-        found.overall(),
-        Overall::Ambiguous,
-        "a benchmark that fails now is not all right"
-    );
+    assert_eq!((found.only_b.len(), &found.only_b[0].other_side), (1, &None));
+    assert_eq!(found.overall(), Overall::Ambiguous, "a benchmark that fails now is not all right");
 }
 
 #[test]
@@ -185,11 +139,7 @@ fn of_several_runs_the_latest_row_counts_and_it_is_said() {
     later.started_at = "2026-11-22T00:00:00Z".to_owned();
     let found = compared(vec![later, decode("f32", 0.04)], vec![decode("f32", 0.05)]);
     assert_eq!(found.pairs[0].verdict, Verdict::Same);
-    assert!(
-        found.notes[0].starts_with("A holds several runs"),
-        "{:?}",
-        found.notes
-    );
+    assert!(found.notes[0].starts_with("A holds several runs"), "{:?}", found.notes);
 }
 
 fn with_times(times: &[f64]) -> Recording {

@@ -12,17 +12,11 @@ pub(super) fn runs(a: &Run, b: &Run) -> Vec<String> {
 /// Why two rows must not be compared.
 pub(super) fn rows(a: &Record, b: &Record) -> Vec<String> {
     let parameter = |row: &Record, name: &str| {
-        row.parameters
-            .get(name)
-            .map_or_else(|| "none".to_owned(), ToString::to_string)
+        row.parameters.get(name).map_or_else(|| "none".to_owned(), ToString::to_string)
     };
     let mut reasons = differing([
         ("dtype", parameter(a, "dtype"), parameter(b, "dtype")),
-        (
-            "accumulate type",
-            parameter(a, "accumulate"),
-            parameter(b, "accumulate"),
-        ),
+        ("accumulate type", parameter(a, "accumulate"), parameter(b, "accumulate")),
         ("method version", a.method.to_string(), b.method.to_string()),
         ("clock", clock(a), clock(b)),
         ("weights", weights(a), weights(b)),
@@ -35,9 +29,7 @@ pub(super) fn rows(a: &Record, b: &Record) -> Vec<String> {
 
 fn differing<const N: usize>(aspects: [(&str, String, String); N]) -> Vec<String> {
     let unlike = aspects.into_iter().filter(|(_, a, b)| a != b);
-    unlike
-        .map(|(what, a, b)| format!("{what}: {a} in A, {b} in B"))
-        .collect()
+    unlike.map(|(what, a, b)| format!("{what}: {a} in A, {b} in B")).collect()
 }
 
 fn clock(row: &Record) -> String {
@@ -72,11 +64,7 @@ pub(super) fn notes(a: &Run, b: &Run) -> Vec<String> {
         ("power limit", power_limit(a), power_limit(b)),
         ("host processor", a.host.cpu.clone(), b.host.cpu.clone()),
         ("cores", a.host.cores.to_string(), b.host.cores.to_string()),
-        (
-            "build profile",
-            a.build.profile.clone(),
-            b.build.profile.clone(),
-        ),
+        ("build profile", a.build.profile.clone(), b.build.profile.clone()),
         ("warpmark", version(a), version(b)),
         ("settings", settings(a), settings(b)),
     ])
@@ -87,10 +75,7 @@ fn version(run: &Run) -> String {
 }
 
 fn settings(run: &Run) -> String {
-    let settings: Vec<String> = run
-        .settings
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let settings: Vec<String> =
+        run.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     settings.join(" ")
 }
