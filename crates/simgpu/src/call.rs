@@ -1,0 +1,71 @@
+//! The way into every exported function: counting, faults, and what must be there first.
+
+use crate::machine::{Device, Machine, machine};
+
+/// A function of the driver that needs nothing.
+pub(crate) fn anywhere(
+    name: &'static str,
+    body: impl FnOnce(&mut Machine) -> Result<(), u32>,
+) -> u32 {
+    let mut machine = machine();
+    let fault = machine.on_call(name);
+    if let Some(fault) = fault.filter(|fault| !fault.late) {
+        if fault.sticks() {
+            machine.poison_context(fault.code);
+        }
+        return fault.code;
+    }
+    let answer = body(&mut machine).err().unwrap_or(0);
+    if let Some(fault) = fault {
+        machine.poison_context(fault.code);
+    }
+    answer
+}
+
+/// A function of the driver that needs `cuInit`.
+pub(crate) fn started(
+    name: &'static str,
+    body: impl FnOnce(&mut Machine) -> Result<(), u32>,
+) -> u32 {
+    anywhere(name, |machine| {
+        machine.started()?;
+        body(machine)
+    })
+}
+
+/// A function of the driver that needs a context, and one that works.
+pub(crate) fn in_context(
+    name: &'static str,
+    body: impl FnOnce(&mut Device) -> Result<(), u32>,
+) -> u32 {
+    anywhere(name, |machine| body(machine.working()?))
+}
+
+/// The same for functions that need more than the device.
+pub(crate) fn with_context(
+    name: &'static str,
+    body: impl FnOnce(&mut Machine) -> Result<(), u32>,
+) -> u32 {
+    anywhere(name, |machine| {
+        machine.working()?;
+        body(machine)
+    })
+}
+
+/// A function of another library: a fault is answered with its own code.
+pub(crate) fn elsewhere(
+    name: &'static str,
+    body: impl FnOnce(&mut Machine) -> Result<(), u32>,
+) -> u32 {
+    let mut machine = machine();
+    match machine.on_call(name) {
+        Some(fault) => fault.code,
+        None => body(&mut machine).err().unwrap_or(0),
+    }
+}
+
+/// Writes a result to where the caller wants it; a null pointer is refused with `code`.
+pub(crate) fn put<T>(to: Option<&mut T>, value: T, code: u32) -> Result<(), u32> {
+    *to.ok_or(code)? = value;
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! What memory holds, as a description that is computed where somebody looks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+/// What fresh memory holds: every floating-point type's NaN, so that reading it shows.
+pub(crate) const POISON: u8 = 0xFF;
+
+/// Contents of any length that can be computed at any place.
+pub(crate) trait Source: Send + Sync {
+    /// Writes the bytes from `offset` on.
+    fn read(&self, offset: u64, out: &mut [u8]);
+}
+
+/// A number type of matrices and arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F16,
+    Bf16,
+    F32,
+}
+
+impl Element {
+    pub(crate) fn size(self) -> u64 {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    pub(crate) fn decode(self, bytes: &[u8]) -> f64 {
+        match self {
+            Self::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
+            Self::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
+            Self::F32 => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        }
+    }
+
+    /// The nearest number of this type, in the first `size` bytes.
+    pub(crate) fn encode(self, value: f64) -> [u8; 4] {
+        let narrow = |bits: u16| [bits.to_le_bytes()[0], bits.to_le_bytes()[1], 0, 0];
+        match self {
+            Self::F16 => narrow(f16::from_f64(value).to_bits()),
+            Self::Bf16 => narrow(bf16::from_f64(value).to_bits()),
+            Self::F32 => (value as f32).to_le_bytes(),
+        }
+    }
+}
+
+/// Writes `out`, which begins at byte `offset` of elements of `size` bytes, element by element.
+pub(crate) fn by_element(offset: u64, out: &mut [u8], size: u64, element: impl Fn(u64) -> [u8; 4]) {
+    let mut at = 0;
+    while at < out.len() {
+        let place = offset + at as u64;
+        let bytes = element(place / size);
+        let skip = (place % size) as usize;
+        let take = (size as usize - skip).min(out.len() - at);
+        out[at..at + take].copy_from_slice(&bytes[skip..skip + take]);
+        at += take;
+    }
+}
+
+/// One byte, over and over: a memset, or memory nobody wrote.
+pub(crate) struct Byte(pub(crate) u8);
+
+impl Source for Byte {
+    fn read(&self, _offset: u64, out: &mut [u8]) {
+        out.fill(self.0);
+    }
+}
+
+/// A copy from the host.
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl Source for Bytes {
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        let offset = offset as usize;
+        out.copy_from_slice(&self.0[offset..offset + out.len()]);
+    }
+}
+
+/// Sixteen bytes, over and over.
+pub(crate) struct Pattern(pub(crate) [u8; 16]);
+
+impl Source for Pattern {
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        for (at, byte) in out.iter_mut().enumerate() {
+            *byte = self.0[(offset as usize + at) % 16];
+        }
+    }
+}
+
+/// The random numbers of a key, as `kernels/fill.cu` makes them.
+pub(crate) struct Random {
+    pub(crate) key: u64,
+    pub(crate) element: Element,
+}
+
+impl Random {
+    fn number(&self, index: u64) -> [u8; 4] {
+        let golden = index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.key.wrapping_add(golden);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let centred = ((z ^ (z >> 31)) >> 40) as i32 - (1 << 23);
+        let bits = (centred as f32 / 8_388_608.0).to_bits();
+        match self.element {
+            Element::F32 => bits.to_le_bytes(),
+            Element::Bf16 => (bits >> 16).to_le_bytes(),
+            Element::F16 => {
+                let (sign, exponent) = ((bits >> 16) & 0x8000, (bits >> 23) & 0xFF);
+                let fraction = (bits >> 13) & 0x3FF;
+                let normal = exponent >= 127 - 14;
+                let rest = if normal { ((exponent - (127 - 15)) << 10) | fraction } else { 0 };
+                (sign | rest).to_le_bytes()
+            }
+        }
+    }
+}
+
+impl Source for Random {
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        by_element(offset, out, self.element.size(), |index| self.number(index));
+    }
+}
+
+/// An f32 for each pair of f32 at the same place of two arrays.
+pub(crate) struct Elementwise {
+    pub(crate) a: Snapshot,
+    pub(crate) b: Snapshot,
+    pub(crate) map: Box<dyn Fn(f32, f32) -> f32 + Send + Sync>,
+}
+
+impl Source for Elementwise {
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        // Whole elements around what is asked for.
+        let first = offset / 4 * 4;
+        let end = (offset + out.len() as u64).next_multiple_of(4);
+        let mut a = vec![0; (end - first) as usize];
+        let mut b = a.clone();
+        self.a.read(first, &mut a);
+        self.b.read(first, &mut b);
+        by_element(offset, out, 4, |index| {
+            let at = (index * 4 - first) as usize;
+            let number = |bytes: &[u8]| f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            (self.map)(number(&a), number(&b)).to_le_bytes()
+        });
+    }
+}
+
+/// A stretch of memory with one origin.
+#[derive(Clone)]
+struct Segment {
+    len: u64,
+    source: Arc<dyn Source>,
+    /// Where in the source the stretch begins.
+    from: u64,
+}
+
+impl Segment {
+    fn part(&self, skip: u64, len: u64) -> Self {
+        Self { len, source: Arc::clone(&self.source), from: self.from + skip }
+    }
+}
+
+/// What an allocation holds: stretches from its first byte to its last, by where they begin.
+pub(crate) struct Contents(BTreeMap<u64, Segment>);
+
+impl Contents {
+    /// Memory that nobody wrote yet.
+    pub(crate) fn poisoned(len: u64) -> Self {
+        Self(BTreeMap::from([(0, Segment { len, source: Arc::new(Byte(POISON)), from: 0 })]))
+    }
+
+    /// Lets `len` bytes at `at` hold what `source` begins with.
+    pub(crate) fn write(&mut self, at: u64, len: u64, source: Arc<dyn Source>) {
+        if len > 0 {
+            self.clear(at, len);
+            self.0.insert(at, Segment { len, source, from: 0 });
+        }
+    }
+
+    /// Lets the bytes at `at` hold what other memory held, without a chain of copies.
+    pub(crate) fn copy(&mut self, at: u64, what: Snapshot) {
+        for (offset, segment) in what.0 {
+            self.clear(at + offset, segment.len);
+            self.0.insert(at + offset, segment);
+        }
+    }
+
+    /// What `len` bytes at `at` hold now.
+    pub(crate) fn snapshot(&self, at: u64, len: u64) -> Snapshot {
+        let begin = self.0.range(..=at).next_back().map_or(at, |(start, _)| *start);
+        let parts = self.0.range(begin..at + len).filter_map(|(&start, segment)| {
+            let first = start.max(at);
+            let end = (start + segment.len).min(at + len);
+            (first < end).then(|| (first - at, segment.part(first - start, end - first)))
+        });
+        Snapshot(parts.collect())
+    }
+
+    /// Cuts a hole.
+    fn clear(&mut self, at: u64, len: u64) {
+        let begin = self.0.range(..=at).next_back().map_or(at, |(start, _)| *start);
+        let touched: Vec<u64> = self.0.range(begin..at + len).map(|(start, _)| *start).collect();
+        for start in touched {
+            let segment = self.0.remove(&start).unwrap();
+            if start < at {
+                self.0.insert(start, segment.part(0, segment.len.min(at - start)));
+            }
+            let (end, hole) = (start + segment.len, at + len);
+            if end > hole {
+                self.0.insert(hole, segment.part(hole - start, end - hole));
+            }
+        }
+    }
+}
+
+/// What a stretch of memory held at one moment; later writes do not change it.
+#[derive(Clone)]
+pub(crate) struct Snapshot(Vec<(u64, Segment)>);
+
+impl Source for Snapshot {
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        let end = offset + out.len() as u64;
+        let first = self.0.partition_point(|(start, segment)| start + segment.len <= offset);
+        for (start, segment) in self.0[first..].iter().take_while(|(start, _)| *start < end) {
+            let (from, to) = (offset.max(*start), end.min(start + segment.len));
+            let part = &mut out[(from - offset) as usize..(to - offset) as usize];
+            segment.source.read(segment.from + from - start, part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(contents: &Contents, at: u64, len: u64) -> Vec<u8> {
+        let mut out = vec![0; len as usize];
+        contents.snapshot(at, len).read(0, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_write_covers_its_stretch_and_nothing_else() {
+        let mut memory = Contents::poisoned(8);
+        memory.write(2, 4, Arc::new(Bytes(vec![1, 2, 3, 4])));
+        memory.write(3, 1, Arc::new(Byte(9)));
+        assert_eq!(bytes(&memory, 0, 8), [POISON, POISON, 1, 9, 3, 4, POISON, POISON]);
+        assert_eq!(bytes(&memory, 3, 3), [9, 3, 4]);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_was_there() {
+        let mut memory = Contents::poisoned(4);
+        memory.write(0, 4, Arc::new(Byte(1)));
+        let before = memory.snapshot(1, 2);
+        memory.write(0, 4, Arc::new(Byte(2)));
+        memory.copy(2, before);
+        assert_eq!(bytes(&memory, 0, 4), [2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn numbers_read_apart_are_those_read_together() {
+        for element in [Element::F16, Element::Bf16, Element::F32] {
+            let random = Random { key: 7, element };
+            let mut whole = [0; 64];
+            random.read(0, &mut whole);
+            for at in 0..60_u64 {
+                let mut part = [0; 3];
+                random.read(at, &mut part);
+                assert_eq!(part, whole[at as usize..at as usize + 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn elementwise_results_are_computed_where_they_are_read() {
+        let numbers: Vec<u8> = (0..4).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let mut memory = Contents::poisoned(16);
+        memory.write(0, 16, Arc::new(Bytes(numbers)));
+        let (a, b) = (memory.snapshot(0, 16), memory.snapshot(0, 16));
+        memory.write(0, 16, Arc::new(Elementwise { a, b, map: Box::new(|a, b| a + 2.0 * b) }));
+        assert_eq!(bytes(&memory, 8, 4), 6.0_f32.to_le_bytes());
+        assert_eq!(bytes(&memory, 7, 2), [3.0_f32.to_le_bytes()[3], 6.0_f32.to_le_bytes()[0]]);
+    }
+}

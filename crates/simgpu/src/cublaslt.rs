@@ -1,0 +1,352 @@
+//! cuBLASLt: multiplications of column-major f16, bf16 and f32 matrices, without batches or epilogues.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use crate::call::{elsewhere, put};
+use crate::contents::Element;
+use crate::machine::{Device, Machine};
+use crate::product::{Layout, Operand, Product};
+use crate::profile::Work;
+
+const NOT_INITIALIZED: u32 = 1;
+const INVALID_VALUE: u32 = 7;
+const EXECUTION_FAILED: u32 = 13;
+const NOT_SUPPORTED: u32 = 15;
+
+const COMPUTE_16F: c_int = 64;
+const COMPUTE_32F: c_int = 68;
+const R_32F: c_int = 0;
+const R_16F: c_int = 2;
+const R_16BF: c_int = 14;
+
+/// How many times as long as the card needs each algorithm takes. The library's favourite is not the
+/// fastest one, and it refuses the last one when it is asked to run it: both happen.
+const ALGORITHMS: [Option<f64>; 4] = [Some(1.25), Some(1.0), Some(1.5), None];
+
+#[derive(Clone, Copy)]
+struct Description {
+    compute: c_int,
+    scale: c_int,
+    transpose_a: bool,
+    transpose_b: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Object {
+    Library,
+    Layout(Layout),
+    Description(Description),
+    Preference,
+}
+
+static OBJECTS: LazyLock<Mutex<HashMap<u64, Object>>> = LazyLock::new(Mutex::default);
+
+fn objects<T>(act: impl FnOnce(&mut HashMap<u64, Object>) -> T) -> T {
+    act(&mut OBJECTS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn create(name: &'static str, handle: Option<&mut u64>, object: Result<Object, u32>) -> u32 {
+    elsewhere(name, |machine| {
+        let object = object?;
+        let new = machine.handle();
+        objects(|objects| objects.insert(new, object));
+        put(handle, new, INVALID_VALUE)
+    })
+}
+
+fn destroy(name: &'static str, handle: u64) -> u32 {
+    elsewhere(name, |_| objects(|objects| objects.remove(&handle)).map(drop).ok_or(INVALID_VALUE))
+}
+
+fn layout(handle: u64) -> Result<Layout, u32> {
+    match objects(|objects| objects.get(&handle).copied()) {
+        Some(Object::Layout(layout)) => Ok(layout),
+        _ => Err(INVALID_VALUE),
+    }
+}
+
+fn description(handle: u64) -> Result<Description, u32> {
+    match objects(|objects| objects.get(&handle).copied()) {
+        Some(Object::Description(description)) => Ok(description),
+        _ => Err(INVALID_VALUE),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtGetVersion() -> usize {
+    130_000
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtCreate(handle: Option<&mut u64>) -> u32 {
+    create("cublasLtCreate", handle, Ok(Object::Library))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtDestroy(handle: u64) -> u32 {
+    destroy("cublasLtDestroy", handle)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatrixLayoutCreate(
+    handle: Option<&mut u64>,
+    kind: c_int,
+    rows: u64,
+    columns: u64,
+    leading: i64,
+) -> u32 {
+    let element = match kind {
+        R_32F => Ok(Element::F32),
+        R_16F => Ok(Element::F16),
+        R_16BF => Ok(Element::Bf16),
+        _ => Err(NOT_SUPPORTED),
+    };
+    let layout = element.and_then(|element| {
+        let leading = u64::try_from(leading).ok().filter(|leading| *leading >= rows);
+        let leading = leading.filter(|_| rows > 0 && columns > 0).ok_or(INVALID_VALUE)?;
+        Ok(Object::Layout(Layout { element, rows, columns, leading }))
+    });
+    create("cublasLtMatrixLayoutCreate", handle, layout)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatrixLayoutDestroy(handle: u64) -> u32 {
+    destroy("cublasLtMatrixLayoutDestroy", handle)
+}
+
+/// Batches and row order are refused.
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatrixLayoutSetAttribute(
+    _handle: u64,
+    _which: c_int,
+    _value: *const c_void,
+    _bytes: usize,
+) -> u32 {
+    elsewhere("cublasLtMatrixLayoutSetAttribute", |_| Err(NOT_SUPPORTED))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulDescCreate(
+    handle: Option<&mut u64>,
+    compute: c_int,
+    scale: c_int,
+) -> u32 {
+    let known = matches!((compute, scale), (COMPUTE_32F, R_32F) | (COMPUTE_16F, R_16F));
+    let description = Description { compute, scale, transpose_a: false, transpose_b: false };
+    let object = known.then_some(Object::Description(description)).ok_or(NOT_SUPPORTED);
+    create("cublasLtMatmulDescCreate", handle, object)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulDescDestroy(handle: u64) -> u32 {
+    destroy("cublasLtMatmulDescDestroy", handle)
+}
+
+/// Only transposition can be set; each attribute that can is an int.
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulDescSetAttribute(
+    handle: u64,
+    which: c_int,
+    value: Option<&c_int>,
+    bytes: usize,
+) -> u32 {
+    elsewhere("cublasLtMatmulDescSetAttribute", |_| {
+        let transposed = *value.filter(|_| bytes == size_of::<c_int>()).ok_or(INVALID_VALUE)? != 0;
+        let mut description = description(handle)?;
+        match which {
+            3 => description.transpose_a = transposed,
+            4 => description.transpose_b = transposed,
+            _ => return Err(NOT_SUPPORTED),
+        }
+        objects(|objects| objects.insert(handle, Object::Description(description)));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulPreferenceCreate(handle: Option<&mut u64>) -> u32 {
+    create("cublasLtMatmulPreferenceCreate", handle, Ok(Object::Preference))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulPreferenceDestroy(handle: u64) -> u32 {
+    destroy("cublasLtMatmulPreferenceDestroy", handle)
+}
+
+/// The simulated algorithms need no workspace, so that its limit changes nothing.
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulPreferenceSetAttribute(
+    handle: u64,
+    _which: c_int,
+    _value: *const c_void,
+    _bytes: usize,
+) -> u32 {
+    elsewhere("cublasLtMatmulPreferenceSetAttribute", |_| {
+        let known = objects(|objects| matches!(objects.get(&handle), Some(Object::Preference)));
+        known.then_some(()).ok_or(INVALID_VALUE)
+    })
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Algorithm([u64; 8]);
+
+#[repr(C)]
+struct Proposal {
+    algorithm: Algorithm,
+    workspace: usize,
+    state: u32,
+    waves: f32,
+    reserved: [c_int; 4],
+}
+
+/// The shape of a multiplication, checked: layouts must fit each other and be of one type.
+struct Problem {
+    description: Description,
+    a: Layout,
+    b: Layout,
+    c: Layout,
+    d: Layout,
+    inner: u64,
+    /// FLOP a second that the card reaches on it.
+    rate: f64,
+}
+
+impl Problem {
+    fn new(device: &Device, handle: u64, [a, b, c, d]: [u64; 4]) -> Result<Self, u32> {
+        let description = description(handle)?;
+        let [a, b, c, d] = [layout(a)?, layout(b)?, layout(c)?, layout(d)?];
+        let turned = |m: &Layout, yes| if yes { (m.columns, m.rows) } else { (m.rows, m.columns) };
+        let (m, inner) = turned(&a, description.transpose_a);
+        let (inner_of_b, n) = turned(&b, description.transpose_b);
+        let fits =
+            inner == inner_of_b && (d.rows, d.columns) == (m, n) && (c.rows, c.columns) == (m, n);
+        if !fits || [b, c, d].iter().any(|other| other.element != a.element) {
+            return Err(INVALID_VALUE);
+        }
+        let accumulate = if description.compute == COMPUTE_16F { "f16" } else { "f32" };
+        let arithmetic = format!("{}/{accumulate}", a.element.name());
+        let rate = device.profile.matmul(&arithmetic).ok_or(NOT_SUPPORTED)?;
+        Ok(Self { description, a, b, c, d, inner, rate })
+    }
+
+    /// Seconds that the card needs with the best algorithm.
+    fn seconds(&self, device: &Device) -> f64 {
+        let flops = 2.0 * self.d.rows as f64 * self.d.columns as f64 * self.inner as f64;
+        let bytes = self.a.traffic() + self.b.traffic() + self.d.traffic();
+        device.profile.seconds(Work { bytes, flops: Some((flops, self.rate)) })
+    }
+}
+
+fn device(machine: &mut Machine) -> Result<&mut Device, u32> {
+    machine.working().map_err(|code| if code == 3 { NOT_INITIALIZED } else { EXECUTION_FAILED })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmulAlgoGetHeuristic(
+    _library: u64,
+    operation: u64,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    _preference: u64,
+    wanted: c_int,
+    proposals: *mut Proposal,
+    found: Option<&mut c_int>,
+) -> u32 {
+    elsewhere("cublasLtMatmulAlgoGetHeuristic", |machine| {
+        Problem::new(device(machine)?, operation, [a, b, c, d])?;
+        let count = ALGORITHMS.len().min(usize::try_from(wanted).unwrap_or(0));
+        for index in 0..count {
+            let algorithm = Algorithm([index as u64, 0, 0, 0, 0, 0, 0, 0]);
+            let proposal =
+                Proposal { algorithm, workspace: 0, state: 0, waves: 1.0, reserved: [0; 4] };
+            // SAFETY: the caller has room for as many proposals as it wants.
+            unsafe { proposals.add(index).write(proposal) };
+        }
+        put(found, count as c_int, INVALID_VALUE)
+    })
+}
+
+/// A factor of the operation, in its scale type.
+fn scalar(at: *const c_void, scale: c_int) -> Result<f64, u32> {
+    let element = if scale == R_16F { Element::F16 } else { Element::F32 };
+    if at.is_null() {
+        return Err(INVALID_VALUE);
+    }
+    // SAFETY: factors lie on the host in the type that the operation was made with.
+    let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), element.size() as usize) };
+    Ok(element.decode(bytes))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cublasLtMatmul(
+    _library: u64,
+    operation: u64,
+    alpha: *const c_void,
+    a: u64,
+    a_layout: u64,
+    b: u64,
+    b_layout: u64,
+    beta: *const c_void,
+    c: u64,
+    c_layout: u64,
+    d: u64,
+    d_layout: u64,
+    algorithm: Option<&Algorithm>,
+    workspace: u64,
+    workspace_bytes: usize,
+    stream: u64,
+) -> u32 {
+    elsewhere("cublasLtMatmul", |machine| {
+        let device = device(machine)?;
+        let problem = Problem::new(device, operation, [a_layout, b_layout, c_layout, d_layout])?;
+        let index = algorithm.map_or(0, |algorithm| algorithm.0[0] as usize);
+        let factor = ALGORITHMS.get(index).copied().flatten().ok_or(NOT_SUPPORTED)?;
+        let scale = problem.description.scale;
+        let factors = (scalar(alpha, scale)?, scalar(beta, scale)?);
+        let work_area = (workspace, workspace_bytes as u64);
+        if multiply(device, &problem, [a, b, c, d], factors, work_area).is_err() {
+            // A kernel that reads or writes where nothing is, as any other.
+            machine.dangling += 1;
+            machine.poison_context(700);
+            return Ok(());
+        }
+        let seconds = problem.seconds(device) * factor;
+        device.busy(stream, seconds).map_err(|_| EXECUTION_FAILED)
+    })
+}
+
+/// Lets the result hold the product; the error is an address that is none.
+fn multiply(
+    device: &mut Device,
+    problem: &Problem,
+    [a, b, c, d]: [u64; 4],
+    (alpha, beta): (f64, f64),
+    (workspace, workspace_bytes): (u64, u64),
+) -> Result<(), u32> {
+    if workspace_bytes > 0 {
+        device.memory.snapshot(workspace, workspace_bytes)?;
+    }
+    let operand = |at: u64, layout: Layout, transposed: bool| {
+        let what = device.memory.snapshot(at, layout.bytes())?;
+        Ok::<_, u32>(Operand { layout, what, transposed })
+    };
+    let description = problem.description;
+    let product = Product {
+        a: operand(a, problem.a, description.transpose_a)?,
+        b: operand(b, problem.b, description.transpose_b)?,
+        c: operand(c, problem.c, false)?,
+        alpha,
+        beta,
+        inner: problem.inner,
+        d: problem.d,
+        before: device.memory.snapshot(d, problem.d.bytes())?,
+    };
+    let (contents, offset) = device.memory.contents(d, problem.d.bytes())?;
+    contents.write(offset, problem.d.bytes(), Arc::new(product));
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Memory: allocating, copying, setting, and the pool.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use super::INVALID_VALUE;
+use super::stream::wait_for_device;
+use crate::call::{in_context, put, started, with_context};
+use crate::contents::{Byte, Bytes, Source};
+use crate::machine::{Device, Machine, ToHost, machine};
+use crate::profile::Work;
+
+/// Where pinned memory begins: at a page.
+const PAGE: usize = 4096;
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemAlloc_v2(address: Option<&mut u64>, bytes: usize) -> u32 {
+    in_context("cuMemAlloc_v2", |device| {
+        if bytes == 0 {
+            return Err(INVALID_VALUE);
+        }
+        put(address, device.memory.allocate(bytes as u64, false)?, INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemFree_v2(address: u64) -> u32 {
+    in_context("cuMemFree_v2", |device| device.memory.free(address))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemAllocAsync(address: Option<&mut u64>, bytes: usize, stream: u64) -> u32 {
+    in_context("cuMemAllocAsync", |device| {
+        device.stream(stream)?;
+        put(address, device.memory.allocate(bytes as u64, true)?, INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
+    in_context("cuMemFreeAsync", |device| {
+        device.stream(stream)?;
+        device.memory.free(address)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemGetInfo_v2(free: Option<&mut usize>, total: Option<&mut usize>) -> u32 {
+    in_context("cuMemGetInfo_v2", |device| {
+        put(free, device.memory.free_bytes() as usize, INVALID_VALUE)?;
+        put(total, device.total_memory() as usize, INVALID_VALUE)
+    })
+}
+
+fn of_pool(machine: &mut Machine, pool: u64) -> Result<&mut Device, u32> {
+    machine.device(i32::try_from(pool).unwrap_or(0) - 1)
+}
+
+/// Every attribute that a pool has of the kind asked for here is a u64; 1 to 3 are ints and refused.
+#[unsafe(no_mangle)]
+extern "C" fn cuMemPoolGetAttribute(pool: u64, which: c_int, value: Option<&mut u64>) -> u32 {
+    started("cuMemPoolGetAttribute", |machine| {
+        let counters = of_pool(machine, pool)?.memory.pool;
+        let found = match which {
+            4 => counters.threshold,
+            5 => counters.reserved,
+            6 => counters.reserved_high,
+            7 => counters.used,
+            8 => counters.used_high,
+            _ => return Err(INVALID_VALUE),
+        };
+        put(value, found, INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemPoolSetAttribute(pool: u64, which: c_int, value: Option<&mut u64>) -> u32 {
+    started("cuMemPoolSetAttribute", |machine| {
+        let value = *value.ok_or(INVALID_VALUE)?;
+        let counters = &mut of_pool(machine, pool)?.memory.pool;
+        match (which, value) {
+            (4, threshold) => counters.threshold = threshold,
+            // High-water marks can be reset and nothing else.
+            (6, 0) => counters.reserved_high = counters.reserved,
+            (8, 0) => counters.used_high = counters.used,
+            _ => return Err(INVALID_VALUE),
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
+    started("cuMemPoolTrimTo", |machine| {
+        of_pool(machine, pool)?.memory.trim(keep as u64);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemHostAlloc(address: Option<&mut usize>, bytes: usize, _flags: u32) -> u32 {
+    with_context("cuMemHostAlloc", |machine| {
+        let layout = Layout::from_size_align(bytes.max(1), PAGE).map_err(|_| INVALID_VALUE)?;
+        // SAFETY: the size is not zero.
+        let memory = unsafe { alloc_zeroed(layout) } as usize;
+        machine.pinned.insert(memory, bytes.max(1));
+        put(address, memory, INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemFreeHost(address: usize) -> u32 {
+    with_context("cuMemFreeHost", |machine| {
+        let bytes = machine.pinned.remove(&address).ok_or(INVALID_VALUE)?;
+        let inside = |copy: &ToHost| (address..address + bytes).contains(&copy.to);
+        machine.working()?.on_the_way.retain(|copy| !inside(copy));
+        let layout = Layout::from_size_align(bytes, PAGE).map_err(|_| INVALID_VALUE)?;
+        // SAFETY: it was allocated with this layout and is known no more.
+        unsafe { dealloc(address as *mut u8, layout) };
+        Ok(())
+    })
+}
+
+/// Bytes that cross the bus to the host take their time there and back; here they take that of the
+/// card's own memory, since no profile states another.
+fn crossing(bytes: u64) -> Work {
+    Work { bytes: bytes as f64, flops: None }
+}
+
+fn set(device: &mut Device, at: u64, byte: u8, bytes: u64, stream: u64) -> Result<(), u32> {
+    let (contents, offset) = device.memory.contents(at, bytes)?;
+    contents.write(offset, bytes, Arc::new(Byte(byte)));
+    device.work(stream, crossing(bytes))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemsetD8_v2(at: u64, byte: u8, bytes: usize) -> u32 {
+    in_context("cuMemsetD8_v2", |device| set(device, at, byte, bytes as u64, 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemsetD8Async(at: u64, byte: u8, bytes: usize, stream: u64) -> u32 {
+    in_context("cuMemsetD8Async", |device| set(device, at, byte, bytes as u64, stream))
+}
+
+fn to_device(
+    device: &mut Device,
+    to: u64,
+    from: *const u8,
+    bytes: usize,
+    stream: u64,
+) -> Result<(), u32> {
+    if from.is_null() {
+        return Err(INVALID_VALUE);
+    }
+    // SAFETY: the caller has `bytes` bytes there.
+    let copied = unsafe { std::slice::from_raw_parts(from, bytes) }.to_vec();
+    let (contents, offset) = device.memory.contents(to, bytes as u64)?;
+    contents.write(offset, bytes as u64, Arc::new(Bytes(copied)));
+    device.work(stream, crossing(bytes as u64))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> u32 {
+    in_context("cuMemcpyHtoD_v2", |device| to_device(device, to, from, bytes, 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const u8, bytes: usize, stream: u64) -> u32 {
+    in_context("cuMemcpyHtoDAsync_v2", |device| to_device(device, to, from, bytes, stream))
+}
+
+/// Copies to the host. Into pinned memory nothing arrives before somebody waits; into other memory the
+/// call itself waits, as the driver does.
+fn to_host(
+    name: &'static str,
+    to: *mut u8,
+    from: u64,
+    bytes: usize,
+    stream: u64,
+    pinned: bool,
+) -> u32 {
+    let mut what = None;
+    let code = in_context(name, |device| {
+        if to.is_null() {
+            return Err(INVALID_VALUE);
+        }
+        what = Some(device.memory.snapshot(from, bytes as u64)?);
+        device.work(stream, crossing(bytes as u64))
+    });
+    let Some(what) = what.filter(|_| code == 0) else { return code };
+    if pinned {
+        return with_on_the_way(ToHost { what, to: to as usize, len: bytes });
+    }
+    let code = wait_for_device(name, |device| Ok(device.stream(stream)?.end().at));
+    if code == 0 {
+        // SAFETY: the caller has room for `bytes` bytes.
+        what.read(0, unsafe { std::slice::from_raw_parts_mut(to, bytes) });
+    }
+    code
+}
+
+fn with_on_the_way(copy: ToHost) -> u32 {
+    match machine().working() {
+        Ok(device) => {
+            device.on_the_way.push(copy);
+            0
+        }
+        Err(code) => code,
+    }
+}
+
+fn is_pinned(address: usize) -> bool {
+    let machine = machine();
+    let below = machine.pinned.range(..=address).next_back();
+    below.is_some_and(|(start, bytes)| address < start + bytes)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, bytes: usize) -> u32 {
+    to_host("cuMemcpyDtoH_v2", to, from, bytes, 0, false)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut u8, from: u64, bytes: usize, stream: u64) -> u32 {
+    let pinned = is_pinned(to as usize);
+    to_host("cuMemcpyDtoHAsync_v2", to, from, bytes, stream, pinned)
+}
+
+fn within(device: &mut Device, to: u64, from: u64, bytes: u64, stream: u64) -> Result<(), u32> {
+    let what = device.memory.snapshot(from, bytes)?;
+    let (contents, offset) = device.memory.contents(to, bytes)?;
+    contents.copy(offset, what);
+    // Read and written.
+    device.work(stream, crossing(2 * bytes))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) -> u32 {
+    in_context("cuMemcpyDtoD_v2", |device| within(device, to, from, bytes as u64, 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: u64) -> u32 {
+    in_context("cuMemcpyDtoDAsync_v2", |device| within(device, to, from, bytes as u64, stream))
+}

@@ -1,0 +1,176 @@
+//! Starts a process that finds the simulator where it looks for NVIDIA's libraries.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The file that cargo builds of this crate, beside every test that depends on it.
+const FILE: &str = "libwarpmark_simgpu.so";
+
+/// A library that the simulator stands in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// The CUDA driver.
+    Driver,
+    /// The run-time compiler.
+    Nvrtc,
+    /// Matrix products.
+    Cublaslt,
+    /// Sensors.
+    Nvml,
+}
+
+impl Library {
+    const ALL: [Self; 4] = [Self::Driver, Self::Nvrtc, Self::Cublaslt, Self::Nvml];
+
+    /// The name that is looked for first, so that a real library on the machine does not win.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "libcuda.so",
+            Self::Nvrtc => "libnvrtc.so",
+            Self::Cublaslt => "libcublasLt.so",
+            Self::Nvml => "libnvidia-ml.so.1",
+        }
+    }
+}
+
+/// A simulated machine for a child process.
+#[derive(Debug, Clone)]
+pub struct Simulator {
+    folder: PathBuf,
+    libraries: Vec<Library>,
+    settings: BTreeMap<&'static str, String>,
+}
+
+impl Simulator {
+    /// A machine with these cards (`t4` or `t4,l4`; empty for none). `folder` is the test's own, for the
+    /// links and the report; it is made if it is not there.
+    pub fn new(folder: &Path, profiles: &str) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            libraries: Library::ALL.to_vec(),
+            settings: BTreeMap::from([("SIMGPU_PROFILE", profiles.to_owned())]),
+        }
+    }
+
+    /// Without one of the libraries.
+    #[must_use]
+    pub fn without(mut self, library: Library) -> Self {
+        self.libraries.retain(|kept| *kept != library);
+        self
+    }
+
+    /// With what goes wrong, as [`crate::faults`] reads it.
+    #[must_use]
+    pub fn faults(mut self, plan: &str) -> Self {
+        self.settings.insert("SIMGPU_FAULTS", plan.to_owned());
+        self
+    }
+
+    /// With a driver of this CUDA version, as 12080 for 12.8.
+    #[must_use]
+    pub fn driver(mut self, version: u32) -> Self {
+        self.settings.insert("SIMGPU_DRIVER", version.to_string());
+        self
+    }
+
+    /// With `CUDA_VISIBLE_DEVICES` set.
+    #[must_use]
+    pub fn visible(mut self, devices: &str) -> Self {
+        self.settings.insert("CUDA_VISIBLE_DEVICES", devices.to_owned());
+        self
+    }
+
+    /// Lets the command find the simulator, and nothing of the caller's own settings.
+    ///
+    /// # Errors
+    /// The library was not built, or the links cannot be made.
+    pub fn apply(&self, command: &mut Command) -> io::Result<()> {
+        let links = self.folder.join("lib");
+        std::fs::create_dir_all(&links)?;
+        let library = built()?;
+        for each in Library::ALL {
+            let link = links.join(each.name());
+            match std::fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            if self.libraries.contains(&each) {
+                // A link and not a copy: the loader then sees one library behind all names, and it has
+                // one state.
+                std::os::unix::fs::symlink(&library, link)?;
+            }
+        }
+        for name in ["SIMGPU_FAULTS", "SIMGPU_DRIVER", "CUDA_VISIBLE_DEVICES"] {
+            command.env_remove(name);
+        }
+        command.env("LD_LIBRARY_PATH", &links).env("SIMGPU_REPORT", self.report_path());
+        command.envs(&self.settings);
+        Ok(())
+    }
+
+    /// What the process left behind, once it has ended by itself.
+    ///
+    /// # Errors
+    /// There is none: the process called nothing, or ended by a signal.
+    pub fn report(&self) -> io::Result<Report> {
+        std::fs::read_to_string(self.report_path()).map(|text| Report::parse(&text))
+    }
+
+    fn report_path(&self) -> PathBuf {
+        self.folder.join("report")
+    }
+}
+
+/// The built library, beside the running test or one folder above it.
+fn built() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folders = program.ancestors().skip(1).take(2);
+    folders.map(|folder| folder.join(FILE)).find(|file| file.is_file()).ok_or_else(|| {
+        let text =
+            format!("{FILE} lies not beside {}; build warpmark-simgpu first", program.display());
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
+}
+
+/// What happened in a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    facts: BTreeMap<(String, String), u64>,
+}
+
+impl Report {
+    fn parse(text: &str) -> Self {
+        let facts = text.lines().filter_map(|line| {
+            let (kind, rest) = line.split_once(' ')?;
+            let (name, count) = rest.rsplit_once(' ')?;
+            Some(((kind.to_owned(), name.to_owned()), count.parse().ok()?))
+        });
+        Self { facts: facts.collect() }
+    }
+
+    fn fact(&self, kind: &str, name: &str) -> u64 {
+        self.facts.get(&(kind.to_owned(), name.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// How often a function was called.
+    pub fn calls(&self, function: &str) -> u64 {
+        self.fact("call", function)
+    }
+
+    /// How often a kernel was launched.
+    pub fn launches(&self, kernel: &str) -> u64 {
+        self.fact("kernel", kernel)
+    }
+
+    /// What was still there at the end: `allocations`, `bytes`, `modules`, `events`.
+    pub fn left(&self, what: &str) -> u64 {
+        self.fact("left", what)
+    }
+
+    /// Pointers in launches that pointed to no allocation.
+    pub fn dangling(&self) -> u64 {
+        self.fact("dangling", "pointers")
+    }
+}

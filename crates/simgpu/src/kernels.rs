@@ -1,0 +1,144 @@
+//! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs.
+
+use std::sync::Arc;
+
+use crate::address_space::AddressSpace;
+use crate::contents::{Element, Elementwise, Pattern, Random, Source};
+use crate::profile::Work;
+use crate::source::Entry;
+
+const NOT_SUPPORTED: u32 = 801;
+
+/// Elements of f32 that a thread of `memory.cu` handles: four vectors of four.
+const PER_THREAD: u64 = 16;
+
+/// One launch, its arguments copied.
+pub(crate) struct Launch<'a> {
+    pub(crate) entry: &'a Entry,
+    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) blocks: u64,
+    pub(crate) threads: u64,
+    pub(crate) memory: &'a mut AddressSpace,
+}
+
+impl Launch<'_> {
+    /// Does what the kernel does. A kernel that is not known does nothing.
+    pub(crate) fn run(&mut self) -> Result<Work, u32> {
+        match self.entry.name.as_str() {
+            "fill_f32" => self.fill(Element::F32),
+            "fill_f16" => self.fill(Element::F16),
+            "fill_bf16" => self.fill(Element::Bf16),
+            "memory_read" => self.read(),
+            "memory_write" => self.write(),
+            "memory_copy" => self.map(0, 0, 1, |a, _| a),
+            "memory_scale" => {
+                let s = self.f32(2);
+                self.map(0, 0, 1, move |a, _| s * a)
+            }
+            "memory_add" => self.map(0, 1, 2, |a, b| a + b),
+            "memory_triad" => {
+                let s = self.f32(3);
+                self.map(0, 1, 2, move |a, b| a + s * b)
+            }
+            _ => Ok(Work::default()),
+        }
+    }
+
+    /// The arguments that are pointers.
+    pub(crate) fn pointers(&self) -> Vec<u64> {
+        let all = self.entry.parameters.iter().enumerate();
+        all.filter(|(_, parameter)| parameter.pointer).map(|(i, _)| self.u64(i)).collect()
+    }
+
+    fn u64(&self, argument: usize) -> u64 {
+        u64::from_le_bytes(self.arguments[argument][..].try_into().unwrap())
+    }
+
+    fn u32(&self, argument: usize) -> u32 {
+        u32::from_le_bytes(self.arguments[argument][..].try_into().unwrap())
+    }
+
+    fn f32(&self, argument: usize) -> f32 {
+        f32::from_bits(self.u32(argument))
+    }
+
+    /// The bytes of an array that the grid covers in `memory.cu`.
+    fn extent(&self) -> u64 {
+        self.blocks * self.threads * PER_THREAD * 4
+    }
+
+    fn store(&mut self, at: u64, len: u64, source: Arc<dyn Source>) -> Result<(), u32> {
+        let (contents, offset) = self.memory.contents(at, len)?;
+        contents.write(offset, len, source);
+        Ok(())
+    }
+
+    fn fill(&mut self, element: Element) -> Result<Work, u32> {
+        let (out, len, key) = (self.u64(0), self.u64(1) * element.size(), self.u64(2));
+        self.store(out, len, Arc::new(Random { key, element }))?;
+        Ok(traffic(len))
+    }
+
+    fn read(&mut self) -> Result<Work, u32> {
+        let (a, fold, mask) = (self.u64(0), self.u64(1), self.u32(2));
+        let len = self.extent();
+        let what = self.memory.snapshot(a, len)?;
+        let (contents, offset) = self.memory.contents(fold, 4)?;
+        match mask {
+            0 => {}
+            u32::MAX => {
+                let mut before = [0; 4];
+                contents.snapshot(offset, 4).read(0, &mut before);
+                let folded = u32::from_le_bytes(before) ^ fold_of(&what, len);
+                let folded = folded.to_le_bytes().to_vec();
+                contents.write(offset, 4, Arc::new(crate::contents::Bytes(folded)));
+            }
+            // Other masks fold each thread's part or not, which nobody asks for.
+            _ => return Err(NOT_SUPPORTED),
+        }
+        Ok(traffic(len))
+    }
+
+    fn write(&mut self) -> Result<Work, u32> {
+        let (c, len) = (self.u64(0), self.extent());
+        let pattern = self.arguments[1][..].try_into().unwrap();
+        self.store(c, len, Arc::new(Pattern(pattern)))?;
+        Ok(traffic(len))
+    }
+
+    fn map(
+        &mut self,
+        a: usize,
+        b: usize,
+        c: usize,
+        map: impl Fn(f32, f32) -> f32 + Send + Sync + 'static,
+    ) -> Result<Work, u32> {
+        let len = self.extent();
+        let (first, second) = (self.u64(a), self.u64(b));
+        let arrays = if a == b { 2 } else { 3 };
+        let a = self.memory.snapshot(first, len)?;
+        let b = self.memory.snapshot(second, len)?;
+        let source = Elementwise { a, b, map: Box::new(map) };
+        self.store(self.u64(c), len, Arc::new(source))?;
+        Ok(traffic(arrays * len))
+    }
+}
+
+fn traffic(bytes: u64) -> Work {
+    Work { bytes: bytes as f64, flops: None }
+}
+
+/// The exclusive or of all f32 of an array, as bits.
+fn fold_of(what: &dyn Source, len: u64) -> u32 {
+    const BLOCK: u64 = 1 << 16;
+    let mut buffer = vec![0; BLOCK as usize];
+    let mut folded = 0;
+    for offset in (0..len).step_by(BLOCK as usize) {
+        let part = &mut buffer[..BLOCK.min(len - offset) as usize];
+        what.read(offset, part);
+        for word in part.as_chunks::<4>().0 {
+            folded ^= u32::from_le_bytes(*word);
+        }
+    }
+    folded
+}

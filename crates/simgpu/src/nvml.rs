@@ -1,0 +1,289 @@
+//! NVML: what the suite asks of it. Power and use follow from the work that was queued.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
+
+use crate::call::{elsewhere, put};
+use crate::driver::bus;
+use crate::machine::{Device, Machine, uuid_words};
+use crate::timeline::now;
+
+const UNINITIALIZED: u32 = 1;
+const INVALID_ARGUMENT: u32 = 2;
+const NOT_FOUND: u32 = 6;
+const INSUFFICIENT_SIZE: u32 = 7;
+const NOT_SUPPORTED: u32 = 3;
+
+/// `NVML_FI_DEV_POWER_INSTANT`.
+const POWER_INSTANT: u32 = 186;
+/// The value is an unsigned int.
+const UNSIGNED: u32 = 1;
+
+/// Device handles are indices plus this.
+const HANDLES: u64 = 0x100;
+
+fn card(machine: &mut Machine, handle: u64) -> Result<&mut Device, u32> {
+    let index = handle.checked_sub(HANDLES).ok_or(INVALID_ARGUMENT)?;
+    machine.device(index as i32).map_err(|_| INVALID_ARGUMENT)
+}
+
+/// A function that asks a card for one value.
+macro_rules! values {
+    ($($name:ident($type:ty) = $value:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(handle: u64, value: Option<&mut $type>) -> u32 {
+            let found: fn(&Device) -> $type = $value;
+            elsewhere(stringify!($name), |machine| {
+                put(value, found(card(machine, handle)?), INVALID_ARGUMENT)
+            })
+        }
+    )*};
+}
+
+values! {
+    nvmlDeviceGetPowerUsage(c_uint) = milliwatts;
+    nvmlDeviceGetEnforcedPowerLimit(c_uint) = limit;
+    nvmlDeviceGetPowerManagementDefaultLimit(c_uint) = limit;
+    nvmlDeviceGetPowerManagementLimit(c_uint) = limit;
+    nvmlDeviceGetTotalEnergyConsumption(c_ulonglong) = millijoules;
+    nvmlDeviceGetCurrentClocksThrottleReasons(c_ulonglong) = |_| 0;
+    nvmlDeviceGetCurrPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
+    nvmlDeviceGetMaxPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
+    nvmlDeviceGetCurrPcieLinkWidth(c_uint) = |card| card.profile.pcie.1;
+    nvmlDeviceGetMaxPcieLinkWidth(c_uint) = |card| card.profile.pcie.1;
+    nvmlDeviceGetPersistenceMode(c_uint) = |_| 1;
+    nvmlDeviceGetUtilizationRates([c_uint; 2]) = |card| [if works(card) { 100 } else { 0 }; 2];
+}
+
+fn works(card: &Device) -> bool {
+    card.busy_until > now()
+}
+
+fn limit(card: &Device) -> c_uint {
+    (card.profile.power_limit_w * 1e3) as c_uint
+}
+
+fn milliwatts(card: &Device) -> c_uint {
+    let watts = if works(card) { card.profile.power_limit_w } else { card.profile.idle_w };
+    (watts * 1e3) as c_uint
+}
+
+/// The integral of the power: idle all the time, and the rest while there was work.
+fn millijoules(card: &Device) -> c_ulonglong {
+    let ahead = card.busy_until.saturating_duration_since(now()).as_secs_f64();
+    let worked = (card.worked - ahead).max(0.0);
+    let idle = card.profile.idle_w * (now() - card.started).as_secs_f64();
+    ((idle + (card.profile.power_limit_w - card.profile.idle_w) * worked) * 1e3) as c_ulonglong
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit_v2() -> u32 {
+    elsewhere("nvmlInit_v2", |_| Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlShutdown() -> u32 {
+    elsewhere("nvmlShutdown", |_| Ok(()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlErrorString(_code: u32) -> *const c_char {
+    c"an error of the simulated NVML".as_ptr()
+}
+
+/// Copies text and its zero to where the caller has room for `len` bytes.
+fn tell(text: &CStr, to: *mut c_char, len: c_uint) -> Result<(), u32> {
+    let bytes = text.to_bytes_with_nul();
+    if to.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    if bytes.len() > len as usize {
+        return Err(INSUFFICIENT_SIZE);
+    }
+    // SAFETY: there is room for `len` bytes, which are no fewer.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), to, bytes.len()) };
+    Ok(())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, len: c_uint) -> u32 {
+    elsewhere("nvmlSystemGetDriverVersion", |_| tell(c"580.65.06", text, len))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetNVMLVersion(text: *mut c_char, len: c_uint) -> u32 {
+    elsewhere("nvmlSystemGetNVMLVersion", |_| tell(c"13.580.65.06", text, len))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCount_v2(count: Option<&mut c_uint>) -> u32 {
+    elsewhere("nvmlDeviceGetCount_v2", |machine| {
+        put(count, machine.devices.len() as c_uint, INVALID_ARGUMENT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: Option<&mut u64>) -> u32 {
+    elsewhere("nvmlDeviceGetHandleByIndex_v2", |machine| {
+        machine.device(index as i32).map_err(|_| INVALID_ARGUMENT)?;
+        put(handle, HANDLES + u64::from(index), INVALID_ARGUMENT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(id: *const c_char, handle: Option<&mut u64>) -> u32 {
+    elsewhere("nvmlDeviceGetHandleByPciBusId_v2", |machine| {
+        if id.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        // SAFETY: NVML's callers promise a zero-terminated id.
+        let id = unsafe { CStr::from_ptr(id) }.to_string_lossy().to_ascii_lowercase();
+        let at = |card: &Device| id.ends_with(&format!("0000:{:02x}:00.0", bus(card)));
+        let index = machine.devices.iter().position(at).ok_or(NOT_FOUND)?;
+        put(handle, HANDLES + index as u64, INVALID_ARGUMENT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetName(handle: u64, text: *mut c_char, len: c_uint) -> u32 {
+    elsewhere("nvmlDeviceGetName", |machine| {
+        let name =
+            std::ffi::CString::new(card(machine, handle)?.name()).map_err(|_| UNINITIALIZED)?;
+        tell(&name, text, len)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUUID(handle: u64, text: *mut c_char, len: c_uint) -> u32 {
+    elsewhere("nvmlDeviceGetUUID", |machine| {
+        let words = format!("GPU-{}", uuid_words(&card(machine, handle)?.uuid()));
+        tell(&std::ffi::CString::new(words).map_err(|_| UNINITIALIZED)?, text, len)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperature(
+    handle: u64,
+    _sensor: c_int,
+    value: Option<&mut c_uint>,
+) -> u32 {
+    elsewhere("nvmlDeviceGetTemperature", |machine| {
+        let degrees = if works(card(machine, handle)?) { 61 } else { 38 };
+        put(value, degrees, INVALID_ARGUMENT)
+    })
+}
+
+fn clock(name: &'static str, handle: u64, which: c_int, value: Option<&mut c_uint>) -> u32 {
+    elsewhere(name, |machine| {
+        let profile = &card(machine, handle)?.profile;
+        // Graphics and SM clocks are one; then memory, then video.
+        let megahertz = match which {
+            0 | 1 => profile.sm_clock_mhz,
+            2 => profile.memory_clock_mhz,
+            _ => return Err(NOT_SUPPORTED),
+        };
+        put(value, megahertz, INVALID_ARGUMENT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetClockInfo(handle: u64, which: c_int, value: Option<&mut c_uint>) -> u32 {
+    clock("nvmlDeviceGetClockInfo", handle, which, value)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxClockInfo(
+    handle: u64,
+    which: c_int,
+    value: Option<&mut c_uint>,
+) -> u32 {
+    clock("nvmlDeviceGetMaxClockInfo", handle, which, value)
+}
+
+/// Only cards that can be sliced have the mode, and here they are not.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigMode(
+    handle: u64,
+    now: Option<&mut c_uint>,
+    later: Option<&mut c_uint>,
+) -> u32 {
+    elsewhere("nvmlDeviceGetMigMode", |machine| {
+        let sliceable = matches!(card(machine, handle)?.profile.compute_capability, (8 | 9, 0));
+        if !sliceable {
+            return Err(NOT_SUPPORTED);
+        }
+        put(now, 0, INVALID_ARGUMENT)?;
+        put(later, 0, INVALID_ARGUMENT)
+    })
+}
+
+/// A process on the card, as version 3 of the functions tells it.
+#[repr(C)]
+struct Process {
+    pid: c_uint,
+    memory: c_ulonglong,
+    instances: [c_uint; 2],
+}
+
+/// This process alone, once it has a context.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+    handle: u64,
+    count: Option<&mut c_uint>,
+    list: Option<&mut Process>,
+) -> u32 {
+    elsewhere("nvmlDeviceGetComputeRunningProcesses_v3", |machine| {
+        let card = card(machine, handle)?;
+        let count = count.ok_or(INVALID_ARGUMENT)?;
+        let room = std::mem::replace(count, u32::from(card.retained > 0));
+        if *count > room {
+            return Err(INSUFFICIENT_SIZE);
+        }
+        if *count == 1 {
+            let memory = card.total_memory() - card.memory.free_bytes();
+            let process = Process { pid: std::process::id(), memory, instances: [u32::MAX; 2] };
+            put(list, process, INVALID_ARGUMENT)?;
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
+    handle: u64,
+    count: Option<&mut c_uint>,
+    _list: Option<&mut Process>,
+) -> u32 {
+    elsewhere("nvmlDeviceGetGraphicsRunningProcesses_v3", |machine| {
+        card(machine, handle)?;
+        put(count, 0, INVALID_ARGUMENT)
+    })
+}
+
+/// A value by number, `nvmlFieldValue_t`.
+#[repr(C)]
+struct FieldValue {
+    id: c_uint,
+    scope: c_uint,
+    timestamp: i64,
+    latency: i64,
+    kind: c_uint,
+    code: c_uint,
+    value: u64,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetFieldValues(handle: u64, count: c_int, values: *mut FieldValue) -> u32 {
+    elsewhere("nvmlDeviceGetFieldValues", |machine| {
+        let card = card(machine, handle)?;
+        for index in 0..usize::try_from(count).unwrap_or(0) {
+            // SAFETY: the caller passes as many values as it says.
+            let field = unsafe { &mut *values.add(index) };
+            if field.id == POWER_INSTANT {
+                (field.code, field.kind, field.value) = (0, UNSIGNED, milliwatts(card).into());
+            } else {
+                field.code = NOT_SUPPORTED;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,133 @@
+//! The simulated cards, and what an operation costs on them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+const TEXT: &str = include_str!("profiles.toml");
+
+/// What a name gets behind it, so that nobody takes the card for a real one.
+pub const SUFFIX: &str = " (simulated)";
+
+/// A simulated card.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The real card's name, as its driver reports it; the simulator adds [`SUFFIX`].
+    pub name: String,
+    /// Major and minor.
+    pub compute_capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub sm_count: u32,
+    /// The highest SM clock.
+    pub sm_clock_mhz: u32,
+    /// The memory clock; two transfers a clock.
+    pub memory_clock_mhz: u32,
+    /// The width of the memory bus.
+    pub memory_bus_bits: u32,
+    /// The whole memory.
+    pub memory_mib: u64,
+    /// The last cache.
+    pub l2_kib: u32,
+    /// Shared memory of a multiprocessor.
+    pub shared_per_sm_kib: u32,
+    /// The most of it that a block may ask for.
+    pub shared_per_block_kib: u32,
+    /// Whether memory errors are corrected.
+    pub ecc: bool,
+    /// Generation and lanes.
+    pub pcie: (u32, u32),
+    /// The power limit; what the card draws when it works.
+    pub power_limit_w: f64,
+    /// What it draws when it does not.
+    pub idle_w: f64,
+    /// Book bandwidth, in 10⁹ bytes a second.
+    pub bandwidth_gb_s: f64,
+    /// The share of it that every operation reaches.
+    pub bandwidth_efficiency: f64,
+    /// The share of a peak that a multiplication reaches.
+    pub matmul_efficiency: f64,
+    /// The least time that an operation takes.
+    pub launch_us: f64,
+    /// Book peaks in 10¹² FLOP a second, by operand and accumulator, as `f16/f32`.
+    pub peaks_tflops: BTreeMap<String, f64>,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Work {
+    /// Bytes that cross the memory bus.
+    pub bytes: f64,
+    /// Floating-point operations at the peak beside it, in FLOP and FLOP a second.
+    pub flops: Option<(f64, f64)>,
+}
+
+impl Profile {
+    /// All of them, by name.
+    ///
+    /// # Panics
+    /// When the file that is built in is wrong, which a test rules out.
+    pub fn all() -> BTreeMap<String, Self> {
+        toml::from_str(TEXT).expect("profiles.toml is a table of profiles")
+    }
+
+    /// The profile of this name.
+    ///
+    /// # Panics
+    /// When there is none; the message lists those there are.
+    pub fn named(name: &str) -> Self {
+        let all = Self::all();
+        let known: Vec<&String> = all.keys().collect();
+        all.get(name)
+            .unwrap_or_else(|| panic!("no profile \"{name}\"; there are {known:?}"))
+            .clone()
+    }
+
+    /// Bytes a second that every operation reaches.
+    pub fn bandwidth(&self) -> f64 {
+        self.bandwidth_gb_s * 1e9 * self.bandwidth_efficiency
+    }
+
+    /// FLOP a second that multiplications of `arithmetic` reach; `None` if the card has none.
+    pub fn matmul(&self, arithmetic: &str) -> Option<f64> {
+        self.peaks_tflops.get(arithmetic).map(|peak| peak * 1e12 * self.matmul_efficiency)
+    }
+
+    /// The seconds that an operation takes: those of its bytes or of its arithmetic, whichever are
+    /// more, and never less than a launch. A launch overlaps the work before it, so that it does not
+    /// come on top.
+    pub fn seconds(&self, work: Work) -> f64 {
+        let arithmetic = work.flops.map_or(0.0, |(flops, rate)| flops / rate);
+        (work.bytes / self.bandwidth()).max(arithmetic).max(self.launch_us * 1e-6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_reads_and_stays_below_its_peaks() {
+        let all = Profile::all();
+        assert_eq!(all.len(), 5);
+        for (name, card) in all {
+            let by_clock =
+                2.0 * f64::from(card.memory_clock_mhz) * 1e6 * f64::from(card.memory_bus_bits)
+                    / 8.0;
+            let book = card.bandwidth_gb_s * 1e9;
+            assert!((by_clock / book - 1.0).abs() < 0.01, "{name}: {by_clock} against {book}");
+            assert!(card.bandwidth_efficiency < 1.0 && card.matmul_efficiency < 1.0, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_scarcer_of_bandwidth_arithmetic_and_launches_decides() {
+        let t4 = Profile::named("t4");
+        let copy = Work { bytes: 240e9, flops: None };
+        assert!((t4.seconds(copy) - 1.0).abs() < 1e-12);
+        let product = Work { bytes: 1.0, flops: Some((65e12, t4.matmul("f16/f32").unwrap())) };
+        assert!((t4.seconds(product) - 1.6).abs() < 1e-12);
+        assert!((t4.seconds(Work::default()) - 3e-6).abs() < 1e-18);
+        assert_eq!(t4.matmul("bf16/f32"), None);
+    }
+}

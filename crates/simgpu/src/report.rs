@@ -1,0 +1,45 @@
+//! What happened in this process, for a test to read when it has ended.
+
+use std::fmt::Write;
+
+use crate::machine::{Machine, machine};
+
+/// Runs when the library is unloaded or the process ends.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_THE_END: extern "C" fn() = write;
+
+extern "C" fn write() {
+    if let Some(path) = std::env::var_os("SIMGPU_REPORT") {
+        let text = text(&machine());
+        if !text.is_empty() {
+            // Nobody is left to be told of a failure; the test misses the file.
+            let _ = std::fs::write(path, text);
+        }
+    }
+}
+
+/// One fact a line: a kind, a name, a number. Empty if nothing was ever called.
+fn text(machine: &Machine) -> String {
+    let mut text = String::new();
+    if machine.calls.is_empty() {
+        return text;
+    }
+    for (name, count) in &machine.calls {
+        let _ = writeln!(text, "call {name} {count}");
+    }
+    for (name, count) in &machine.kernels {
+        let _ = writeln!(text, "kernel {name} {count}");
+    }
+    let (allocations, bytes) = machine
+        .devices
+        .iter()
+        .map(|device| device.memory.left())
+        .fold((0, 0), |(count, bytes), (more, their)| (count + more, bytes + their));
+    let _ = writeln!(text, "left allocations {allocations}");
+    let _ = writeln!(text, "left bytes {bytes}");
+    let _ = writeln!(text, "left modules {}", machine.modules.len());
+    let _ = writeln!(text, "left events {}", machine.events.len());
+    let _ = writeln!(text, "dangling pointers {}", machine.dangling);
+    text
+}
