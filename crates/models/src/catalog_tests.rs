@@ -1,0 +1,194 @@
+use warpmark_record::Field;
+
+use super::*;
+
+const STANZA: &str = r#"
+[[model]]
+id = "tiny"
+family = "gpt2"
+title = "Tiny"
+repo = "someone/tiny"
+revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+checkpoint = "f32"
+phases = ["load", "decode"]
+batches = [1, 2]
+architecture = { vocabulary = 64, context = 32, width = 16, layers = 2, heads = 2 }
+inputs = { prompts = [8], contexts = [8] }
+
+[model.suites.quick]
+cpu = ["f32"]
+"#;
+
+fn parse(text: &str) -> Result<Catalog, CatalogError> {
+    Catalog::parse(text, "test.toml")
+}
+
+/// The error of the stanza with one piece of its text replaced.
+fn fault(from: &str, to: &str) -> String {
+    assert!(STANZA.contains(from), "{from}");
+    parse(&STANZA.replacen(from, to, 1)).expect_err(to).to_string()
+}
+
+fn spec(kind: DeviceKind) -> DeviceSpec {
+    DeviceSpec {
+        kind,
+        index: 0,
+        name: "test".to_owned(),
+        slug: "test".to_owned(),
+        memory: Field::absent("test"),
+        memory_bandwidth: Field::absent("test"),
+        last_level_cache: Field::absent("test"),
+        gpu: None,
+        cpu: None,
+    }
+}
+
+#[test]
+fn the_built_in_catalog_is_sound_and_its_models_have_their_published_sizes() {
+    let catalog = Catalog::builtin().unwrap();
+    // Counted by Hugging Face transformers, the tied head once.
+    for (id, parameters) in [
+        ("gpt2-124m", 124_439_808),
+        ("gpt2-355m", 354_823_168),
+        ("gpt2-774m", 774_030_080),
+        ("gpt2-1.5b", 1_557_611_200),
+    ] {
+        let model = catalog.model(id).unwrap();
+        assert_eq!(model.count_parameters().unwrap(), parameters, "{id}");
+    }
+}
+
+#[test]
+fn one_more_variant_is_one_more_stanza() {
+    let builtin = include_str!("../../../models.toml");
+    let catalog = parse(&format!("{builtin}{STANZA}")).unwrap();
+    assert_eq!(catalog.models().len(), Catalog::builtin().unwrap().models().len() + 1);
+    let tiny = catalog.model("tiny").unwrap();
+    assert_eq!(tiny.files, ["model.safetensors"]);
+    assert_eq!(tiny.tokenizer, None);
+    assert_eq!(tiny.family().unwrap().name(), "gpt2");
+    assert!(tiny.has_phase("decode") && !tiny.has_phase("prefill"));
+    assert!(tiny.has_section("inputs") && !tiny.has_section("expected"));
+}
+
+#[test]
+fn a_suite_measures_the_dtypes_it_lists_for_the_device_and_nothing_else() {
+    let catalog = parse(STANZA).unwrap();
+    let tiny = catalog.model("tiny").unwrap();
+    assert_eq!(tiny.dtypes(false, &spec(DeviceKind::Cpu)), [Dtype::F32]);
+    assert!(tiny.dtypes(false, &spec(DeviceKind::Cuda)).is_empty());
+    assert!(tiny.dtypes(true, &spec(DeviceKind::Cpu)).is_empty());
+    let builtin = Catalog::builtin().unwrap();
+    let gpt2 = builtin.model("gpt2-124m").unwrap();
+    assert_eq!(gpt2.dtypes(false, &spec(DeviceKind::Simulated)), [Dtype::F16]);
+}
+
+#[test]
+fn an_unknown_family_is_named_with_its_line_and_the_known_ones() {
+    let error = fault("family = \"gpt2\"", "family = \"gtp2\"");
+    assert!(error.contains("test.toml:4") && error.contains("\"gtp2\""), "{error}");
+    assert!(error.contains("known: gpt2"), "{error}");
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_line_and_text() {
+    let error = fault("batches = [1, 2]", "batches = \"many\"");
+    assert!(error.contains("test.toml:10") && error.contains("\"many\""), "{error}");
+    let error = fault("layers = 2", "layers = \"two\"");
+    assert!(error.contains("test.toml:11") && error.contains("two"), "{error}");
+    let error = fault("layers = 2", "layers = -2");
+    assert!(error.contains("test.toml:11") && error.contains("-2"), "{error}");
+    let error = fault("[\"f32\"]", "[\"f64\"]");
+    assert!(error.contains("test.toml:15") && error.contains("f64"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_and_a_missing_one_are_named() {
+    let error = fault("title =", "titel =");
+    assert!(error.contains("test.toml:5") && error.contains("titel"), "{error}");
+    let error = fault("layers = 2", "layers = 2, depth = 3");
+    assert!(error.contains("test.toml:11") && error.contains("depth"), "{error}");
+    let error = fault("layers = 2, ", "");
+    assert!(error.contains("test.toml:11") && error.contains("layers"), "{error}");
+    let error = fault("repo = \"someone/tiny\"\n", "");
+    assert!(error.contains("test.toml:2") && error.contains("repo"), "{error}");
+    let error = fault("[model.suites.quick]", "[model.suites.quik]");
+    assert!(error.contains("quik"), "{error}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_refused_with_its_line() {
+    let error = fault("title = \"Tiny\"", "title = \"Tiny");
+    assert!(error.contains("test.toml:5"), "{error}");
+    assert!(parse("").is_err());
+}
+
+#[test]
+fn a_duplicate_id_is_named_with_both_lines() {
+    let error = parse(&format!("{STANZA}{STANZA}")).unwrap_err().to_string();
+    assert!(error.contains("test.toml:18") && error.contains("line 3"), "{error}");
+    assert!(error.contains("\"tiny\""), "{error}");
+}
+
+#[test]
+fn a_revision_that_is_not_forty_lower_case_hex_digits_is_refused() {
+    let revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
+    for wrong in ["main", &revision[1..], &revision.to_uppercase(), &format!("{revision}0")] {
+        let error = fault(revision, wrong);
+        assert!(error.contains("test.toml:7") && error.contains(wrong), "{error}");
+        assert!(error.contains("40 lower-case hex"), "{error}");
+    }
+}
+
+#[test]
+fn an_absurd_size_is_refused_and_not_tried() {
+    for (from, to) in [
+        ("width = 16", "width = 1000000000"),
+        ("width = 16", "width = 9223372036854775807"),
+        ("layers = 2", "layers = 0"),
+        ("layers = 2", "layers = 9223372036854775807"),
+        ("vocabulary = 64", "vocabulary = 9223372036854775807"),
+        ("heads = 2", "heads = 0"),
+    ] {
+        let error = fault(from, to);
+        assert!(error.contains("test.toml:11") && error.contains("tiny"), "{to}: {error}");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_refused_with_the_right_form() {
+    for (from, to, word) in [
+        ("id = \"tiny\"", "id = \"ti ny\"", "letters"),
+        ("id = \"tiny\"", "id = \"\\u001b[31m\"", "letters"),
+        ("someone/tiny", "tiny", "owner/name"),
+        ("someone/tiny", "a/b/c", "owner/name"),
+        ("batches = [1, 2]", "batches = [2, 1]", "rising"),
+        ("batches = [1, 2]", "batches = [0, 1]", "from 1"),
+        ("batches = [1, 2]", "batches = []", "at least one"),
+        ("phases = [\"load\", \"decode\"]", "phases = []", "at least one"),
+        ("checkpoint =", "files = []\ncheckpoint =", "at least one"),
+        ("checkpoint =", "files = [\"../w.safetensors\"]\ncheckpoint =", "inside the repo"),
+        ("checkpoint =", "tokenizer = \"/etc/passwd\"\ncheckpoint =", "inside the repo"),
+        ("checkpoint =", "sha256 = [\"0f\"]\ncheckpoint =", "64 lower-case hex"),
+        ("checkpoint =", "files = [\"w.bin\"]\ncheckpoint =", ".safetensors"),
+    ] {
+        let error = fault(from, to);
+        assert!(error.contains("test.toml:") && error.contains(word), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_model_that_is_not_there_is_answered_with_those_that_are() {
+    let error = parse(STANZA).unwrap().model("gpt3").unwrap_err().to_string();
+    assert!(error.contains("\"gpt3\"") && error.contains("known: tiny"), "{error}");
+}
+
+#[test]
+fn a_catalog_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Catalog::read(&folder.path().join("gone.toml")).unwrap_err().to_string();
+    assert!(error.contains("gone.toml"), "{error}");
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, STANZA).unwrap();
+    assert_eq!(Catalog::read(&path).unwrap().models()[0].title, "Tiny");
+}

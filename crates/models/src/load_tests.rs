@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use warpmark_device::CpuDevice;
+use warpmark_record::{DeviceKind, DeviceSpec, WeightsStamp};
+
+use super::*;
+use crate::weights::header::Header;
+use crate::weights::{Cache, Quiet, Source};
+
+const TINY: &str = r#"
+[[model]]
+id = "tiny"
+family = "gpt2"
+title = "Tiny"
+repo = "someone/tiny"
+revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+checkpoint = "f32"
+phases = ["load"]
+batches = [1]
+architecture = { vocabulary = 512, context = 32, width = 64, layers = 2, heads = 2 }
+inputs = { prompts = [8], contexts = [8] }
+suites = { quick = { cpu = ["f32", "f16"], cuda = ["f16"] } }
+"#;
+
+fn spec(kind: DeviceKind) -> DeviceSpec {
+    DeviceSpec {
+        kind,
+        index: 0,
+        name: "test".to_owned(),
+        slug: "test".to_owned(),
+        memory: Field::absent("test"),
+        memory_bandwidth: Field::absent("test"),
+        last_level_cache: Field::absent("test"),
+        gpu: None,
+        cpu: None,
+    }
+}
+
+fn request(folder: &tempfile::TempDir) -> Request {
+    Request {
+        full: false,
+        seed: 0,
+        source: Arc::new(Source::Synthetic { seed: 5 }),
+        cache: Arc::new(Cache::at(folder.path())),
+        progress: Arc::new(Quiet),
+        spec: spec(DeviceKind::Cpu),
+        dtypes: None,
+    }
+}
+
+fn open(group: Group) -> (Vec<Entry>, Box<dyn Session>) {
+    let device = Device::Cpu(CpuDevice { spec: spec(DeviceKind::Cpu), threads: 1 });
+    (group.entries, (group.open)(&device).unwrap())
+}
+
+fn tiny_groups(folder: &tempfile::TempDir) -> Vec<Group> {
+    groups(&Catalog::parse(TINY, "test.toml").unwrap(), &request(folder)).unwrap()
+}
+
+#[test]
+fn each_dtype_of_the_suite_is_loaded_cold_and_warm() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids: Vec<String> = tiny_groups(&folder)
+        .iter()
+        .flat_map(|group| group.entries.iter().map(|entry| entry.id.to_string()))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "load/tiny/f32/cold@candle",
+            "load/tiny/f32/warm@candle",
+            "load/tiny/f16/cold@candle",
+            "load/tiny/f16/warm@candle"
+        ]
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "planning writes nothing");
+}
+
+#[test]
+fn a_warm_load_has_its_phases_its_bytes_and_its_answer_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    for group in tiny_groups(&folder) {
+        let (entries, mut session) = open(group);
+        let mut load = session.workload(&entries[1]).unwrap();
+        let check = load.verify().unwrap();
+        assert_eq!((check.worst_error, check.tolerance), (0.0, 0.0));
+        load.prepare(1).unwrap();
+        load.launch().unwrap();
+        load.wait().unwrap();
+        let names: Vec<String> = load.phases().into_keys().collect();
+        assert_eq!(names, ["first_run_s", "host_to_device_s", "open_s", "read_s"]);
+        assert!(load.phases().values().all(|seconds| *seconds >= 0.0));
+        let memory = load.memory().unwrap();
+        assert!(memory.weights.known().unwrap().0 > 0.0);
+        let described = load.describe();
+        assert_eq!(described.weights, Some(WeightsStamp::Synthetic { seed: 5 }));
+        let stored = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+        let length = stored.metadata().unwrap().len() as f64;
+        assert_eq!(described.work.bytes, Some(Bytes(length)));
+        load.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_cold_load_is_cold_or_says_why_it_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let (entries, mut session) = open(tiny_groups(&folder).remove(0));
+    match session.workload(&entries[0]) {
+        Ok(mut load) => {
+            load.prepare(1).unwrap();
+            load.launch().unwrap();
+            assert!(load.describe().caveats.iter().any(|caveat| caveat.contains("hypervisor")));
+        }
+        // The folder for temporary files may lie in memory.
+        Err(WorkloadError::Unsupported(reason)) => {
+            assert!(reason.contains("could not be emptied"), "{reason}");
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn several_loads_in_one_sample_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (entries, mut session) = open(tiny_groups(&folder).remove(0));
+    let error = session.workload(&entries[1]).unwrap().prepare(2).unwrap_err().to_string();
+    assert!(error.contains("2 loads in one sample"), "{error}");
+}
+
+#[test]
+fn weights_that_changed_under_a_load_are_a_wrong_answer() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (entries, mut session) = open(tiny_groups(&folder).remove(0));
+    let mut load = session.workload(&entries[1]).unwrap();
+    load.prepare(1).unwrap();
+    load.launch().unwrap();
+    let stored = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let length = std::fs::metadata(&stored).unwrap().len();
+    let file = std::fs::File::options().write(true).open(&stored).unwrap();
+    // All of the data, so that the sampled tensor is hit wherever it is.
+    let start = Header::read(&std::fs::File::open(&stored).unwrap(), &stored).unwrap().data_start();
+    file.write_all_at(&vec![0x3f; (length - start) as usize], start).unwrap();
+    assert!(matches!(load.verify(), Err(WorkloadError::WrongAnswer { .. })));
+}

@@ -1,0 +1,38 @@
+//! What a run asks of the models.
+
+use std::sync::Arc;
+
+use warpmark_record::DeviceSpec;
+
+use crate::catalog::{Dtype, Model};
+use crate::weights::{Cache, Progress, Source};
+
+/// What a run asks of the models.
+#[derive(Clone)]
+pub struct Request {
+    /// The full suite rather than the quick one.
+    pub full: bool,
+    /// The seed of inputs.
+    pub seed: u64,
+    /// Where weights come from.
+    pub source: Arc<Source>,
+    /// Where synthetic weights are kept.
+    pub cache: Arc<Cache>,
+    /// Hears how a download or a generation gets on.
+    pub progress: Arc<dyn Progress>,
+    /// The device that the plan is for.
+    pub spec: DeviceSpec,
+    /// Dtypes instead of those that the stanzas list; `None` leaves the choice to them.
+    pub dtypes: Option<Vec<Dtype>>,
+}
+
+impl Request {
+    /// The dtypes in which this run measures a model; empty where the suite leaves it out.
+    pub fn dtypes<'a>(&'a self, model: &'a Model) -> &'a [Dtype] {
+        let listed = model.dtypes(self.full, &self.spec);
+        match &self.dtypes {
+            Some(chosen) if !listed.is_empty() => chosen,
+            _ => listed,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The folder where synthetic weights are kept between runs.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use warpmark_record::Bytes;
+
+use super::WeightsError;
+
+/// The folder where synthetic weights are kept between runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// A cache in that folder, which is made when first written to.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The cache that the environment names: `WARPMARK_CACHE`, else `warpmark` below `XDG_CACHE_HOME`,
+    /// else below `~/.cache`.
+    pub fn from_env() -> Result<Self, WeightsError> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, WeightsError> {
+        // An empty variable is an unset one, as the XDG specification has it.
+        let folder = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        folder("WARPMARK_CACHE")
+            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("warpmark")))
+            .or_else(|| Some(folder("HOME")?.join(".cache").join("warpmark")))
+            .map(Self::at)
+            .ok_or(WeightsError::NoCacheFolder)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a file of that name stands, there or not.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Starts a file of a known size under a temporary name beside its final one, so that a run that
+    /// is killed, or a second one, never meets half a file. The space is claimed at once.
+    pub(super) fn begin(&self, name: &str, bytes: u64) -> Result<Draft, WeightsError> {
+        let unwritable =
+            |source| WeightsError::CacheUnwritable { path: self.root.clone(), source };
+        std::fs::create_dir_all(&self.root).map_err(unwritable)?;
+        self.sweep(name);
+        static DRAFTS: AtomicU32 = AtomicU32::new(0);
+        let count = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = self.path(&format!("{name}.{}-{count}.draft", std::process::id()));
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&draft)
+            .map_err(unwritable)?;
+        let draft = Draft { file, draft, target: self.path(name), bytes };
+        draft.claim()?;
+        Ok(draft)
+    }
+
+    /// Removes drafts of that file whose process is gone.
+    fn sweep(&self, name: &str) {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
+        for entry in entries.flatten() {
+            let file_name = entry.file_name();
+            let process = file_name
+                .to_str()
+                .and_then(|text| text.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".draft"))
+                .and_then(|rest| rest.split_once('-')?.0.parse::<i32>().ok())
+                .and_then(rustix::process::Pid::from_raw);
+            if process.is_some_and(|pid| {
+                rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+            }) {
+                // It is only in the way; whoever cannot remove it can still write the new one.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// A file that is being written. Dropped before [`Draft::commit`], it is removed.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) file: File,
+    draft: PathBuf,
+    target: PathBuf,
+    bytes: u64,
+}
+
+impl Draft {
+    fn claim(&self) -> Result<(), WeightsError> {
+        use rustix::io::Errno;
+        let flags = rustix::fs::FallocateFlags::empty();
+        match rustix::fs::fallocate(&self.file, flags, 0, self.bytes) {
+            // A file system that cannot claim space says so, and the writing finds out.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(self.explain(error.into())),
+        }
+    }
+
+    /// The error for a write that failed.
+    pub(super) fn explain(&self, source: io::Error) -> WeightsError {
+        let full = [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::FileTooLarge,
+        ];
+        if !full.contains(&source.kind()) {
+            return WeightsError::Io { action: "write", path: self.target.clone(), source };
+        }
+        let free = rustix::fs::fstatvfs(&self.file)
+            .ok()
+            .map(|system| Bytes(system.f_bavail as f64 * system.f_frsize as f64));
+        WeightsError::DiskFull {
+            path: self.target.clone(),
+            needed: Bytes(self.bytes as f64),
+            free,
+        }
+    }
+
+    /// Puts the file on the disk and under its final name; a file of that name is replaced.
+    pub(super) fn commit(self) -> Result<PathBuf, WeightsError> {
+        self.file.sync_all().map_err(|error| self.explain(error))?;
+        std::fs::rename(&self.draft, &self.target)
+            .map_err(WeightsError::io("move into place", &self.target))?;
+        if let Some(folder) = self.target.parent() {
+            // The name is on the disk only once the folder is.
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(WeightsError::io("sync", folder))?;
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After a commit the draft's name is gone already, and there is nothing to report here.
+        let _ = std::fs::remove_file(&self.draft);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn cache_of(variables: &[(&str, &str)]) -> Result<Cache, WeightsError> {
+        Cache::from_variables(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn the_nearest_variable_names_the_cache() {
+        let home = ("HOME", "/h");
+        let xdg = ("XDG_CACHE_HOME", "/x");
+        let own = ("WARPMARK_CACHE", "/w");
+        assert_eq!(cache_of(&[home]).unwrap().root(), Path::new("/h/.cache/warpmark"));
+        assert_eq!(cache_of(&[home, xdg]).unwrap().root(), Path::new("/x/warpmark"));
+        assert_eq!(cache_of(&[home, xdg, own]).unwrap().root(), Path::new("/w"));
+        assert_eq!(cache_of(&[home, ("WARPMARK_CACHE", "")]).unwrap().root().parent(), Some(Path::new("/h/.cache")));
+        assert!(cache_of(&[]).unwrap_err().to_string().contains("WARPMARK_CACHE"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a-file");
+        std::fs::write(&file, "").unwrap();
+        let error = Cache::at(file.join("below")).begin("w", 1).unwrap_err().to_string();
+        assert!(error.contains("a-file/below") && error.contains("WARPMARK_CACHE"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_write_permission_is_named_too() {
+        if rustix::process::geteuid().is_root() {
+            // Nothing is unwritable to root; the case above stands in for this one there.
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o500)).unwrap();
+        let error = Cache::at(folder.path()).begin("w", 1).unwrap_err();
+        assert!(matches!(error, WeightsError::CacheUnwritable { .. }), "{error}");
+    }
+
+    #[test]
+    fn more_than_the_disk_holds_is_refused_at_once_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Cache::at(folder.path()).begin("w", 1 << 62).unwrap_err();
+        assert!(matches!(error, WeightsError::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("TiB are needed"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_draft_that_is_dropped_is_gone_and_one_that_is_committed_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("made/on/demand"));
+        drop(cache.begin("w", 16).unwrap());
+        assert_eq!(std::fs::read_dir(cache.root()).unwrap().count(), 0);
+        let path = cache.begin("w", 16).unwrap().commit().unwrap();
+        assert_eq!(path, cache.path("w"));
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 16);
+        assert_eq!(std::fs::read_dir(cache.root()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        // Beyond the largest process number that Linux hands out.
+        std::fs::write(cache.path("w.2000000000-0.draft"), "half").unwrap();
+        let living = cache.path(&format!("w.{}-999.draft", std::process::id()));
+        std::fs::write(&living, "half").unwrap();
+        cache.begin("w", 1).unwrap().commit().unwrap();
+        assert!(!cache.path("w.2000000000-0.draft").exists());
+        assert!(living.exists());
+    }
+}

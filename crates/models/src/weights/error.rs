@@ -1,0 +1,227 @@
+//! Why weights could not be had.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use warpmark_measure::WorkloadError;
+use warpmark_record::Bytes;
+
+use crate::catalog::Dtype;
+
+/// Why weights could not be found, made, fetched or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A tensor was asked for that was not loaded.
+    #[error("no tensor {name:?} was loaded; the family must list it among its tensors")]
+    NotLoaded {
+        /// Its name.
+        name: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing says where the cache should be.
+    #[error(
+        "no folder for cached weights: HOME and XDG_CACHE_HOME are not set; \
+         set WARPMARK_CACHE to a folder that can be written"
+    )]
+    NoCacheFolder,
+    /// The cache folder cannot be written.
+    #[error(
+        "the weights cache {} cannot be written: {source}; \
+         set WARPMARK_CACHE to a folder that can", path.display()
+    )]
+    CacheUnwritable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk is full. What had been written was removed.
+    #[error(
+        "the disk under {} is full: {} are needed and {} are free; \
+         free some, or set WARPMARK_CACHE to a folder on another disk",
+        path.display(), needed.binary(), free.map_or("an unknown number of bytes".to_owned(), Bytes::binary)
+    )]
+    DiskFull {
+        /// The file that did not fit.
+        path: PathBuf,
+        /// Its size.
+        needed: Bytes,
+        /// What the file system has left.
+        free: Option<Bytes>,
+    },
+    /// The weights folder is not there, is no folder, or holds no weights.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// The path given.
+        path: PathBuf,
+        /// What is wrong, with the next step.
+        problem: String,
+    },
+    /// The file is shorter than it says.
+    #[error(
+        "{} is truncated: its header promises {expected} bytes and it has {found}; \
+         remove it and fetch it again", path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length according to its header.
+        expected: u64,
+        /// Its length.
+        found: u64,
+    },
+    /// The header is wrong.
+    #[error("{} is no sound safetensors file: {problem}; remove it and fetch it again", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Tensors that the model needs are not there.
+    #[error(
+        "{count} of the model's tensors are not in {place}: {}{}; is this the checkpoint of another model?",
+        names.join(", "), if *count > names.len() { ", ..." } else { "" }
+    )]
+    Missing {
+        /// How many.
+        count: usize,
+        /// The first few.
+        names: Vec<String>,
+        /// The file or files looked into.
+        place: String,
+    },
+    /// Tensors that the model has no use for.
+    #[error(
+        "{count} tensors in {place} belong to no part of the model: {}{}; \
+         is this the checkpoint of another model?",
+        names.join(", "), if *count > names.len() { ", ..." } else { "" }
+    )]
+    Unexpected {
+        /// How many.
+        count: usize,
+        /// The first few.
+        names: Vec<String>,
+        /// The file or files looked into.
+        place: String,
+    },
+    /// One tensor in two files.
+    #[error("the tensor {name:?} is in both {} and {}; remove one of them", first.display(), second.display())]
+    Duplicate {
+        /// Its name.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A tensor of another shape.
+    #[error(
+        "{name:?} in {} has shape {found:?} where the model needs {expected:?}; \
+         is this the checkpoint of another size?", path.display()
+    )]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What the model needs.
+        expected: Vec<usize>,
+        /// What is there.
+        found: Vec<usize>,
+    },
+    /// A tensor in a format that cannot be loaded.
+    #[error(
+        "{name:?} in {} is stored as {dtype}; f32, f16 and bf16 can be loaded: convert the checkpoint",
+        path.display()
+    )]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        dtype: String,
+    },
+    /// A dtype that no model is loaded as.
+    #[error("weights cannot be loaded as {0}; ask for f32, f16 or bf16")]
+    Target(String),
+    /// A NaN or an infinity among the weights.
+    #[error(
+        "{name:?} in {} holds {value} at element {index}: the checkpoint is damaged; \
+         remove it and fetch it again", path.display()
+    )]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Which element, counted from 0 in row-major order.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// A weight that the dtype asked for cannot hold.
+    #[error(
+        "{name:?} in {} holds {value} at element {index}, which {dtype} cannot hold; \
+         load the model as bf16 or f32", path.display()
+    )]
+    Overflow {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Which element, counted from 0 in row-major order.
+        index: usize,
+        /// Its value.
+        value: f32,
+        /// The dtype asked for.
+        dtype: Dtype,
+    },
+    /// The device could not take a tensor.
+    #[error("cannot put {name:?} ({}) on the device: {source}", bytes.binary())]
+    Device {
+        /// The tensor.
+        name: String,
+        /// Its size there.
+        bytes: Bytes,
+        /// What candle said.
+        source: Box<candle_core::Error>,
+    },
+    /// The clock failed.
+    #[error(transparent)]
+    Clock(#[from] warpmark_measure::ClockError),
+    /// The hub, or the way to it.
+    #[error(transparent)]
+    Hub(#[from] super::hub::HubError),
+}
+
+impl WeightsError {
+    /// For `map_err` behind a call into the file system.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+impl From<WeightsError> for WorkloadError {
+    fn from(error: WeightsError) -> Self {
+        match &error {
+            // candle hands the driver's error on as text.
+            WeightsError::Device { name, bytes, source }
+                if source.to_string().contains("OUT_OF_MEMORY") =>
+            {
+                Self::OutOfMemory { what: format!("the weights, at {name}"), needed: Some(*bytes) }
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

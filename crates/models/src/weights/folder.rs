@@ -1,0 +1,147 @@
+//! Weights from a folder that the user points at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use warpmark_record::WeightsStamp;
+
+use super::{WeightFiles, WeightsError};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The part of a sharded checkpoint's index that matters here.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The weight files of a folder: the shards its index lists, else `model.safetensors`, else the one
+/// safetensors file in it.
+pub(super) fn locate(path: &Path) -> Result<WeightFiles, WeightsError> {
+    let problem = |problem: String| WeightsError::Folder { path: path.to_owned(), problem };
+    let metadata = std::fs::metadata(path)
+        .map_err(|error| problem(format!("{error}; give the folder that holds the weights")))?;
+    if !metadata.is_dir() {
+        return Err(problem("not a folder; give the folder that holds the file".to_owned()));
+    }
+    let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let paths = if path.join(INDEX).is_file() {
+        shards(path)?
+    } else if path.join(SINGLE).is_file() {
+        vec![path.join(SINGLE)]
+    } else {
+        vec![only_file(path)?]
+    };
+    Ok(WeightFiles::new(paths, WeightsStamp::Folder { name }))
+}
+
+fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let index = folder.join(INDEX);
+    let problem = |problem: String| WeightsError::Folder { path: index.clone(), problem };
+    let text = std::fs::read(&index).map_err(WeightsError::io("read", &index))?;
+    let parsed: Index = serde_json::from_slice(&text)
+        .map_err(|error| problem(format!("no index of a sharded checkpoint: {error}")))?;
+    let files: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    if files.is_empty() {
+        return Err(problem("its weight_map lists no file".to_owned()));
+    }
+    let mut paths = Vec::with_capacity(files.len());
+    for file in files {
+        if file.contains('/') || file == ".." {
+            return Err(problem(format!("{file:?} lies outside of the folder")));
+        }
+        let path = folder.join(&file);
+        if !path.is_file() {
+            return Err(problem(format!("it lists {file:?}, which is not there; fetch it too")));
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn only_file(folder: &Path) -> Result<PathBuf, WeightsError> {
+    let problem = |problem: String| WeightsError::Folder { path: folder.to_owned(), problem };
+    let entries = std::fs::read_dir(folder).map_err(WeightsError::io("list", folder))?;
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    found.sort();
+    match found.len() {
+        0 => Err(problem("no .safetensors file in it; convert the checkpoint".to_owned())),
+        1 => Ok(found.swap_remove(0)),
+        count => Err(problem(format!(
+            "{count} .safetensors files, neither {SINGLE} nor {INDEX} among them; \
+             leave one, or add the index"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn names(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let folder = folder(files);
+        let located = locate(folder.path()).map_err(|error| error.to_string())?;
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        Ok(located.paths().iter().map(name).collect())
+    }
+
+    #[test]
+    fn a_single_file_is_taken_by_its_usual_name_or_by_being_alone() {
+        assert_eq!(names(&[("other.safetensors", "")]).unwrap(), ["other.safetensors"]);
+        let two = [("model.safetensors", ""), ("model.fp16.safetensors", "")];
+        assert_eq!(names(&two).unwrap(), ["model.safetensors"]);
+    }
+
+    #[test]
+    fn shards_are_those_of_the_index_each_once() {
+        let index = r#"{"metadata":{},"weight_map":{"a":"s2.safetensors","b":"s1.safetensors","c":"s1.safetensors"}}"#;
+        let files = [(INDEX, index), ("s1.safetensors", ""), ("s2.safetensors", ""), ("x.safetensors", "")];
+        assert_eq!(names(&files).unwrap(), ["s1.safetensors", "s2.safetensors"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_folder_is_said_with_the_next_step() {
+        let index = r#"{"weight_map":{"a":"gone.safetensors"}}"#;
+        let outside = r#"{"weight_map":{"a":"../x.safetensors"}}"#;
+        for (files, word) in [
+            (&[("notes.txt", "")][..], "no .safetensors"),
+            (&[("a.safetensors", ""), ("b.safetensors", "")][..], "add the index"),
+            (&[(INDEX, "{}")][..], "weight_map"),
+            (&[(INDEX, index)][..], "fetch it too"),
+            (&[(INDEX, outside)][..], "outside"),
+        ] {
+            let error = names(files).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        let file = folder(&[("model.safetensors", "")]);
+        let error = locate(&file.path().join("model.safetensors")).unwrap_err().to_string();
+        assert!(error.contains("not a folder"), "{error}");
+        let error = locate(&file.path().join("gone")).unwrap_err().to_string();
+        assert!(error.contains("gone") && error.contains("give the folder"), "{error}");
+    }
+
+    #[test]
+    fn the_record_gets_the_folders_name_and_not_the_path_to_it() {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("my-gpt2");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(inner.join(SINGLE), "").unwrap();
+        let stamp = locate(&inner.join(".")).unwrap().stamp();
+        assert_eq!(stamp, WeightsStamp::Folder { name: "my-gpt2".to_owned() });
+    }
+}
