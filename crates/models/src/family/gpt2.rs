@@ -1,0 +1,243 @@
+//! GPT-2: 124M, 355M, 774M, 1.5B.
+
+mod check;
+mod session;
+#[cfg(test)]
+mod tests;
+mod work;
+mod workloads;
+
+use candle_core::Tensor;
+use serde::Deserialize;
+use warpmark_measure::{Entry, Group, WorkloadError};
+use warpmark_record::{Bytes, DeviceSpec};
+
+use super::Family;
+use super::text::{self, Case, Phase};
+use crate::catalog::{CatalogError, Dtype, Model};
+use crate::engine::unsupported;
+use crate::net::gpt2::{Architecture, Gpt2, NetError};
+use crate::request::Request;
+use crate::weights::{Init, Loaded, TensorSpec};
+
+/// GPT-2 in all its sizes.
+pub struct Gpt2Family;
+
+/// `[model.inputs]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inputs {
+    /// Tokens of a prompt that is read.
+    prompts: Vec<usize>,
+    /// Tokens in the cache when writing begins.
+    contexts: Vec<usize>,
+}
+
+/// Batches whose prefill the quick suite measures; its decode runs through all of them.
+const QUICK_PREFILL: [usize; 2] = [1, 8];
+
+/// More tokens than this in one pass take minutes of samples on a CPU.
+const LONGEST_CPU_PASS: usize = 4096;
+
+/// Kernels that candle launches for one block, counted from the net's code.
+const KERNELS_OF_A_BLOCK: usize = 32;
+
+impl Family for Gpt2Family {
+    fn name(&self) -> &'static str {
+        "gpt2"
+    }
+
+    fn group(&self) -> &'static str {
+        "text"
+    }
+
+    fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError> {
+        let architecture = architecture(model)?;
+        let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
+            init: init(&name, architecture.layers),
+            name,
+            shape,
+        };
+        Ok(architecture.tensors().into_iter().map(spec).collect())
+    }
+
+    fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {
+        let architecture = architecture(model).map_err(WorkloadError::failed)?;
+        let net = Gpt2::new(architecture, &weights.tensors).map_err(workload_error)?;
+        let run = || -> Result<(), NetError> {
+            let mut cache = net.cache(1, 1)?;
+            net.prefill(
+                &Tensor::zeros((1, 1), candle_core::DType::U32, net.device())?,
+                &mut cache,
+            )?;
+            Ok(net.device().synchronize()?)
+        };
+        run().map_err(workload_error)
+    }
+
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+        let architecture = architecture(model)?;
+        let cases = cases(model, &architecture, request)?;
+        let tensors = self.tensors(model)?;
+        let mut groups = Vec::new();
+        for &dtype in request.dtypes(model) {
+            let mut entries = Vec::with_capacity(cases.len());
+            let mut by_id = Vec::with_capacity(cases.len());
+            for &case in &cases {
+                let entry = entry(model, &architecture, request, dtype, case)?;
+                by_id.push((entry.id.clone(), case));
+                entries.push(entry);
+            }
+            if entries.is_empty() {
+                continue;
+            }
+            let recipe = session::Recipe {
+                architecture,
+                dtype,
+                model: model.clone(),
+                tensors: tensors.clone(),
+                cases: by_id,
+                request: request.clone(),
+            };
+            groups.push(Group {
+                name: format!("{} {dtype}", model.title),
+                entries,
+                open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
+            });
+        }
+        Ok(groups)
+    }
+}
+
+/// The stanza's architecture, refused where its numbers cannot be meant.
+fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
+    let architecture: Architecture = model.section("architecture")?;
+    let numbers = [
+        ("layers", architecture.layers, 1_000),
+        ("heads", architecture.heads, 1_000),
+        ("width", architecture.width, 100_000),
+        ("context", architecture.context, 1_000_000),
+        ("vocabulary", architecture.vocabulary, 10_000_000),
+    ];
+    for (name, value, most) in numbers {
+        if value == 0 || value > most {
+            let advice = format!("a GPT-2 has between 1 and {most}");
+            return Err(model.invalid(&format!("architecture.{name}"), value, advice));
+        }
+    }
+    if !architecture.width.is_multiple_of(architecture.heads) {
+        let advice = format!("must be a multiple of heads = {}", architecture.heads);
+        return Err(model.invalid("architecture.width", architecture.width, advice));
+    }
+    Ok(architecture)
+}
+
+/// GPT-2's own initialisation (Radford et al. 2019, §2.3): normal with 0.02, 0.01 for positions, and
+/// products that add to the residual stream scaled down by the root of their number.
+fn init(name: &str, layers: usize) -> Init {
+    let path: Vec<&str> = name.split('.').collect();
+    match path[..] {
+        [.., "bias"] => Init::Zeros,
+        [.., "ln_1" | "ln_2" | "ln_f", _] => Init::Ones,
+        ["wpe", _] => Init::Normal { std: 0.01 },
+        [.., "c_proj", _] => Init::Normal { std: 0.02 / (2.0 * layers as f32).sqrt() },
+        _ => Init::Normal { std: 0.02 },
+    }
+}
+
+/// The benchmarks of a model that suit the request, prefill before decode, batches rising.
+fn cases(
+    model: &Model,
+    architecture: &Architecture,
+    request: &Request,
+) -> Result<Vec<Case>, CatalogError> {
+    let inputs: Inputs = model.section("inputs")?;
+    let mut cases = Vec::new();
+    for (field, phase, lengths) in [
+        ("prompts", Phase::Prefill, &inputs.prompts),
+        ("contexts", Phase::Decode, &inputs.contexts),
+    ] {
+        if !model.has_phase(&phase.to_string()) {
+            continue;
+        }
+        let wanted = if request.full { lengths.len() } else { 1 };
+        for &length in lengths.iter().take(wanted) {
+            for &batch in &model.batches {
+                let case = Case { phase, batch, length };
+                if length == 0 || work::capacity(case) > architecture.context {
+                    let spare = work::capacity(case) - length;
+                    let advice = format!(
+                        "must be from 1 to {}, for the model has {} positions",
+                        architecture.context.saturating_sub(spare),
+                        architecture.context
+                    );
+                    return Err(model.invalid(&format!("inputs.{field}"), length, advice));
+                }
+                if phase == Phase::Decode || request.full || QUICK_PREFILL.contains(&batch) {
+                    cases.push(case);
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+fn entry(
+    model: &Model,
+    architecture: &Architecture,
+    request: &Request,
+    dtype: Dtype,
+    case: Case,
+) -> Result<Entry, CatalogError> {
+    let id = case
+        .id(&model.id, dtype)
+        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    let kernels = KERNELS_OF_A_BLOCK * architecture.layers;
+    let work = work::work(architecture, dtype, case);
+    let iteration = text::guess(&work, kernels, dtype, &request.spec);
+    let memory = work::weight_bytes(architecture, dtype) + work::memory(architecture, dtype, case);
+    Ok(Entry {
+        id,
+        sampling: text::sampling(request.full, iteration),
+        iteration_estimate: iteration,
+        memory_estimate: memory,
+        sweep: Some(case.sweep(&model.id, dtype)),
+        skip: skip(&request.spec, dtype, case),
+    })
+}
+
+fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case) -> Option<String> {
+    let tokens = case.batch * case.length;
+    if spec.gpu.is_none() && case.phase == Phase::Prefill && tokens > LONGEST_CPU_PASS {
+        return Some(format!(
+            "{tokens} tokens in one pass; on a CPU, passes end at {LONGEST_CPU_PASS}"
+        ));
+    }
+    unsupported(spec, dtype)
+}
+
+/// A net's error as a workload's: a full device is told apart from everything else.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+fn workload_error(error: NetError) -> WorkloadError {
+    let text = error.to_string();
+    // candle keeps no type for it; the driver's name for it is in the text.
+    if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
+        WorkloadError::OutOfMemory {
+            what: "the device refused an allocation".to_owned(),
+            needed: None,
+        }
+    } else {
+        WorkloadError::Failed(text)
+    }
+}
+
+/// Refuses before anything is allocated what the host's memory cannot hold. A GPU says so itself.
+fn check_host_memory(what: &str, needed: Bytes) -> Result<(), WorkloadError> {
+    match warpmark_device::memory::available().known() {
+        Some(available) if needed > *available => Err(WorkloadError::OutOfMemory {
+            what: format!("{what}, with {} available", available.binary()),
+            needed: Some(needed),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,246 @@
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use warpmark_measure::{Entry, Sampling, Session, Workload};
+use warpmark_record::Seconds;
+
+use super::session::Gpt2Session;
+use super::*;
+
+const TINY: Architecture =
+    Architecture { layers: 2, heads: 4, width: 32, context: 64, vocabulary: 101 };
+const DECODE: Case = Case { phase: Phase::Decode, batch: 3, length: 20 };
+const PREFILL: Case = Case { phase: Phase::Prefill, batch: 3, length: 20 };
+
+fn tensors(dtype: DType) -> HashMap<String, Tensor> {
+    let fill = |(name, shape): (String, Vec<usize>)| {
+        let std = match init(&name, TINY.layers) {
+            // Wider than the real one, so that every part of the net shows in the logits.
+            Init::Normal { .. } => 0.2,
+            Init::Ones | Init::Zeros => 0.05,
+        };
+        let mean = if init(&name, TINY.layers) == Init::Ones { 1.0f32 } else { 0.0 };
+        let tensor = Tensor::randn(mean, std, shape, &Device::Cpu).unwrap();
+        (name, tensor.to_dtype(dtype).unwrap())
+    };
+    TINY.tensors().into_iter().map(fill).collect()
+}
+
+fn entry_of(case: Case, dtype: Dtype) -> Entry {
+    Entry {
+        id: case.id("tiny", dtype).unwrap(),
+        sampling: Sampling {
+            samples: 10,
+            target: Seconds(1.0),
+            warm_up: Seconds(0.1),
+            single: false,
+        },
+        iteration_estimate: Seconds(0.001),
+        memory_estimate: Bytes(0.0),
+        sweep: None,
+        skip: None,
+    }
+}
+
+fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Gpt2Session {
+    let right = tensors(dtype.candle());
+    let mut wrong = right.clone();
+    damage(&mut wrong);
+    let with_id = |case: Case| (case.id("tiny", dtype).unwrap(), case);
+    let larger = Case { batch: 12, ..DECODE };
+    let cases = [DECODE, PREFILL, larger].map(with_id).to_vec();
+    Gpt2Session::on(TINY, dtype, &wrong, right, cases).unwrap()
+}
+
+/// Negates one bias of the second block.
+fn negate(tensors: &mut HashMap<String, Tensor>) {
+    let bias = tensors.get_mut("h.1.attn.c_proj.bias").unwrap();
+    *bias = (bias.affine(-1.0, 0.0)).unwrap();
+}
+
+#[test]
+fn a_sound_net_passes_its_checks_in_every_dtype_before_and_after_launches() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let mut session = session(dtype, |_| ());
+        for case in [PREFILL, DECODE] {
+            let mut workload = session.workload(&entry_of(case, dtype)).unwrap();
+            workload.verify().unwrap();
+            workload.prepare(40).unwrap();
+            for _ in 0..40 {
+                workload.launch().unwrap();
+            }
+            workload.wait().unwrap();
+            let check = workload.verify().unwrap();
+            assert!(check.worst_error > 0.0, "two ways of computing never agree to the last bit");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_bias_fails_both_checks() {
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut session = session(dtype, negate);
+        for case in [PREFILL, DECODE] {
+            let mut workload = session.workload(&entry_of(case, dtype)).unwrap();
+            let error = workload.verify().unwrap_err();
+            assert!(matches!(error, WorkloadError::WrongAnswer { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_cache_fails_the_check_of_decoding() {
+    let mut session = session(Dtype::F32, |_| ());
+    session.fill(DECODE.batch, DECODE.length).unwrap();
+    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
+    workload.verify().unwrap();
+    let (_, values) = workload.cache().layer(1).unwrap();
+    // The values of one position of the last sequence.
+    let zeros = Tensor::zeros((3, 4, 1, 8), DType::F32, &Device::Cpu).unwrap();
+    values.slice_set(&zeros, 2, 9).unwrap();
+    assert!(matches!(workload.verify().unwrap_err(), WorkloadError::WrongAnswer { .. }));
+}
+
+#[test]
+fn a_nan_anywhere_in_the_batch_fails_the_check() {
+    let mut session = session(Dtype::F32, |_| ());
+    session.fill(DECODE.batch, DECODE.length).unwrap();
+    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
+    let (keys, _) = workload.cache().layer(0).unwrap();
+    // The middle sequence is not among those that are recomputed.
+    let (before, after) = (keys.narrow(0, 0, 1).unwrap(), keys.narrow(0, 2, 1).unwrap());
+    let nan = Tensor::full(f32::NAN, (1, 4, 36, 8), &Device::Cpu).unwrap();
+    let damaged = Tensor::cat(&[before, nan, after], 0).unwrap();
+    keys.slice_set(&damaged, 0, 0).unwrap();
+    assert!(matches!(workload.verify().unwrap_err(), WorkloadError::WrongAnswer { .. }));
+}
+
+#[test]
+fn a_larger_batch_that_takes_over_a_cache_still_answers_right() {
+    let mut session = session(Dtype::F32, |_| ());
+    drop(session.workload(&entry_of(DECODE, Dtype::F32)).unwrap());
+    let larger = Case { batch: 12, ..DECODE };
+    let mut workload = session.workload(&entry_of(larger, Dtype::F32)).unwrap();
+    workload.verify().unwrap();
+}
+
+#[test]
+fn positions_cycle_within_the_window_however_long_a_sample_is() {
+    let mut session = session(Dtype::F32, |_| ());
+    session.fill(DECODE.batch, DECODE.length).unwrap();
+    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
+    workload.prepare(1).unwrap();
+    for iteration in 1..=100 {
+        workload.launch().unwrap();
+        let position = workload.cache().len() - DECODE.length;
+        assert_eq!(position, (iteration - 1) % text::WINDOW + 1);
+    }
+}
+
+#[test]
+fn a_row_says_what_was_fed_and_how_much_work_it_was() {
+    let mut session = session(Dtype::F16, |_| ());
+    let workload = session.workload(&entry_of(DECODE, Dtype::F16)).unwrap();
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "text/tiny/decode/f16/b3/c20@candle");
+    assert_eq!(row.parameters["context"], 20usize.into());
+    assert_eq!(row.work.items.map(|items| items.count), Some(3.0));
+    assert!(row.data.unwrap().contains("seed 7"));
+    assert_eq!(row.caveats.len(), 1, "f16 on a CPU needs a word");
+}
+
+#[test]
+fn what_the_host_cannot_hold_is_refused_before_it_is_allocated() {
+    let error = check_host_memory("a cache", Bytes(1e18)).unwrap_err();
+    let WorkloadError::OutOfMemory { needed: Some(needed), .. } = error else { panic!("{error}") };
+    assert_eq!(needed, Bytes(1e18));
+}
+
+#[test]
+fn only_a_full_device_counts_as_out_of_memory() {
+    let candle = |text: &str| workload_error(candle_core::Error::Msg(text.to_owned()).into());
+    let full = candle("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+    assert!(matches!(full, WorkloadError::OutOfMemory { .. }));
+    assert!(matches!(candle("CUDA_ERROR_ILLEGAL_ADDRESS"), WorkloadError::Failed(_)));
+}
+
+/// The stanza of a tiny model, with an architecture and inputs.
+fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
+    let text = format!(
+        "[[model]]\nid = \"tiny\"\nfamily = \"gpt2\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
+         revision = \"{}\"\ncheckpoint = \"f32\"\nphases = [\"prefill\", \"decode\"]\n\
+         batches = [1, 2, 4, 8, 16]\n[model.architecture]\n{architecture}\n[model.inputs]\n{inputs}\n\
+         [model.suites.quick]\ncpu = [\"f32\"]\n[model.suites.full]\ncpu = [\"f32\", \"bf16\"]\n",
+        "0".repeat(40)
+    );
+    crate::Catalog::parse(&text, "test.toml")?.model("tiny").cloned()
+}
+
+const NUMBERS: &str = "vocabulary = 101\ncontext = 64\nwidth = 32\nlayers = 2\nheads = 4";
+const INPUTS: &str = "prompts = [8, 32]\ncontexts = [8, 48]";
+
+fn request(full: bool) -> Request {
+    Request {
+        full,
+        seed: 1,
+        source: crate::weights::Source::Synthetic { seed: 1 }.into(),
+        cache: crate::weights::Cache::at(std::env::temp_dir()).into(),
+        progress: std::sync::Arc::new(crate::weights::Quiet),
+        spec: warpmark_device::cpu::device_spec(),
+        dtypes: None,
+    }
+}
+
+#[test]
+fn the_quick_suite_decodes_all_batches_and_prefills_two_in_the_shortest_length() {
+    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(false)).unwrap();
+    let ids: Vec<String> =
+        groups.iter().flat_map(|g| &g.entries).map(|entry| entry.id.to_string()).collect();
+    assert_eq!(
+        ids[..2],
+        ["text/tiny/prefill/f32/b1/p8@candle", "text/tiny/prefill/f32/b8/p8@candle"]
+    );
+    let batches = [1, 2, 4, 8, 16].map(|b| format!("text/tiny/decode/f32/b{b}/c8@candle"));
+    assert_eq!(ids[2..], batches);
+    assert!(groups[0].entries.iter().all(|entry| entry.memory_estimate.0 > 0.0));
+}
+
+#[test]
+fn the_full_suite_has_every_length_batch_and_dtype_and_one_session_for_each_dtype() {
+    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(true)).unwrap();
+    assert_eq!(groups.len(), 2);
+    for group in &groups {
+        assert_eq!(group.entries.len(), 2 * 2 * 5, "{}", group.name);
+    }
+}
+
+#[test]
+fn an_architecture_that_cannot_be_meant_is_refused_with_its_line_and_value() {
+    let with =
+        |from: &str, to: &str| model(&NUMBERS.replace(from, to), INPUTS).unwrap_err().to_string();
+    let text = with("heads = 4", "heads = 5");
+    assert!(text.contains("architecture.width = 32") && text.contains("heads = 5"), "{text}");
+    assert!(with("layers = 2", "layers = 2000").contains("architecture.layers = 2000"));
+    assert!(with("width = 32", "width = 0").contains("architecture.width = 0"));
+    assert!(with("width = 32", "width = \"32\"").contains("test.toml:"), "a wrong type");
+    assert!(with("heads = 4", "heads = 4\nexperts = 8").contains("experts"), "an unknown key");
+}
+
+#[test]
+fn a_context_that_the_window_pushes_past_the_last_position_is_refused() {
+    let model = model(NUMBERS, "prompts = [64]\ncontexts = [49]").unwrap();
+    let text = Gpt2Family.groups(&model, &request(true)).err().unwrap().to_string();
+    assert!(text.contains("inputs.contexts = 49") && text.contains("from 1 to 48"), "{text}");
+}
+
+#[test]
+fn a_pass_that_would_take_a_cpu_minutes_is_listed_as_skipped() {
+    let numbers = NUMBERS.replace("context = 64", "context = 1024");
+    let model = model(&numbers, "prompts = [512]\ncontexts = [8]").unwrap();
+    let groups = Gpt2Family.groups(&model, &request(true)).unwrap();
+    let entry = |id: &str| {
+        groups[0].entries.iter().find(|entry| entry.id.to_string() == id).unwrap().skip.clone()
+    };
+    assert_eq!(entry("text/tiny/prefill/f32/b8/p512@candle"), None);
+    assert!(entry("text/tiny/prefill/f32/b16/p512@candle").unwrap().contains("8192 tokens"));
+}

@@ -1,0 +1,229 @@
+//! Prefill and decode, apart.
+
+use candle_core::Tensor;
+use warpmark_device::resident;
+use warpmark_measure::{Description, Workload, WorkloadError};
+use warpmark_record::{BenchmarkId, Check, Field, Memory};
+
+use super::check::{Reference, check};
+use super::session::{About, Filled};
+use super::{work, workload_error};
+use crate::catalog::Dtype;
+use crate::family::text::{Case, WINDOW};
+use crate::net::gpt2::{Cache, Gpt2, NetError, argmax};
+
+/// Decode steps that a check follows.
+const CHECKED_STEPS: usize = 3;
+
+/// A loaded net with what its workloads need beside it.
+pub(super) struct Bench<'a> {
+    net: &'a Gpt2,
+    about: &'a About,
+    reference: &'a mut Reference,
+    id: BenchmarkId,
+    case: Case,
+    /// Why the mark of the highest memory does not begin with this workload, if it does not.
+    stale_peak: Option<String>,
+}
+
+/// Reading prompts: one iteration is one pass over the batch's prompts into an empty cache, the logits
+/// of their last positions and the tokens they choose.
+pub(super) struct Prefill<'a> {
+    bench: Bench<'a>,
+    prompts: Tensor,
+    cache: Cache,
+}
+
+impl<'a> Prefill<'a> {
+    pub(super) fn new(bench: Bench<'a>) -> Result<Self, NetError> {
+        let Case { batch, length, .. } = bench.case;
+        Ok(Self {
+            prompts: bench.about.prompts(0, batch, length, bench.net.device())?,
+            cache: bench.net.cache(batch, length)?,
+            bench,
+        })
+    }
+
+    fn pass(&mut self) -> Result<Tensor, NetError> {
+        self.cache.truncate(0);
+        self.bench.net.prefill(&self.prompts, &mut self.cache)
+    }
+}
+
+impl Workload for Prefill<'_> {
+    fn describe(&self) -> Description {
+        self.bench.describe("")
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.mark_memory();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.pass().and_then(|logits| argmax(&logits)).map(drop).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let logits = self.pass().map_err(workload_error)?;
+        let Bench { about, reference, case, .. } = &mut self.bench;
+        check(reference, about.dtype, &[logits], |sequence| about.prompt(sequence, case.length))
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+/// Writing: one iteration is one token of every sequence, chosen on the device from the logits and fed
+/// to the next iteration.
+pub(super) struct Decode<'a> {
+    bench: Bench<'a>,
+    cache: &'a mut Cache,
+    /// The tokens that follow the prompts, and those to be fed next.
+    first: Tensor,
+    tokens: Tensor,
+}
+
+impl<'a> Decode<'a> {
+    pub(super) fn new(bench: Bench<'a>, filled: &'a mut Filled) -> Result<Self, NetError> {
+        let first = Tensor::new(filled.next.as_slice(), bench.net.device())?;
+        Ok(Self { bench, cache: &mut filled.cache, tokens: first.clone(), first })
+    }
+
+    fn reset(&mut self) {
+        self.cache.truncate(self.bench.case.length);
+        self.tokens = self.first.clone();
+    }
+
+    /// One step; returns its logits and leaves the chosen tokens for the next.
+    fn step(&mut self) -> Result<Tensor, NetError> {
+        let context = self.bench.case.length;
+        if self.cache.len() == context + WINDOW {
+            self.cache.truncate(context);
+        }
+        let logits = self.bench.net.decode(&self.tokens, self.cache)?;
+        self.tokens = argmax(&logits)?;
+        Ok(logits)
+    }
+
+    /// Follows a few steps from the context on: their logits, and the tokens fed to each.
+    fn trace(&mut self) -> Result<(Vec<Tensor>, Vec<Vec<u32>>), NetError> {
+        self.reset();
+        let (mut logits, mut fed) = (Vec::new(), Vec::new());
+        for _ in 0..CHECKED_STEPS {
+            fed.push(self.tokens.to_vec1()?);
+            logits.push(self.step()?);
+        }
+        self.reset();
+        Ok((logits, fed))
+    }
+
+    /// The cache, for tests that damage it.
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> &Cache {
+        self.cache
+    }
+}
+
+impl Workload for Decode<'_> {
+    fn describe(&self) -> Description {
+        let from = self.bench.case.length;
+        let to = from + WINDOW - 1;
+        self.bench.describe(&format!(
+            "; then each sequence's own most likely tokens, at positions {from} to {to}"
+        ))
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.mark_memory();
+        self.reset();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.step().map(drop).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let (logits, fed) = self.trace().map_err(workload_error)?;
+        let Bench { about, reference, case, .. } = &mut self.bench;
+        check(reference, about.dtype, &logits, |sequence| {
+            let mut tokens = about.prompt(sequence, case.length);
+            tokens.extend(fed.iter().map(|step| step[sequence]));
+            tokens
+        })
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(
+        net: &'a Gpt2,
+        about: &'a About,
+        reference: &'a mut Reference,
+        id: BenchmarkId,
+        case: Case,
+    ) -> Self {
+        Self { net, about, reference, id, case, stale_peak: None }
+    }
+
+    fn describe(&self, continuation: &str) -> Description {
+        let about = self.about;
+        let mut caveats = Vec::new();
+        if self.net.device().is_cpu() && about.dtype != Dtype::F32 {
+            caveats
+                .push(format!("on this CPU, {} is widened to f32 to be multiplied", about.dtype));
+        }
+        Description {
+            id: self.id.clone(),
+            parameters: about.parameters(self.case),
+            work: work::work(self.net.architecture(), about.dtype, self.case),
+            data: Some(format!(
+                "another prompt for each sequence, tokens drawn evenly from the vocabulary, seed \
+                 {}{continuation}",
+                about.seed
+            )),
+            weights: Some(about.stamp.clone()),
+            caveats,
+        }
+    }
+
+    fn wait(&self) -> Result<(), WorkloadError> {
+        self.net.device().synchronize().map_err(|error| workload_error(error.into()))
+    }
+
+    /// Starts the mark of the highest memory anew.
+    fn mark_memory(&mut self) {
+        if self.net.device().is_cpu() {
+            self.stale_peak = resident::reset_peak()
+                .err()
+                .map(|error| format!("the mark of the resident set cannot be reset: {error}"));
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let weights = Field::Known(self.about.weight_bytes);
+        if !self.net.device().is_cpu() {
+            let method = "counted from the architecture".to_owned();
+            let peak = Field::absent("the pool marks of candle's stream are not read");
+            return Memory { method, weights, peak };
+        }
+        let peak = match &self.stale_peak {
+            None => resident::peak(),
+            Some(reason) => Field::absent(reason),
+        };
+        Memory { method: resident::METHOD.to_owned(), weights, peak }
+    }
+}

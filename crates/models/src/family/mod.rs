@@ -1,0 +1,35 @@
+//! Model families: how each kind of net is named, filled, run and measured.
+//!
+//! A new family is one file here and its line in [`FAMILIES`].
+
+pub mod gpt2;
+mod text;
+
+use warpmark_measure::{Group, WorkloadError};
+
+use crate::catalog::{CatalogError, Model};
+use crate::request::Request;
+use crate::weights::{Loaded, TensorSpec};
+
+/// A kind of net: every variant of it differs in numbers only.
+pub trait Family: Sync {
+    /// The name by which `models.toml` calls it: `gpt2`.
+    fn name(&self) -> &'static str;
+
+    /// The bench target its workloads belong to: `text`.
+    fn group(&self) -> &'static str;
+
+    /// The tensors a variant consists of: names, shapes, and how a synthetic one is filled. Refuses an
+    /// architecture table that lacks a number, has an unknown one, or asks for an absurd size.
+    fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError>;
+
+    /// Builds the net from loaded weights, runs its smallest forward pass and waits for it: the last
+    /// phase of loading, after which a model answers.
+    fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError>;
+
+    /// The workloads of a variant that suit the request, in the order in which they run.
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError>;
+}
+
+/// Every family there is.
+pub const FAMILIES: &[&dyn Family] = &[&gpt2::Gpt2Family];

@@ -1,0 +1,425 @@
+//! GPT-2 (Radford et al. 2019) on candle's ops: pre-norm blocks, learned positions, the tied head, a
+//! key-value cache of fixed size that is written in place, prefill and decode apart.
+//!
+//! Nothing here copies to the host or waits for the device. In f16 and bf16 the activations are kept
+//! in that type; layer norms, attention weights and sums run in f32.
+
+use std::collections::HashMap;
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::ops::{layer_norm, softmax_last_dim};
+use serde::Deserialize;
+
+use super::cpu_ops;
+
+/// Added to the variance in every layer norm; the same in all published sizes.
+pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;
+
+/// The numbers in which GPT-2 variants differ, as their stanza in `models.toml` gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads of a block.
+    pub heads: usize,
+    /// The width of the residual stream, a multiple of the heads.
+    pub width: usize,
+    /// The longest sequence: the number of learned positions.
+    pub context: usize,
+    /// The number of tokens.
+    pub vocabulary: usize,
+}
+
+/// A product of the shapes `[tokens, in] · [in, out]`, by the name of its weight.
+pub(super) const PRODUCTS: [(&str, usize, usize); 4] = [
+    // name, in and out as multiples of width
+    ("attn.c_attn", 1, 3),
+    ("attn.c_proj", 1, 1),
+    ("mlp.c_fc", 1, 4),
+    ("mlp.c_proj", 4, 1),
+];
+
+impl Architecture {
+    /// Width of one attention head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Every tensor of the net with its shape, under its published name without a prefix. Weights of
+    /// products are `[in, out]`.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let e = self.width;
+        let mut tensors = vec![
+            ("wte.weight".to_owned(), vec![self.vocabulary, e]),
+            ("wpe.weight".to_owned(), vec![self.context, e]),
+        ];
+        for layer in 0..self.layers {
+            for norm in ["ln_1", "ln_2"] {
+                tensors.push((format!("h.{layer}.{norm}.weight"), vec![e]));
+                tensors.push((format!("h.{layer}.{norm}.bias"), vec![e]));
+            }
+            for (name, inner, outer) in PRODUCTS {
+                tensors.push((format!("h.{layer}.{name}.weight"), vec![inner * e, outer * e]));
+                tensors.push((format!("h.{layer}.{name}.bias"), vec![outer * e]));
+            }
+        }
+        tensors.push(("ln_f.weight".to_owned(), vec![e]));
+        tensors.push(("ln_f.bias".to_owned(), vec![e]));
+        tensors
+    }
+
+    /// Weights that take part in a product for each token of a block: `12 · width²` a layer.
+    pub fn block_weights(&self) -> usize {
+        let e = self.width;
+        self.layers * PRODUCTS.iter().map(|(_, inner, outer)| inner * outer * e * e).sum::<usize>()
+    }
+
+    /// Elements that one position of one sequence takes in the cache: keys and values of every layer.
+    pub fn cache_elements(&self) -> usize {
+        2 * self.layers * self.width
+    }
+}
+
+/// Why a net could not be built or run.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// A weight is not there.
+    #[error("the weights have no tensor {0:?}; is the checkpoint of another architecture?")]
+    Missing(String),
+    /// A weight has another shape than the architecture says.
+    #[error("tensor {name:?} has the shape {found:?}, the architecture asks for {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape it should have.
+        expected: Vec<usize>,
+    },
+    /// A sequence longer than the cache or the learned positions.
+    #[error(
+        "{tokens} more tokens after {length} do not fit: {what} has {limit} positions; use a shorter \
+         prompt or context"
+    )]
+    TooLong {
+        /// Tokens to be added.
+        tokens: usize,
+        /// Tokens already there.
+        length: usize,
+        /// What is full.
+        what: &'static str,
+        /// Its positions.
+        limit: usize,
+    },
+    /// Tokens of another batch than the cache.
+    #[error("a batch of {tokens} sequences does not fit a cache made for {cache}")]
+    Batch {
+        /// Sequences fed.
+        tokens: usize,
+        /// Sequences of the cache.
+        cache: usize,
+    },
+    /// candle or the device refused.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// Keys and values of every position so far, in buffers of fixed size.
+pub struct Cache {
+    /// `[batch, heads, capacity, head width]`, keys and values of each layer.
+    layers: Vec<(Tensor, Tensor)>,
+    batch: usize,
+    capacity: usize,
+    length: usize,
+}
+
+impl Cache {
+    /// Positions that are filled.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no position is filled.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Positions there are.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets everything from this position on; the buffers stay.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// Sequences there is room for.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Copies the first `count` sequences of `other` into this cache from sequence `at` on. Both must
+    /// have the same capacity, and this cache then counts as filled as far as `other`.
+    pub fn copy_sequences(
+        &mut self,
+        at: usize,
+        other: &Self,
+        count: usize,
+    ) -> Result<(), NetError> {
+        for ((keys, values), (from_keys, from_values)) in self.layers.iter().zip(&other.layers) {
+            keys.slice_set(&from_keys.narrow(0, 0, count)?, 0, at)?;
+            values.slice_set(&from_values.narrow(0, 0, count)?, 0, at)?;
+        }
+        self.length = other.length;
+        Ok(())
+    }
+
+    /// The buffers of a layer, keys and values: `[batch, heads, capacity, head width]`.
+    pub fn layer(&self, index: usize) -> Option<&(Tensor, Tensor)> {
+        self.layers.get(index)
+    }
+}
+
+struct Product {
+    /// `[in, out]`, as stored.
+    weight: Tensor,
+    /// `[out]`.
+    bias: Tensor,
+}
+
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+struct Block {
+    ln_1: Norm,
+    c_attn: Product,
+    attn_c_proj: Product,
+    ln_2: Norm,
+    c_fc: Product,
+    mlp_c_proj: Product,
+}
+
+/// The net, its weights loaded in one dtype on one device.
+pub struct Gpt2 {
+    architecture: Architecture,
+    wte: Tensor,
+    /// The head: `wte` as a `[width, vocab]` view, nothing copied.
+    head: Tensor,
+    wpe: Tensor,
+    blocks: Vec<Block>,
+    ln_f: Norm,
+    /// 0 on and below the diagonal, -inf above, `[context, context]` in f32.
+    mask: Tensor,
+}
+
+impl Gpt2 {
+    /// Builds the net on its weights, which are shared and not copied.
+    pub fn new(
+        architecture: Architecture,
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Self, NetError> {
+        for (name, expected) in architecture.tensors() {
+            let tensor = tensors.get(&name).ok_or_else(|| NetError::Missing(name.clone()))?;
+            if tensor.dims() != expected {
+                return Err(NetError::Shape { name, found: tensor.dims().to_vec(), expected });
+            }
+        }
+        let get = |name: &str| {
+            tensors.get(name).cloned().ok_or_else(|| NetError::Missing(name.to_owned()))
+        };
+        let norm = |name: &str| -> Result<Norm, NetError> {
+            Ok(Norm {
+                weight: get(&format!("{name}.weight"))?,
+                bias: get(&format!("{name}.bias"))?,
+            })
+        };
+        let product = |name: &str| -> Result<Product, NetError> {
+            Ok(Product {
+                weight: get(&format!("{name}.weight"))?,
+                bias: get(&format!("{name}.bias"))?,
+            })
+        };
+        let block = |layer: usize| -> Result<Block, NetError> {
+            Ok(Block {
+                ln_1: norm(&format!("h.{layer}.ln_1"))?,
+                c_attn: product(&format!("h.{layer}.attn.c_attn"))?,
+                attn_c_proj: product(&format!("h.{layer}.attn.c_proj"))?,
+                ln_2: norm(&format!("h.{layer}.ln_2"))?,
+                c_fc: product(&format!("h.{layer}.mlp.c_fc"))?,
+                mlp_c_proj: product(&format!("h.{layer}.mlp.c_proj"))?,
+            })
+        };
+        let wte = get("wte.weight")?;
+        Ok(Self {
+            architecture,
+            head: wte.t()?,
+            mask: causal_mask(architecture.context, wte.device())?,
+            wte,
+            wpe: get("wpe.weight")?,
+            blocks: (0..architecture.layers).map(block).collect::<Result<_, _>>()?,
+            ln_f: norm("ln_f")?,
+        })
+    }
+
+    /// Its numbers.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The type of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.wte.dtype()
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> &Device {
+        self.wte.device()
+    }
+
+    /// An empty cache for `batch` sequences of up to `capacity` tokens.
+    pub fn cache(&self, batch: usize, capacity: usize) -> Result<Cache, NetError> {
+        let limit = self.architecture.context;
+        if capacity > limit {
+            let what = "the model";
+            return Err(NetError::TooLong { tokens: capacity, length: 0, what, limit });
+        }
+        let shape = (batch, self.architecture.heads, capacity, self.architecture.head_width());
+        let buffer = || Tensor::zeros(shape, self.dtype(), self.device());
+        let layers = (0..self.architecture.layers).map(|_| Ok((buffer()?, buffer()?)));
+        Ok(Cache { layers: layers.collect::<Result<_, NetError>>()?, batch, capacity, length: 0 })
+    }
+
+    /// Reads prompts, `[batch, tokens]` of u32, behind what the cache holds. Returns the logits that
+    /// follow the last position, `[batch, vocab]`.
+    pub fn prefill(&self, tokens: &Tensor, cache: &mut Cache) -> Result<Tensor, NetError> {
+        let (batch, count) = tokens.dims2()?;
+        if batch != cache.batch {
+            return Err(NetError::Batch { tokens: batch, cache: cache.batch });
+        }
+        let (length, limit) = (cache.length, cache.capacity);
+        if length + count > limit {
+            return Err(NetError::TooLong { tokens: count, length, what: "the cache", limit });
+        }
+        let positions = self.wpe.narrow(0, length, count)?;
+        let embedded = self.wte.embedding(&tokens.flatten_all()?)?;
+        let mut x =
+            embedded.reshape((batch, count, self.architecture.width))?.broadcast_add(&positions)?;
+        for (block, buffers) in self.blocks.iter().zip(&cache.layers) {
+            x = self.block(block, &x, buffers, length)?;
+        }
+        cache.length += count;
+        let last = x.narrow(1, count - 1, 1)?.reshape((batch, self.architecture.width))?;
+        Ok(multiply(&self.ln_f.apply(&last.contiguous()?)?, &self.head)?)
+    }
+
+    /// Reads one token of each sequence, `[batch]` of u32. Returns the logits that follow, `[batch,
+    /// vocab]`.
+    pub fn decode(&self, tokens: &Tensor, cache: &mut Cache) -> Result<Tensor, NetError> {
+        self.prefill(&tokens.unsqueeze(1)?, cache)
+    }
+
+    fn block(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        buffers: &(Tensor, Tensor),
+        length: usize,
+    ) -> candle_core::Result<Tensor> {
+        let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, length)?;
+        let x = (x + mixed)?;
+        let hidden = block.c_fc.gelu(&block.ln_2.apply(&x)?)?;
+        x + block.mlp_c_proj.apply(&hidden)?
+    }
+
+    /// Attention of the positions of `x`, `[batch, tokens, width]`, over themselves and the `length`
+    /// positions in the buffers, to which their keys and values are added.
+    fn attention(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        (keys, values): &(Tensor, Tensor),
+        length: usize,
+    ) -> candle_core::Result<Tensor> {
+        let (batch, count, width) = x.dims3()?;
+        let heads = self.architecture.heads;
+        let qkv = block.c_attn.apply(x)?.reshape((batch, count, 3, heads, width / heads))?;
+        let part =
+            |index: usize| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+        keys.slice_set(&part(1)?, 2, length)?;
+        values.slice_set(&part(2)?, 2, length)?;
+        // A power of two for every published size, so that scaling first is exact in half precision.
+        let q = (part(0)? * (1.0 / ((width / heads) as f64).sqrt()))?;
+        let (k, v) = (keys.narrow(2, 0, length + count)?, values.narrow(2, 0, length + count)?);
+        let mixed = if count == 1 && x.device().is_cpu() {
+            cpu_ops::decode_attention(&q, &k, &v)?
+        } else {
+            let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
+            let scores = if count == 1 {
+                scores
+            } else {
+                let mask = self.mask.narrow(0, length, count)?.narrow(1, 0, length + count)?;
+                scores.broadcast_add(&mask)?
+            };
+            softmax_last_dim(&scores)?.to_dtype(x.dtype())?.matmul(&v)?
+        };
+        block.attn_c_proj.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
+    }
+}
+
+/// The most likely next token of each sequence, `[batch]` of u32, left on the device.
+pub fn argmax(logits: &Tensor) -> Result<Tensor, NetError> {
+    Ok(logits.argmax(D::Minus1)?)
+}
+
+impl Norm {
+    fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON)
+    }
+}
+
+impl Product {
+    fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.multiply(x)?.broadcast_add(&self.bias)
+    }
+
+    fn gelu(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let product = self.multiply(x)?;
+        if x.device().is_cpu() {
+            cpu_ops::bias_gelu(&product, &self.bias)
+        } else {
+            product.broadcast_add(&self.bias)?.gelu()
+        }
+    }
+
+    fn multiply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, count, width) = x.dims3()?;
+        let product = multiply(&x.reshape((batch * count, width))?, &self.weight)?;
+        product.reshape((batch, count, ()))
+    }
+}
+
+/// Up to this many rows, a product on a CPU is bound by reading its weights.
+const FEW_ROWS: usize = 32;
+
+/// `[m, k] · [k, n]`.
+fn multiply(x: &Tensor, w: &Tensor) -> candle_core::Result<Tensor> {
+    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
+    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
+        cpu_ops::few_rows(x, w)
+    } else {
+        x.matmul(w)
+    }
+}
+
+fn causal_mask(positions: usize, device: &Device) -> candle_core::Result<Tensor> {
+    let mask: Vec<f32> = (0..positions)
+        .flat_map(|row| {
+            (0..positions).map(move |column| if column <= row { 0.0 } else { f32::NEG_INFINITY })
+        })
+        .collect();
+    Tensor::from_vec(mask, (positions, positions), device)
+}
