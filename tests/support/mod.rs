@@ -1,6 +1,7 @@
 //! Starts the command as a user would, in a world of its own.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unreachable_pub, reason = "a module of several test programs, not a crate")]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::{Path, PathBuf};

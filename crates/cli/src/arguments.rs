@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn budgets_are_read_as_people_write_them() {
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(time("1h30m"), Ok(Duration::from_mins(90)));
         for text in ["", "10", "0s", "-5m", "soon"] {
             assert!(time(text).unwrap_err().contains("10m"), "{text:?}");
         }

@@ -1,14 +1,12 @@
 //! The stamp of a run: its name, and which program measured.
 
-use std::collections::BTreeMap;
-
 use warpmark_device::Device;
 use warpmark_record::{Build, METHOD, Run, RunId, SCHEMA};
 
 use crate::arguments::Selection;
 
 /// The stamp of a run that begins now.
-pub fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
+pub(crate) fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
     Run {
         schema: SCHEMA,
         method: METHOD,
@@ -25,7 +23,7 @@ pub fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
 }
 
 /// A name that no other run on this machine has.
-pub fn new_run_id() -> RunId {
+pub(crate) fn new_run_id() -> RunId {
     run_id(jiff::Timestamp::now(), std::process::id())
 }
 
@@ -33,7 +31,7 @@ pub fn new_run_id() -> RunId {
 /// starts a process for each bench target: cargo's own start and process.
 ///
 /// A bench executable that was started by hand is a run of its own.
-pub fn bench_run_id() -> RunId {
+pub(crate) fn bench_run_id() -> RunId {
     cargo_started().map_or_else(new_run_id, |(start, process)| run_id(start, process))
 }
 
@@ -45,10 +43,9 @@ fn run_id(start: jiff::Timestamp, process: u32) -> RunId {
 fn cargo_started() -> Option<(jiff::Timestamp, u32)> {
     let parent = rustix::process::getppid()?.as_raw_nonzero().get();
     let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
-    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
     let ticks = rustix::param::clock_ticks_per_second();
-    let start = cargo_start(&stat, &boot, ticks)?;
-    Some((start, u32::try_from(parent).ok()?))
+    Some((cargo_start(&stat, &system, ticks)?, u32::try_from(parent).ok()?))
 }
 
 /// The start of a process from its `/proc/PID/stat` and the system's `/proc/stat`, if it is cargo.

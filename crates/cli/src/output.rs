@@ -8,7 +8,7 @@ use warpmark_report::Style;
 ///
 /// A reader that has gone away (`warpmark report | head`) ends the program quietly, as it does every
 /// other filter.
-pub fn show(text: &str) {
+pub(crate) fn show(text: &str) {
     let mut out = io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(i32::from(crate::exit::OK));
@@ -16,14 +16,14 @@ pub fn show(text: &str) {
 }
 
 /// Prints data as JSON, a line break at the end.
-pub fn show_json(data: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(crate) fn show_json(data: &impl serde::Serialize) -> anyhow::Result<()> {
     show(&(serde_json::to_string_pretty(data)? + "\n"));
     Ok(())
 }
 
 /// How tables are drawn: as wide as the terminal, or 100 columns into a file, in colour only for a
 /// person who has not said otherwise (<https://no-color.org>).
-pub fn style() -> Style {
+pub(crate) fn style() -> Style {
     let terminal = io::stdout().is_terminal();
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
     let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());

@@ -7,14 +7,18 @@ use warpmark_measure::{Entry, Group};
 use warpmark_record::{Bytes, Field, Filter, Seconds};
 
 /// Everything that a run is going to do, in order.
-pub struct Plan {
+pub(crate) struct Plan {
     /// The groups with at least one entry.
     pub groups: Vec<Group>,
 }
 
 impl Plan {
     /// The part of `groups` that belongs to a bench target (or to any) and that the filter selects.
-    pub fn select(groups: Vec<Group>, target: Option<&str>, filter: Option<&Filter>) -> Self {
+    pub(crate) fn select(
+        groups: Vec<Group>,
+        target: Option<&str>,
+        filter: Option<&Filter>,
+    ) -> Self {
         let wanted = |entry: &Entry| {
             target.is_none_or(|target| entry.id.group() == target)
                 && filter.is_none_or(|filter| filter.selects(&entry.id))
@@ -27,12 +31,12 @@ impl Plan {
     }
 
     /// All entries in order.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.groups.iter().flat_map(|group| &group.entries)
     }
 
     /// The time that the whole plan should take.
-    pub fn time(&self) -> Seconds {
+    pub(crate) fn time(&self) -> Seconds {
         self.entries().map(cost).sum()
     }
 
@@ -40,7 +44,7 @@ impl Plan {
     ///
     /// The first entry of every group comes before the second of any, and so on: a short budget gives
     /// a little of everything rather than all of the first group.
-    pub fn cut_to(&mut self, budget: Duration) {
+    pub(crate) fn cut_to(&mut self, budget: Duration) {
         let mut order: Vec<(usize, usize)> = Vec::new();
         for (g, group) in self.groups.iter().enumerate() {
             order.extend((0..group.entries.len()).map(|e| (e, g)));
@@ -62,7 +66,7 @@ impl Plan {
     }
 
     /// The plan in words, with the time and memory that each entry should take.
-    pub fn describe(&self, capacity: &Field<Bytes>) -> String {
+    pub(crate) fn describe(&self, capacity: &Field<Bytes>) -> String {
         let mut text = String::new();
         let width = self.entries().map(|entry| entry.id.to_string().len()).max().unwrap_or(0);
         for group in &self.groups {

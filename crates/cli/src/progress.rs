@@ -13,7 +13,7 @@ use crate::transfers::Transfers;
 
 /// Bars on a terminal; a line for each finished benchmark elsewhere.
 #[derive(Clone)]
-pub struct Bars {
+pub(crate) struct Bars {
     all: MultiProgress,
     overall: ProgressBar,
     current: ProgressBar,
@@ -22,7 +22,7 @@ pub struct Bars {
 
 impl Bars {
     /// Bars for a plan that is still being made; nothing is drawn yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let plain = !std::io::stderr().is_terminal();
         let target =
             if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -36,7 +36,7 @@ impl Bars {
     }
 
     /// Draws the bars of a plan of `total` benchmarks.
-    pub fn begin(&self, total: usize) {
+    pub(crate) fn begin(&self, total: usize) {
         self.overall.set_length(total as u64);
         self.overall.reset();
         self.current.enable_steady_tick(Duration::from_millis(200));
@@ -44,7 +44,7 @@ impl Bars {
 
     /// Prints a line above the bars.
     #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         if self.plain {
             eprintln!("{text}");
         } else {
@@ -54,13 +54,13 @@ impl Bars {
     }
 
     /// Takes the bars away.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.current.finish_and_clear();
         self.overall.finish_and_clear();
     }
 
     /// Something that hears of downloads and draws them above the bars.
-    pub fn transfers(&self) -> Arc<dyn warpmark_models::weights::Progress> {
+    pub(crate) fn transfers(&self) -> Arc<dyn warpmark_models::weights::Progress> {
         Arc::new(Transfers::new(self.all.clone()))
     }
 }

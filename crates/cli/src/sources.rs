@@ -10,7 +10,7 @@ use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 use crate::arguments::{CatalogOption, Selection};
 
 /// The catalog that the options name.
-pub fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
+pub(crate) fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
     let catalog = match &option.models {
         Some(path) => Catalog::read(path)?,
         None => Catalog::builtin()?,
@@ -19,7 +19,7 @@ pub fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
 }
 
 /// The source of weights that the options name.
-pub fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<Source> {
+pub(crate) fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<Source> {
     match text {
         "synthetic" => Ok(Source::Synthetic { seed }),
         "hub" => Ok(Source::Hub(HubOptions { offline, ..HubOptions::default() })),
@@ -31,12 +31,12 @@ pub fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<Source> {
 }
 
 /// The folder for what is written once and used again.
-pub fn cache() -> anyhow::Result<Cache> {
+pub(crate) fn cache() -> anyhow::Result<Cache> {
     Ok(Cache::from_env()?)
 }
 
 /// The path of a small file of ours in the cache, whose folder is made if need be.
-pub fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(cache.root()).with_context(|| {
         let folder = cache.root().display();
         format!("the cache folder {folder} cannot be made; set WARPMARK_CACHE to one that can")
@@ -45,7 +45,7 @@ pub fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// What a run asks of the models.
-pub fn request(
+pub(crate) fn request(
     selection: &Selection,
     spec: &warpmark_record::DeviceSpec,
     progress: Arc<dyn Progress>,

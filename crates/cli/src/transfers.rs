@@ -10,14 +10,14 @@ use warpmark_record::Bytes;
 use crate::progress::style;
 
 /// A bar for each file on its way.
-pub struct Transfers {
+pub(crate) struct Transfers {
     bars: MultiProgress,
     files: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl Transfers {
     /// Bars among other bars.
-    pub fn new(bars: MultiProgress) -> Self {
+    pub(crate) fn new(bars: MultiProgress) -> Self {
         Self { bars, files: Mutex::new(HashMap::new()) }
     }
 

@@ -39,7 +39,7 @@ impl fmt::Display for CudaError {
         match self.name() {
             Some(name) => write!(f, "{} answered {name} ({})", self.call, self.code)?,
             None => {
-                write!(f, "{} answered code {}, which cuda.h 13.0 lacks", self.call, self.code)?
+                write!(f, "{} answered code {}, which cuda.h 13.0 lacks", self.call, self.code)?;
             }
         }
         match self.advice() {

@@ -195,7 +195,7 @@ impl Card {
         let memory = self.memory();
         let gpu = self.gpu(&name, &memory).map_err(self.failed())?;
         Ok(DeviceSpec {
-            kind: DeviceKind::Cuda,
+            kind: kind(),
             index,
             slug: slug(&name),
             name,
@@ -215,7 +215,7 @@ impl Card {
         Ok(GpuSpec {
             compute_capability: self.compute_capability()?,
             cuda_driver_version: probe::driver().map_or(Ok(0), probe::Driver::version)?,
-            book: book::find(name, memory, &sm_count),
+            book: book::find(real_name(name), memory, &sm_count),
             sm_count,
             sm_clock: self.clock(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
             // NVML counts memory clocks as the driver does, and still answers where the driver says 0.
@@ -253,6 +253,17 @@ impl Card {
     }
 }
 
+/// What stands behind this driver.
+fn kind() -> DeviceKind {
+    let simulated = probe::driver().is_ok_and(probe::Driver::is_simulated);
+    if simulated { DeviceKind::Simulated } else { DeviceKind::Cuda }
+}
+
+/// The name of the card that a simulated one imitates, which the book knows; others are as they are.
+fn real_name(name: &str) -> &str {
+    name.strip_suffix(" (simulated)").unwrap_or(name)
+}
+
 /// Memory bandwidth as clock and bus allow it: 2 transfers per reported clock × bus width in bytes.
 ///
 /// The factor 2 holds for GDDR5, GDDR6, GDDR6X and every HBM as the driver reports their clocks (T4:
@@ -288,6 +299,12 @@ mod tests {
 
     fn no_book() -> Field<BookEntry> {
         Field::absent("no entry")
+    }
+
+    #[test]
+    fn a_simulated_card_is_looked_up_under_the_name_of_the_real_one() {
+        assert_eq!(real_name("Tesla T4 (simulated)"), "Tesla T4");
+        assert_eq!(real_name("Tesla T4"), "Tesla T4");
     }
 
     #[test]

@@ -118,6 +118,12 @@ impl Driver {
         self.function("cuEventElapsedTime_v2").or_else(|_| self.function("cuEventElapsedTime"))
     }
 
+    /// Whether this is the simulated driver of the project's own tests, which alone exports this name.
+    pub(crate) fn is_simulated(&self) -> bool {
+        // SAFETY: only asks whether the name is there; the function is not called.
+        unsafe { self.library.get::<unsafe extern "C" fn()>("simgpuVersion") }.is_ok()
+    }
+
     fn integer(&self, name: &'static str) -> Result<u32, CudaError> {
         type Integer = unsafe extern "C" fn(*mut c_int) -> u32;
         let mut value = 0;

@@ -37,8 +37,8 @@ fn line(finding: &Finding) -> String {
         FindingState::Missing => "missing",
         FindingState::Broken => "BROKEN",
     };
-    let mend = finding.mend.as_ref().map(|mend| format!("{:24}mend: {mend}\n", ""));
-    format!("{:<8}{:<16}{}\n{}", state, finding.what, finding.detail, mend.unwrap_or_default())
+    let mend = finding.mend.as_ref().map(|mend| format!("{:9}to mend: {mend}\n", ""));
+    format!("{state:<9}{}: {}\n{}", finding.what, finding.detail, mend.unwrap_or_default())
 }
 
 fn finding(what: &str, state: FindingState, detail: String, mend: Option<String>) -> Finding {
@@ -59,7 +59,7 @@ fn candle() -> Finding {
     )
 }
 
-/// The hub's own cache, shared with Python's huggingface_hub.
+/// The hub's own cache, shared with Python's `huggingface_hub`.
 fn hub_cache() -> Finding {
     let home = std::env::var_os("HF_HOME").map(PathBuf::from).or_else(|| {
         Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache").join("huggingface"))

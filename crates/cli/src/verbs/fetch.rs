@@ -29,8 +29,8 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
         let tensors = model.family()?.tensors(model)?;
         let files = locate(model, &tensors, &source, &cache, progress.as_ref())?;
         let paths: Vec<String> =
-            files.paths().map(|path| format!("  {}\n", path.display())).collect();
-        show(&format!("{} ({})\n{}", model.id, files.bytes().binary(), paths.concat()));
+            files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();
+        show(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()));
     }
     Ok(exit::OK)
 }

@@ -1,5 +1,7 @@
 //! `warpmark models`: what can be measured, and whether it fits.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use warpmark_models::{Dtype, Model};
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
@@ -74,8 +76,9 @@ fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
             Some(false) => "no",
             None => "unknown",
         };
-        text += &format!(
-            "{:<12} {:<22} {parameters:>10} {:>12} {fits:>9}  {:<15} {}\n",
+        let _ = writeln!(
+            text,
+            "{:<12} {:<22} {parameters:>10} {:>12} {fits:>9}  {:<15} {}",
             model.id,
             model.title,
             format!("{} {}", model.weights_bytes.binary(), model.weights_dtype),
