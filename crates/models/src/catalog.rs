@@ -111,7 +111,7 @@ impl fmt::Display for Dtype {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file, or `models.toml` for the one built in.
-    pub origin: String,
+    pub origin: Arc<str>,
     /// The line, from 1.
     pub line: usize,
 }
@@ -157,7 +157,9 @@ pub enum CatalogError {
         known: Vec<&'static str>,
     },
     /// Two stanzas with one id.
-    #[error("{place}: the id {id:?} is taken since line {first_line}; give one of the two another id")]
+    #[error(
+        "{place}: the id {id:?} is taken since line {first_line}; give one of the two another id"
+    )]
     DuplicateId {
         /// The second stanza.
         place: Place,
@@ -205,7 +207,7 @@ pub enum CatalogError {
 
 #[derive(Debug)]
 struct Text {
-    origin: String,
+    origin: Arc<str>,
     text: String,
 }
 
@@ -284,7 +286,7 @@ impl Catalog {
     /// Every stanza is checked to the end, its family's sections included, so that a catalog that
     /// parses can be planned from.
     pub fn parse(text: &str, origin: &str) -> Result<Self, CatalogError> {
-        let source = Arc::new(Text { origin: origin.to_owned(), text: text.to_owned() });
+        let source = Arc::new(Text { origin: origin.into(), text: text.to_owned() });
         let document: Document = toml::from_str(text).map_err(|error| source.syntax(&error))?;
         let mut models: Vec<Model> = Vec::with_capacity(document.model.len());
         for (index, stanza) in document.model.into_iter().enumerate() {
@@ -382,7 +384,8 @@ impl Model {
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, CatalogError> {
         let document =
             DeTable::parse(&self.source.text).map_err(|error| self.source.syntax(&error))?;
-        let stanza = document.get_ref().get("model").and_then(|models| models.get_ref().get(self.index));
+        let stanza =
+            document.get_ref().get("model").and_then(|models| models.get_ref().get(self.index));
         let section = stanza.and_then(|stanza| stanza.get_ref().get(name));
         let Some(section) = section else {
             return Err(self.invalid(name, "(absent)", format!("add a [model.{name}] table")));
@@ -475,7 +478,9 @@ impl Model {
         self.invalid(
             "architecture",
             format!("{} of shape {:?}", tensor.name, tensor.shape),
-            format!("the model would have more than {MAX_PARAMETERS:e} parameters; check the digits"),
+            format!(
+                "the model would have more than {MAX_PARAMETERS:e} parameters; check the digits"
+            ),
         )
     }
 
@@ -541,9 +546,9 @@ fn is_segment(text: &str) -> bool {
 
 impl Text {
     fn place(&self, offset: usize) -> Place {
-        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        Place { origin: self.origin.clone(), line }
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line = 1 + before.matches('\n').count();
+        Place { origin: Arc::clone(&self.origin), line }
     }
 
     fn syntax(&self, error: &toml::de::Error) -> CatalogError {

@@ -87,7 +87,9 @@ fn group(model: &Model, dtype: Dtype, request: &Request) -> Result<Group, Catalo
     Ok(Group {
         name: format!("load {} {dtype}", model.id),
         entries,
-        open: Box::new(move |device| Ok(Box::new(LoadSession::open(model, dtype, &request, device)?))),
+        open: Box::new(move |device| {
+            Ok(Box::new(LoadSession::open(model, dtype, &request, device)?))
+        }),
     })
 }
 
@@ -120,8 +122,7 @@ impl LoadSession {
             .and_then(|family| family.tensors(&model))
             .map_err(WorkloadError::failed)?;
         let progress = request.progress.as_ref();
-        let files =
-            weights::locate(&model, &tensors, &request.source, &request.cache, progress)?;
+        let files = weights::locate(&model, &tensors, &request.source, &request.cache, progress)?;
         Ok(Self { model, dtype, tensors, files, device: candle, marks: Marks::of(device) })
     }
 }
@@ -150,16 +151,20 @@ impl LoadSession {
             return Err(WorkloadError::Failed("no tensor is small enough to compare".to_owned()));
         };
         let tensor = loaded.tensor(&sample.name)?;
-        let found = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>());
+        let found =
+            tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>());
         let found = found.map_err(WorkloadError::failed)?;
         let stored = self.files.stored(&self.tensors, &sample.name)?;
         // Both roundings are to the nearest, so that not a bit may differ.
-        let difference = |(found, stored): (&f32, &f32)| {
-            f64::from((found - self.dtype.round(*stored)).abs())
-        };
+        let difference =
+            |(found, stored): (&f32, &f32)| f64::from((found - self.dtype.round(*stored)).abs());
         let worst = found.iter().zip(&stored).map(difference).fold(0.0, f64::max);
         let worst = if found.len() == stored.len() { worst } else { f64::NAN };
-        checked(format!("{there} tensors by shape, {} by value, with the file", sample.name), worst, 0.0)
+        checked(
+            format!("{there} tensors by shape, {} by value, with the file", sample.name),
+            worst,
+            0.0,
+        )
     }
 }
 
@@ -303,12 +308,11 @@ impl Workload for Load<'_> {
     /// the files: the number of tensors, their shapes, and all values of one of them.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let session = &*self.session;
-        let loaded = match self.loaded.take() {
-            Some(loaded) => loaded,
-            None => {
-                let dtype = session.dtype.candle();
-                session.files.load(&session.tensors, dtype, &session.device)?
-            }
+        let loaded = if let Some(loaded) = self.loaded.take() {
+            loaded
+        } else {
+            let dtype = session.dtype.candle();
+            session.files.load(&session.tensors, dtype, &session.device)?
         };
         session.check(&loaded)
     }

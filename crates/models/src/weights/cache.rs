@@ -10,6 +10,9 @@ use warpmark_record::Bytes;
 
 use super::WeightsError;
 
+/// Drafts begun by this process, which keeps their names apart.
+static DRAFTS: AtomicU32 = AtomicU32::new(0);
+
 /// The folder where synthetic weights are kept between runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
@@ -51,19 +54,13 @@ impl Cache {
     /// Starts a file of a known size under a temporary name beside its final one, so that a run that
     /// is killed, or a second one, never meets half a file. The space is claimed at once.
     pub(super) fn begin(&self, name: &str, bytes: u64) -> Result<Draft, WeightsError> {
-        let unwritable =
-            |source| WeightsError::CacheUnwritable { path: self.root.clone(), source };
+        let unwritable = |source| WeightsError::CacheUnwritable { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(unwritable)?;
         self.sweep(name);
-        static DRAFTS: AtomicU32 = AtomicU32::new(0);
         let count = DRAFTS.fetch_add(1, Ordering::Relaxed);
         let draft = self.path(&format!("{name}.{}-{count}.draft", std::process::id()));
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&draft)
-            .map_err(unwritable)?;
-        let draft = Draft { file, draft, target: self.path(name), bytes };
+        let file = File::options().write(true).create_new(true).open(&draft).map_err(unwritable)?;
+        let draft = Draft { file, path: draft, target: self.path(name), bytes };
         draft.claim()?;
         Ok(draft)
     }
@@ -92,7 +89,7 @@ impl Cache {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) file: File,
-    draft: PathBuf,
+    path: PathBuf,
     target: PathBuf,
     bytes: u64,
 }
@@ -110,28 +107,21 @@ impl Draft {
 
     /// The error for a write that failed.
     pub(super) fn explain(&self, source: io::Error) -> WeightsError {
-        let full = [
-            io::ErrorKind::StorageFull,
-            io::ErrorKind::QuotaExceeded,
-            io::ErrorKind::FileTooLarge,
-        ];
+        let full =
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
         if !full.contains(&source.kind()) {
             return WeightsError::Io { action: "write", path: self.target.clone(), source };
         }
         let free = rustix::fs::fstatvfs(&self.file)
             .ok()
             .map(|system| Bytes(system.f_bavail as f64 * system.f_frsize as f64));
-        WeightsError::DiskFull {
-            path: self.target.clone(),
-            needed: Bytes(self.bytes as f64),
-            free,
-        }
+        WeightsError::DiskFull { path: self.target.clone(), needed: Bytes(self.bytes as f64), free }
     }
 
     /// Puts the file on the disk and under its final name; a file of that name is replaced.
     pub(super) fn commit(self) -> Result<PathBuf, WeightsError> {
         self.file.sync_all().map_err(|error| self.explain(error))?;
-        std::fs::rename(&self.draft, &self.target)
+        std::fs::rename(&self.path, &self.target)
             .map_err(WeightsError::io("move into place", &self.target))?;
         if let Some(folder) = self.target.parent() {
             // The name is on the disk only once the folder is.
@@ -146,7 +136,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // After a commit the draft's name is gone already, and there is nothing to report here.
-        let _ = std::fs::remove_file(&self.draft);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -170,7 +160,10 @@ mod tests {
         assert_eq!(cache_of(&[home]).unwrap().root(), Path::new("/h/.cache/warpmark"));
         assert_eq!(cache_of(&[home, xdg]).unwrap().root(), Path::new("/x/warpmark"));
         assert_eq!(cache_of(&[home, xdg, own]).unwrap().root(), Path::new("/w"));
-        assert_eq!(cache_of(&[home, ("WARPMARK_CACHE", "")]).unwrap().root().parent(), Some(Path::new("/h/.cache")));
+        assert_eq!(
+            cache_of(&[home, ("WARPMARK_CACHE", "")]).unwrap().root().parent(),
+            Some(Path::new("/h/.cache"))
+        );
         assert!(cache_of(&[]).unwrap_err().to_string().contains("WARPMARK_CACHE"));
     }
 

@@ -154,10 +154,10 @@ mod tests {
         let mut values = [1.0f32, -2.5];
         assert_eq!(bytes_of(&values), [0, 0, 128, 63, 0, 0, 32, 192]);
         bytes_of_mut(&mut values)[3] = 64;
-        assert_eq!(values[0], 4.0);
+        assert_eq!(values.map(f32::to_bits), [4.0f32, -2.5].map(f32::to_bits));
         let mut words = [0u32; 2];
         view_mut::<f16>(&mut words, 3)[2] = f16::from_f32(0.5);
-        assert_eq!(view::<f16>(&words, 4)[2].to_f32(), 0.5);
+        assert_eq!(view::<f16>(&words, 4)[2], f16::from_f32(0.5));
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         assert!(from.iter().zip(&to).all(|(a, b)| f16::from_f32(*a) == *b));
         let mut back = vec![0f32; 100];
         convert(&to, &mut back);
-        assert!(back.iter().zip(&to).all(|(a, b)| *a == b.to_f32()));
+        assert_eq!(back, to.iter().map(|value| value.to_f32()).collect::<Vec<f32>>());
     }
 
     #[test]

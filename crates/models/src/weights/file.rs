@@ -255,14 +255,17 @@ impl WeightFiles {
                 dtype: format!("{:?}", info.dtype),
             })?;
             let file = &opened[index];
-            placed.push((index, Placed {
-                spec,
-                file: &file.file,
-                path,
-                dtype,
-                offset: file.header.offset(info),
-                elements: info.shape.iter().product(),
-            }));
+            placed.push((
+                index,
+                Placed {
+                    spec,
+                    file: &file.file,
+                    path,
+                    dtype,
+                    offset: file.header.offset(info),
+                    elements: info.shape.iter().product(),
+                },
+            ));
         }
         if !missing.is_empty() {
             let count = missing.len();

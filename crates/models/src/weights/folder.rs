@@ -27,7 +27,8 @@ pub(super) fn locate(path: &Path) -> Result<WeightFiles, WeightsError> {
         return Err(problem("not a folder; give the folder that holds the file".to_owned()));
     }
     let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let paths = if path.join(INDEX).is_file() {
         shards(path)?
     } else if path.join(SINGLE).is_file() {
@@ -110,7 +111,8 @@ mod tests {
     #[test]
     fn shards_are_those_of_the_index_each_once() {
         let index = r#"{"metadata":{},"weight_map":{"a":"s2.safetensors","b":"s1.safetensors","c":"s1.safetensors"}}"#;
-        let files = [(INDEX, index), ("s1.safetensors", ""), ("s2.safetensors", ""), ("x.safetensors", "")];
+        let files =
+            [(INDEX, index), ("s1.safetensors", ""), ("s2.safetensors", ""), ("x.safetensors", "")];
         assert_eq!(names(&files).unwrap(), ["s1.safetensors", "s2.safetensors"]);
     }
 

@@ -71,10 +71,7 @@ impl Header {
             Some(expected) if expected == file_length => Ok(Self { metadata, data_start }),
             Some(expected) if expected < file_length => Err(WeightsError::Header {
                 path: path.to_owned(),
-                problem: format!(
-                    "{} bytes stand behind the last tensor",
-                    file_length - expected
-                ),
+                problem: format!("{} bytes stand behind the last tensor", file_length - expected),
             }),
             expected => Err(WeightsError::Truncated {
                 path: path.to_owned(),
@@ -155,7 +152,8 @@ mod tests {
             let error = parse(text.as_bytes(), 26).unwrap_err().to_string();
             assert!(error.contains("no sound safetensors"), "{error}");
         }
-        let huge = r#"{"a":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,16]}}"#;
+        let huge =
+            r#"{"a":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,16]}}"#;
         assert!(parse(huge.as_bytes(), 16).is_err());
         let unknown = r#"{"a":{"dtype":"Q4_K","shape":[4],"data_offsets":[0,4]}}"#;
         assert!(parse(unknown.as_bytes(), 4).unwrap_err().to_string().contains("Q4_K"));

@@ -57,7 +57,8 @@ pub(super) fn resident_share(path: &Path) -> Result<Option<f64>, WeightsError> {
     let mut resident = 0u64;
     for probe in 0..probes {
         // The middle of the probe's part of the file, reckoned without overflow.
-        let offset = (u128::from(length) * (2 * u128::from(probe) + 1) / (2 * u128::from(probes))) as u64;
+        let offset =
+            (u128::from(length) * (2 * u128::from(probe) + 1) / (2 * u128::from(probes))) as u64;
         let mut byte = [0];
         let mut buffers = [IoSliceMut::new(&mut byte)];
         match rustix::io::preadv2(&file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {

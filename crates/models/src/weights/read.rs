@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::Bytes;
 
+use super::WeightsError;
 use super::element::{self, Element};
 use super::file::Placed;
-use super::WeightsError;
 use crate::catalog::Dtype;
 
 /// Bytes that one thread reads at a time.

@@ -166,7 +166,8 @@ fn generate<T: Element>(tensor: &TensorSpec, seed: u64, first: u64, values: &mut
             let scale = std / (((u32::MAX as f32) / 3.0).sqrt());
             for (index, value) in (first..).zip(values) {
                 let word = mix(key.wrapping_add(index.wrapping_mul(GOLDEN)));
-                let sum = (word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48);
+                let sum =
+                    (word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48);
                 *value = T::narrow((sum as f32 - 131_070.0) * scale);
             }
         }

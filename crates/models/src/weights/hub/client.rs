@@ -172,7 +172,9 @@ impl<'a> Client<'a> {
                     done = range.end;
                     failures = 0;
                 }
-                Err(error) if passing(&error) && failures < self.options.retries.unwrap_or(RETRIES) => {
+                Err(error)
+                    if passing(&error) && failures < self.options.retries.unwrap_or(RETRIES) =>
+                {
                     std::thread::sleep(PATIENCE * (1 << failures.min(6)));
                     failures += 1;
                     part = (part / 2).max(LEAST_PART.min(part));
@@ -331,10 +333,9 @@ impl<'a> Client<'a> {
             HFError::RateLimited { retry_after, .. } => {
                 HubError::RateLimited { retry_after_s: retry_after.map(|wait| wait.as_secs()) }
             }
-            HFError::Request { .. } => HubError::Unreachable {
-                endpoint: self.endpoint.clone(),
-                reason: chain(&error),
-            },
+            HFError::Request { .. } => {
+                HubError::Unreachable { endpoint: self.endpoint.clone(), reason: chain(&error) }
+            }
             other => self.other(file, chain(&other)),
         }
     }
@@ -382,6 +383,11 @@ fn make_parent(path: &Path) -> Result<(), WeightsError> {
     std::fs::create_dir_all(parent).map_err(WeightsError::io("create", parent))
 }
 
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
 fn digest(path: &Path) -> Result<String, WeightsError> {
     let mut file = File::open(path).map_err(WeightsError::io("open", path))?;
     let mut digest = Sha256::new();
@@ -392,7 +398,7 @@ fn digest(path: &Path) -> Result<String, WeightsError> {
             count => digest.update(&buffer[..count]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }
 
 #[cfg(test)]
