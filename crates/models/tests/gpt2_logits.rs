@@ -1,6 +1,8 @@
 //! Our GPT-2 against Hugging Face transformers' on a tiny committed model; `scripts/fixtures/gpt2.py`
 //! made the fixtures and says how.
 
+#![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -167,15 +169,15 @@ fn a_prompt_read_in_two_parts_ends_in_the_same_logits() {
 }
 
 #[test]
-fn a_batch_of_forty_takes_the_general_product_and_gives_each_sequence_its_own_logits() {
+fn a_batch_of_sixty_six_takes_the_general_product_and_gives_each_sequence_its_own_logits() {
     // More rows than the few-rows product takes.
     let prompts = &expected()["prompts"];
-    let copies: Vec<&Tensor> = std::iter::repeat_n(prompts, 14).collect();
+    let copies: Vec<&Tensor> = std::iter::repeat_n(prompts, 22).collect();
     let many = Tensor::cat(&copies, 0).unwrap();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         let (net, _) = load(dtype);
         let (few, many) = (run(&net, prompts), run(&net, &many));
-        for row in [0, 4, 41] {
+        for row in [0, 4, 65] {
             let (a, b) = (many.decode[3].get(row).unwrap(), few.decode[3].get(row % 3).unwrap());
             assert!(error(&a, &b) <= tolerance(dtype), "{dtype} row {row}");
         }

@@ -403,7 +403,7 @@ impl Product {
 }
 
 /// Up to this many rows, a product on a CPU is bound by reading its weights.
-const FEW_ROWS: usize = 32;
+const FEW_ROWS: usize = 64;
 
 /// `[m, k] · [k, n]`.
 fn multiply(x: &Tensor, w: &Tensor) -> candle_core::Result<Tensor> {

@@ -47,10 +47,11 @@ impl Reference {
 ///
 /// Twenty unit roundoffs of a half (2⁻¹¹ for f16, 2⁻⁸ for bf16): every one of a few dozen additions to
 /// the residual stream is rounded to it once, with errors that add up like their root. f32 differs by
-/// the order of its sums alone, thousands of products each.
+/// the order of its sums alone, thousands of products each. At most a quarter of the tolerance was seen on
+/// synthetic weights of 12 and 48 layers.
 pub(super) fn tolerance(dtype: Dtype) -> f64 {
     match dtype {
-        Dtype::F32 => 1e-4,
+        Dtype::F32 => 2e-5,
         Dtype::F16 => 1e-2,
         Dtype::Bf16 => 8e-2,
     }
