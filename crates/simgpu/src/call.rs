@@ -52,16 +52,22 @@ pub(crate) fn with_context(
     })
 }
 
-/// A function of another library: a fault is answered with its own code.
+/// A function of another library: a fault is answered with its own code, and breaks the context only if
+/// it comes late.
 pub(crate) fn elsewhere(
     name: &'static str,
     body: impl FnOnce(&mut Machine) -> Result<(), u32>,
 ) -> u32 {
     let mut machine = machine();
-    match machine.on_call(name) {
-        Some(fault) => fault.code,
-        None => body(&mut machine).err().unwrap_or(0),
+    let fault = machine.on_call(name);
+    if let Some(fault) = fault.filter(|fault| !fault.late) {
+        return fault.code;
     }
+    let answer = body(&mut machine).err().unwrap_or(0);
+    if let Some(fault) = fault {
+        machine.poison_context(fault.code);
+    }
+    answer
 }
 
 /// Writes a result to where the caller wants it; a null pointer is refused with `code`.

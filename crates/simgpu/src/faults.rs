@@ -7,6 +7,7 @@
 //! | `cuMemAllocAsync:3=2` | the third call of the function answers 2 |
 //! | `cuInit:1+=999` | the first call and all after it |
 //! | `cuLaunchKernel:5~700` | the fifth call succeeds, and the context is broken from then on, as when a kernel faults |
+//! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //!

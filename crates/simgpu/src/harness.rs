@@ -169,6 +169,11 @@ impl Report {
         self.fact("left", what)
     }
 
+    /// Calls of driver functions that the simulator has by name alone.
+    pub fn refused(&self) -> u64 {
+        self.fact("refused", "calls")
+    }
+
     /// Pointers in launches that pointed to no allocation.
     pub fn dangling(&self) -> u64 {
         self.fact("dangling", "pointers")

@@ -26,7 +26,10 @@
 //! | `SIMGPU_DRIVER` | the CUDA version that the driver reports, as `12080` |
 //! | `SIMGPU_REPORT` | a file to write the calls and leaks to when the process ends |
 //! | `CUDA_VISIBLE_DEVICES` | as NVIDIA's driver reads it: indices or `GPU-` ids, up to the first wrong one |
+//!
+//! Only Linux has this way of loading; elsewhere the crate is empty.
 
+#![cfg(target_os = "linux")]
 #![allow(non_snake_case, reason = "the exported functions carry NVIDIA's names")]
 #![allow(clippy::cast_possible_wrap, reason = "C's ints hold indices and counts of a few")]
 #![allow(clippy::unwrap_used, reason = "test-only; a broken invariant must end the test")]

@@ -91,6 +91,8 @@ pub(crate) struct Machine {
     pub(crate) kernels: BTreeMap<String, u64>,
     /// Pointers in launches that pointed nowhere.
     pub(crate) dangling: u64,
+    /// Calls of functions that are only there by name.
+    pub(crate) refused: u64,
     pub(crate) events: HashMap<u64, Event>,
     pub(crate) modules: HashMap<u64, Vec<u64>>,
     pub(crate) functions: HashMap<u64, Arc<Entry>>,
@@ -121,6 +123,7 @@ impl Machine {
             calls: BTreeMap::new(),
             kernels: BTreeMap::new(),
             dangling: 0,
+            refused: 0,
             events: HashMap::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
@@ -134,6 +137,12 @@ impl Machine {
     pub(crate) fn on_call(&mut self, name: &'static str) -> Option<Fault> {
         *self.calls.entry(name).or_default() += 1;
         self.faults.on_call(name)
+    }
+
+    /// Counts a kernel's launch; the code is that of a fault that it runs into.
+    pub(crate) fn on_launch(&mut self, kernel: &str) -> Option<u32> {
+        *self.kernels.entry(kernel.to_owned()).or_default() += 1;
+        self.faults.on_call(kernel).map(|fault| fault.code)
     }
 
     /// A number that no other object has.

@@ -40,6 +40,7 @@ fn text(machine: &Machine) -> String {
     let _ = writeln!(text, "left bytes {bytes}");
     let _ = writeln!(text, "left modules {}", machine.modules.len());
     let _ = writeln!(text, "left events {}", machine.events.len());
+    let _ = writeln!(text, "refused calls {}", machine.refused);
     let _ = writeln!(text, "dangling pointers {}", machine.dangling);
     text
 }

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use super::INVALID_VALUE;
-use super::stream::wait_for_device;
+use super::stream::wait;
 use crate::call::{in_context, put, started, with_context};
 use crate::contents::{Byte, Bytes, Source};
 use crate::machine::{Device, Machine, ToHost, machine};
@@ -177,38 +177,31 @@ fn to_host(
     name: &'static str,
     to: *mut u8,
     from: u64,
-    bytes: usize,
+    len: usize,
     stream: u64,
     pinned: bool,
 ) -> u32 {
-    let mut what = None;
+    let mut copy = None;
     let code = in_context(name, |device| {
         if to.is_null() {
             return Err(INVALID_VALUE);
         }
-        what = Some(device.memory.snapshot(from, bytes as u64)?);
-        device.work(stream, crossing(bytes as u64))
+        let what = device.memory.snapshot(from, len as u64)?;
+        device.work(stream, crossing(len as u64))?;
+        if pinned {
+            device.on_the_way.push(ToHost { what, to: to as usize, len });
+        } else {
+            copy = Some((what, device.stream(stream)?.end().at));
+        }
+        Ok(())
     });
-    let Some(what) = what.filter(|_| code == 0) else { return code };
-    if pinned {
-        return with_on_the_way(ToHost { what, to: to as usize, len: bytes });
-    }
-    let code = wait_for_device(name, |device| Ok(device.stream(stream)?.end().at));
+    let Some((what, done)) = copy.filter(|_| code == 0) else { return code };
+    let code = wait(done);
     if code == 0 {
-        // SAFETY: the caller has room for `bytes` bytes.
-        what.read(0, unsafe { std::slice::from_raw_parts_mut(to, bytes) });
+        // SAFETY: the caller has room for `len` bytes.
+        what.read(0, unsafe { std::slice::from_raw_parts_mut(to, len) });
     }
     code
-}
-
-fn with_on_the_way(copy: ToHost) -> u32 {
-    match machine().working() {
-        Ok(device) => {
-            device.on_the_way.push(copy);
-            0
-        }
-        Err(code) => code,
-    }
 }
 
 fn is_pinned(address: usize) -> bool {

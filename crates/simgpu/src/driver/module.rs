@@ -185,7 +185,10 @@ fn launch(
     (blocks, threads): (u64, u64),
     stream: u64,
 ) -> Result<(), u32> {
-    *machine.kernels.entry(entry.name.clone()).or_default() += 1;
+    if let Some(code) = machine.on_launch(&entry.name) {
+        machine.poison_context(code);
+        return Ok(());
+    }
     let device = machine.working()?;
     device.stream(stream)?;
     let memory = &mut device.memory;

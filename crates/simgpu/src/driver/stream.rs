@@ -13,8 +13,7 @@ const NOT_READY: u32 = 600;
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: u32 = 2;
 
-/// Waits until a moment of this thread's device. What was on its way to the host arrives, and a kernel
-/// that went wrong is told now.
+/// A call that waits until a moment of this thread's device.
 pub(super) fn wait_for_device(
     name: &'static str,
     until: impl FnOnce(&mut Device) -> Result<Instant, u32>,
@@ -24,11 +23,13 @@ pub(super) fn wait_for_device(
         moment = until(device)?;
         Ok(())
     });
-    if code != 0 {
-        return code;
-    }
+    if code == 0 { wait(moment) } else { code }
+}
+
+/// Waits. What was on its way to the host arrives, and a kernel that went wrong is told now.
+pub(super) fn wait(until: Instant) -> u32 {
     // Other threads go on meanwhile.
-    wait_until(moment);
+    wait_until(until);
     match machine().working() {
         Ok(device) => {
             device.waited();

@@ -9,7 +9,10 @@ macro_rules! refused {
         // A C caller clears its own arguments away, so that leaving them out does no harm.
         #[unsafe(no_mangle)]
         extern "C" fn $name() -> u32 {
-            anywhere(stringify!($name), |_| Err(NOT_SUPPORTED))
+            anywhere(stringify!($name), |machine| {
+                machine.refused += 1;
+                Err(NOT_SUPPORTED)
+            })
         }
     )*};
 }

@@ -1,0 +1,345 @@
+//! The GPU path of the suite, end to end, on cards that the simulator imitates: the real cudarc, the
+//! real benchmarks, no GPU. It proves control flow, accounting and arithmetic, never a number.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::print_stdout, reason = "what a machine cannot test is said")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{Ran, World};
+use warpmark_record::store::{self, Recording};
+use warpmark_record::{Outcome, Record};
+use warpmark_simgpu::harness::{Library, Report, Simulator};
+use warpmark_simgpu::profile::Profile;
+
+const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
+
+/// A world with simulated cards in it.
+struct Machine {
+    world: World,
+    simulator: Simulator,
+}
+
+impl Machine {
+    fn with(profiles: &str) -> Self {
+        let world = World::new();
+        let simulator = Simulator::new(&world.path("simgpu"), profiles);
+        Self { world, simulator }
+    }
+
+    fn set(mut self, change: impl FnOnce(Simulator) -> Simulator) -> Self {
+        self.simulator = change(self.simulator);
+        self
+    }
+
+    fn faults(self, plan: &str) -> Self {
+        self.set(|simulator| simulator.faults(plan))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.world.command();
+        self.simulator.apply(&mut command).unwrap();
+        Ran::of(command.args(arguments).output().unwrap())
+    }
+
+    fn specs(&self, device: &str) -> Value {
+        let ran = self.run(&["specs", "--json", "--device", device]);
+        serde_json::from_str(&ran.exits(0).stdout).unwrap()
+    }
+
+    /// Measures a selection into a folder that is not `results`.
+    fn measure(&self, filter: &str) -> Ran {
+        let folder = self.world.path("simulated");
+        let folder = folder.to_str().unwrap();
+        self.run(&["run", "--device", "cuda", "--filter", filter, "--results", folder])
+    }
+
+    fn recording(&self) -> Recording {
+        let devices = std::fs::read_dir(self.world.path("simulated")).unwrap();
+        let files = devices.flat_map(|device| std::fs::read_dir(device.unwrap().path()).unwrap());
+        let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        let recording = store::read_all(&files).unwrap();
+        assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+        recording
+    }
+
+    fn rows(&self) -> Vec<Record> {
+        self.recording().rows
+    }
+
+    /// What the process left behind; nothing may be left on the device, whatever happened.
+    fn report(&self) -> Report {
+        let report = self.simulator.report().unwrap();
+        for what in ["allocations", "bytes", "modules", "events"] {
+            assert_eq!(report.left(what), 0, "{what} left");
+        }
+        assert_eq!(report.refused(), 0, "a driver function that the simulator lacks was called");
+        report
+    }
+}
+
+/// The third segment of a row's id, and what became of it.
+fn outcomes(rows: &[Record]) -> Vec<(String, &Outcome)> {
+    rows.iter().map(|row| (row.id.segments()[2].clone(), &row.outcome)).collect()
+}
+
+#[track_caller]
+fn assert_reason(outcome: &Outcome, failed: bool, part: &str) {
+    let reason = match outcome {
+        Outcome::Failed { reason } if failed => reason,
+        Outcome::Skipped { reason } if !failed => reason,
+        other => panic!("expected \"{part}\", got {other:?}"),
+    };
+    assert!(reason.contains(part), "{reason}");
+}
+
+#[test]
+fn specs_tell_every_card_as_its_driver_does() {
+    for name in PROFILES {
+        let card = Profile::named(name);
+        let specs = Machine::with(name).specs("cuda");
+        let (device, gpu) = (&specs["device"], &specs["device"]["gpu"]);
+        assert_eq!(device["kind"], "simulated");
+        assert_eq!(device["name"], format!("{} (simulated)", card.name));
+        assert!(device["slug"].as_str().unwrap().ends_with("-simulated"), "{device}");
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {specs}"));
+        assert_eq!(number(&device["memory"]) as u64, card.memory_mib << 20);
+        assert_eq!(number(&device["last_level_cache"]) as u64, u64::from(card.l2_kib) << 10);
+        let book = card.bandwidth_gb_s * 1e9;
+        assert!((number(&device["memory_bandwidth"]) / book - 1.0).abs() < 0.01, "{device}");
+        let (major, minor) = card.compute_capability;
+        assert_eq!(gpu["compute_capability"], serde_json::json!([major, minor]));
+        assert_eq!(gpu["sm_count"], card.sm_count);
+        assert_eq!(number(&gpu["power_limit"]) as u64, card.power_limit_w as u64);
+        // The book knows the card behind the suffix, by name, memory and SMs.
+        let peak = number(&gpu["book"]["peaks"]["f16/f32"]["value"]) / 1e12;
+        assert!((peak / card.peaks_tflops["f16/f32"] - 1.0).abs() < 0.01, "{name}: {peak}");
+    }
+}
+
+/// Every sample of the row as a rate: FLOP/s where it multiplies, bytes a second else.
+fn rates(row: &Record) -> Vec<f64> {
+    let samples = row.samples.as_ref().unwrap();
+    let work = row.work.flops.map_or_else(|| row.work.bytes.unwrap().0, |flops| flops.0);
+    let times = samples.device_s.as_ref().unwrap().iter().zip(&samples.iterations);
+    times.map(|(seconds, iterations)| work * *iterations as f64 / seconds).collect()
+}
+
+/// Runs matrix products and memory passes on a card, and holds every sample against its profile.
+fn measure_figures(name: &str) {
+    let card = Profile::named(name);
+    let machine = Machine::with(name);
+    machine.measure("micro/matmul/*/4096x4096x4096,micro/memory/read,micro/memory/copy").exits(0);
+    let rows = machine.rows();
+    let measured = rows.iter().filter(|row| row.outcome == Outcome::Measured).count();
+    let bf16 = card.peaks_tflops.contains_key("bf16/f32");
+    assert_eq!((rows.len(), measured), (5, if bf16 { 5 } else { 4 }), "{name}");
+    for row in rows.iter().filter(|row| row.outcome == Outcome::Measured) {
+        let segments = row.id.segments();
+        let expected = match segments[1].as_str() {
+            "matmul" => card.matmul(&segments[2].replace('.', "/")).unwrap(),
+            _ => card.bandwidth(),
+        };
+        for rate in rates(row) {
+            // An event tells its time in f32.
+            let off = rate / expected - 1.0;
+            assert!(off.abs() < 1e-6, "{name} {}: {rate} and not {expected}", row.id);
+        }
+        let samples = row.samples.as_ref().unwrap();
+        let device = samples.device_s.as_ref().unwrap();
+        let waited = device.iter().zip(&samples.wall_s).all(|(d, wall)| wall >= &(d * 0.999));
+        assert!(waited, "{name} {}: the wall is behind the device", row.id);
+    }
+    let report = machine.report();
+    assert_eq!(report.dangling(), 0);
+    assert!(report.launches("memory_copy") > 100);
+}
+
+#[test]
+fn every_card_is_measured_at_its_own_figures() {
+    std::thread::scope(|scope| {
+        for name in PROFILES {
+            scope.spawn(move || measure_figures(name));
+        }
+    });
+}
+
+#[test]
+fn the_fastest_of_cublaslts_algorithms_is_found_and_named() {
+    let machine = Machine::with("a10g");
+    machine.measure("micro/matmul/f16.f32/4096x4096x4096").exits(0);
+    let caveat = machine.rows()[0].caveats.join("; ");
+    let parts = ["number 2", "1.25 times", "3 algorithms tried, of 4"];
+    assert!(parts.iter().all(|part| caveat.contains(part)), "{caveat}");
+}
+
+#[test]
+fn every_answer_is_checked_at_every_size_and_on_the_newest_card() {
+    let machine = Machine::with("h100");
+    let ran = machine.run(&["verify", "--device", "cuda", "--filter", "micro"]);
+    assert!(ran.exits(0).stdout.contains("12 right, 0 wrong"), "{}", ran.stdout);
+    machine.report();
+}
+
+#[test]
+fn simulated_figures_never_reach_the_results() {
+    let machine = Machine::with("t4");
+    let ran = machine.run(&["run", "--device", "cuda", "--filter", "micro/memory/read"]);
+    ran.exits(70).says(&["simulated", "results"]);
+    assert!(machine.world.results().is_empty());
+}
+
+#[test]
+fn what_does_not_fit_is_skipped_and_the_next_one_runs() {
+    let machine = Machine::with("t4").faults("memory=314572800");
+    let products = "micro/matmul/f16.f32/4096x4096x4096,micro/matmul/f32.f32/8192x8192x8192";
+    machine.measure(&format!("{products},micro/memory/read,micro/memory/copy")).exits(0);
+    let rows = machine.rows();
+    assert_eq!(rows[0].outcome, Outcome::Measured, "{rows:?}");
+    assert_reason(&rows[1].outcome, false, "matrix B of 8192 x 8192 f32 (needs 256 MiB)");
+    assert_reason(&rows[2].outcome, false, "array b (needs 256 MiB)");
+    assert_reason(&rows[3].outcome, false, "the device was full at micro/memory/read");
+    machine.report();
+}
+
+#[test]
+fn a_kernel_that_faults_fails_its_row_and_keeps_the_earlier_ones() {
+    let machine = Machine::with("t4").faults("memory_scale:5=700");
+    let ran = machine.measure("micro/memory/copy,micro/memory/scale,micro/memory/add");
+    ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS"]);
+    let rows = machine.rows();
+    let outcomes = outcomes(&rows);
+    assert_eq!(outcomes[0], ("copy".to_owned(), &Outcome::Measured));
+    // The context is lost, and each later row says so instead of a number.
+    for (_, outcome) in &outcomes[1..] {
+        assert_reason(outcome, true, "CUDA_ERROR_ILLEGAL_ADDRESS (700)");
+    }
+}
+
+/// Checks without measuring under a fault, and returns the message lines.
+fn verify_under(plan: &str, filter: &str, code: i32) -> String {
+    let machine = Machine::with("t4").faults(plan);
+    let ran = machine.run(&["verify", "--device", "cuda", "--filter", filter]);
+    ran.exits(code).says(&[]);
+    ran.stderr
+}
+
+#[test]
+fn faults_of_driver_and_libraries_are_rows_and_never_a_crash() {
+    let cases = [
+        ("cuStreamSynchronize:9=214", "CUDA_ERROR_ECC_UNCORRECTABLE (214)"),
+        ("cuLaunchKernel:3=719", "CUDA_ERROR_LAUNCH_FAILED (719)"),
+        // A driver newer than the bindings: the code has no name there.
+        ("cuLaunchKernel:3=4242", "code 4242"),
+        ("cuModuleLoadData:1=222", "update the driver"),
+        ("nvrtcCompileProgram:1=6", "NVRTC could not compile"),
+        ("cuMemAllocAsync:1=999", "CUDA_ERROR_UNKNOWN (999)"),
+    ];
+    for (plan, part) in cases {
+        let said = verify_under(plan, "micro/memory", 1);
+        assert!(said.contains(part), "{plan}: {said}");
+    }
+    for (plan, part) in [
+        ("cublasLtMatmul:1+=13", "EXECUTION_FAILED (13)"),
+        ("cublasLtCreate:1=1", "NOT_INITIALIZED (1)"),
+        // cudarc keeps the error of a drop for the next caller, whoever that is.
+        ("cuMemFreeAsync:1=1", "the device reported afterwards"),
+    ] {
+        let said = verify_under(plan, "micro/matmul/f16.f32", 1);
+        assert!(said.contains(part), "{plan}: {said}");
+    }
+    // A refusal to be destroyed is nobody's failure.
+    let destroys = "cublasLtDestroy:1+=14; cublasLtMatmulDescDestroy:1+=14; \
+                    cublasLtMatrixLayoutDestroy:1+=14; nvrtcDestroyProgram:1+=4";
+    verify_under(destroys, "micro/matmul/f16.f32", 0);
+}
+
+#[test]
+fn a_driver_that_does_not_start_is_named_with_the_way_out() {
+    for (code, part) in [
+        (34, "CUDA_ERROR_STUB_LIBRARY"),
+        (100, "sees no device"),
+        (803, "reboot"),
+        (999, "nvidia-smi"),
+    ] {
+        let machine = Machine::with("t4").faults(&format!("cuInit:1+={code}"));
+        machine.run(&["specs", "--device", "cuda"]).exits(70).says(&[part, "--device cpu"]);
+    }
+    let old = Machine::with("t4").set(|simulator| simulator.driver(11_040));
+    old.run(&["specs", "--device", "cuda"]).exits(70).says(&["CUDA 11.4", "12.0", "update"]);
+}
+
+#[test]
+fn devices_are_counted_as_the_driver_counts_them() {
+    let two = Machine::with("t4,l4");
+    assert_eq!(two.specs("cuda:1")["device"]["name"], "NVIDIA L4 (simulated)");
+    two.run(&["specs", "--device", "cuda:2"]).exits(70).says(&["there is no device cuda:2"]);
+    let second = Machine::with("t4,l4").set(|simulator| simulator.visible("1"));
+    assert_eq!(second.specs("cuda:0")["device"]["name"], "NVIDIA L4 (simulated)");
+    let said = second.run(&["specs", "--device", "cuda:1"]);
+    said.exits(70).says(&["there is no device cuda:1", "CUDA_VISIBLE_DEVICES is \"1\""]);
+    for hidden in ["", "-1", "GPU-none"] {
+        let none = Machine::with("t4").set(|simulator| simulator.visible(hidden));
+        let said = none.run(&["specs", "--device", "cuda"]);
+        said.exits(70).says(&[&format!("CUDA_VISIBLE_DEVICES is \"{hidden}\""), "unset it"]);
+    }
+    Machine::with("").run(&["specs", "--device", "cuda"]).exits(70).says(&["sees no device"]);
+}
+
+/// Whether the machine has a library of its own, which would be found where the simulated one is left
+/// out. Says so.
+fn on_this_machine(library: &str) -> bool {
+    let doctor = World::new().run(&["doctor", "--json"]);
+    let findings: Value = serde_json::from_str(&doctor.exits(0).stdout).unwrap();
+    let finding = findings.as_array().unwrap().iter().find(|f| f["what"] == library).unwrap();
+    let there = finding["state"] == "ok";
+    if there {
+        println!(
+            "not tested: the machine has a real {library}, so that its absence cannot be simulated"
+        );
+    }
+    there
+}
+
+#[test]
+fn without_nvml_everything_else_is_told_and_measured() {
+    if on_this_machine("NVML") {
+        return;
+    }
+    let refused = Machine::with("t4").faults("nvmlDevice*:1+=4");
+    let absent = Machine::with("t4").set(|simulator| simulator.without(Library::Nvml));
+    for (machine, part) in [(refused, "not permitted"), (absent, "libnvidia-ml.so.1 was not found")]
+    {
+        let specs = machine.specs("cuda");
+        let reason = specs["device"]["gpu"]["power_limit"]["absent"].as_str().unwrap();
+        assert!(reason.contains(part), "{reason}");
+        assert_eq!(specs["device"]["gpu"]["sm_count"], 40);
+        machine.measure("micro/memory/read").exits(0);
+        assert_eq!(machine.rows()[0].outcome, Outcome::Measured);
+    }
+}
+
+#[test]
+fn a_missing_library_skips_what_needs_it_and_nothing_else() {
+    if on_this_machine("NVRTC") || on_this_machine("cuBLASLt") {
+        return;
+    }
+    let verify =
+        ["verify", "--device", "cuda", "--filter", "micro/matmul/f16.f32,micro/memory/copy"];
+    let no_blas = Machine::with("t4").set(|simulator| simulator.without(Library::Cublaslt));
+    let ran = no_blas.run(&verify);
+    ran.exits(0).says(&["cuBLASLt is not usable", "libcublasLt"]);
+    assert!(ran.stdout.contains("1 right, 0 wrong or failed, 2 skipped"), "{}", ran.stdout);
+    let no_compiler = Machine::with("t4").set(|simulator| simulator.without(Library::Nvrtc));
+    let ran = no_compiler.run(&verify);
+    ran.exits(0).says(&["NVRTC is not usable", "libnvrtc"]);
+    assert!(ran.stdout.contains("0 right, 0 wrong or failed, 3 skipped"), "{}", ran.stdout);
+    let doctor = no_compiler.run(&["doctor", "--json"]);
+    let findings: Value = serde_json::from_str(&doctor.exits(0).stdout).unwrap();
+    let compiler = findings.as_array().unwrap().iter().find(|f| f["what"] == "NVRTC").unwrap();
+    assert!(compiler["state"] != "ok" && compiler["mend"].is_string(), "{compiler}");
+}
