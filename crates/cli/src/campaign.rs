@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use criterion::Criterion;
 use warpmark_device::{Device, Opened};
-use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Runner, Stdout, Stopwatch, WallClock};
+use warpmark_measure::{Clock, CudaEvents, Depth, Gate, OwnReport, Runner, Stopwatch, WallClock};
 use warpmark_micro::Request as MicroRequest;
 use warpmark_models::weights::Cache;
 use warpmark_record::store::Writer;
@@ -92,9 +92,9 @@ impl Campaign {
         };
         let mut writer = open(results, &run)?;
         let path = writer.path().to_path_buf();
-        let stdout = if verbose { Stdout::Shown } else { diverted(&cache)? };
+        let own_report = if verbose { OwnReport::Shown } else { diverted(&cache)? };
         let gate = deadline(selection);
-        let rows = self.execute(&run, criterion, stdout, Depth::Measure, gate, &mut |row| {
+        let rows = self.execute(&run, criterion, own_report, Depth::Measure, gate, &mut |row| {
             interrupt::appending(&path, || writer.append(row))
                 .with_context(|| format!("{} could not be recorded", row.id))
         })?;
@@ -106,14 +106,14 @@ impl Campaign {
         let run = environment::run(selection, &self.opened.device, environment::new_run_id());
         let gate = deadline(selection);
         let criterion = Criterion::default().without_plots();
-        self.execute(&run, criterion, Stdout::Shown, Depth::Verify, gate, &mut |_| Ok(()))
+        self.execute(&run, criterion, OwnReport::Shown, Depth::Verify, gate, &mut |_| Ok(()))
     }
 
     fn execute(
         mut self,
         run: &Run,
         criterion: Criterion,
-        stdout: Stdout,
+        own_report: OwnReport,
         depth: Depth,
         gate: Gate<'_>,
         keep: &mut dyn FnMut(&Record) -> anyhow::Result<()>,
@@ -127,7 +127,7 @@ impl Campaign {
         let run = run.run.clone();
         let clock = clock(device)?;
         let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
-        let mut runner = Runner { device, run, criterion, stdout, clock, sensors, depth, gate };
+        let mut runner = Runner { device, run, criterion, own_report, clock, sensors, depth, gate };
         let mut rows = Vec::new();
         for group in self.plan.groups {
             runner.run_group(group, &mut self.bars, &mut |row| {
@@ -187,15 +187,15 @@ fn alone(cache: &Cache, device: &Device) -> anyhow::Result<std::fs::File> {
     }
 }
 
-fn diverted(cache: &Cache) -> anyhow::Result<Stdout> {
+fn diverted(cache: &Cache) -> anyhow::Result<OwnReport> {
     let path = sources::cache_file(cache, "criterion.log")?;
-    Stdout::to_file(&path).with_context(|| format!("{} cannot be written", path.display()))
+    OwnReport::to_file(&path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// criterion as the suite wants it: it keeps its files in `folder`, draws no plots, and does not spend
 /// a second a row on resampling for a report that ours replaces.
 pub fn criterion(folder: Option<&Path>) -> Criterion {
-    let criterion = Criterion::default().without_plots().nresamples(1000);
+    let criterion = Criterion::default().without_plots().nresamples(2000);
     match folder {
         Some(folder) => criterion.output_directory(folder),
         None => criterion,

@@ -11,7 +11,7 @@ pub(crate) fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
         schema: SCHEMA,
         method: METHOD,
         run: id,
-        started_at: jiff::Timestamp::now().to_string(),
+        started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         command: command(),
         suite: selection.suite.name().to_owned(),
         seed: selection.weights.seed,

@@ -1,9 +1,11 @@
 //! What runs, what is left and how long it will take, on standard error.
 
+use std::fs::File;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use warpmark_analyze::Rates;
 use warpmark_measure::{Observer, Step};
@@ -23,9 +25,10 @@ pub(crate) struct Bars {
 impl Bars {
     /// Bars for a plan that is still being made; nothing is drawn yet.
     pub(crate) fn new() -> Self {
-        let plain = !std::io::stderr().is_terminal();
-        let target =
-            if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let terminal = std::io::stderr().is_terminal().then(own_stderr).flatten();
+        let plain = terminal.is_none();
+        let target = terminal
+            .map_or_else(ProgressDrawTarget::hidden, |term| ProgressDrawTarget::term(term, 10));
         let all = MultiProgress::with_draw_target(target);
         let current = all.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg}")));
         let overall = all.add(
@@ -80,6 +83,14 @@ impl Observer for Bars {
         self.overall.inc(1);
         self.line(&summary(record));
     }
+}
+
+/// Standard error through a descriptor of our own: while criterion runs, the process's one leads to a
+/// log file, and the bars go on.
+fn own_stderr() -> Option<Term> {
+    let read = rustix::io::dup(rustix::stdio::stderr()).ok()?;
+    let write = rustix::io::dup(rustix::stdio::stderr()).ok()?;
+    Some(Term::read_write_pair(File::from(read), File::from(write)))
 }
 
 /// A finished benchmark in a line.

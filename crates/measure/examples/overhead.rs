@@ -15,7 +15,7 @@ use std::time::Instant;
 use criterion::Criterion;
 use warpmark_device::{Device, DeviceChoice};
 use warpmark_measure::{
-    Depth, Description, Entry, Group, Runner, Sampling, Session, Silent, Stdout, WallClock,
+    Depth, Description, Entry, Group, OwnReport, Runner, Sampling, Session, Silent, WallClock,
     Workload, WorkloadError,
 };
 use warpmark_record::{Bytes, Check, RunId, Seconds, Work, stats};
@@ -86,7 +86,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
             .without_plots()
             .nresamples(1000)
             .output_directory(folder.path()),
-        stdout: Stdout::to_file(&folder.path().join("log"))?,
+        own_report: OwnReport::to_file(&folder.path().join("log"))?,
         clock: Box::new(WallClock::default()),
         sensors: None,
         depth: Depth::Measure,

@@ -10,9 +10,9 @@ use warpmark_record::{Outcome, Record, RunId};
 
 use crate::clock::Clock;
 use crate::observer::{Observer, Step};
+use crate::own_report::OwnReport;
 use crate::plan::{Entry, Group, Open, Session};
 use crate::sampling::{sample, warm_up};
-use crate::stdout::Stdout;
 use crate::workload::{Workload, WorkloadError};
 
 /// How far a benchmark is taken.
@@ -33,7 +33,7 @@ pub struct Runner<'a> {
     /// What plans the samples.
     pub criterion: Criterion,
     /// Where criterion's own report goes.
-    pub stdout: Stdout,
+    pub own_report: OwnReport,
     /// The stopwatch.
     pub clock: Box<dyn Clock>,
     /// The device's sensors, or why there are none; `None` on a device that has none to read.
@@ -157,8 +157,8 @@ impl Runner<'_> {
         if let Some(Ok(sensors)) = &mut self.sensors {
             sensors.start();
         }
-        let (criterion, stdout) = (&mut self.criterion, &self.stdout);
-        let samples = sample(criterion, stdout, entry, &warm_up, workload, clock, observer);
+        let (criterion, report) = (&mut self.criterion, &self.own_report);
+        let samples = sample(criterion, report, entry, &warm_up, workload, clock, observer);
         row.telemetry = match &mut self.sensors {
             Some(Ok(sensors)) => Some(sensors.stop()),
             Some(Err(reason)) => Some(telemetry::absent(reason)),
@@ -182,7 +182,7 @@ impl Runner<'_> {
     }
 
     fn blank(&self, entry: &Entry) -> Record {
-        let now = jiff::Timestamp::now().to_string();
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let skipped = Outcome::Skipped { reason: "not run".to_owned() };
         Record::without_samples(self.run.clone(), entry.id.clone(), now, skipped)
     }

@@ -13,8 +13,8 @@ use warpmark_record::{BenchmarkId, Samples, Seconds};
 
 use crate::clock::{Clock, Lap};
 use crate::observer::{Observer, Step};
+use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
-use crate::stdout::Stdout;
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
 
@@ -57,7 +57,7 @@ pub(crate) fn warm_up(
 /// Lets criterion sample a workload that is warm.
 pub(crate) fn sample(
     criterion: &mut Criterion,
-    stdout: &Stdout,
+    own_report: &OwnReport,
     entry: &Entry,
     warm_up: &WarmUp,
     workload: &mut dyn Workload,
@@ -89,7 +89,7 @@ pub(crate) fn sample(
             }
         }
     };
-    stdout.divert(|| drive(criterion, id, sampling, &mut routine));
+    own_report.divert(|| drive(criterion, id, sampling, &mut routine));
     outcome?;
     keep_last(calls, sampling.samples, clock, warm_up)
 }

@@ -10,8 +10,8 @@ use criterion::Criterion;
 use warpmark_device::{CpuDevice, Device};
 use warpmark_measure::workload::checked;
 use warpmark_measure::{
-    Clock, Depth, Description, Entry, FakeClock, Group, Runner, Sampling, Session, Silent, Stdout,
-    Workload, WorkloadError,
+    Clock, Depth, Description, Entry, FakeClock, Group, OwnReport, Runner, Sampling, Session,
+    Silent, Workload, WorkloadError,
 };
 use warpmark_record::{
     Bytes, Check, DeviceKind, DeviceSpec, Field, Outcome, Record, RunId, Seconds, Work,
@@ -138,7 +138,7 @@ fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Ou
             .without_plots()
             .nresamples(10)
             .output_directory(folder.path()),
-        stdout: Stdout::Shown,
+        own_report: OwnReport::Shown,
         clock,
         sensors: None,
         depth,

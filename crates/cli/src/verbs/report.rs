@@ -1,0 +1,65 @@
+//! `warpmark report`: recorded runs, in any form.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use warpmark_record::Record;
+use warpmark_record::store::{self, Recording, StoreError};
+use warpmark_report::{Format, render_selected};
+
+use crate::arguments::Report;
+use crate::exit;
+use crate::output::{show, style};
+
+/// Shows recorded runs.
+pub fn run(options: &Report) -> anyhow::Result<u8> {
+    let recording = if options.paths.is_empty() {
+        store::read(&newest(&options.results)?)?
+    } else {
+        store::read_all(&options.paths)?
+    };
+    let format = options.form();
+    if format == Format::Csv {
+        // The other forms have a place for them.
+        warn(&recording);
+    }
+    let selects = |row: &Record| options.filter.as_ref().is_none_or(|f| f.selects(&row.id));
+    if !recording.rows.iter().any(selects) {
+        bail!("no row is selected; without `--filter` all {} are shown", recording.rows.len());
+    }
+    // Selected after the analysis: a row's limits come from rows that the filter may leave out.
+    let text = render_selected(&recording, selects, format, style())?;
+    match &options.output {
+        Some(path) => std::fs::write(path, text)
+            .with_context(|| format!("{} cannot be written", path.display()))?,
+        None => show(&text),
+    }
+    Ok(exit::OK)
+}
+
+/// Says on standard error what a reader had to leave out.
+#[expect(clippy::print_stderr, reason = "warnings are no part of the report's data")]
+pub fn warn(recording: &Recording) {
+    for warning in &recording.warnings {
+        eprintln!("warpmark: {warning}");
+    }
+}
+
+/// The results file that was written to last.
+fn newest(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = item.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+                let modified = item.metadata().and_then(|metadata| metadata.modified());
+                files.push((modified.ok(), path));
+            }
+        }
+    }
+    let newest = files.into_iter().max().map(|(_, path)| path);
+    Ok(newest.ok_or_else(|| StoreError::NoFiles(folder.to_path_buf()))?)
+}

@@ -1,0 +1,55 @@
+//! `warpmark run`: measure, record, report.
+
+use anyhow::bail;
+use warpmark_record::store::{self, Recording};
+use warpmark_report::{Format, render_run};
+
+use crate::arguments::Run;
+use crate::campaign::{Campaign, Results, criterion};
+use crate::output::{show, style};
+use crate::{environment, exit, sources};
+
+/// Measures a selection.
+pub fn run(options: &Run) -> anyhow::Result<u8> {
+    let selection = &options.selection;
+    let campaign = Campaign::prepare(selection, None)?;
+    if campaign.is_empty() {
+        bail!(
+            "the filter selects no benchmark; `warpmark run --dry-run` without it lists them all"
+        );
+    }
+    if options.dry_run {
+        show(&campaign.describe());
+        return Ok(exit::OK);
+    }
+    let folder = sources::cache_file(&sources::cache()?, "criterion")?;
+    let id = environment::new_run_id();
+    let output = &options.output;
+    let results = campaign.measure(
+        selection,
+        &output.results,
+        id,
+        output.verbose,
+        criterion(Some(&folder)),
+    )?;
+    conclude(&results, output.json, true)
+}
+
+/// Shows the table of a campaign (with `whole_run`, of everything its run has measured so far) and says
+/// where the rows are.
+#[expect(clippy::print_stderr, reason = "where the rows are is no part of the table")]
+pub fn conclude(results: &Results, json: bool, whole_run: bool) -> anyhow::Result<u8> {
+    let recording = if whole_run {
+        store::read(&results.path)?
+    } else {
+        Recording {
+            runs: vec![results.run.clone()],
+            rows: results.rows.clone(),
+            warnings: Vec::new(),
+        }
+    };
+    let format = if json { Format::Json } else { Format::Terminal };
+    show(&render_run(&recording, format, style())?);
+    eprintln!("\nRecorded in {}", results.path.display());
+    Ok(if results.failures() == 0 { exit::OK } else { exit::FAILED })
+}
