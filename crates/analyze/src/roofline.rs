@@ -17,7 +17,7 @@
 //! 3. **compute** or **bandwidth**: the larger of the two shares of the roof is at least [`NEAR`]. The
 //!    roof is the first that knows every resource the row counts: measured, at the settled clock,
 //!    book. Where none knows all of them, the same holds for a single share.
-//! 4. **latency**: every resource the row counts is known, and none is near its limit.
+//! 4. **neither**: every resource the row counts is known, and none is near its limit.
 //! 5. **unknown**: a limit is missing, or the row counts no work.
 
 use std::collections::BTreeMap;
@@ -75,8 +75,9 @@ pub enum Bound {
     Host,
     /// Moving data into place.
     Transfer,
-    /// None of the above: waiting, or too little parallel work.
-    Latency,
+    /// Neither compute nor bandwidth is near its limit: the row waits, has too little parallel work, or
+    /// leaves the device idle for a reason of its own.
+    Neither,
     /// Not enough is known.
     Unknown,
 }
@@ -88,7 +89,7 @@ impl fmt::Display for Bound {
             Self::Bandwidth => "bandwidth",
             Self::Host => "host",
             Self::Transfer => "transfer",
-            Self::Latency => "latency",
+            Self::Neither => "neither",
             Self::Unknown => "unknown",
         })
     }
@@ -309,7 +310,7 @@ fn bound(rates: &Rates, placement: &Placement) -> Bound {
     };
     match nearest {
         Some(share) if share.share >= NEAR => share.resource.into(),
-        _ if complete.is_some() => Bound::Latency,
+        _ if complete.is_some() => Bound::Neither,
         _ => Bound::Unknown,
     }
 }

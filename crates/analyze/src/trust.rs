@@ -81,6 +81,26 @@ pub enum Caveat {
     RunUnknown,
 }
 
+impl Caveat {
+    /// The caveat without the row's own figure, so that the same doubt about many rows is one footnote.
+    /// Figures that a table shows beside the row are not repeated in it.
+    pub fn without_figure(&self) -> String {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        match self {
+            Self::Drift(_) => {
+                format!("times drifted by more than {} while sampling", percent(DRIFT))
+            }
+            Self::WideInterval(_) => {
+                format!("the median is known to no better than ±{}", percent(WIDE_INTERVAL))
+            }
+            Self::Outliers { .. } => {
+                format!("more than {} of the samples are outliers", percent(OUTLIERS))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: &f64| format!("{:.1} %", share * 100.0);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_analyze::{Limit, Rates, RowAnalysis, RunAnalysis};
-use warpmark_record::{Outcome, Record, Run};
+use warpmark_analyze::{Caveat, Limit, Rates, RowAnalysis, RunAnalysis};
+use warpmark_record::{Outcome, Record, Run, Seconds};
 
 /// A run.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,8 @@ pub struct RowView {
     pub share: String,
     /// What bounds it.
     pub bound: String,
+    /// The change from the first third of the samples to the last, where it is worth a doubt.
+    pub drift: String,
     /// The most memory it held.
     pub memory: String,
     /// Its phases, if it has any.
@@ -96,10 +98,15 @@ impl Section {
             column("time", true, |row| row.time.clone()),
             column("±", true, |row| row.half_width.clone()),
             column("n", true, |row| row.samples.clone()),
+        ];
+        if self.rows.iter().any(|row| !row.drift.is_empty()) {
+            columns.push(column("drift", true, |row| row.drift.clone()));
+        }
+        columns.extend([
             column("rate", true, |row| row.rate.clone()),
             column(&share, true, |row| row.share.clone()),
             column("bound", false, |row| row.bound.clone()),
-        ];
+        ]);
         if wide && self.rows.iter().any(|row| !row.memory.is_empty()) {
             columns.push(column("memory", true, |row| row.memory.clone()));
         }
@@ -222,17 +229,33 @@ fn row_view(
             if one_limit { number } else { format!("{number} {}", share.limit) }
         }),
         bound: row.placement.as_ref().map_or_else(dash, |placement| placement.bound.to_string()),
+        drift: drift(&row.caveats),
         memory: memory
             .and_then(|memory| memory.peak.known())
             .map_or_else(String::new, |peak| peak.binary()),
-        phases: rates.filter(|rates| !rates.phases.is_empty()).map(|rates| {
-            let phase = |(name, time): (&String, _)| {
-                format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
-            };
-            rates.phases.iter().map(phase).collect::<Vec<_>>().join(", ")
-        }),
-        notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.to_string())).collect(),
+        phases: rates.filter(|rates| !rates.phases.is_empty()).map(phases),
+        notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.without_figure())).collect(),
     }
+}
+
+fn drift(caveats: &[Caveat]) -> String {
+    let drift = caveats.iter().find_map(|caveat| match caveat {
+        Caveat::Drift(by) => Some(*by),
+        _ => None,
+    });
+    drift.map_or_else(String::new, |by| format!("{:+.0} %", by * 100.0))
+}
+
+/// The phases of a load in the order in which they happen; others behind them.
+fn phases(rates: &Rates) -> String {
+    const ORDER: [&str; 4] = ["open_s", "read_s", "host_to_device_s", "first_run_s"];
+    let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
+    let mut phases: Vec<_> = rates.phases.iter().collect();
+    phases.sort_by_key(|(name, _)| place(name));
+    let words = |(name, time): (&String, &Seconds)| {
+        format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
+    };
+    phases.into_iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 fn name(record: &Record, one_engine: bool) -> String {
