@@ -53,7 +53,7 @@ load/gpt2-124m @candle
   best: f32 1.00 GB/s
   benchmark   time     ±  n      rate of limit bound
   f32/cold  500 ms 0.4 % 10 1.00 GB/s        - transfer
-  f32/cold phases: first run 80.0 ms, read 400 ms
+  f32/cold phases: read 400 ms, first run 80.0 ms
 
 text/gpt2-124m @candle
   best: f32 25.0 tok/s
@@ -109,7 +109,7 @@ best: f32 1.00 GB/s
 | :-- | --: | --: | --: | --: | --: | :-- |
 | `f32/cold` | 500 ms | 0.4 % | 10 | 1.00 GB/s | - | transfer |
 
-- `f32/cold` phases: first run 80.0 ms, read 400 ms
+- `f32/cold` phases: read 400 ms, first run 80.0 ms
 
 ### `text/gpt2-124m@candle`
 
