@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 use support::{Ran, World};
 use warpmark_record::store::{self, Recording};
-use warpmark_record::{Outcome, Record};
+use warpmark_record::{Field, Hertz, Outcome, Record};
+use warpmark_simgpu::faults::THROTTLED;
 use warpmark_simgpu::harness::{Library, Report, Simulator};
 use warpmark_simgpu::profile::Profile;
 
@@ -166,6 +167,38 @@ fn every_card_is_measured_at_its_own_figures() {
             scope.spawn(move || measure_figures(name));
         }
     });
+}
+
+/// One measured row of the T4 under a fault plan.
+fn copy_under(plan: &str) -> Record {
+    let machine = Machine::with("t4").faults(plan);
+    machine.measure("micro/memory/copy").exits(0);
+    machine.rows().remove(0)
+}
+
+#[test]
+fn sensors_are_watched_while_samples_are_taken() {
+    let (card, row) = (Profile::named("t4"), copy_under(""));
+    let seen = row.telemetry.unwrap();
+    assert!(seen.readings > 2, "{seen:?}");
+    assert_eq!(seen.sm_clock_min, Field::Known(Hertz(1590e6)));
+    assert_eq!(seen.throttle_causes.known().unwrap().len(), 0);
+    let limits = card.idle_w..=card.power_limit_w;
+    let (energy, window) = (seen.energy.known().unwrap().0, seen.window.known().unwrap().0);
+    for watts in [seen.power_mean.known().unwrap().0, energy / window] {
+        assert!(limits.contains(&watts), "{watts} W");
+    }
+}
+
+#[test]
+fn a_card_that_is_held_down_says_by_what() {
+    let row = copy_under("throttled=8");
+    let expected = Profile::named("t4").bandwidth() * THROTTLED;
+    assert!(rates(&row).iter().all(|rate| (rate / expected - 1.0).abs() < 1e-6));
+    let seen = row.telemetry.unwrap();
+    assert_eq!(seen.sm_clock_min, Field::Known(Hertz(1590e6 * THROTTLED)));
+    let causes = seen.throttle_causes.known().unwrap();
+    assert_eq!(causes["hardware slowdown"], seen.readings);
 }
 
 #[test]

@@ -10,11 +10,15 @@
 //! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
+//! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
 //!
 //! A code that leaves a real context unusable stays: every later call answers it as well.
 
 /// Codes after which a context answers nothing else.
 const STICKY: [u32; 11] = [214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721];
+
+/// The share of its clock, and so of its speed, that a card keeps when it is held down.
+pub const THROTTLED: f64 = 0.5;
 
 /// A parsed plan, with its counters.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ pub struct Faults {
     rules: Vec<Rule>,
     /// The bytes that allocations may take in all.
     pub memory: Option<u64>,
+    /// What holds the card's clocks down, in NVML's bits; 0 for nothing.
+    pub throttled: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -59,10 +65,17 @@ impl Faults {
     pub fn parse(plan: &str) -> Result<Self, String> {
         let mut faults = Self::default();
         for rule in plan.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
-            let wrong =
-                || format!("\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, or memory=BYTES");
+            let wrong = || {
+                format!(
+                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, memory=N or throttled=N"
+                )
+            };
             if let Some(bytes) = rule.strip_prefix("memory=") {
                 faults.memory = Some(bytes.parse().map_err(|_| wrong())?);
+                continue;
+            }
+            if let Some(bits) = rule.strip_prefix("throttled=") {
+                faults.throttled = bits.parse().map_err(|_| wrong())?;
                 continue;
             }
             let (name, rest) = rule.split_once(':').ok_or_else(wrong)?;
@@ -105,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_rule_strikes_at_its_call() {
-        let mut faults = Faults::parse("a:2=7; b:1+=9; c*:3~700; memory=64").unwrap();
-        assert_eq!(faults.memory, Some(64));
+        let mut faults = Faults::parse("a:2=7; b:1+=9; c*:3~700; memory=64; throttled=8").unwrap();
+        assert_eq!((faults.memory, faults.throttled), (Some(64), 8));
         assert_eq!(faults.on_call("a"), None);
         assert_eq!(faults.on_call("a"), Some(Fault { code: 7, late: false }));
         assert_eq!(faults.on_call("a"), None);

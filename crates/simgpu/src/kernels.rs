@@ -21,27 +21,35 @@ pub(crate) struct Launch<'a> {
     pub(crate) memory: &'a mut AddressSpace,
 }
 
+/// What a kernel does on the CPU; the error is what the launch, or the context, is told.
+type Model = fn(&mut Launch<'_>) -> Result<Work, u32>;
+
+/// The model of a kernel, if it has one.
+fn model(kernel: &str) -> Option<Model> {
+    Some(match kernel {
+        "fill_f32" => |launch| launch.fill(Element::F32),
+        "fill_f16" => |launch| launch.fill(Element::F16),
+        "fill_bf16" => |launch| launch.fill(Element::Bf16),
+        "memory_read" => |launch| launch.read(),
+        "memory_write" => |launch| launch.write(),
+        "memory_copy" => |launch| launch.map(0, 0, 1, |a, _| a),
+        "memory_scale" => |launch| {
+            let s = launch.f32(2);
+            launch.map(0, 0, 1, move |a, _| s * a)
+        },
+        "memory_add" => |launch| launch.map(0, 1, 2, |a, b| a + b),
+        "memory_triad" => |launch| {
+            let s = launch.f32(3);
+            launch.map(0, 1, 2, move |a, b| a + s * b)
+        },
+        _ => return None,
+    })
+}
+
 impl Launch<'_> {
-    /// Does what the kernel does. A kernel that is not known does nothing.
+    /// Does what the kernel does. A kernel without a model does nothing.
     pub(crate) fn run(&mut self) -> Result<Work, u32> {
-        match self.entry.name.as_str() {
-            "fill_f32" => self.fill(Element::F32),
-            "fill_f16" => self.fill(Element::F16),
-            "fill_bf16" => self.fill(Element::Bf16),
-            "memory_read" => self.read(),
-            "memory_write" => self.write(),
-            "memory_copy" => self.map(0, 0, 1, |a, _| a),
-            "memory_scale" => {
-                let s = self.f32(2);
-                self.map(0, 0, 1, move |a, _| s * a)
-            }
-            "memory_add" => self.map(0, 1, 2, |a, b| a + b),
-            "memory_triad" => {
-                let s = self.f32(3);
-                self.map(0, 1, 2, move |a, b| a + s * b)
-            }
-            _ => Ok(Work::default()),
-        }
+        model(&self.entry.name).map_or(Ok(Work::default()), |model| model(self))
     }
 
     /// The arguments that are pointers.
@@ -141,4 +149,24 @@ fn fold_of(what: &dyn Source, len: u64) -> u32 {
         }
     }
     folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model;
+    use crate::source::compile;
+
+    #[test]
+    fn every_kernel_of_the_suite_has_a_model() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels");
+        let mut found = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for entry in compile("kernel.cu", &source).unwrap() {
+                assert!(model(&entry.name).is_some(), "{} would do nothing", entry.name);
+                found += 1;
+            }
+        }
+        assert!(found >= 9, "{found}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Snapshot, Source};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, THROTTLED};
 use crate::profile::{Profile, SUFFIX, Work};
 use crate::source::Entry;
 use crate::timeline::{Moment, Timeline, now};
@@ -56,6 +56,8 @@ pub(crate) struct Device {
     pub(crate) slot: u32,
     pub(crate) memory: AddressSpace,
     pub(crate) retained: u32,
+    /// What holds its clocks down, in NVML's bits.
+    pub(crate) throttled: u64,
     /// What a broken context answers.
     broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
@@ -109,7 +111,7 @@ impl Machine {
         let names = env::var("SIMGPU_PROFILE").unwrap_or_else(|_| "t4".to_owned());
         let all: Vec<Device> = (0..)
             .zip(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
-            .map(|(slot, name)| Device::new(Profile::named(name), slot, faults.memory))
+            .map(|(slot, name)| Device::new(Profile::named(name), slot, &faults))
             .collect();
         let devices = visible(all, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
         let driver_version = env::var("SIMGPU_DRIVER").map_or(13_000, |version| {
@@ -210,13 +212,14 @@ impl Machine {
 }
 
 impl Device {
-    fn new(profile: Profile, slot: u32, limit: Option<u64>) -> Self {
+    fn new(profile: Profile, slot: u32, faults: &Faults) -> Self {
         let total = profile.memory_mib << 20;
         let started = now();
         Self {
             profile,
             slot,
-            memory: AddressSpace::new(total, limit),
+            memory: AddressSpace::new(total, faults.memory),
+            throttled: faults.throttled,
             retained: 0,
             broken: None,
             streams: HashMap::new(),
@@ -268,12 +271,18 @@ impl Device {
 
     /// Queues this many seconds of work on a stream.
     pub(crate) fn busy(&mut self, stream: u64, seconds: f64) -> Result<(), u32> {
+        let seconds = seconds / self.clock_share();
         let queue = self.stream(stream)?;
         queue.work(seconds);
         let end = queue.end().at;
         self.worked += seconds;
         self.busy_until = self.busy_until.max(end);
         Ok(())
+    }
+
+    /// The share of its clock that the card runs at.
+    pub(crate) fn clock_share(&self) -> f64 {
+        if self.throttled == 0 { 1.0 } else { THROTTLED }
     }
 
     /// What everybody who waited for the device may rely on.
@@ -322,7 +331,9 @@ mod tests {
     use super::*;
 
     fn slots(variable: Option<&str>) -> Vec<u32> {
-        let all = (0..3).map(|slot| Device::new(Profile::named("t4"), slot, None)).collect();
+        let all = (0..3)
+            .map(|slot| Device::new(Profile::named("t4"), slot, &Faults::default()))
+            .collect();
         visible(all, variable).into_iter().map(|device| device.slot).collect()
     }
 
@@ -333,7 +344,7 @@ mod tests {
         assert_eq!(slots(Some("2,0")), [2, 0]);
         assert_eq!(slots(Some("1,7,0")), [1]);
         assert_eq!(slots(Some("1,1")), [1]);
-        let second = Device::new(Profile::named("t4"), 1, None).uuid();
+        let second = Device::new(Profile::named("t4"), 1, &Faults::default()).uuid();
         assert_eq!(slots(Some(&format!("GPU-{}", uuid_words(&second)))), [1]);
     }
 }

@@ -45,7 +45,7 @@ values! {
     nvmlDeviceGetPowerManagementDefaultLimit(c_uint) = limit;
     nvmlDeviceGetPowerManagementLimit(c_uint) = limit;
     nvmlDeviceGetTotalEnergyConsumption(c_ulonglong) = millijoules;
-    nvmlDeviceGetCurrentClocksThrottleReasons(c_ulonglong) = |_| 0;
+    nvmlDeviceGetCurrentClocksThrottleReasons(c_ulonglong) = |card| card.throttled;
     nvmlDeviceGetCurrPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
     nvmlDeviceGetMaxPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
     nvmlDeviceGetCurrPcieLinkWidth(c_uint) = |card| card.profile.pcie.1;
@@ -172,12 +172,19 @@ extern "C" fn nvmlDeviceGetTemperature(
     })
 }
 
-fn clock(name: &'static str, handle: u64, which: c_int, value: Option<&mut c_uint>) -> u32 {
+fn clock(
+    name: &'static str,
+    handle: u64,
+    which: c_int,
+    value: Option<&mut c_uint>,
+    share: fn(&Device) -> f64,
+) -> u32 {
     elsewhere(name, |machine| {
-        let profile = &card(machine, handle)?.profile;
+        let card = card(machine, handle)?;
+        let profile = &card.profile;
         // Graphics and SM clocks are one; then memory, then video.
         let megahertz = match which {
-            0 | 1 => profile.sm_clock_mhz,
+            0 | 1 => (f64::from(profile.sm_clock_mhz) * share(card)) as c_uint,
             2 => profile.memory_clock_mhz,
             _ => return Err(NOT_SUPPORTED),
         };
@@ -187,7 +194,7 @@ fn clock(name: &'static str, handle: u64, which: c_int, value: Option<&mut c_uin
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetClockInfo(handle: u64, which: c_int, value: Option<&mut c_uint>) -> u32 {
-    clock("nvmlDeviceGetClockInfo", handle, which, value)
+    clock("nvmlDeviceGetClockInfo", handle, which, value, Device::clock_share)
 }
 
 #[unsafe(no_mangle)]
@@ -196,7 +203,7 @@ extern "C" fn nvmlDeviceGetMaxClockInfo(
     which: c_int,
     value: Option<&mut c_uint>,
 ) -> u32 {
-    clock("nvmlDeviceGetMaxClockInfo", handle, which, value)
+    clock("nvmlDeviceGetMaxClockInfo", handle, which, value, |_| 1.0)
 }
 
 /// Only cards that can be sliced have the mode, and here they are not.
