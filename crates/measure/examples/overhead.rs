@@ -20,9 +20,12 @@ use warpmark_measure::{
 };
 use warpmark_record::{Bytes, Check, RunId, Seconds, Work, stats};
 
-const ROUNDS: usize = 9;
+/// Short rounds in turn, so that a processor that changes its clock does so for both sides.
+const ROUNDS: usize = 61;
 
-/// `steps` dependent multiplications: as long as you like, and the same length every time.
+/// `steps` dependent multiplications: as long as you like, and the same length every time. Not inlined,
+/// so that both sides run the very same code.
+#[inline(never)]
 fn chain(steps: u64) -> u64 {
     (0..steps).fold(black_box(1), |x, step| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step)
 }
@@ -68,9 +71,9 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
     let entry = Entry {
         id: "micro/harness/chain@host".parse()?,
         sampling: Sampling {
-            samples: 20,
-            target: Seconds(0.5),
-            warm_up: Seconds(0.2),
+            samples: 10,
+            target: Seconds(0.1),
+            warm_up: Seconds(0.05),
             single: false,
         },
         iteration_estimate: Seconds(1e-3),
@@ -84,7 +87,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
         run: RunId("overhead".to_owned()),
         criterion: Criterion::default()
             .without_plots()
-            .nresamples(1000)
+            .nresamples(2000)
             .output_directory(folder.path()),
         own_report: OwnReport::to_file(&folder.path().join("log"))?,
         clock: Box::new(WallClock::default()),
@@ -105,8 +108,8 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
 
 /// The median time of an iteration by a loop and a stopwatch, as many samples of as many iterations.
 fn bare(steps: u64) -> Option<f64> {
-    let iterations = if steps < 100 { 10_000_000_u64 } else { 25 };
-    let times: Vec<f64> = (0..20)
+    let iterations = if steps < 100 { 3_000_000_u64 } else { 10 };
+    let times: Vec<f64> = (0..10)
         .map(|_| {
             let start = Instant::now();
             for _ in 0..iterations {

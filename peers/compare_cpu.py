@@ -1,0 +1,132 @@
+"""warpmark against PyTorch and Hugging Face transformers on this machine's CPU, in one run.
+
+    cargo build --release
+    python peers/compare_cpu.py target/release/warpmark [--rounds 5] > docs/peers-cpu.md
+
+The two sides take turns, so that a machine that slows down or speeds up does so for both. A figure is
+the median over the rounds of each round's median; a ratio above 1 means that warpmark is faster. The
+packages are pinned in peers/requirements.txt.
+"""
+
+import argparse
+import glob
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+# What is compared: our row, and the peer's (name, and a parameter that tells its rows apart).
+PAIRS = [
+    ("micro/matmul/f32.f32/1024x1024x1024@gemm", [("matmul", "size", 1024)]),
+    ("micro/matmul/f32.f32/2048x2048x2048@gemm", [("matmul", "size", 2048)]),
+    ("micro/memory/copy/f32/*@host", [("copy", "dtype", "f32")]),
+    ("text/gpt2-124m/prefill/f32/b1/p128@candle", [("prefill", "prompt", 128)]),
+    # transformers has two caches; the faster one is the peer to beat.
+    (
+        "text/gpt2-124m/decode/f32/b1/c128@candle",
+        [("decode", "cache", "dynamic"), ("decode", "cache", "static")],
+    ),
+]
+FILTER = "f32.f32,copy,prefill/f32/b1,decode/f32/b1"
+
+
+def ours(warpmark, folder):
+    """Rates of our rows, by id: items, operations or bytes a second."""
+    results = os.path.join(folder, "results")
+    command = [warpmark, "run", "--device", "cpu", "--filter", FILTER, "--results", results]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    newest = max(glob.glob(f"{results}/*/*.jsonl"), key=os.path.getmtime)
+    rates = {}
+    for line in open(newest):
+        row = json.loads(line)
+        if row["kind"] != "row" or row["outcome"] != "measured":
+            continue
+        samples = row["samples"]
+        times = [t / n for t, n in zip(samples["wall_s"], samples["iterations"])]
+        work = row["work"]
+        items = work.get("items", {}).get("count")
+        if row["id"].startswith("micro/matmul"):
+            amount = work["flops"]
+        else:
+            amount = items or work["bytes"]
+        rates[row["id"]] = amount / statistics.median(times)
+    return rates
+
+
+def theirs():
+    """The peers' lines."""
+    lines = []
+    for script in ("cpu_micro.py", "gpt2.py"):
+        command = [sys.executable, str(HERE / script), "--threads", str(os.cpu_count())]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        lines += [json.loads(line) for line in out.splitlines()]
+    return lines
+
+
+def rate(line):
+    for unit in ("flop_per_s", "bytes_per_s", "items_per_s"):
+        if unit in line:
+            return line[unit], {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s"}.get(unit, "tok/s")
+    raise KeyError(line)
+
+
+def find(rates, pattern):
+    head, _, tail = pattern.partition("*")
+    matches = [v for k, v in rates.items() if k.startswith(head) and k.endswith(tail)]
+    if len(matches) != 1:
+        raise SystemExit(f"{pattern} has {len(matches)} rows in {sorted(rates)}")
+    return matches[0]
+
+
+def show(value, unit):
+    return f"{value / 1e9:.1f} G{unit}" if value >= 1e8 else f"{value:.1f} {unit}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("warpmark")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    collected = {pattern: ([], []) for pattern, _ in PAIRS}
+    units, versions = {}, set()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(args.rounds):
+            print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
+            mine, peers = ours(args.warpmark, folder), theirs()
+            versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers") if k in p}
+            for pattern, keys in PAIRS:
+                best = max(
+                    rate(p)
+                    for p in peers
+                    for name, key, value in keys
+                    if p["name"] == name and p.get(key) == value
+                )
+                collected[pattern][0].append(find(mine, pattern))
+                collected[pattern][1].append(best[0])
+                units[pattern] = best[1]
+    processor = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line),
+        "unknown processor",
+    )
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(versions))
+    print("<!-- Written by peers/compare_cpu.py; do not edit. -->\n")
+    print("# warpmark against its peers on a CPU\n")
+    print(f"{processor}, {os.cpu_count()} cores; {packages}; medians of {args.rounds} rounds in turn.")
+    print("A ratio above 1 means that warpmark is faster. Spread: lowest and highest ratio of a round.\n")
+    print("| benchmark | warpmark | peer | ratio | spread |")
+    print("| :-- | --: | --: | --: | --: |")
+    for pattern, (a, b) in collected.items():
+        ratios = [x / y for x, y in zip(a, b)]
+        unit = units[pattern]
+        print(
+            f"| `{pattern}` | {show(statistics.median(a), unit)} | {show(statistics.median(b), unit)} "
+            f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
