@@ -95,7 +95,7 @@ fn section(page: &mut Page, section: &Section) {
     if !section.best.is_empty() {
         page.line(&format!("best: {}\n", escape(&section.best.join("; "))));
     }
-    let columns = section.columns(true);
+    let columns = section.columns();
     let header: Vec<String> = columns.iter().map(|column| escape(&column.title)).collect();
     let right: Vec<bool> = columns.iter().map(|column| column.right).collect();
     let rows = section.rows.iter().map(|row| {

@@ -7,10 +7,12 @@ use crate::Style;
 use crate::comparison::ComparisonView;
 use crate::escape::terminal as escape;
 use crate::specs::Sheet;
-use crate::view::{RunView, Section};
+use crate::view::{Column, RunView, Section};
 
-/// From this width on, tables have their extra columns.
+/// From this width on, columns stand two blanks apart.
 const WIDE: u16 = 100;
+/// Blanks before a table's first column.
+const INDENT: usize = 2;
 
 /// Escape sequences of the few things that are set off.
 #[derive(Clone, Copy)]
@@ -87,9 +89,9 @@ impl Page {
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(self.style.width);
-        let gap = if self.style.width >= WIDE { 2 } else { 1 };
+        let gap = gap(self.style.width) as u16;
         for (at, column) in table.column_iter_mut().enumerate() {
-            column.set_padding(if at == 0 { (2, gap) } else { (0, gap) });
+            column.set_padding(if at == 0 { (INDENT as u16, gap) } else { (0, gap) });
         }
         if let Some(first) = table.column_mut(0) {
             // Ids break between their parts.
@@ -160,7 +162,7 @@ fn section(page: &mut Page, section: &Section) {
     if !section.best.is_empty() {
         page.paragraph(None, "  best: ", &section.best.join("; "));
     }
-    let columns = section.columns(page.style.width >= WIDE);
+    let columns = fitting(section, page.style.width);
     let mut table = Table::new();
     let align = |right| {
         if right { CellAlignment::Right } else { CellAlignment::Left }
@@ -179,6 +181,28 @@ fn section(page: &mut Page, section: &Section) {
             page.paragraph(None, &format!("  {} phases: ", escape(&row.name)), phases);
         }
     }
+}
+
+/// The columns of a section that fit beside each other; if need be, those that can be spared go.
+fn fitting(section: &Section, width: u16) -> Vec<Column> {
+    let mut columns = section.columns();
+    let width_of = |column: &Column| {
+        let cells = section.rows.iter().map(|row| escape(&(column.cell)(row)).chars().count());
+        cells.chain([column.title.chars().count()]).max().unwrap_or(0) + gap(width)
+    };
+    while columns.iter().map(width_of).sum::<usize>() + INDENT > usize::from(width) {
+        let most = columns.iter().map(|column| column.spare).max().unwrap_or(0);
+        if most == 0 {
+            break;
+        }
+        columns.retain(|column| column.spare < most);
+    }
+    columns
+}
+
+/// Blanks between columns.
+fn gap(width: u16) -> usize {
+    if width >= WIDE { 2 } else { 1 }
 }
 
 /// What a machine said of itself.

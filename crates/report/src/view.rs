@@ -81,18 +81,26 @@ pub struct Column {
     pub title: String,
     /// Whether its cells stand to the right, as numbers do.
     pub right: bool,
+    /// How readily it is left out where the page is too narrow: 0 never, the highest first.
+    pub spare: u8,
     /// Its cell in a row.
     pub cell: fn(&RowView) -> String,
 }
 
 impl Section {
-    /// The columns that have anything to say; `wide` adds those that are nice to have.
-    pub fn columns(&self, wide: bool) -> Vec<Column> {
+    /// The columns that have anything to say.
+    pub fn columns(&self) -> Vec<Column> {
         let share = match self.limit {
             Some(limit) => format!("of {limit}"),
             None => "of limit".to_owned(),
         };
-        let column = |title: &str, right, cell| Column { title: title.to_owned(), right, cell };
+        let spared = |title: &str, spare, right, cell| Column {
+            title: title.to_owned(),
+            right,
+            spare,
+            cell,
+        };
+        let column = |title, right, cell| spared(title, 0, right, cell);
         let mut columns = vec![
             column("benchmark", false, |row| row.name.clone()),
             column("time", true, |row| row.time.clone()),
@@ -100,15 +108,15 @@ impl Section {
             column("n", true, |row| row.samples.clone()),
         ];
         if self.rows.iter().any(|row| !row.drift.is_empty()) {
-            columns.push(column("drift", true, |row| row.drift.clone()));
+            columns.push(spared("drift", 2, true, |row| row.drift.clone()));
         }
         columns.extend([
             column("rate", true, |row| row.rate.clone()),
             column(&share, true, |row| row.share.clone()),
             column("bound", false, |row| row.bound.clone()),
         ]);
-        if wide && self.rows.iter().any(|row| !row.memory.is_empty()) {
-            columns.push(column("memory", true, |row| row.memory.clone()));
+        if self.rows.iter().any(|row| !row.memory.is_empty()) {
+            columns.push(spared("memory", 3, true, |row| row.memory.clone()));
         }
         if self.rows.iter().any(|row| !row.notes.is_empty()) {
             columns.push(column("notes", false, |row| {
