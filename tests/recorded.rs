@@ -1,0 +1,29 @@
+//! What is committed under `results/` can still be read.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use warpmark_record::{DeviceKind, store};
+
+/// The committed records; outside a git checkout, as in a release, all that are there.
+fn committed() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = Command::new("git").args(["ls-files", "results"]).current_dir(root).output();
+    let names = listed.ok().filter(|out| out.status.success()).map(|out| out.stdout);
+    let names = String::from_utf8(names.unwrap_or_default()).unwrap();
+    let files = names.lines().filter(|name| name.ends_with(".jsonl")).map(|name| root.join(name));
+    let files: Vec<PathBuf> = files.collect();
+    if files.is_empty() { vec![root.join("results")] } else { files }
+}
+
+#[test]
+fn every_committed_record_is_read_without_a_warning_and_none_is_simulated() {
+    let recording = store::read_all(committed()).unwrap();
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+    assert!(!recording.rows.is_empty());
+    for run in &recording.runs {
+        assert_ne!(run.device.kind, DeviceKind::Simulated, "{}", run.run);
+    }
+}
