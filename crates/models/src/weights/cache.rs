@@ -1,14 +1,16 @@
 //! The folder where synthetic weights are kept between runs.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use warpmark_record::Bytes;
-
 use super::WeightsError;
+
+/// The environment variable that names the folder, before all others.
+const VARIABLE: &str = "WARPMARK_CACHE";
 
 /// Drafts begun by this process, which keeps their names apart.
 static DRAFTS: AtomicU32 = AtomicU32::new(0);
@@ -34,7 +36,7 @@ impl Cache {
     fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, WeightsError> {
         // An empty variable is an unset one, as the XDG specification has it.
         let folder = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        folder("WARPMARK_CACHE")
+        folder(VARIABLE)
             .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("warpmark")))
             .or_else(|| Some(folder("HOME")?.join(".cache").join("warpmark")))
             .map(Self::at)
@@ -57,27 +59,50 @@ impl Cache {
         let unwritable = |source| WeightsError::CacheUnwritable { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(unwritable)?;
         self.sweep(name);
-        let count = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let draft = self.path(&format!("{name}.{}-{count}.draft", std::process::id()));
-        let file = File::options().write(true).create_new(true).open(&draft).map_err(unwritable)?;
-        let draft = Draft { file, path: draft, target: self.path(name), bytes };
+        let (file, path) = self.create(name).map_err(unwritable)?;
+        let draft = Draft { file, path, target: self.path(name), bytes, committed: false };
         draft.claim()?;
         Ok(draft)
     }
 
-    /// Removes drafts of that file whose process is gone.
+    /// Makes an empty draft and locks it. The lock is what tells a living draft from one whose writer
+    /// was killed: a process number says nothing to another container that shares the folder.
+    fn create(&self, name: &str) -> io::Result<(File, PathBuf)> {
+        loop {
+            let count = DRAFTS.fetch_add(1, Ordering::Relaxed);
+            let path = self.path(&format!("{name}.{}-{count}.draft", std::process::id()));
+            let file = match File::options().write(true).create_new(true).open(&path) {
+                // Of a process with this number in another container.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
+            match file.try_lock() {
+                // A sweep met it before it was locked, and removes it.
+                Err(TryLockError::WouldBlock) => continue,
+                // Where nothing can be locked, nothing is swept either.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            if file.metadata()?.nlink() > 0 {
+                return Ok((file, path));
+            }
+        }
+    }
+
+    /// Removes drafts of that file that nobody holds any more.
     fn sweep(&self, name: &str) {
         let Ok(entries) = std::fs::read_dir(&self.root) else { return };
         for entry in entries.flatten() {
             let file_name = entry.file_name();
-            let process = file_name
-                .to_str()
-                .and_then(|text| text.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".draft"))
-                .and_then(|rest| rest.split_once('-')?.0.parse::<i32>().ok())
-                .and_then(rustix::process::Pid::from_raw);
-            if process.is_some_and(|pid| {
-                rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
-            }) {
+            let is_draft = file_name.to_str().is_some_and(|text| {
+                let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+                rest.is_some_and(|rest| rest.strip_suffix(".draft").is_some())
+            });
+            let abandoned = || {
+                let file = File::options().write(true).open(entry.path()).ok()?;
+                file.try_lock().ok().map(|()| file)
+            };
+            // Locked until it is gone, so that its writer, if it was just made, makes another.
+            if is_draft && let Some(_lock) = abandoned() {
                 // It is only in the way; whoever cannot remove it can still write the new one.
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -92,6 +117,7 @@ pub(super) struct Draft {
     path: PathBuf,
     target: PathBuf,
     bytes: u64,
+    committed: bool,
 }
 
 impl Draft {
@@ -107,22 +133,15 @@ impl Draft {
 
     /// The error for a write that failed.
     pub(super) fn explain(&self, source: io::Error) -> WeightsError {
-        let full =
-            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
-        if !full.contains(&source.kind()) {
-            return WeightsError::Io { action: "write", path: self.target.clone(), source };
-        }
-        let free = rustix::fs::fstatvfs(&self.file)
-            .ok()
-            .map(|system| Bytes(system.f_bavail as f64 * system.f_frsize as f64));
-        WeightsError::DiskFull { path: self.target.clone(), needed: Bytes(self.bytes as f64), free }
+        WeightsError::write(&self.file, &self.target, self.bytes, VARIABLE, source)
     }
 
     /// Puts the file on the disk and under its final name; a file of that name is replaced.
-    pub(super) fn commit(self) -> Result<PathBuf, WeightsError> {
+    pub(super) fn commit(mut self) -> Result<PathBuf, WeightsError> {
         self.file.sync_all().map_err(|error| self.explain(error))?;
         std::fs::rename(&self.path, &self.target)
             .map_err(WeightsError::io("move into place", &self.target))?;
+        self.committed = true;
         if let Some(folder) = self.target.parent() {
             // The name is on the disk only once the folder is.
             File::open(folder)
@@ -135,8 +154,10 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After a commit the draft's name is gone already, and there is nothing to report here.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.committed {
+            // There is nobody to report a failure to, and the next sweep tries again.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -210,15 +231,32 @@ mod tests {
     }
 
     #[test]
-    fn drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay() {
+    fn drafts_that_nobody_holds_are_swept_and_the_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        // Beyond the largest process number that Linux hands out.
-        std::fs::write(cache.path("w.2000000000-0.draft"), "half").unwrap();
-        let living = cache.path(&format!("w.{}-999.draft", std::process::id()));
-        std::fs::write(&living, "half").unwrap();
+        let held = cache.begin("w", 1).unwrap();
+        // Of a process long gone, and of one in another container that had this one's number.
+        let own = std::process::id();
+        let names = ["w.2000000000-0.draft".to_owned(), format!("w.{own}-999.draft")];
+        for name in &names {
+            std::fs::write(cache.path(name), "half").unwrap();
+        }
         cache.begin("w", 1).unwrap().commit().unwrap();
-        assert!(!cache.path("w.2000000000-0.draft").exists());
-        assert!(living.exists());
+        assert!(names.iter().all(|name| !cache.path(name).exists()));
+        assert!(held.path.exists());
+    }
+
+    #[test]
+    fn a_name_that_another_container_holds_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let next = DRAFTS.load(Ordering::Relaxed);
+        let held: Vec<File> = (next..next + 50)
+            .map(|count| cache.path(&format!("w.{}-{count}.draft", std::process::id())))
+            .map(|path| File::create_new(path).unwrap())
+            .inspect(|file| file.try_lock().unwrap())
+            .collect();
+        assert!(cache.begin("w", 1).unwrap().commit().is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), held.len() + 1);
     }
 }

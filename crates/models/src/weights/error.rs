@@ -1,5 +1,6 @@
 //! Why weights could not be had.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -44,10 +45,10 @@ pub enum WeightsError {
         /// What the system said.
         source: io::Error,
     },
-    /// The disk is full. What had been written was removed.
+    /// The disk is full.
     #[error(
         "the disk under {} is full: {} are needed and {} are free; \
-         free some, or set WARPMARK_CACHE to a folder on another disk",
+         free some, or set {variable} to a folder on another disk",
         path.display(), needed.binary(), free.map_or("an unknown number of bytes".to_owned(), Bytes::binary)
     )]
     DiskFull {
@@ -57,6 +58,8 @@ pub enum WeightsError {
         needed: Bytes,
         /// What the file system has left.
         free: Option<Bytes>,
+        /// The environment variable that names the folder it was to stand in.
+        variable: &'static str,
     },
     /// The weights folder is not there, is no folder, or holds no weights.
     #[error("{}: {problem}", path.display())]
@@ -210,6 +213,26 @@ impl WeightsError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
+
+    /// The error of a write into `file`, which is to be `needed` bytes long and to stand at `path`,
+    /// somewhere below the folder that `variable` names. A full disk is told apart.
+    pub(crate) fn write(
+        file: &File,
+        path: &Path,
+        needed: u64,
+        variable: &'static str,
+        source: io::Error,
+    ) -> Self {
+        let full =
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+        if !full.contains(&source.kind()) {
+            return Self::io("write", path)(source);
+        }
+        let free = rustix::fs::fstatvfs(file)
+            .ok()
+            .map(|system| Bytes(system.f_bavail as f64 * system.f_frsize as f64));
+        Self::DiskFull { path: path.to_owned(), needed: Bytes(needed as f64), free, variable }
+    }
 }
 
 impl From<WeightsError> for WorkloadError {
@@ -223,5 +246,26 @@ impl From<WeightsError> for WorkloadError {
             }
             _ => Self::Failed(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_with_the_variable_that_leads_to_another() {
+        let mut file = File::options().write(true).open("/dev/full").unwrap();
+        let source = file.write_all(b"weights").unwrap_err();
+        let error = WeightsError::write(&file, Path::new("w"), 1 << 30, "HF_HUB_CACHE", source);
+        assert!(matches!(error, WeightsError::DiskFull { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("1.00 GiB are needed") && text.contains("HF_HUB_CACHE"), "{text}");
+
+        let other = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = WeightsError::write(&file, Path::new("w"), 1, "HF_HUB_CACHE", other);
+        assert!(error.to_string().starts_with("cannot write w"), "{error}");
     }
 }

@@ -6,10 +6,12 @@
 //! asked for in parts, which it retries; the parts are kept in the `.incomplete` file that the hub's own
 //! tools use, and the whole is checked before it gets its name in the hub's cache.
 
-use std::fs::{File, TryLockError};
-use std::io::Read;
+mod blobs;
+mod explain;
+
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,8 +19,10 @@ use std::time::Duration;
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::repository::{RepoTreeEntry, RepoTypeModel};
 use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync};
-use sha2::{Digest, Sha256};
 use warpmark_record::Bytes;
+
+use blobs::CachedFile;
+use explain::{chain, passing};
 
 use super::{HubError, HubOptions};
 use crate::catalog::Model;
@@ -101,9 +105,10 @@ impl<'a> Client<'a> {
             .into());
         }
         let listed = self.list(file)?;
-        let _lock = self.lock(file)?;
-        let incomplete = self.transfer(&listed, progress)?;
-        self.publish(&listed, &incomplete)?;
+        let place = CachedFile::new(&self.cache, self.model, file);
+        let _lock = place.lock()?;
+        self.transfer(&listed, &place.incomplete(), progress)?;
+        place.publish(&listed)?;
         progress.finish(file);
         self.cached(file).map_err(|error| self.explain(file, error).into())
     }
@@ -142,23 +147,23 @@ impl<'a> Client<'a> {
         Ok(Listed { file, size, blob, sha256 })
     }
 
-    /// Fetches what is missing of the file, part by part, and returns where it is.
+    /// Fetches what is missing of the file at `path`, part by part.
     fn transfer(
         &self,
         listed: &Listed<'_>,
+        path: &Path,
         progress: &dyn Progress,
-    ) -> Result<PathBuf, WeightsError> {
-        let path = self.incomplete(listed.file);
+    ) -> Result<(), WeightsError> {
         let file = File::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
-            .open(&path)
-            .map_err(WeightsError::io("open", &path))?;
-        let length = file.metadata().map_err(WeightsError::io("look at", &path))?.len();
+            .open(path)
+            .map_err(WeightsError::io("open", path))?;
+        let length = file.metadata().map_err(WeightsError::io("look at", path))?.len();
         let mut done = if length > listed.size { 0 } else { length };
-        file.set_len(done).map_err(WeightsError::io("shorten", &path))?;
+        file.set_len(done).map_err(WeightsError::io("shorten", path))?;
         progress.begin(listed.file, Some(Bytes(listed.size as f64)));
         progress.advance(listed.file, Bytes(done as f64));
 
@@ -168,7 +173,7 @@ impl<'a> Client<'a> {
             let range = done..listed.size.min(done.saturating_add(part));
             match self.part(listed, range.clone(), progress) {
                 Ok(bytes) => {
-                    self.write(&file, &path, &bytes, &range, listed)?;
+                    self.write(&file, path, &bytes, &range, listed)?;
                     done = range.end;
                     failures = 0;
                 }
@@ -192,8 +197,7 @@ impl<'a> Client<'a> {
                 Err(error) => return Err(self.explain(listed.file, error).into()),
             }
         }
-        file.sync_all().map_err(WeightsError::io("sync", &path))?;
-        Ok(path)
+        file.sync_all().map_err(WeightsError::io("sync", path))
     }
 
     /// Asks for one part and passes its progress on while it comes.
@@ -237,107 +241,8 @@ impl<'a> Client<'a> {
             let (repo, file) = (self.model.repo.clone(), listed.file.to_owned());
             return Err(HubError::Size { repo, file, expected, found }.into());
         }
-        file.write_all_at(bytes, range.start).map_err(|source| {
-            if source.kind() != std::io::ErrorKind::StorageFull {
-                return WeightsError::Io { action: "write", path: path.to_owned(), source };
-            }
-            let free = rustix::fs::fstatvfs(file).ok();
-            WeightsError::DiskFull {
-                path: path.to_owned(),
-                needed: Bytes(listed.size as f64),
-                free: free.map(|disk| Bytes(disk.f_bavail as f64 * disk.f_frsize as f64)),
-            }
-        })
-    }
-
-    /// Checks the whole file and gives it its names in the cache: the blob, and the link to it.
-    fn publish(&self, listed: &Listed<'_>, incomplete: &Path) -> Result<(), WeightsError> {
-        let found = digest(incomplete)?;
-        if let Some(expected) = listed.sha256.as_ref().filter(|expected| **expected != found) {
-            std::fs::remove_file(incomplete).map_err(WeightsError::io("remove", incomplete))?;
-            return Err(HubError::Checksum {
-                repo: self.model.repo.clone(),
-                file: listed.file.to_owned(),
-                kind: "SHA-256",
-                expected: expected.clone(),
-                found,
-            }
-            .into());
-        }
-        let name = listed.blob.as_ref().unwrap_or(&found);
-        let folder = self.folder();
-        let blob = folder.join("blobs").join(name);
-        std::fs::rename(incomplete, &blob).map_err(WeightsError::io("move into place", &blob))?;
-        let link = folder.join("snapshots").join(&self.model.revision).join(listed.file);
-        make_parent(&link)?;
-        // Out of the file's own folders in the repo, the revision and `snapshots`.
-        let up = "../".repeat(2 + listed.file.matches('/').count());
-        match std::fs::remove_file(&link) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(WeightsError::io("replace", &link)(error));
-            }
-            _ => {}
-        }
-        symlink(format!("{up}blobs/{name}"), &link).map_err(WeightsError::io("link", &link))
-    }
-
-    /// Keeps other processes from fetching the same file.
-    fn lock(&self, file: &str) -> Result<File, WeightsError> {
-        let path = self.incomplete(file).with_extension("lock");
-        make_parent(&path)?;
-        let lock = File::create(&path).map_err(WeightsError::io("create", &path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(HubError::Locked {
-                repo: self.model.repo.clone(),
-                file: file.to_owned(),
-                lock: path,
-            }
-            .into()),
-            Err(TryLockError::Error(error)) => Err(WeightsError::io("lock", &path)(error)),
-        }
-    }
-
-    /// The repo's folder in the hub's cache.
-    fn folder(&self) -> PathBuf {
-        self.cache.join(format!("models--{}", self.model.repo.replace('/', "--")))
-    }
-
-    /// Where a file's parts are gathered. Its blob may not have a name yet, but the revision and its
-    /// path tell it apart.
-    fn incomplete(&self, file: &str) -> PathBuf {
-        let name = format!("{}-{}.incomplete", self.model.revision, file.replace('/', "--"));
-        self.folder().join("blobs").join(name)
-    }
-
-    fn not_found(&self, file: &str) -> HubError {
-        HubError::NotFound {
-            repo: self.model.repo.clone(),
-            revision: self.model.revision.clone(),
-            file: file.to_owned(),
-        }
-    }
-
-    fn other(&self, file: &str, reason: String) -> HubError {
-        HubError::Other { repo: self.model.repo.clone(), file: file.to_owned(), reason }
-    }
-
-    fn explain(&self, file: &str, error: HFError) -> HubError {
-        let repo = self.model.repo.clone();
-        match error {
-            HFError::AuthRequired { .. } => HubError::Unauthorized { repo },
-            HFError::Forbidden { .. } => HubError::Forbidden { repo },
-            HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. } => self.not_found(file),
-            HFError::RateLimited { retry_after, .. } => {
-                HubError::RateLimited { retry_after_s: retry_after.map(|wait| wait.as_secs()) }
-            }
-            HFError::Request { .. } => {
-                HubError::Unreachable { endpoint: self.endpoint.clone(), reason: chain(&error) }
-            }
-            other => self.other(file, chain(&other)),
-        }
+        file.write_all_at(bytes, range.start)
+            .map_err(|source| WeightsError::write(file, path, listed.size, "HF_HUB_CACHE", source))
     }
 }
 
@@ -353,52 +258,6 @@ impl ProgressHandler for Relay {
             }
         }
     }
-}
-
-/// Whether it is worth asking again.
-fn passing(error: &HFError) -> bool {
-    match error {
-        HFError::Request { .. } | HFError::Xet { .. } => true,
-        HFError::Http { context } => context.status.is_server_error(),
-        _ => false,
-    }
-}
-
-/// An error with everything behind it: reqwest's own text stops at "error decoding response body".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
-fn make_parent(path: &Path) -> Result<(), WeightsError> {
-    let parent = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(parent).map_err(WeightsError::io("create", parent))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
-}
-
-fn digest(path: &Path) -> Result<String, WeightsError> {
-    let mut file = File::open(path).map_err(WeightsError::io("open", path))?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(WeightsError::io("read", path))? {
-            0 => break,
-            count => digest.update(&buffer[..count]),
-        }
-    }
-    Ok(hex(&digest.finalize()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The real client against a server on this machine that can misbehave.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use sha2::{Digest, Sha256};
+
+use super::blobs::hex;
 use super::*;
 use crate::catalog::Catalog;
 use crate::weights::{Quiet, Source, locate, locate_tokenizer};
@@ -329,7 +332,7 @@ fn a_second_process_does_not_fetch_the_same_file_at_once() {
     let hub = hub();
     let (model, options) = (model(None), hub.options());
     let client = Client::new(&model, &options).unwrap();
-    let held = client.lock("model.safetensors").unwrap();
+    let held = CachedFile::new(&client.cache, &model, "model.safetensors").lock().unwrap();
     assert!(hub.fetch().unwrap_err().contains("another process"));
     drop(held);
     assert_eq!(hub.fetch().unwrap(), content());
