@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
+use crate::catalog::{CatalogError, Model};
+
 /// Text to tokens and back, as a model's authors published it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -41,6 +45,9 @@ pub enum TokenizerError {
         /// Tokens of the model.
         vocabulary: usize,
     },
+    /// The model has no vocabulary to hold it against.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// A text or token list that it cannot convert.
     #[error("the tokenizer {} cannot convert: {reason}", path.display())]
     Convert {
@@ -51,7 +58,19 @@ pub enum TokenizerError {
     },
 }
 
+/// What every family that reads text has in its architecture.
+#[derive(Deserialize)]
+struct Vocabulary {
+    vocabulary: usize,
+}
+
 impl Tokenizer {
+    /// Reads the `tokenizer.json` of a model and holds it against the model's vocabulary.
+    pub fn of(model: &Model, path: &Path) -> Result<Self, TokenizerError> {
+        let Vocabulary { vocabulary } = model.section("architecture")?;
+        Self::open(path, vocabulary)
+    }
+
     /// Reads a `tokenizer.json` for a model with so many tokens.
     ///
     /// A model may have more: vocabularies are often rounded up.
@@ -122,6 +141,17 @@ mod tests {
         let tokenizer = Tokenizer::open(&path, 5).unwrap();
         assert_eq!(tokenizer.encode("ab ab b").unwrap(), [3, 4, 2, 1]);
         assert_eq!(tokenizer.decode(&[3, 4, 2, 1]).unwrap(), "ab ab b");
+    }
+
+    #[test]
+    fn a_tokenizer_is_held_against_its_models_vocabulary() {
+        let catalog = crate::Catalog::builtin().unwrap();
+        let (_folder, path) = written(TINY);
+        assert!(Tokenizer::of(catalog.model("gpt2-124m").unwrap(), &path).is_ok());
+        let text = include_str!("../../../models.toml").replace("50257", "4");
+        let small = crate::Catalog::parse(&text, "small.toml").unwrap();
+        let error = Tokenizer::of(small.model("gpt2-124m").unwrap(), &path).err().unwrap();
+        assert!(matches!(error, TokenizerError::TooLarge { vocabulary: 4, .. }), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `warpmark fetch`: weights into the cache, so that a run does not wait for them.
 
 use anyhow::bail;
-use warpmark_models::weights::locate;
+use warpmark_models::tokenizer::Tokenizer;
+use warpmark_models::weights::{locate, locate_tokenizer};
 
 use crate::arguments::Fetch;
 use crate::output::show;
@@ -31,6 +32,11 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
         let paths: Vec<String> =
             files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();
         show(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()));
+        if let Some(path) = locate_tokenizer(model, &source, progress.as_ref())? {
+            // A tokenizer of another model is noticed here and not in the middle of a run.
+            Tokenizer::of(model, &path)?;
+            show(&format!("  {}\n", path.display()));
+        }
     }
     Ok(exit::OK)
 }
