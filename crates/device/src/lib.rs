@@ -59,7 +59,9 @@ pub struct CpuDevice {
     pub threads: usize,
 }
 
-/// An open GPU. Everything runs on one stream, driven by the thread that opened it.
+/// An open GPU. Everything runs on one stream, driven by the thread that opened it; a clone is another
+/// handle to the same context and stream.
+#[derive(Clone)]
 pub struct CudaDevice {
     /// What it said of itself.
     pub spec: DeviceSpec,

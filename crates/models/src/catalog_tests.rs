@@ -1,6 +1,7 @@
-use warpmark_record::Field;
+use warpmark_record::DeviceKind;
 
 use super::*;
+use crate::fixture::device_spec;
 
 const STANZA: &str = r#"
 [[model]]
@@ -27,20 +28,6 @@ fn parse(text: &str) -> Result<Catalog, CatalogError> {
 fn fault(from: &str, to: &str) -> String {
     assert!(STANZA.contains(from), "{from}");
     parse(&STANZA.replacen(from, to, 1)).expect_err(to).to_string()
-}
-
-fn spec(kind: DeviceKind) -> DeviceSpec {
-    DeviceSpec {
-        kind,
-        index: 0,
-        name: "test".to_owned(),
-        slug: "test".to_owned(),
-        memory: Field::absent("test"),
-        memory_bandwidth: Field::absent("test"),
-        last_level_cache: Field::absent("test"),
-        gpu: None,
-        cpu: None,
-    }
 }
 
 #[test]
@@ -75,12 +62,12 @@ fn one_more_variant_is_one_more_stanza() {
 fn a_suite_measures_the_dtypes_it_lists_for_the_device_and_nothing_else() {
     let catalog = parse(STANZA).unwrap();
     let tiny = catalog.model("tiny").unwrap();
-    assert_eq!(tiny.dtypes(false, &spec(DeviceKind::Cpu)), [Dtype::F32]);
-    assert!(tiny.dtypes(false, &spec(DeviceKind::Cuda)).is_empty());
-    assert!(tiny.dtypes(true, &spec(DeviceKind::Cpu)).is_empty());
+    assert_eq!(tiny.dtypes(false, &device_spec(DeviceKind::Cpu)), [Dtype::F32]);
+    assert!(tiny.dtypes(false, &device_spec(DeviceKind::Cuda)).is_empty());
+    assert!(tiny.dtypes(true, &device_spec(DeviceKind::Cpu)).is_empty());
     let builtin = Catalog::builtin().unwrap();
     let gpt2 = builtin.model("gpt2-124m").unwrap();
-    assert_eq!(gpt2.dtypes(false, &spec(DeviceKind::Simulated)), [Dtype::F16]);
+    assert_eq!(gpt2.dtypes(false, &device_spec(DeviceKind::Simulated)), [Dtype::F16]);
 }
 
 #[test]
@@ -166,6 +153,15 @@ fn values_that_cannot_be_meant_are_refused_with_the_right_form() {
         ("batches = [1, 2]", "batches = [0, 1]", "from 1"),
         ("batches = [1, 2]", "batches = []", "at least one"),
         ("phases = [\"load\", \"decode\"]", "phases = []", "at least one"),
+        ("batches = [1, 2]", "batches = [1, 1000001]", "at most 1000000"),
+        (
+            "phases = [\"load\", \"decode\"]",
+            "phases = [\"load\", \"decod\"]",
+            "load, prefill, decode",
+        ),
+        ("contexts = [8]", "contexts = [17]", "from 1 to 16"),
+        ("prompts = [8]", "prompts = [0]", "from 1 to 32"),
+        ("prompts = [8]", "prompt = [8]", "prompts"),
         ("checkpoint =", "files = []\ncheckpoint =", "at least one"),
         ("checkpoint =", "files = [\"../w.safetensors\"]\ncheckpoint =", "inside the repo"),
         ("checkpoint =", "tokenizer = \"/etc/passwd\"\ncheckpoint =", "inside the repo"),

@@ -2,7 +2,7 @@
 
 use warpmark_device::Device;
 use warpmark_measure::WorkloadError;
-use warpmark_record::DeviceSpec;
+use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::catalog::Dtype;
 
@@ -59,5 +59,31 @@ pub fn unsupported(spec: &DeviceSpec, dtype: Dtype) -> Option<String> {
         (dtype == Dtype::Bf16 && major < 8).then(|| {
             format!("bf16 needs compute capability 8.0, and {} has {major}.{minor}", spec.name)
         })
+    }
+}
+
+/// Refuses before anything is allocated what the host's memory cannot hold: the kernel would end the
+/// process. A GPU says so itself.
+pub(crate) fn check_host_memory(what: &str, needed: Bytes) -> Result<(), WorkloadError> {
+    match warpmark_device::memory::available().known() {
+        Some(available) if needed > *available => Err(WorkloadError::OutOfMemory {
+            what: format!("{what}, with {} available", available.binary()),
+            needed: Some(needed),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_cannot_hold_is_refused_before_it_is_allocated() {
+        let error = check_host_memory("a cache", Bytes(1e18)).unwrap_err();
+        let WorkloadError::OutOfMemory { needed: Some(needed), .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(needed, Bytes(1e18));
     }
 }

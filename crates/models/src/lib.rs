@@ -3,11 +3,15 @@
 pub mod catalog;
 pub mod engine;
 pub mod family;
+#[cfg(test)]
+mod fixture;
 pub mod load;
+mod marks;
 pub mod net;
 pub mod request;
 pub mod tokenizer;
 pub mod weights;
+mod worst;
 
 use warpmark_measure::Group;
 

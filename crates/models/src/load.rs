@@ -1,49 +1,27 @@
 //! How long a model takes from its files to its first answer, by phase, from a cold page cache and
 //! from a warm one.
 
-use std::collections::BTreeMap;
+mod page_cache;
+mod workload;
 
-use candle_core::{DType, Tensor};
-use warpmark_device::{CudaDevice, Device, pool, resident};
+use candle_core::DType;
+use warpmark_device::Device;
 use warpmark_measure::workload::checked;
-use warpmark_measure::{
-    Clock, Description, Entry, Group, Sampling, Session, WallClock, Workload, WorkloadError,
-};
-use warpmark_record::{
-    BenchmarkId, Bytes, Check, Field, ItemUnit, Items, Memory, Seconds, Value, Work,
-};
+use warpmark_measure::{Entry, Group, Sampling, Session, Workload, WorkloadError};
+use warpmark_record::{BenchmarkId, Bytes, Check, Seconds};
+
+use page_cache::PageCache;
+use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Dtype, Model};
-use crate::engine::{candle_device, unsupported};
+use crate::engine::{candle_device, check_host_memory, unsupported};
+use crate::marks::Marks;
 use crate::request::Request;
-use crate::weights::{self, Loaded, Residency, TensorSpec, WeightFiles};
+use crate::weights::{self, Loaded, TensorSpec, WeightFiles};
+use crate::worst::worst;
 
 /// The name of this phase in `models.toml`, and the first segment of the ids.
-const PHASE: &str = "load";
-
-/// The share of a file that a cold cache may still hold: the probing itself brings a little in.
-const COLD: f64 = 0.05;
-
-/// The share of a file that a warm cache must hold.
-const WARM: f64 = 0.95;
-
-/// Whether the page cache holds the files when a load begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PageCache {
-    Cold,
-    Warm,
-}
-
-impl PageCache {
-    const ALL: [Self; 2] = [Self::Cold, Self::Warm];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cold => "cold",
-            Self::Warm => "warm",
-        }
-    }
-}
+pub(crate) const PHASE: &str = "load";
 
 /// The load workloads of every model that the request takes in: `load/<model>/<dtype>/cold@candle`
 /// and `.../warm@candle`, a group for each model and dtype.
@@ -105,6 +83,8 @@ struct LoadSession {
     dtype: Dtype,
     tensors: Vec<TensorSpec>,
     files: WeightFiles,
+    /// What a load reads of them.
+    bytes: Bytes,
     device: candle_core::Device,
     marks: Marks,
 }
@@ -123,11 +103,11 @@ impl LoadSession {
             .map_err(WorkloadError::failed)?;
         let progress = request.progress.as_ref();
         let files = weights::locate(&model, &tensors, &request.source, &request.cache, progress)?;
-        Ok(Self { model, dtype, tensors, files, device: candle, marks: Marks::of(device) })
+        let bytes = files.read_by_load(&tensors)?;
+        let marks = Marks::of(device);
+        Ok(Self { model, dtype, tensors, files, bytes, device: candle, marks })
     }
-}
 
-impl LoadSession {
     /// The tensor whose values are compared: the largest that takes no more than a moment.
     fn sample(&self) -> Option<&TensorSpec> {
         const MOMENT: u64 = 1 << 24;
@@ -158,11 +138,14 @@ impl LoadSession {
         // Both roundings are to the nearest, so that not a bit may differ.
         let difference =
             |(found, stored): (&f32, &f32)| f64::from((found - self.dtype.round(*stored)).abs());
-        let worst = found.iter().zip(&stored).map(difference).fold(0.0, f64::max);
-        let worst = if found.len() == stored.len() { worst } else { f64::NAN };
+        let error = if found.len() == stored.len() {
+            worst(found.iter().zip(&stored).map(difference))
+        } else {
+            f64::NAN
+        };
         checked(
             format!("{there} tensors by shape, {} by value, with the file", sample.name),
-            worst,
+            error,
             0.0,
         )
     }
@@ -174,215 +157,10 @@ impl Session for LoadSession {
             .into_iter()
             .find(|cache| entry.id.segments().last().is_some_and(|last| last == cache.name()))
             .ok_or_else(|| WorkloadError::Failed(format!("{} is no load", entry.id)))?;
-        let verified = settle(&self.files, cache)?;
-        Ok(Box::new(Load {
-            id: entry.id.clone(),
-            session: self,
-            cache,
-            verified,
-            loaded: None,
-            phases: BTreeMap::new(),
-        }))
-    }
-}
-
-/// Brings the page cache into the state asked for, and says whether that could be seen.
-///
-/// A cache that will not be emptied, or is too small to be warm, makes the benchmark unsupported here:
-/// it would measure something else than its name says.
-fn settle(files: &WeightFiles, cache: PageCache) -> Result<bool, WorkloadError> {
-    match cache {
-        PageCache::Cold => files.evict()?,
-        PageCache::Warm => files.warm()?,
-    }
-    let residency = files.residency()?;
-    if cache == PageCache::Cold {
-        // The look brought a few pages in.
-        files.evict()?;
-    }
-    match (cache, residency) {
-        (_, Residency::Unknown) => Ok(false),
-        (PageCache::Cold, Residency::Share(share)) if share > COLD => {
-            Err(WorkloadError::Unsupported(format!(
-                "the page cache could not be emptied: it still holds {:.0} % of the weights; \
-                 keep them on a disk, not in a memory file system",
-                share * 100.0
-            )))
+        if self.device.is_cpu() {
+            check_host_memory("the weights", entry.memory_estimate)?;
         }
-        (PageCache::Warm, Residency::Share(share)) if share < WARM => {
-            Err(WorkloadError::Unsupported(format!(
-                "the page cache holds only {:.0} % of the weights right after they were read: \
-                 there is not enough free memory for them",
-                share * 100.0
-            )))
-        }
-        _ => Ok(true),
-    }
-}
-
-/// One model, loaded again and again.
-struct Load<'a> {
-    id: BenchmarkId,
-    session: &'a mut LoadSession,
-    cache: PageCache,
-    /// Whether the state of the page cache was seen and not only asked for.
-    verified: bool,
-    loaded: Option<Loaded>,
-    phases: BTreeMap<String, f64>,
-}
-
-impl Workload for Load<'_> {
-    fn describe(&self) -> Description {
-        let session = &*self.session;
-        let text = |value: &str| Value::Text(value.to_owned());
-        let mut caveats = Vec::new();
-        if !self.verified {
-            caveats.push(format!(
-                "the page cache was asked to be {}; whether it was cannot be seen on this file system",
-                self.cache.name()
-            ));
-        }
-        if self.cache == PageCache::Cold {
-            caveats.push(
-                "cold is this kernel's page cache; a hypervisor or the disk may still hold the file"
-                    .to_owned(),
-            );
-        }
-        Description {
-            id: self.id.clone(),
-            parameters: BTreeMap::from([
-                ("model".to_owned(), text(&session.model.id)),
-                ("dtype".to_owned(), text(&session.dtype.to_string())),
-                ("checkpoint".to_owned(), text(&session.model.checkpoint.to_string())),
-                ("page_cache".to_owned(), text(self.cache.name())),
-            ]),
-            work: Work {
-                flops: None,
-                bytes: session.files.bytes().ok(),
-                items: Some(Items { count: 1.0, unit: ItemUnit::Load }),
-            },
-            data: None,
-            weights: Some(session.files.stamp()),
-            caveats,
-        }
-    }
-
-    fn prepare(&mut self, iterations: u64) -> Result<(), WorkloadError> {
-        if iterations != 1 {
-            return Err(WorkloadError::Failed(format!(
-                "{iterations} loads in one sample: only the first would find the page cache {}",
-                self.cache.name()
-            )));
-        }
-        self.loaded = None;
-        self.verified &= settle(&self.session.files, self.cache)?;
-        self.session.marks.begin();
-        Ok(())
-    }
-
-    fn launch(&mut self) -> Result<(), WorkloadError> {
-        let session = &*self.session;
-        let dtype = session.dtype.candle();
-        let loaded = session.files.load_trusted(&session.tensors, dtype, &session.device)?;
-        let mut clock = WallClock::default();
-        clock.start().map_err(WorkloadError::failed)?;
-        let family = session.model.family().map_err(WorkloadError::failed)?;
-        family.first_run(&session.model, &loaded)?;
-        let first_run = clock.finish().map_err(WorkloadError::failed)?.wall;
-        self.phases = BTreeMap::from([
-            ("open_s".to_owned(), loaded.phases.open.0),
-            ("read_s".to_owned(), loaded.phases.read.0),
-            ("host_to_device_s".to_owned(), loaded.phases.host_to_device.0),
-            ("first_run_s".to_owned(), first_run.0),
-        ]);
-        // Kept until the next `prepare`: giving memory back is no part of a load.
-        self.loaded = Some(loaded);
-        Ok(())
-    }
-
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.session.device.synchronize().map_err(WorkloadError::failed)
-    }
-
-    /// Holds a load (the last timed one, or before that one whose every weight is looked at) against
-    /// the files: the number of tensors, their shapes, and all values of one of them.
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
-        let session = &*self.session;
-        let loaded = if let Some(loaded) = self.loaded.take() {
-            loaded
-        } else {
-            let dtype = session.dtype.candle();
-            session.files.load(&session.tensors, dtype, &session.device)?
-        };
-        session.check(&loaded)
-    }
-
-    fn phases(&mut self) -> BTreeMap<String, f64> {
-        self.phases.clone()
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        let loaded = self.loaded.as_ref()?;
-        let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-        let weights = Bytes::from_count(loaded.tensors.values().map(bytes).sum());
-        Some(self.session.marks.read(weights))
-    }
-}
-
-/// Where the marks of held memory are read.
-///
-/// The figures are whole ones, not differences: what an earlier load gave back may still be resident and
-/// be used again, so that a difference would come out too small.
-enum Marks {
-    /// The resident set of this process, everything it holds included.
-    Host { reset: Result<(), String> },
-    /// The pool of a GPU.
-    Pool { device: CudaDevice, reset: Result<(), String> },
-}
-
-impl Marks {
-    fn of(device: &Device) -> Self {
-        let reset = Err("no load was begun".to_owned());
-        match device {
-            Device::Cpu(_) => Self::Host { reset },
-            Device::Cuda(device) => Self::Pool {
-                device: CudaDevice {
-                    spec: device.spec.clone(),
-                    ordinal: device.ordinal,
-                    context: device.context.clone(),
-                    stream: device.stream.clone(),
-                    settings: device.settings.clone(),
-                },
-                reset,
-            },
-        }
-    }
-
-    /// Starts the high-water mark anew.
-    fn begin(&mut self) {
-        match self {
-            Self::Host { reset } => {
-                *reset = resident::reset_peak().map_err(|error| error.to_string());
-            }
-            Self::Pool { device, reset } => {
-                *reset = device.reset_peak().map_err(|error| error.to_string());
-            }
-        }
-    }
-
-    /// The most that was held since.
-    fn read(&self, weights: Bytes) -> Memory {
-        let (method, peak, reset) = match self {
-            Self::Host { reset } => (resident::METHOD, resident::peak(), reset),
-            Self::Pool { device, reset } => (pool::METHOD, device.peak(), reset),
-        };
-        let peak = match reset {
-            Ok(()) => peak,
-            Err(reason) => {
-                Field::absent(format!("the high-water mark could not be reset: {reason}"))
-            }
-        };
-        Memory { method: method.to_owned(), weights: Field::Known(weights), peak }
+        Ok(Box::new(Load::new(entry.id.clone(), self, cache)?))
     }
 }
 

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use warpmark_device::CpuDevice;
-use warpmark_record::{DeviceKind, DeviceSpec, WeightsStamp};
+use warpmark_record::{DeviceKind, WeightsStamp};
 
 use super::*;
+use crate::fixture::device_spec;
 use crate::weights::header::Header;
 use crate::weights::{Cache, Quiet, Source};
 
@@ -22,20 +23,6 @@ inputs = { prompts = [8], contexts = [8] }
 suites = { quick = { cpu = ["f32", "f16"], cuda = ["f16"] } }
 "#;
 
-fn spec(kind: DeviceKind) -> DeviceSpec {
-    DeviceSpec {
-        kind,
-        index: 0,
-        name: "test".to_owned(),
-        slug: "test".to_owned(),
-        memory: Field::absent("test"),
-        memory_bandwidth: Field::absent("test"),
-        last_level_cache: Field::absent("test"),
-        gpu: None,
-        cpu: None,
-    }
-}
-
 fn request(folder: &tempfile::TempDir) -> Request {
     Request {
         full: false,
@@ -43,13 +30,13 @@ fn request(folder: &tempfile::TempDir) -> Request {
         source: Arc::new(Source::Synthetic { seed: 5 }),
         cache: Arc::new(Cache::at(folder.path())),
         progress: Arc::new(Quiet),
-        spec: spec(DeviceKind::Cpu),
+        spec: device_spec(DeviceKind::Cpu),
         dtypes: None,
     }
 }
 
 fn open(group: Group) -> (Vec<Entry>, Box<dyn Session>) {
-    let device = Device::Cpu(CpuDevice { spec: spec(DeviceKind::Cpu), threads: 1 });
+    let device = Device::Cpu(CpuDevice { spec: device_spec(DeviceKind::Cpu), threads: 1 });
     (group.entries, (group.open)(&device).unwrap())
 }
 
@@ -130,16 +117,28 @@ fn several_loads_in_one_sample_are_refused() {
 #[test]
 fn weights_that_changed_under_a_load_are_a_wrong_answer() {
     use std::os::unix::fs::FileExt;
+    // Finite values, and NaNs, which no comparison of magnitudes sees.
+    for byte in [0x3f, 0xff] {
+        let folder = tempfile::tempdir().unwrap();
+        let (entries, mut session) = open(tiny_groups(&folder).remove(0));
+        let mut load = session.workload(&entries[1]).unwrap();
+        load.prepare(1).unwrap();
+        load.launch().unwrap();
+        let stored = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let length = std::fs::metadata(&stored).unwrap().len();
+        let file = std::fs::File::options().read(true).write(true).open(&stored).unwrap();
+        // All of the data, so that the sampled tensor is hit wherever it is.
+        let start = Header::read(&file, &stored).unwrap().data_start();
+        file.write_all_at(&vec![byte; (length - start) as usize], start).unwrap();
+        assert!(matches!(load.verify(), Err(WorkloadError::WrongAnswer { .. })), "{byte:#x}");
+    }
+}
+
+#[test]
+fn a_load_that_the_host_cannot_hold_is_refused_before_it_begins() {
     let folder = tempfile::tempdir().unwrap();
-    let (entries, mut session) = open(tiny_groups(&folder).remove(0));
-    let mut load = session.workload(&entries[1]).unwrap();
-    load.prepare(1).unwrap();
-    load.launch().unwrap();
-    let stored = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    let length = std::fs::metadata(&stored).unwrap().len();
-    let file = std::fs::File::options().write(true).open(&stored).unwrap();
-    // All of the data, so that the sampled tensor is hit wherever it is.
-    let start = Header::read(&std::fs::File::open(&stored).unwrap(), &stored).unwrap().data_start();
-    file.write_all_at(&vec![0x3f; (length - start) as usize], start).unwrap();
-    assert!(matches!(load.verify(), Err(WorkloadError::WrongAnswer { .. })));
+    let (mut entries, mut session) = open(tiny_groups(&folder).remove(0));
+    entries[1].memory_estimate = Bytes(1e18);
+    let error = session.workload(&entries[1]).err().unwrap();
+    assert!(matches!(error, WorkloadError::OutOfMemory { .. }), "{error}");
 }

@@ -10,7 +10,7 @@ mod workloads;
 use candle_core::Tensor;
 use serde::Deserialize;
 use warpmark_measure::{Entry, Group, WorkloadError};
-use warpmark_record::{Bytes, DeviceSpec};
+use warpmark_record::DeviceSpec;
 
 use super::Family;
 use super::text::{self, Case, Phase};
@@ -33,6 +33,13 @@ struct Inputs {
     contexts: Vec<usize>,
 }
 
+impl Inputs {
+    /// The lengths with their key and the phase they belong to.
+    fn by_phase(&self) -> [(&'static str, Phase, &[usize]); 2] {
+        [("prompts", Phase::Prefill, &self.prompts), ("contexts", Phase::Decode, &self.contexts)]
+    }
+}
+
 /// Batches whose prefill the quick suite measures; its decode runs through all of them.
 const QUICK_PREFILL: [usize; 2] = [1, 8];
 
@@ -49,6 +56,14 @@ impl Family for Gpt2Family {
 
     fn group(&self) -> &'static str {
         "text"
+    }
+
+    fn phases(&self) -> &'static [&'static str] {
+        &["prefill", "decode"]
+    }
+
+    fn check(&self, model: &Model) -> Result<(), CatalogError> {
+        inputs(model, &architecture(model)?).map(drop)
     }
 
     fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError> {
@@ -145,36 +160,39 @@ fn init(name: &str, layers: usize) -> Init {
     }
 }
 
+/// The stanza's inputs, refused where the model has not the positions for them.
+fn inputs(model: &Model, architecture: &Architecture) -> Result<Inputs, CatalogError> {
+    let inputs: Inputs = model.section("inputs")?;
+    for (field, phase, lengths) in inputs.by_phase() {
+        let most = architecture.context.saturating_sub(work::spare(phase));
+        if let Some(&length) = lengths.iter().find(|length| !(1..=most).contains(*length)) {
+            let advice = format!(
+                "must be from 1 to {most}, for the model has {} positions",
+                architecture.context
+            );
+            return Err(model.invalid(&format!("inputs.{field}"), length, advice));
+        }
+    }
+    Ok(inputs)
+}
+
 /// The benchmarks of a model that suit the request, prefill before decode, batches rising.
 fn cases(
     model: &Model,
     architecture: &Architecture,
     request: &Request,
 ) -> Result<Vec<Case>, CatalogError> {
-    let inputs: Inputs = model.section("inputs")?;
+    let inputs = inputs(model, architecture)?;
     let mut cases = Vec::new();
-    for (field, phase, lengths) in [
-        ("prompts", Phase::Prefill, &inputs.prompts),
-        ("contexts", Phase::Decode, &inputs.contexts),
-    ] {
+    for (_, phase, lengths) in inputs.by_phase() {
         if !model.has_phase(&phase.to_string()) {
             continue;
         }
         let wanted = if request.full { lengths.len() } else { 1 };
         for &length in lengths.iter().take(wanted) {
             for &batch in &model.batches {
-                let case = Case { phase, batch, length };
-                if length == 0 || work::capacity(case) > architecture.context {
-                    let spare = work::capacity(case) - length;
-                    let advice = format!(
-                        "must be from 1 to {}, for the model has {} positions",
-                        architecture.context.saturating_sub(spare),
-                        architecture.context
-                    );
-                    return Err(model.invalid(&format!("inputs.{field}"), length, advice));
-                }
                 if phase == Phase::Decode || request.full || QUICK_PREFILL.contains(&batch) {
-                    cases.push(case);
+                    cases.push(Case { phase, batch, length });
                 }
             }
         }
@@ -195,12 +213,13 @@ fn entry(
     let kernels = KERNELS_OF_A_BLOCK * architecture.layers;
     let work = work::work(architecture, dtype, case);
     let iteration = text::guess(&work, kernels, dtype, &request.spec);
-    let memory = work::weight_bytes(architecture, dtype) + work::memory(architecture, dtype, case);
+    let smaller = model.batches.iter().copied().filter(|batch| *batch < case.batch).max();
+    let beside = work::memory(architecture, dtype, case, smaller.unwrap_or(0));
     Ok(Entry {
         id,
         sampling: text::sampling(request.full, iteration),
         iteration_estimate: iteration,
-        memory_estimate: memory,
+        memory_estimate: work::weight_bytes(architecture, dtype) + beside,
         sweep: Some(case.sweep(&model.id, dtype)),
         skip: skip(&request.spec, dtype, case),
     })
@@ -228,16 +247,5 @@ fn workload_error(error: NetError) -> WorkloadError {
         }
     } else {
         WorkloadError::Failed(text)
-    }
-}
-
-/// Refuses before anything is allocated what the host's memory cannot hold. A GPU says so itself.
-fn check_host_memory(what: &str, needed: Bytes) -> Result<(), WorkloadError> {
-    match warpmark_device::memory::available().known() {
-        Some(available) if needed > *available => Err(WorkloadError::OutOfMemory {
-            what: format!("{what}, with {} available", available.binary()),
-            needed: Some(needed),
-        }),
-        _ => Ok(()),
     }
 }

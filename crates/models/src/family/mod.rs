@@ -19,6 +19,12 @@ pub trait Family: Sync {
     /// The bench target its workloads belong to: `text`.
     fn group(&self) -> &'static str;
 
+    /// The phases it can measure apart, as stanzas name them; loading is everybody's.
+    fn phases(&self) -> &'static [&'static str];
+
+    /// Refuses a stanza whose sections hold what cannot be meant, architecture and inputs alike.
+    fn check(&self, model: &Model) -> Result<(), CatalogError>;
+
     /// The tensors a variant consists of: names, shapes, and how a synthetic one is filled. Refuses an
     /// architecture table that lacks a number, has an unknown one, or asks for an absurd size.
     fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError>;

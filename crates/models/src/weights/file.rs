@@ -52,8 +52,14 @@ pub(super) struct Placed<'a> {
 /// How much of the files the kernel's page cache holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Residency {
-    /// This share of them, between 0 and 1.
-    Share(f64),
+    /// The shares, between 0 and 1, of the file that it holds least of and of the one that it holds
+    /// most of.
+    Shares {
+        /// Of the file that it holds least of.
+        least: f64,
+        /// Of the file that it holds most of.
+        most: f64,
+    },
     /// The kernel or the file system cannot tell.
     Unknown,
 }
@@ -125,6 +131,7 @@ impl WeightFiles {
         clock.start()?;
         let opened = self.open()?;
         let placed = self.place(&opened, expected)?;
+        let bytes = bytes_read(&opened, &placed);
         let open = clock.finish()?.wall;
 
         let mut reader = Reader::new(device, finite == Finite::Checked);
@@ -137,7 +144,7 @@ impl WeightFiles {
             tensors,
             dtype,
             device: device.clone(),
-            bytes: self.bytes()?,
+            bytes,
             phases: LoadPhases {
                 open,
                 read: Seconds(reader.read_s),
@@ -150,6 +157,13 @@ impl WeightFiles {
     pub fn check(&self, expected: &[TensorSpec]) -> Result<(), WeightsError> {
         let opened = self.open()?;
         self.place(&opened, expected).map(|_| ())
+    }
+
+    /// What a load of the expected tensors reads: the headers and those tensors. Buffers that nobody
+    /// needs are passed over.
+    pub fn read_by_load(&self, expected: &[TensorSpec]) -> Result<Bytes, WeightsError> {
+        let opened = self.open()?;
+        Ok(bytes_read(&opened, &self.place(&opened, expected)?))
     }
 
     /// The values of one stored tensor, taken from the file one by one: what a load is held against.
@@ -192,17 +206,16 @@ impl WeightFiles {
         self.paths.iter().try_for_each(|path| page_cache::warm(path))
     }
 
-    /// How much of the files the page cache holds, the largest share of any of them. Asking may bring
-    /// a few pages in.
+    /// How much of the files the page cache holds. Asking may bring a few pages in.
     pub fn residency(&self) -> Result<Residency, WeightsError> {
-        let mut largest: f64 = 0.0;
+        let (mut least, mut most): (f64, f64) = (1.0, 0.0);
         for path in &self.paths {
             match page_cache::resident_share(path)? {
-                Some(share) => largest = largest.max(share),
+                Some(share) => (least, most) = (least.min(share), most.max(share)),
                 None => return Ok(Residency::Unknown),
             }
         }
-        Ok(Residency::Share(largest))
+        Ok(Residency::Shares { least, most })
     }
 
     fn open(&self) -> Result<Vec<Opened>, WeightsError> {
@@ -290,6 +303,13 @@ impl WeightFiles {
             [] => "no file at all".to_owned(),
         }
     }
+}
+
+/// Headers and tensors.
+fn bytes_read(opened: &[Opened], placed: &[Placed<'_>]) -> Bytes {
+    let headers: u64 = opened.iter().map(|file| file.header.data_start()).sum();
+    let tensors: usize = placed.iter().map(|tensor| tensor.elements * tensor.dtype.bytes()).sum();
+    Bytes(headers as f64) + Bytes::from_count(tensors)
 }
 
 fn stored_dtype(dtype: safetensors::Dtype) -> Option<Dtype> {

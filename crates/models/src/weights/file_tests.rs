@@ -114,6 +114,10 @@ fn a_prefix_shards_masks_and_a_tied_head_are_taken_as_they_come() {
     let loaded = load(&case, &[spec("b", &[1]), spec("w", &[2])], DType::F32).unwrap();
     assert_eq!(loaded.tensors.len(), 2);
     assert_eq!(loaded.tensor("w").unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+    // The mask and the tied head, four bytes each, are not read.
+    let read = case.files.bytes().unwrap() - Bytes(8.0);
+    assert_eq!(loaded.bytes, read);
+    assert_eq!(case.files.read_by_load(&[spec("b", &[1]), spec("w", &[2])]).unwrap(), read);
 }
 
 #[test]
@@ -215,4 +219,25 @@ fn an_integer_dtype_cannot_be_asked_for() {
     let case = case(&[&[floats("w", &[1], &[1.0])]]);
     let error = load(&case, &[spec("w", &[1])], DType::U8).err().unwrap().to_string();
     assert!(error.contains("u8"), "{error}");
+}
+
+#[test]
+fn shards_in_different_states_of_the_page_cache_are_told_apart() {
+    let values = vec![0.5; 1 << 20];
+    let shard = |name| floats(name, &[1 << 20], &values);
+    let case = case(&[&[shard("a")], &[shard("b")]]);
+    case.files.evict().unwrap();
+    page_cache::warm(&case.files.paths()[1]).unwrap();
+    match case.files.residency().unwrap() {
+        // In a memory file system nothing can be evicted.
+        Residency::Shares { least, most } => {
+            assert!(most > 0.95 && least <= most, "{least} {most}");
+        }
+        Residency::Unknown => {}
+    }
+    case.files.warm().unwrap();
+    match case.files.residency().unwrap() {
+        Residency::Shares { least, .. } => assert!(least > 0.95, "{least}"),
+        Residency::Unknown => {}
+    }
 }

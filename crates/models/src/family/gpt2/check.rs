@@ -11,6 +11,7 @@ use super::workload_error;
 use crate::catalog::Dtype;
 use crate::net::gpt2::{Architecture, NetError};
 use crate::net::gpt2_reference;
+use crate::worst::worst;
 
 /// Recomputes logits in f32 from whole sequences, without a cache, one sequence at a time.
 pub(super) struct Reference {
@@ -81,11 +82,11 @@ pub(super) fn check(
         .map_err(candle)?;
     let finite = rows.iter().flatten().flatten().all(|logit| logit.is_finite());
     let batch = rows.first().map_or(0, Vec::len);
-    let mut worst = if finite { 0.0 } else { f64::NAN };
+    let mut errors = vec![if finite { 0.0 } else { f64::NAN }];
     for index in sampled(batch) {
         let expected = reference.logits(&sequence(index), steps.len()).map_err(workload_error)?;
         for (step, expected) in rows.iter().zip(expected.chunks(expected.len() / steps.len())) {
-            worst = larger(worst, relative_error(&step[index], expected));
+            errors.push(relative_error(&step[index], expected));
         }
     }
     let what = format!(
@@ -94,18 +95,12 @@ pub(super) fn check(
         sampled(batch).len(),
         steps.len()
     );
-    checked(what, worst, tolerance(dtype))
+    checked(what, worst(errors), tolerance(dtype))
 }
 
 /// The largest difference over the largest expected magnitude.
 fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     let scale = expected.iter().fold(0f64, |most, value| most.max(f64::from(value.abs())));
-    let off =
-        found.iter().zip(expected).fold(0.0, |most, (a, b)| larger(most, f64::from((a - b).abs())));
+    let off = worst(found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())));
     if found.len() == expected.len() { off / scale } else { f64::NAN }
-}
-
-/// The larger of two errors, where not a number is the largest of all.
-fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }

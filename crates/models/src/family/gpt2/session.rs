@@ -11,11 +11,12 @@ use warpmark_record::{BenchmarkId, Bytes, Value, WeightsStamp};
 
 use super::check::Reference;
 use super::work::{self, FILL};
+use super::workload_error;
 use super::workloads::{Bench, Decode, Prefill};
-use super::{check_host_memory, workload_error};
 use crate::catalog::{Dtype, Model};
-use crate::engine::candle_device;
+use crate::engine::{candle_device, check_host_memory};
 use crate::family::text::{self, Case, Phase};
+use crate::marks::Marks;
 use crate::net::gpt2::{Architecture, Cache, Gpt2, NetError, argmax};
 use crate::request::Request;
 use crate::weights::{self, TensorSpec};
@@ -36,6 +37,7 @@ pub(super) struct Gpt2Session {
     about: About,
     reference: Reference,
     filled: Option<Filled>,
+    marks: Marks,
     cases: Vec<(BenchmarkId, Case)>,
 }
 
@@ -87,6 +89,7 @@ impl Recipe {
             },
             reference: Reference::new(self.architecture, loaded.tensors),
             filled: None,
+            marks: Marks::of(device),
             cases: self.cases,
         })
     }
@@ -105,15 +108,13 @@ impl Session for Gpt2Session {
             self.filled = None;
         }
         if self.net.device().is_cpu() {
-            let needed = work::memory(self.net.architecture(), self.about.dtype, case);
-            let what = format!("the cache and activations of batch {}", case.batch);
-            check_host_memory(&what, needed)?;
+            self.check_host_memory(case)?;
         }
         if case.phase == Phase::Decode {
             self.fill(case.batch, case.length).map_err(workload_error)?;
         }
-        let bench = Bench::new(&self.net, &self.about, &mut self.reference, entry.id.clone(), case);
-        match &mut self.filled {
+        let (bench, filled) = self.bench(&entry.id, case);
+        match filled {
             Some(filled) => Ok(Box::new(Decode::new(bench, filled).map_err(workload_error)?)),
             None => Ok(Box::new(Prefill::new(bench).map_err(workload_error)?)),
         }
@@ -163,6 +164,21 @@ impl About {
 }
 
 impl Gpt2Session {
+    /// Refuses a case for which the host has no memory left beside what is there already.
+    fn check_host_memory(&self, case: Case) -> Result<(), WorkloadError> {
+        let (architecture, dtype) = (self.net.architecture(), self.about.dtype);
+        let before = self.filled.as_ref().map_or(0, |filled| filled.cache.batch());
+        let held = work::cache(architecture, dtype, case, before);
+        let needed = work::memory(architecture, dtype, case, before) - held;
+        check_host_memory(&format!("the cache and activations of batch {}", case.batch), needed)
+    }
+
+    /// What a workload of that case borrows, and the decode cache if there is one.
+    fn bench(&mut self, id: &BenchmarkId, case: Case) -> (Bench<'_>, Option<&mut Filled>) {
+        let Self { net, about, reference, marks, filled, .. } = self;
+        (Bench { net, about, reference, marks, id: id.clone(), case }, filled.as_mut())
+    }
+
     /// Makes the decode cache of `batch` sequences. Those that a smaller one has read are copied; the
     /// others read their prompts now, a few at a time to keep activations small.
     pub(super) fn fill(&mut self, batch: usize, context: usize) -> Result<(), NetError> {
@@ -214,13 +230,14 @@ impl Gpt2Session {
             },
             reference: Reference::new(architecture, tensors),
             filled: None,
+            marks: Marks::host(),
             cases,
         })
     }
 
     /// The decode workload as its own type.
     pub(super) fn decode(&mut self, entry: &Entry, case: Case) -> Option<Decode<'_>> {
-        let bench = Bench::new(&self.net, &self.about, &mut self.reference, entry.id.clone(), case);
-        Decode::new(bench, self.filled.as_mut()?).ok()
+        let (bench, filled) = self.bench(&entry.id, case);
+        Decode::new(bench, filled?).ok()
     }
 }

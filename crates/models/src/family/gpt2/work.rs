@@ -59,35 +59,75 @@ pub(super) fn work(architecture: &Architecture, dtype: Dtype, case: Case) -> Wor
     }
 }
 
-/// Positions of the cache that a case needs.
-pub(super) fn capacity(case: Case) -> usize {
-    match case.phase {
-        Phase::Prefill => case.length,
-        Phase::Decode => case.length + WINDOW,
+/// Positions that a case of this phase needs beyond its length.
+pub(super) fn spare(phase: Phase) -> usize {
+    match phase {
+        Phase::Prefill => 0,
+        Phase::Decode => WINDOW,
     }
 }
 
-/// Memory beside the weights: the cache and the largest activations alive at once.
+/// Bytes of the cache that a case needs for so many sequences.
+pub(super) fn cache(
+    architecture: &Architecture,
+    dtype: Dtype,
+    case: Case,
+    sequences: usize,
+) -> Bytes {
+    let positions = case.length + spare(case.phase);
+    let elements = sequences as f64 * positions as f64 * architecture.cache_elements() as f64;
+    Bytes(elements * dtype.bytes() as f64)
+}
+
+/// The most memory that a case holds beside the weights, from the making of its workload to its check.
 ///
-/// A pass over `B · n` tokens holds about the residual stream, the queries, keys and values twice, and
-/// one hidden layer of `4 E` twice (14 E an element); scores and their f32 copies are held three
-/// times. The decode cache is filled [`FILL`] sequences at a time and exists twice while it grows.
-pub(super) fn memory(architecture: &Architecture, dtype: Dtype, case: Case) -> Bytes {
-    let size = dtype.bytes() as f64;
-    let pass = |batch: usize, tokens: usize| {
-        let stream = (batch * tokens * 14 * architecture.width) as f64 * size;
-        let scores = (batch * architecture.heads * tokens * tokens) as f64 * (8.0 + size);
-        stream + scores + (batch * architecture.vocabulary) as f64 * size
+/// A decode cache grows out of the one of the `before` sequences of a smaller case (0 for none): that
+/// one is copied and let go of, then the other sequences are read, [`FILL`] at a time, into a cache of
+/// their own that is copied too. The reference of the check widens the head to f32.
+pub(super) fn memory(
+    architecture: &Architecture,
+    dtype: Dtype,
+    case: Case,
+    before: usize,
+) -> Bytes {
+    let cache = |sequences| cache(architecture, dtype, case, sequences);
+    let pass =
+        |batch, tokens, attended| activations(architecture, dtype, [batch, tokens, attended]);
+    let running = match case.phase {
+        Phase::Prefill => pass(case.batch, case.length, case.length),
+        Phase::Decode => pass(case.batch, 1, case.length + WINDOW),
     };
-    let cache = (case.batch * capacity(case) * architecture.cache_elements()) as f64 * size;
-    Bytes(match case.phase {
-        Phase::Prefill => cache + pass(case.batch, case.length),
-        Phase::Decode => {
-            let filling = pass(case.batch.min(FILL), case.length);
-            // Half of the sweep's largest cache is still there when the next one is made.
-            1.5 * cache + filling.max(pass(case.batch, 1))
+    let added = case.batch.saturating_sub(before);
+    let growing = match (case.phase, added.min(FILL)) {
+        (Phase::Prefill, _) | (Phase::Decode, 0) => Bytes(0.0),
+        (Phase::Decode, part) => {
+            cache(before).max(cache(part) + pass(part, case.length, case.length))
         }
-    })
+    };
+    let head = architecture.vocabulary as f64 * architecture.width as f64;
+    let checking = match dtype {
+        Dtype::F32 => Bytes(0.0),
+        Dtype::F16 | Dtype::Bf16 => Bytes(head * Dtype::F32.bytes() as f64),
+    };
+    cache(case.batch) + running.max(growing).max(checking)
+}
+
+/// The largest activations alive at once in a pass of `batch` sequences over `tokens` new positions,
+/// each attending to `attended`.
+///
+/// About the residual stream, the queries, keys and values twice, and one hidden layer of `4 E` twice
+/// (14 E an element); of the scores three f32 copies (the product, masked, and after the softmax), and
+/// one more in a half type.
+fn activations(
+    architecture: &Architecture,
+    dtype: Dtype,
+    [batch, tokens, attended]: [usize; 3],
+) -> Bytes {
+    let (batch, tokens, size) = (batch as f64, tokens as f64, dtype.bytes() as f64);
+    let stream = batch * tokens * 14.0 * architecture.width as f64 * size;
+    let copies = if dtype == Dtype::F32 { 3.0 * 4.0 } else { 3.0 * 4.0 + size };
+    let scores = batch * architecture.heads as f64 * tokens * attended as f64 * copies;
+    Bytes(stream + scores + batch * architecture.vocabulary as f64 * size)
 }
 
 /// Sequences that are read into a decode cache at a time.
@@ -127,5 +167,29 @@ mod tests {
         };
         let cache_of_a_sequence = 128.0 * 2.0 * 12.0 * 768.0 * 4.0;
         assert_eq!(bytes(8) - bytes(1), Bytes(7.0 * cache_of_a_sequence));
+    }
+
+    #[test]
+    fn the_first_cache_of_a_sweep_is_held_twice_while_it_is_filled() {
+        let case = Case { phase: Phase::Decode, batch: FILL, length: 512 };
+        let own = cache(&SMALL, Dtype::F32, case, FILL);
+        let filling = activations(&SMALL, Dtype::F32, [FILL, 512, 512]);
+        assert_eq!(memory(&SMALL, Dtype::F32, case, 0), own * 2.0 + filling);
+        // Grown out of all but one sequence, the old cache outweighs the filling.
+        let grown = Case { batch: 101, ..case };
+        let [new, old] = [101, 100].map(|n| cache(&SMALL, Dtype::F32, grown, n));
+        assert_eq!(memory(&SMALL, Dtype::F32, grown, 100), new + old);
+    }
+
+    #[test]
+    fn a_half_type_holds_one_more_copy_of_the_scores_and_its_check_a_wide_head() {
+        let prefill = Case { phase: Phase::Prefill, batch: 8, length: 512 };
+        let scores = 8.0 * 12.0 * 512.0 * 512.0;
+        let rest = 8.0 * 512.0 * 14.0 * 768.0 * 2.0 + 8.0 * 50257.0 * 2.0;
+        let expected = cache(&SMALL, Dtype::F16, prefill, 8) + Bytes(scores * 14.0 + rest);
+        assert_eq!(memory(&SMALL, Dtype::F16, prefill, 0), expected);
+        let step = Case { phase: Phase::Decode, batch: 1, length: 1 };
+        let expected = cache(&SMALL, Dtype::F16, step, 1) + Bytes(50257.0 * 768.0 * 4.0);
+        assert_eq!(memory(&SMALL, Dtype::F16, step, 0), expected);
     }
 }

@@ -1,15 +1,15 @@
 //! Prefill and decode, apart.
 
 use candle_core::Tensor;
-use warpmark_device::resident;
 use warpmark_measure::{Description, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Check, Field, Memory};
+use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::check::{Reference, check};
 use super::session::{About, Filled};
 use super::{work, workload_error};
 use crate::catalog::Dtype;
 use crate::family::text::{Case, WINDOW};
+use crate::marks::Marks;
 use crate::net::gpt2::{Cache, Gpt2, NetError, argmax};
 
 /// Decode steps that a check follows.
@@ -17,13 +17,12 @@ const CHECKED_STEPS: usize = 3;
 
 /// A loaded net with what its workloads need beside it.
 pub(super) struct Bench<'a> {
-    net: &'a Gpt2,
-    about: &'a About,
-    reference: &'a mut Reference,
-    id: BenchmarkId,
-    case: Case,
-    /// Why the mark of the highest memory does not begin with this workload, if it does not.
-    stale_peak: Option<String>,
+    pub(super) net: &'a Gpt2,
+    pub(super) about: &'a About,
+    pub(super) reference: &'a mut Reference,
+    pub(super) marks: &'a mut Marks,
+    pub(super) id: BenchmarkId,
+    pub(super) case: Case,
 }
 
 /// Reading prompts: one iteration is one pass over the batch's prompts into an empty cache, the logits
@@ -56,7 +55,7 @@ impl Workload for Prefill<'_> {
     }
 
     fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.mark_memory();
+        self.bench.marks.begin();
         Ok(())
     }
 
@@ -140,7 +139,7 @@ impl Workload for Decode<'_> {
     }
 
     fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.mark_memory();
+        self.bench.marks.begin();
         self.reset();
         Ok(())
     }
@@ -168,17 +167,7 @@ impl Workload for Decode<'_> {
     }
 }
 
-impl<'a> Bench<'a> {
-    pub(super) fn new(
-        net: &'a Gpt2,
-        about: &'a About,
-        reference: &'a mut Reference,
-        id: BenchmarkId,
-        case: Case,
-    ) -> Self {
-        Self { net, about, reference, id, case, stale_peak: None }
-    }
-
+impl Bench<'_> {
     fn describe(&self, continuation: &str) -> Description {
         let about = self.about;
         let mut caveats = Vec::new();
@@ -204,26 +193,7 @@ impl<'a> Bench<'a> {
         self.net.device().synchronize().map_err(|error| workload_error(error.into()))
     }
 
-    /// Starts the mark of the highest memory anew.
-    fn mark_memory(&mut self) {
-        if self.net.device().is_cpu() {
-            self.stale_peak = resident::reset_peak()
-                .err()
-                .map(|error| format!("the mark of the resident set cannot be reset: {error}"));
-        }
-    }
-
     fn memory(&self) -> Memory {
-        let weights = Field::Known(self.about.weight_bytes);
-        if !self.net.device().is_cpu() {
-            let method = "counted from the architecture".to_owned();
-            let peak = Field::absent("the pool marks of candle's stream are not read");
-            return Memory { method, weights, peak };
-        }
-        let peak = match &self.stale_peak {
-            None => resident::peak(),
-            Some(reason) => Field::absent(reason),
-        };
-        Memory { method: resident::METHOD.to_owned(), weights, peak }
+        self.marks.read(self.about.weight_bytes)
     }
 }
