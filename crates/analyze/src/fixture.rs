@@ -100,6 +100,7 @@ pub(crate) fn cpu_run() -> Run {
             os: "Linux".to_owned(),
             container: Field::absent("none recognised"),
             load_average: Field::Known(0.1),
+            busy_cores: None,
         },
         build: Build {
             version: "0.1.0".to_owned(),

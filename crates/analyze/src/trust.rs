@@ -66,7 +66,7 @@ pub enum Caveat {
     OtherProcesses(u32),
     /// The host had other work to do.
     BusyHost {
-        /// Its one-minute load average when the run began.
+        /// Cores busy with it when the run began, or the load average of a record that lacks them.
         load: f64,
         /// Its cores.
         cores: u32,
@@ -138,7 +138,7 @@ impl fmt::Display for Caveat {
             Self::OtherProcesses(n) => write!(f, "{n} other processes held memory on the card"),
             Self::BusyHost { load, cores } => write!(
                 f,
-                "the host was busy when the run began: load average {load:.2} on {cores} cores"
+                "the host was busy with other work when the run began: {load:.1} of {cores} cores"
             ),
             Self::Virtualised(what) => write!(f, "virtualised: {what}"),
             Self::Unoptimised(profile) => write!(
@@ -248,7 +248,8 @@ pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
         caveats.push(Caveat::OtherProcesses(*n));
     }
     let cores = run.host.cores;
-    if let Some(load) = run.host.load_average.known()
+    let busy = run.host.busy_cores.as_ref().unwrap_or(&run.host.load_average);
+    if let Some(load) = busy.known()
         && *load > BUSY_HOST * f64::from(cores)
     {
         caveats.push(Caveat::BusyHost { load: *load, cores });

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use warpmark_record::Field;
 use warpmark_record::machine::HostSpec;
@@ -17,6 +18,7 @@ pub fn host_spec() -> HostSpec {
         os: os(),
         container: container(),
         load_average: load_average(),
+        busy_cores: None,
     }
 }
 
@@ -73,6 +75,49 @@ fn container_in(root: &Path, cgroup: &str, variable: Option<&str>) -> Option<Str
     variable.filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
+/// Cores that are busy with other work now. Takes a quarter of a second, in which the caller waits.
+pub fn busy_cores() -> Field<f64> {
+    let before = fs::read_to_string("/proc/stat");
+    std::thread::sleep(WATCHED);
+    match (before, fs::read_to_string("/proc/stat")) {
+        (Ok(before), Ok(after)) => match busy_between(&before, &after) {
+            Some(share) => Field::Known(share * counted_cores(&after) as f64),
+            None => Field::absent("/proc/stat does not tell what the processor did"),
+        },
+        (Err(error), _) | (_, Err(error)) => {
+            Field::absent(format!("/proc/stat cannot be read: {error}"))
+        }
+    }
+}
+
+/// How long [`busy_cores`] watches: 25 of the kernel's ticks.
+const WATCHED: Duration = Duration::from_millis(250);
+
+/// The share of all cores' time between two readings of `/proc/stat` that was spent on work.
+fn busy_between(before: &str, after: &str) -> Option<f64> {
+    let (busy_before, all_before) = ticks(before)?;
+    let (busy_after, all_after) = ticks(after)?;
+    let all = all_after.checked_sub(all_before).filter(|all| *all > 0)?;
+    Some(busy_after.saturating_sub(busy_before) as f64 / all as f64)
+}
+
+/// Ticks spent on work, and all ticks, from the line of all cores together.
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    // user nice system idle iowait irq softirq steal; what follows is contained in the first two.
+    let ticks: Vec<u64> =
+        line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let all: u64 = ticks.iter().sum();
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some((all - idle, all))
+}
+
+/// The cores that `/proc/stat` counts.
+fn counted_cores(stat: &str) -> usize {
+    let core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+    stat.lines().filter(core).count()
+}
+
 fn load_average() -> Field<f64> {
     match fs::read_to_string("/proc/loadavg") {
         Ok(text) => match text.split_whitespace().next().and_then(|first| first.parse().ok()) {
@@ -93,6 +138,19 @@ mod tests {
         let words = os_words("linux", "6.1.0-18-amd64", release);
         assert_eq!(words, "Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))");
         assert_eq!(os_words("macos", "", ""), "macos");
+    }
+
+    #[test]
+    fn busy_cores_are_told_from_two_readings() {
+        let before =
+            "cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 50 0 50 350 50 0 0 0 0 0\ncpu1 1 2 3\n";
+        let after = "cpu  150 0 110 730 110 0 0 0 0 0\ncpu0 1 2 3\ncpu1 1 2 3\n";
+        assert_eq!(busy_between(before, after), Some(0.6));
+        assert_eq!(counted_cores(after), 2);
+        assert_eq!(busy_between(before, before), None, "no time has passed");
+        assert_eq!(busy_between("", after), None);
+        assert_eq!(busy_between("cpu  1 2 x", after), None);
+        assert!(busy_cores().known().is_some_and(|busy| *busy >= 0.0));
     }
 
     #[test]

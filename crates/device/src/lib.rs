@@ -22,6 +22,7 @@ pub mod code;
 pub mod cpu;
 pub mod cuda;
 pub mod doctor;
+mod health;
 pub mod host;
 mod loader;
 pub mod memory;
@@ -37,7 +38,7 @@ pub use choice::{ChoiceError, Described, DeviceChoice, OpenError, Opened, look, 
 pub use code::{CudaError, describe};
 pub use cuda::{elapsed, list};
 pub use doctor::{Finding, FindingState, findings};
-pub use host::host_spec;
+pub use host::{busy_cores, host_spec};
 pub use memory::available as available_memory;
 pub use probe::{Libraries, LibraryInfo, libraries};
 pub use sensors::{FakeSensors, Sensors};

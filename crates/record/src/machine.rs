@@ -264,4 +264,8 @@ pub struct HostSpec {
     pub container: Field<String>,
     /// The one-minute load average when the run began, against which noise can be judged.
     pub load_average: Field<f64>,
+    /// Cores that were busy with other work in the quarter of a second before the run; `None` where
+    /// nothing was about to be run. The load average still counts a compiler that ended a minute ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_cores: Option<Field<f64>>,
 }

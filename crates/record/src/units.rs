@@ -180,6 +180,8 @@ pub enum ItemUnit {
     Call,
     /// Whole model loads.
     Load,
+    /// Memory accesses: loads of a pointer chase, atomic operations.
+    Access,
 }
 
 impl ItemUnit {
@@ -193,6 +195,7 @@ impl ItemUnit {
             Self::Request => "req",
             Self::Call => "call",
             Self::Load => "load",
+            Self::Access => "access",
         }
     }
 }

@@ -36,7 +36,7 @@ fn a_run_reads_well_at_80_columns() {
   build     warpmark 0.1.0 (0123abc), release
   settings  threads=2
   measured  f32/f32 194 GFLOP/s, memory 20.0 GB/s
-  caution   the host was busy when the run began: load average 1.50 on 2 cores
+  caution   the host was busy with other work when the run began: 1.5 of 2 cores
 
 micro/matmul @gemm
   best: f32 194 GFLOP/s
@@ -82,7 +82,7 @@ fn a_run_is_ready_for_a_pull_request() {
 - settings: threads=2
 - measured: f32/f32 194 GFLOP/s, memory 20.0 GB/s
 
-- **caution** the host was busy when the run began: load average 1.50 on 2 cores
+- **caution** the host was busy with other work when the run began: 1.5 of 2 cores
 
 ### `micro/matmul@gemm`
 

@@ -39,6 +39,7 @@ fn run(name: &str) -> Run {
             os: "Linux".to_owned(),
             container: absent().map(|()| String::new()),
             load_average: Field::Known(0.1),
+            busy_cores: None,
         },
         build: Build {
             version: "0.1.0".to_owned(),
