@@ -1,25 +1,38 @@
 //! The way into every exported function: counting, faults, and what must be there first.
 
+use crate::faults::Fault;
 use crate::machine::{Device, Machine, machine};
+
+/// A call. Its fault comes before it or after it; `driver` says whether its own codes may be such as
+/// leave the context unusable.
+fn call(
+    name: &'static str,
+    driver: bool,
+    body: impl FnOnce(&mut Machine) -> Result<(), u32>,
+) -> u32 {
+    let mut machine = machine();
+    let fault = machine.on_call(name);
+    if fault == Some(Fault::Hangs) {
+        // Without the lock: other threads go on, as they do beside a call that the driver holds.
+        drop(machine);
+        loop {
+            std::thread::park();
+        }
+    }
+    let early = fault.and_then(Fault::answer);
+    let answer = early.unwrap_or_else(|| body(&mut machine).err().unwrap_or(0));
+    if let Some(fault) = fault.filter(|_| driver || early.is_none()) {
+        machine.strike(fault);
+    }
+    answer
+}
 
 /// A function of the driver that needs nothing.
 pub(crate) fn anywhere(
     name: &'static str,
     body: impl FnOnce(&mut Machine) -> Result<(), u32>,
 ) -> u32 {
-    let mut machine = machine();
-    let fault = machine.on_call(name);
-    if let Some(fault) = fault.filter(|fault| !fault.late) {
-        if fault.sticks() {
-            machine.poison_context(fault.code);
-        }
-        return fault.code;
-    }
-    let answer = body(&mut machine).err().unwrap_or(0);
-    if let Some(fault) = fault {
-        machine.poison_context(fault.code);
-    }
-    answer
+    call(name, true, body)
 }
 
 /// A function of the driver that needs `cuInit`.
@@ -58,16 +71,7 @@ pub(crate) fn elsewhere(
     name: &'static str,
     body: impl FnOnce(&mut Machine) -> Result<(), u32>,
 ) -> u32 {
-    let mut machine = machine();
-    let fault = machine.on_call(name);
-    if let Some(fault) = fault.filter(|fault| !fault.late) {
-        return fault.code;
-    }
-    let answer = body(&mut machine).err().unwrap_or(0);
-    if let Some(fault) = fault {
-        machine.poison_context(fault.code);
-    }
-    answer
+    call(name, false, body)
 }
 
 /// Writes a result to where the caller wants it; a null pointer is refused with `code`.

@@ -8,26 +8,79 @@
 //! | `cuInit:1+=999` | the first call and all after it |
 //! | `cuLaunchKernel:5~700` | the fifth call succeeds, and the context is broken from then on, as when a kernel faults |
 //! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
+//! | `memory_copy:2=hang` | the second launch of this kernel never ends; of a function, the call never returns |
+//! | `memory_copy:2=lost` | the card is gone for good, as when it falls off the bus: for later processes too |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
+//! | `throttled_after=3` | the same from the third second on that the card works, by its slowdown for heat |
+//! | `pools=0` | the card has no memory pools, as under many a vGPU |
+//! | `tenants=2` | two more processes are on the card |
+//! | `energy_back=5` | the fifth reading of the energy counter and all after it begin anew at zero |
 //!
 //! A code that leaves a real context unusable stays: every later call answers it as well.
 
 /// Codes after which a context answers nothing else.
 const STICKY: [u32; 11] = [214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721];
 
+/// What a context answers once its card is gone: `CUDA_ERROR_UNKNOWN`.
+const LOST: u32 = 999;
+
 /// The share of its clock, and so of its speed, that a card keeps when it is held down.
 pub const THROTTLED: f64 = 0.5;
+
+/// NVML's bit for a hardware slowdown for heat.
+pub(crate) const HOT: u64 = 0x40;
 
 /// A parsed plan, with its counters.
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Vec<Rule>,
+    /// Properties of the cards.
+    pub cards: Cards,
+}
+
+/// What is wrong with all cards from the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Cards {
     /// The bytes that allocations may take in all.
     pub memory: Option<u64>,
     /// What holds the card's clocks down, in NVML's bits; 0 for nothing.
     pub throttled: u64,
+    /// Seconds of work after which heat holds the clocks down.
+    pub throttled_after: Option<f64>,
+    /// There are no memory pools.
+    pub no_pools: bool,
+    /// Other processes on the card.
+    pub tenants: u32,
+    /// The reading of the energy counter that begins anew.
+    pub energy_back: Option<u64>,
+}
+
+impl Cards {
+    /// Takes a rule of the form `name=value`; `None` if there is none of that name.
+    fn set(&mut self, name: &str, value: &str) -> Option<Result<(), String>> {
+        fn read<T: std::str::FromStr>(to: &mut T, value: &str) -> Result<(), String> {
+            *to = value.parse().map_err(|_| value.to_owned())?;
+            Ok(())
+        }
+        fn some<T: std::str::FromStr>(to: &mut Option<T>, value: &str) -> Result<(), String> {
+            *to = Some(value.parse().map_err(|_| value.to_owned())?);
+            Ok(())
+        }
+        Some(match name {
+            "memory" => some(&mut self.memory, value),
+            "throttled" => read(&mut self.throttled, value),
+            "throttled_after" => some(&mut self.throttled_after, value),
+            "tenants" => read(&mut self.tenants, value),
+            "energy_back" => some(&mut self.energy_back, value),
+            "pools" => {
+                self.no_pools = value == "0";
+                if self.no_pools { Ok(()) } else { Err(value.to_owned()) }
+            }
+            _ => return None,
+        })
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -36,24 +89,49 @@ struct Rule {
     prefix: bool,
     first: u64,
     repeats: bool,
-    late: bool,
-    code: u32,
+    fault: Fault,
     seen: u64,
 }
 
 /// A fault that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// What is answered.
-    pub code: u32,
-    /// The call itself succeeds; the context is broken after it.
-    pub late: bool,
+pub enum Fault {
+    /// This is answered, and nothing is done.
+    Answers(u32),
+    /// The call itself succeeds; the context answers this after it.
+    Breaks(u32),
+    /// It never ends.
+    Hangs,
+    /// The card is gone, for this process and all later ones.
+    Lost,
 }
 
 impl Fault {
-    /// Whether the context stays broken.
-    pub fn sticks(self) -> bool {
-        self.late || STICKY.contains(&self.code)
+    /// What the call answers at once; `None` where it goes on and something comes of it later.
+    pub fn answer(self) -> Option<u32> {
+        match self {
+            Self::Answers(code) => Some(code),
+            Self::Lost => Some(LOST),
+            Self::Breaks(_) | Self::Hangs => None,
+        }
+    }
+
+    /// The same of a kernel, whose launch goes well whatever it then runs into.
+    pub(crate) fn of_a_kernel(self) -> Self {
+        match self {
+            Self::Answers(code) => Self::Breaks(code),
+            other => other,
+        }
+    }
+
+    /// What the context answers from now on, if the fault stays.
+    pub fn stays(self) -> Option<u32> {
+        match self {
+            Self::Answers(code) => STICKY.contains(&code).then_some(code),
+            Self::Breaks(code) => Some(code),
+            Self::Lost => Some(LOST),
+            Self::Hangs => None,
+        }
     }
 }
 
@@ -67,30 +145,29 @@ impl Faults {
         for rule in plan.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
             let wrong = || {
                 format!(
-                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, memory=N or throttled=N"
+                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, =hang, =lost, or a property of \
+                     the cards, such as memory=N"
                 )
             };
-            if let Some(bytes) = rule.strip_prefix("memory=") {
-                faults.memory = Some(bytes.parse().map_err(|_| wrong())?);
+            let Some((name, rest)) = rule.split_once(':') else {
+                let (name, value) = rule.split_once('=').ok_or_else(wrong)?;
+                faults.cards.set(name, value).ok_or_else(wrong)?.map_err(|_| wrong())?;
                 continue;
-            }
-            if let Some(bits) = rule.strip_prefix("throttled=") {
-                faults.throttled = bits.parse().map_err(|_| wrong())?;
-                continue;
-            }
-            let (name, rest) = rule.split_once(':').ok_or_else(wrong)?;
-            let (when, code, late) = rest
-                .split_once('=')
-                .map(|(when, code)| (when, code, false))
-                .or_else(|| rest.split_once('~').map(|(when, code)| (when, code, true)))
-                .ok_or_else(wrong)?;
+            };
+            let code = |code: &str| code.parse().map_err(|_| wrong());
+            let (when, fault) = match (rest.split_once('='), rest.split_once('~')) {
+                (Some((when, "hang")), _) => (when, Fault::Hangs),
+                (Some((when, "lost")), _) => (when, Fault::Lost),
+                (Some((when, text)), _) => (when, Fault::Answers(code(text)?)),
+                (None, Some((when, text))) => (when, Fault::Breaks(code(text)?)),
+                (None, None) => return Err(wrong()),
+            };
             faults.rules.push(Rule {
                 name: name.trim_end_matches('*').to_owned(),
                 prefix: name.ends_with('*'),
                 first: when.trim_end_matches('+').parse().map_err(|_| wrong())?,
                 repeats: when.ends_with('+'),
-                late,
-                code: code.parse().map_err(|_| wrong())?,
+                fault,
                 seen: 0,
             });
         }
@@ -104,7 +181,7 @@ impl Faults {
             if rule.name == name || (rule.prefix && name.starts_with(&rule.name)) {
                 rule.seen += 1;
                 if rule.seen == rule.first || (rule.repeats && rule.seen > rule.first) {
-                    due = due.or(Some(Fault { code: rule.code, late: rule.late }));
+                    due = due.or(Some(rule.fault));
                 }
             }
         }
@@ -118,26 +195,42 @@ mod tests {
 
     #[test]
     fn a_rule_strikes_at_its_call() {
-        let mut faults = Faults::parse("a:2=7; b:1+=9; c*:3~700; memory=64; throttled=8").unwrap();
-        assert_eq!((faults.memory, faults.throttled), (Some(64), 8));
+        let mut faults = Faults::parse("a:2=7; b:1+=9; c*:3~700; d:1=hang; e:1=lost").unwrap();
         assert_eq!(faults.on_call("a"), None);
-        assert_eq!(faults.on_call("a"), Some(Fault { code: 7, late: false }));
+        assert_eq!(faults.on_call("a"), Some(Fault::Answers(7)));
         assert_eq!(faults.on_call("a"), None);
         assert_eq!((0..3).filter_map(|_| faults.on_call("b")).count(), 3);
         assert_eq!(faults.on_call("c1").or(faults.on_call("c2")), None);
-        assert_eq!(faults.on_call("c3"), Some(Fault { code: 700, late: true }));
+        assert_eq!(faults.on_call("c3"), Some(Fault::Breaks(700)));
+        assert_eq!(faults.on_call("d"), Some(Fault::Hangs));
+        assert_eq!(faults.on_call("e"), Some(Fault::Lost));
+    }
+
+    #[test]
+    fn cards_have_the_properties_of_the_plan() {
+        let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; tenants=2; energy_back=5";
+        let expected = Cards {
+            memory: Some(64),
+            throttled: 8,
+            throttled_after: Some(1.5),
+            no_pools: true,
+            tenants: 2,
+            energy_back: Some(5),
+        };
+        assert_eq!(Faults::parse(plan).unwrap().cards, expected);
     }
 
     #[test]
     fn a_rule_that_cannot_be_read_is_named() {
-        for plan in ["a", "a:b=1", "a:1=x", "memory=much", "a:1"] {
+        for plan in ["a", "a:b=1", "a:1=x", "memory=much", "a:1", "pools=1", "colour=red"] {
             assert!(Faults::parse(plan).unwrap_err().contains(plan), "{plan}");
         }
     }
 
     #[test]
     fn a_broken_context_stays_broken() {
-        assert!(Fault { code: 700, late: false }.sticks());
-        assert!(!Fault { code: 2, late: false }.sticks());
+        assert_eq!(Fault::Answers(700).stays(), Some(700));
+        assert_eq!(Fault::Answers(2).stays(), None);
+        assert_eq!((Fault::Breaks(4).answer(), Fault::Breaks(4).stays()), (None, Some(4)));
     }
 }

@@ -89,6 +89,7 @@ impl Simulator {
     pub fn apply(&self, command: &mut Command) -> io::Result<()> {
         let links = self.folder.join("lib");
         std::fs::create_dir_all(&links)?;
+        std::fs::create_dir_all(self.report_path())?;
         let library = built()?;
         for each in Library::ALL {
             let link = links.join(each.name());
@@ -110,12 +111,22 @@ impl Simulator {
         Ok(())
     }
 
-    /// What the process left behind, once it has ended by itself.
+    /// What all processes did and left behind that have ended by themselves, summed up.
     ///
     /// # Errors
-    /// There is none: the process called nothing, or ended by a signal.
+    /// There is none: they called nothing, or ended by a signal.
     pub fn report(&self) -> io::Result<Report> {
-        std::fs::read_to_string(self.report_path()).map(|text| Report::parse(&text))
+        let mut report = Report::default();
+        for file in std::fs::read_dir(self.report_path())? {
+            let file = file?;
+            if !file.file_name().to_string_lossy().starts_with('.') {
+                report.add(&std::fs::read_to_string(file.path())?);
+            }
+        }
+        if report.facts.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no process left a report"));
+        }
+        Ok(report)
     }
 
     fn report_path(&self) -> PathBuf {
@@ -134,20 +145,22 @@ fn built() -> io::Result<PathBuf> {
     })
 }
 
-/// What happened in a process.
+/// What happened in one or more processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     facts: BTreeMap<(String, String), u64>,
 }
 
 impl Report {
-    fn parse(text: &str) -> Self {
+    fn add(&mut self, text: &str) {
         let facts = text.lines().filter_map(|line| {
             let (kind, rest) = line.split_once(' ')?;
             let (name, count) = rest.rsplit_once(' ')?;
-            Some(((kind.to_owned(), name.to_owned()), count.parse().ok()?))
+            Some(((kind.to_owned(), name.to_owned()), count.parse::<u64>().ok()?))
         });
-        Self { facts: facts.collect() }
+        for (fact, count) in facts {
+            *self.facts.entry(fact).or_default() += count;
+        }
     }
 
     fn fact(&self, kind: &str, name: &str) -> u64 {

@@ -24,7 +24,7 @@
 //! | `SIMGPU_PROFILE` | the devices, as `t4` or `t4,l4`; empty for none; without it `t4` |
 //! | `SIMGPU_FAULTS` | what goes wrong; see [`faults`] |
 //! | `SIMGPU_DRIVER` | the CUDA version that the driver reports, as `12080` |
-//! | `SIMGPU_REPORT` | a file to write the calls and leaks to when the process ends |
+//! | `SIMGPU_REPORT` | a folder to write the calls and leaks to when a process ends, a file each |
 //! | `CUDA_VISIBLE_DEVICES` | as NVIDIA's driver reads it: indices or `GPU-` ids, up to the first wrong one |
 //!
 //! Only Linux has this way of loading; elsewhere the crate is empty.

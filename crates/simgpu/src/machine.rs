@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Snapshot, Source};
-use crate::faults::{Fault, Faults, THROTTLED};
+use crate::faults::{Cards, Fault, Faults, HOT, THROTTLED};
 use crate::profile::{Profile, SUFFIX, Work};
+use crate::report;
 use crate::source::Entry;
 use crate::timeline::{Moment, Timeline, now};
 
@@ -56,8 +57,11 @@ pub(crate) struct Device {
     pub(crate) slot: u32,
     pub(crate) memory: AddressSpace,
     pub(crate) retained: u32,
-    /// What holds its clocks down, in NVML's bits.
-    pub(crate) throttled: u64,
+    /// What is wrong with it from the start.
+    pub(crate) wrong: Cards,
+    /// Readings of its energy counter, and the millijoules that it has begun anew behind.
+    pub(crate) energy_readings: u64,
+    pub(crate) energy_forgotten: f64,
     /// What a broken context answers.
     broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
@@ -111,7 +115,7 @@ impl Machine {
         let names = env::var("SIMGPU_PROFILE").unwrap_or_else(|_| "t4".to_owned());
         let all: Vec<Device> = (0..)
             .zip(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
-            .map(|(slot, name)| Device::new(Profile::named(name), slot, &faults))
+            .map(|(slot, name)| Device::new(Profile::named(name), slot, faults.cards))
             .collect();
         let devices = visible(all, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
         let driver_version = env::var("SIMGPU_DRIVER").map_or(13_000, |version| {
@@ -141,10 +145,10 @@ impl Machine {
         self.faults.on_call(name)
     }
 
-    /// Counts a kernel's launch; the code is that of a fault that it runs into.
-    pub(crate) fn on_launch(&mut self, kernel: &str) -> Option<u32> {
+    /// Counts a kernel's launch, and says what it runs into.
+    pub(crate) fn on_launch(&mut self, kernel: &str) -> Option<Fault> {
         *self.kernels.entry(kernel.to_owned()).or_default() += 1;
-        self.faults.on_call(kernel).map(|fault| fault.code)
+        self.faults.on_call(kernel)
     }
 
     /// A number that no other object has.
@@ -155,7 +159,7 @@ impl Machine {
 
     /// `cuInit`.
     pub(crate) fn initialise(&mut self) -> Result<(), u32> {
-        if self.devices.is_empty() {
+        if self.devices.is_empty() || report::is_lost() {
             return Err(NO_DEVICE);
         }
         self.initialised = true;
@@ -180,6 +184,16 @@ impl Machine {
         device.broken.map_or(Ok(device), Err)
     }
 
+    /// Lets a fault have what lasts of it.
+    pub(crate) fn strike(&mut self, fault: Fault) {
+        if fault == Fault::Lost {
+            report::note_loss();
+        }
+        if let Some(code) = fault.stays() {
+            self.poison_context(code);
+        }
+    }
+
     /// Leaves this thread's context unusable.
     pub(crate) fn poison_context(&mut self, code: u32) {
         if let Ok(device) = self.working() {
@@ -196,12 +210,11 @@ impl Machine {
 
     /// Releases it; the last one to do so takes all memory with it, and whatever was broken.
     pub(crate) fn release(&mut self, index: i32) -> Result<(), u32> {
-        let limit = self.faults.memory;
         let device = self.device(index)?;
         device.retained = device.retained.checked_sub(1).ok_or(INVALID_CONTEXT)?;
         if device.retained == 0 {
             device.broken = None;
-            device.memory = AddressSpace::new(device.total_memory(), limit);
+            device.memory = AddressSpace::new(device.total_memory(), device.wrong.memory);
         }
         Ok(())
     }
@@ -212,14 +225,16 @@ impl Machine {
 }
 
 impl Device {
-    fn new(profile: Profile, slot: u32, faults: &Faults) -> Self {
+    fn new(profile: Profile, slot: u32, wrong: Cards) -> Self {
         let total = profile.memory_mib << 20;
         let started = now();
         Self {
             profile,
             slot,
-            memory: AddressSpace::new(total, faults.memory),
-            throttled: faults.throttled,
+            memory: AddressSpace::new(total, wrong.memory),
+            wrong,
+            energy_readings: 0,
+            energy_forgotten: 0.0,
             retained: 0,
             broken: None,
             streams: HashMap::new(),
@@ -280,9 +295,15 @@ impl Device {
         Ok(())
     }
 
+    /// What holds its clocks down, in NVML's bits.
+    pub(crate) fn throttled(&self) -> u64 {
+        let hot = self.wrong.throttled_after.is_some_and(|seconds| self.worked > seconds);
+        self.wrong.throttled | if hot { HOT } else { 0 }
+    }
+
     /// The share of its clock that the card runs at.
     pub(crate) fn clock_share(&self) -> f64 {
-        if self.throttled == 0 { 1.0 } else { THROTTLED }
+        if self.throttled() == 0 { 1.0 } else { THROTTLED }
     }
 
     /// What everybody who waited for the device may rely on.
@@ -331,9 +352,8 @@ mod tests {
     use super::*;
 
     fn slots(variable: Option<&str>) -> Vec<u32> {
-        let all = (0..3)
-            .map(|slot| Device::new(Profile::named("t4"), slot, &Faults::default()))
-            .collect();
+        let all =
+            (0..3).map(|slot| Device::new(Profile::named("t4"), slot, Cards::default())).collect();
         visible(all, variable).into_iter().map(|device| device.slot).collect()
     }
 
@@ -344,7 +364,7 @@ mod tests {
         assert_eq!(slots(Some("2,0")), [2, 0]);
         assert_eq!(slots(Some("1,7,0")), [1]);
         assert_eq!(slots(Some("1,1")), [1]);
-        let second = Device::new(Profile::named("t4"), 1, &Faults::default()).uuid();
+        let second = Device::new(Profile::named("t4"), 1, Cards::default()).uuid();
         assert_eq!(slots(Some(&format!("GPU-{}", uuid_words(&second)))), [1]);
     }
 }

@@ -31,7 +31,7 @@ macro_rules! values {
     ($($name:ident($type:ty) = $value:expr;)*) => {$(
         #[unsafe(no_mangle)]
         extern "C" fn $name(handle: u64, value: Option<&mut $type>) -> u32 {
-            let found: fn(&Device) -> $type = $value;
+            let found: fn(&mut Device) -> $type = $value;
             elsewhere(stringify!($name), |machine| {
                 put(value, found(card(machine, handle)?), INVALID_ARGUMENT)
             })
@@ -40,12 +40,12 @@ macro_rules! values {
 }
 
 values! {
-    nvmlDeviceGetPowerUsage(c_uint) = milliwatts;
-    nvmlDeviceGetEnforcedPowerLimit(c_uint) = limit;
-    nvmlDeviceGetPowerManagementDefaultLimit(c_uint) = limit;
-    nvmlDeviceGetPowerManagementLimit(c_uint) = limit;
+    nvmlDeviceGetPowerUsage(c_uint) = |card| milliwatts(card);
+    nvmlDeviceGetEnforcedPowerLimit(c_uint) = |card| limit(card);
+    nvmlDeviceGetPowerManagementDefaultLimit(c_uint) = |card| limit(card);
+    nvmlDeviceGetPowerManagementLimit(c_uint) = |card| limit(card);
     nvmlDeviceGetTotalEnergyConsumption(c_ulonglong) = millijoules;
-    nvmlDeviceGetCurrentClocksThrottleReasons(c_ulonglong) = |card| card.throttled;
+    nvmlDeviceGetCurrentClocksThrottleReasons(c_ulonglong) = |card| card.throttled();
     nvmlDeviceGetCurrPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
     nvmlDeviceGetMaxPcieLinkGeneration(c_uint) = |card| card.profile.pcie.0;
     nvmlDeviceGetCurrPcieLinkWidth(c_uint) = |card| card.profile.pcie.1;
@@ -68,11 +68,17 @@ fn milliwatts(card: &Device) -> c_uint {
 }
 
 /// The integral of the power: idle all the time, and the rest while there was work.
-fn millijoules(card: &Device) -> c_ulonglong {
+fn millijoules(card: &mut Device) -> c_ulonglong {
+    card.energy_readings += 1;
+    let anew = card.wrong.energy_back == Some(card.energy_readings);
     let ahead = card.busy_until.saturating_duration_since(now()).as_secs_f64();
     let worked = (card.worked - ahead).max(0.0);
     let idle = card.profile.idle_w * (now() - card.started).as_secs_f64();
-    ((idle + (card.profile.power_limit_w - card.profile.idle_w) * worked) * 1e3) as c_ulonglong
+    let all = (idle + (card.profile.power_limit_w - card.profile.idle_w) * worked) * 1e3;
+    if anew {
+        card.energy_forgotten = all;
+    }
+    (all - card.energy_forgotten) as c_ulonglong
 }
 
 #[unsafe(no_mangle)]
@@ -231,24 +237,31 @@ struct Process {
     instances: [c_uint; 2],
 }
 
-/// This process alone, once it has a context.
+/// The other processes of the plan, and this one once it has a context.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     handle: u64,
     count: Option<&mut c_uint>,
-    list: Option<&mut Process>,
+    list: *mut Process,
 ) -> u32 {
     elsewhere("nvmlDeviceGetComputeRunningProcesses_v3", |machine| {
         let card = card(machine, handle)?;
         let count = count.ok_or(INVALID_ARGUMENT)?;
-        let room = std::mem::replace(count, u32::from(card.retained > 0));
-        if *count > room {
+        let own = (card.retained > 0).then(std::process::id);
+        // No process of a running system has so high a number.
+        let others = (1..=card.wrong.tenants).map(|nth| u32::MAX - nth);
+        let pids: Vec<u32> = own.into_iter().chain(others).collect();
+        let room = std::mem::replace(count, pids.len() as c_uint) as usize;
+        if pids.len() > room {
             return Err(INSUFFICIENT_SIZE);
         }
-        if *count == 1 {
-            let memory = card.total_memory() - card.memory.free_bytes();
-            let process = Process { pid: std::process::id(), memory, instances: [u32::MAX; 2] };
-            put(list, process, INVALID_ARGUMENT)?;
+        if !pids.is_empty() && list.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        let memory = card.total_memory() - card.memory.free_bytes();
+        for (place, pid) in pids.into_iter().enumerate() {
+            // SAFETY: there is room for all of them.
+            unsafe { list.add(place).write(Process { pid, memory, instances: [u32::MAX; 2] }) };
         }
         Ok(())
     })

@@ -1,6 +1,8 @@
-//! What happened in this process, for a test to read when it has ended.
+//! What happened in this process, for a test to read when it has ended; and the one thing that
+//! outlasts a process, the loss of a card.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use crate::machine::{Machine, machine};
 
@@ -10,12 +12,29 @@ use crate::machine::{Machine, machine};
 static AT_THE_END: extern "C" fn() = write;
 
 extern "C" fn write() {
-    if let Some(path) = std::env::var_os("SIMGPU_REPORT") {
+    if let Some(folder) = std::env::var_os("SIMGPU_REPORT") {
         let text = text(&machine());
         if !text.is_empty() {
             // Nobody is left to be told of a failure; the test misses the file.
-            let _ = std::fs::write(path, text);
+            let _ = std::fs::write(Path::new(&folder).join(std::process::id().to_string()), text);
         }
+    }
+}
+
+/// The file that says to later processes that the card is gone.
+fn loss() -> Option<PathBuf> {
+    std::env::var_os("SIMGPU_REPORT").map(|folder| Path::new(&folder).join(".lost"))
+}
+
+/// Whether the card was lost in a process before this one.
+pub(crate) fn is_lost() -> bool {
+    loss().is_some_and(|file| file.exists())
+}
+
+/// Tells later processes that the card is gone.
+pub(crate) fn note_loss() {
+    if let Some(file) = loss() {
+        std::fs::write(file, "").unwrap();
     }
 }
 

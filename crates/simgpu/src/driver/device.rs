@@ -111,8 +111,10 @@ fn attribute(device: &Device, which: c_int) -> Result<c_int, u32> {
             }
         }
         106 => 16,
-        // Concurrent kernels, one address space, managed memory, cooperative launches, memory pools.
-        31 | 41 | 83 | 95 | 115 => 1,
+        // Concurrent kernels, one address space, managed memory, cooperative launches.
+        31 | 41 | 83 | 95 => 1,
+        // Memory pools.
+        115 => u32::from(!device.wrong.no_pools),
         // Integrated; PCI device and domain; bus.
         18 | 34 | 50 => 0,
         33 => bus(device),

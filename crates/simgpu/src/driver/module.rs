@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::INVALID_VALUE;
 use crate::call::{put, with_context};
+use crate::faults::Fault;
 use crate::kernels::Launch;
 use crate::machine::Machine;
 use crate::source::{self, Entry};
@@ -14,6 +15,9 @@ const NO_BINARY_FOR_GPU: u32 = 209;
 const INVALID_HANDLE: u32 = 400;
 const NOT_FOUND: u32 = 500;
 const ILLEGAL_ADDRESS: u32 = 700;
+
+/// Seconds that a kernel takes that never ends: thirty years.
+const FOR_EVER: f64 = 1e9;
 
 #[unsafe(no_mangle)]
 extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -> u32 {
@@ -185,9 +189,14 @@ fn launch(
     (blocks, threads): (u64, u64),
     stream: u64,
 ) -> Result<(), u32> {
-    if let Some(code) = machine.on_launch(&entry.name) {
-        machine.poison_context(code);
-        return Ok(());
+    match machine.on_launch(&entry.name) {
+        Some(Fault::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
+        // Whatever a kernel runs into, its launch went well.
+        Some(fault) => {
+            machine.strike(fault.of_a_kernel());
+            return Ok(());
+        }
+        None => {}
     }
     let device = machine.working()?;
     device.stream(stream)?;
