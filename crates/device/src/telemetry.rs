@@ -208,7 +208,8 @@ fn energy(readings: &[Reading]) -> (Field<Joules>, Field<Seconds>) {
     };
     let window = *ended - *began;
     let steps = counter.windows(2).filter(|pair| pair[1].1 > pair[0].1).count();
-    let refusal = if end < start {
+    // Wherever it did: behind that it may have passed its first value again.
+    let refusal = if counter.windows(2).any(|pair| pair[1].1 < pair[0].1) {
         Some("the energy counter ran backwards; the driver was reloaded".to_owned())
     } else if window < SHORTEST_ENERGY_WINDOW {
         Some(format!("the window of {window} is too short for the energy counter; it takes 1 s"))
@@ -280,9 +281,14 @@ mod tests {
 
     #[test]
     fn a_counter_that_runs_backwards_has_no_energy() {
-        let mut reset = readings(21, 0.1, 70.0);
-        reset[20].state.energy = Field::Known(Joules(-1.0));
-        assert!(summarise(&reset).energy.reason().unwrap().contains("backwards"));
+        for at in [1, 10, 20] {
+            let mut reset = readings(21, 0.1, 70.0);
+            for reading in &mut reset[at..] {
+                reading.state.energy =
+                    Field::Known(Joules(70.0 * (reading.at.get() - 0.1 * at as f64) - 1.0));
+            }
+            assert!(summarise(&reset).energy.reason().unwrap().contains("backwards"), "{at}");
+        }
     }
 
     #[test]
