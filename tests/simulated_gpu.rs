@@ -7,96 +7,15 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use serde_json::Value;
-use support::{Ran, World};
-use warpmark_record::store::{self, Recording};
+use support::World;
+use support::machine::{Machine, assert_reason};
 use warpmark_record::{Field, Hertz, Outcome, Record};
 use warpmark_simgpu::faults::THROTTLED;
-use warpmark_simgpu::harness::{Library, Report, Simulator};
+use warpmark_simgpu::harness::Library;
 use warpmark_simgpu::profile::Profile;
 
 const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
-
-/// A world with simulated cards in it.
-struct Machine {
-    world: World,
-    simulator: Simulator,
-}
-
-impl Machine {
-    fn with(profiles: &str) -> Self {
-        let world = World::new();
-        let simulator = Simulator::new(&world.path("simgpu"), profiles);
-        Self { world, simulator }
-    }
-
-    fn set(mut self, change: impl FnOnce(Simulator) -> Simulator) -> Self {
-        self.simulator = change(self.simulator);
-        self
-    }
-
-    fn faults(self, plan: &str) -> Self {
-        self.set(|simulator| simulator.faults(plan))
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.world.command();
-        self.simulator.apply(&mut command).unwrap();
-        Ran::of(command.args(arguments).output().unwrap())
-    }
-
-    fn specs(&self, device: &str) -> Value {
-        let ran = self.run(&["specs", "--json", "--device", device]);
-        serde_json::from_str(&ran.exits(0).stdout).unwrap()
-    }
-
-    /// Measures a selection into a folder that is not `results`.
-    fn measure(&self, filter: &str) -> Ran {
-        let folder = self.world.path("simulated");
-        let folder = folder.to_str().unwrap();
-        self.run(&["run", "--device", "cuda", "--filter", filter, "--results", folder])
-    }
-
-    fn recording(&self) -> Recording {
-        let devices = std::fs::read_dir(self.world.path("simulated")).unwrap();
-        let files = devices.flat_map(|device| std::fs::read_dir(device.unwrap().path()).unwrap());
-        let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
-        let recording = store::read_all(&files).unwrap();
-        assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
-        recording
-    }
-
-    fn rows(&self) -> Vec<Record> {
-        self.recording().rows
-    }
-
-    /// What the process left behind; nothing may be left on the device, whatever happened.
-    fn report(&self) -> Report {
-        let report = self.simulator.report().unwrap();
-        for what in ["allocations", "bytes", "modules", "events"] {
-            assert_eq!(report.left(what), 0, "{what} left");
-        }
-        assert_eq!(report.refused(), 0, "a driver function that the simulator lacks was called");
-        report
-    }
-}
-
-/// The third segment of a row's id, and what became of it.
-fn outcomes(rows: &[Record]) -> Vec<(String, &Outcome)> {
-    rows.iter().map(|row| (row.id.segments()[2].clone(), &row.outcome)).collect()
-}
-
-#[track_caller]
-fn assert_reason(outcome: &Outcome, failed: bool, part: &str) {
-    let reason = match outcome {
-        Outcome::Failed { reason } if failed => reason,
-        Outcome::Skipped { reason } if !failed => reason,
-        other => panic!("expected \"{part}\", got {other:?}"),
-    };
-    assert!(reason.contains(part), "{reason}");
-}
 
 #[test]
 fn specs_tell_every_card_as_its_driver_does() {
@@ -237,20 +156,6 @@ fn what_does_not_fit_is_skipped_and_the_next_one_runs() {
     assert_reason(&rows[2].outcome, false, "array b (needs 256 MiB)");
     assert_reason(&rows[3].outcome, false, "the device was full at micro/memory/read");
     machine.report();
-}
-
-#[test]
-fn a_kernel_that_faults_fails_its_row_and_keeps_the_earlier_ones() {
-    let machine = Machine::with("t4").faults("memory_scale:5=700");
-    let ran = machine.measure("micro/memory/copy,micro/memory/scale,micro/memory/add");
-    ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS"]);
-    let rows = machine.rows();
-    let outcomes = outcomes(&rows);
-    assert_eq!(outcomes[0], ("copy".to_owned(), &Outcome::Measured));
-    // The context is lost, and each later row says so instead of a number.
-    for (_, outcome) in &outcomes[1..] {
-        assert_reason(outcome, true, "CUDA_ERROR_ILLEGAL_ADDRESS (700)");
-    }
 }
 
 /// Checks without measuring under a fault, and returns the message lines.

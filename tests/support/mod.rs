@@ -4,6 +4,9 @@
 #![allow(unreachable_pub, reason = "a module of several test programs, not a crate")]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[cfg(target_os = "linux")]
+pub mod machine;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use warpmark_device::DeviceChoice;
 use warpmark_record::Filter;
 
@@ -49,10 +50,13 @@ pub enum Verb {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Measure a group for the `warpmark run` that started this process
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Which device.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct DeviceOption {
     /// Which device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "WARPMARK_DEVICE")]
@@ -72,7 +76,7 @@ pub struct Specs {
 }
 
 /// Where models are described.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct CatalogOption {
     /// Another models.toml than the one built in
     #[arg(long, value_name = "FILE", env = "WARPMARK_MODELS")]
@@ -97,7 +101,7 @@ pub struct Models {
 }
 
 /// Where weights come from.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct WeightsOption {
     /// `synthetic` (random values at the true shapes), `hub`, or a folder of safetensors files
     #[arg(long, value_name = "SOURCE", default_value = "synthetic", env = "WARPMARK_WEIGHTS")]
@@ -136,7 +140,8 @@ pub struct Fetch {
 }
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Suite {
     /// What decides about a card, in minutes
     Quick,
@@ -155,16 +160,18 @@ impl Suite {
 }
 
 /// What to measure, on what, and within which limits.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct Selection {
     /// How much is measured
     #[arg(long, value_enum, default_value = "quick", env = "WARPMARK_SUITE")]
     pub suite: Suite,
     /// Which benchmarks: `decode`, `gpt2/decode`, `@candle`, `matmul,!f16` (see `--dry-run`)
     #[arg(long, value_name = "FILTER", env = "WARPMARK_FILTER")]
+    #[serde(skip)]
     pub filter: Option<Filter>,
     /// Which device.
     #[command(flatten)]
+    #[serde(skip)]
     pub device: DeviceOption,
     /// Where weights come from.
     #[command(flatten)]
@@ -174,6 +181,7 @@ pub struct Selection {
     pub catalog: CatalogOption,
     /// Time to spend, such as `10m` or `90s`: what does not fit is cut and listed
     #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_BUDGET")]
+    #[serde(skip)]
     pub budget: Option<Duration>,
 }
 
@@ -207,6 +215,10 @@ pub struct Run {
     /// Where rows go.
     #[command(flatten)]
     pub output: Output,
+    /// Give a benchmark on a GPU up when nothing is heard of it for so long, such as `5m`; without
+    /// this, ten times what it should take, and two minutes at least
+    #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_HANG_LIMIT")]
+    pub hang_limit: Option<Duration>,
     /// Print the plan with its estimated time and memory, and do nothing
     #[arg(long)]
     pub dry_run: bool,

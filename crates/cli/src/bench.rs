@@ -75,6 +75,6 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     }
     let id = environment::bench_run_id();
     let output = &arguments.output;
-    let results = campaign.measure(selection, &output.results, id, output.verbose, criterion)?;
+    let results = campaign.measure(selection, output, id, criterion)?;
     crate::verbs::run::conclude(&results, output.json, last)
 }

@@ -1,70 +1,51 @@
 //! The road of a run: device and catalog make a plan, the plan runs, every row is kept as it comes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use criterion::Criterion;
-use warpmark_device::{Device, Opened};
-use warpmark_measure::{Clock, CudaEvents, Depth, Gate, OwnReport, Runner, Stopwatch, WallClock};
+use warpmark_device::{Described, Device, DeviceChoice};
+use warpmark_measure::{
+    Clock, CudaEvents, Depth, Gate, Group, OwnReport, Runner, Stopwatch, WallClock,
+};
 use warpmark_micro::Request as MicroRequest;
-use warpmark_models::weights::Cache;
-use warpmark_record::store::Writer;
-use warpmark_record::{DeviceKind, Outcome, Record, Run, RunId, Seconds};
+use warpmark_models::weights::{Cache, Progress};
+use warpmark_record::{DeviceKind, DeviceSpec, Record, RunId, Seconds};
 
-use crate::arguments::{Selection, Suite};
+use crate::arguments::{Output, Selection, Suite};
 use crate::plan::Plan;
 use crate::progress::Bars;
-use crate::{environment, interrupt, sources};
+use crate::recorder::{Recorder, Results};
+use crate::{environment, sources};
 
-/// An open device and what is going to be run on it.
+/// A device and what is going to be run on it. The device is opened when the campaign begins, by the
+/// process that measures.
 pub struct Campaign {
-    opened: Opened,
-    plan: Plan,
-    bars: Bars,
-}
-
-/// What became of a campaign.
-pub struct Results {
-    /// The file that the rows are in.
-    pub path: PathBuf,
-    /// The stamp of the run.
-    pub run: Run,
-    /// The rows of this process, in order.
-    pub rows: Vec<Record>,
-}
-
-impl Results {
-    /// How many benchmarks failed.
-    pub fn failures(&self) -> usize {
-        self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count()
-    }
+    pub(crate) described: Described,
+    pub(crate) plan: Plan,
+    pub(crate) bars: Bars,
 }
 
 impl Campaign {
-    /// Opens the device and plans what the selection asks for; `target` leaves only what belongs to
+    /// Looks at the device and plans what the selection asks for; `target` leaves only what belongs to
     /// that bench target.
     pub fn prepare(selection: &Selection, target: Option<&str>) -> anyhow::Result<Self> {
-        let opened = warpmark_device::open(selection.device.device, threads())?;
-        let spec = opened.device.spec();
-        let catalog = sources::catalog(&selection.catalog)?;
+        let described = warpmark_device::look(selection.device.device)?;
         // The bars are made before the plan is known, since the plan's groups report through them.
         let bars = Bars::new();
-        let request = sources::request(selection, spec, bars.transfers())?;
-        let micro =
-            MicroRequest { full: selection.suite == Suite::Full, seed: selection.weights.seed };
-        let mut groups = warpmark_micro::groups(spec, &micro);
-        groups.extend(warpmark_models::groups(&catalog, &request)?);
+        let groups = groups(selection, &described.spec, bars.transfers())?;
         let mut plan = Plan::select(groups, target, selection.filter.as_ref());
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }
-        Ok(Self { opened, plan, bars })
+        Ok(Self { described, plan, bars })
     }
 
     /// The plan in words.
     pub fn describe(&self) -> String {
-        let spec = self.opened.device.spec();
-        let note = self.opened.note.as_ref().map(|note| format!("{note}\n")).unwrap_or_default();
+        let Described { spec, note } = &self.described;
+        let note = note.as_ref().map(|note| format!("{note}\n")).unwrap_or_default();
         format!("{note}{} ({})\n\n{}", spec.name, spec.kind, self.plan.describe(&spec.memory))
     }
 
@@ -73,72 +54,110 @@ impl Campaign {
         self.plan.groups.is_empty()
     }
 
-    /// Measures the plan and keeps each row in the results folder before the next benchmark begins.
+    /// Whether what is going to be measured is a GPU.
+    pub fn is_on_a_gpu(&self) -> bool {
+        self.described.spec.kind != DeviceKind::Cpu
+    }
+
+    /// Measures the plan in this process and keeps each row in the results folder before the next
+    /// benchmark begins.
     pub fn measure(
         self,
         selection: &Selection,
-        results: &Path,
+        output: &Output,
         id: RunId,
-        verbose: bool,
         criterion: Criterion,
     ) -> anyhow::Result<Results> {
         let cache = sources::cache()?;
-        let _alone = alone(&cache, &self.opened.device)?;
-        let run = environment::run(selection, &self.opened.device, id);
-        // The store itself refuses figures of a simulated device below a folder named `results`.
-        let open = match run.device.kind {
-            DeviceKind::Simulated => Writer::open_simulated,
-            DeviceKind::Cpu | DeviceKind::Cuda => Writer::open,
-        };
-        let mut writer = open(results, &run)?;
-        let path = writer.path().to_path_buf();
-        let own_report = if verbose { OwnReport::Shown } else { diverted(&cache)? };
+        let _alone = alone(&cache, &self.described.spec)?;
+        let device = open(&self.described.spec)?;
+        let run = environment::run(selection, device.spec(), device.settings(), id);
+        let mut recorder = Recorder::open(&output.results, run.clone())?;
+        clear_log(&cache)?;
+        let own_report = own_report(&cache, output.verbose)?;
         let gate = deadline(selection);
-        let rows = self.execute(&run, criterion, own_report, Depth::Measure, gate, &mut |row| {
-            interrupt::appending(&path, || writer.append(row))
-                .with_context(|| format!("{} could not be recorded", row.id))
-        })?;
-        Ok(Results { path, run, rows })
+        let runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
+        self.execute(runner, &mut |row| recorder.keep(row).map(drop))?;
+        Ok(recorder.finish())
     }
 
     /// Checks every answer of the plan; nothing is timed or recorded.
     pub fn verify(self, selection: &Selection) -> anyhow::Result<Vec<Record>> {
-        let run = environment::run(selection, &self.opened.device, environment::new_run_id());
-        let gate = deadline(selection);
+        let device = open(&self.described.spec)?;
+        let run = environment::new_run_id();
         let criterion = Criterion::default().without_plots();
-        self.execute(&run, criterion, OwnReport::Shown, Depth::Verify, gate, &mut |_| Ok(()))
+        let gate = deadline(selection);
+        let runner = runner(&device, run, criterion, OwnReport::Shown, Depth::Verify, gate)?;
+        let mut rows = Vec::new();
+        self.execute(runner, &mut |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     fn execute(
         mut self,
-        run: &Run,
-        criterion: Criterion,
-        own_report: OwnReport,
-        depth: Depth,
-        gate: Gate<'_>,
-        keep: &mut dyn FnMut(&Record) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Vec<Record>> {
-        let device = &self.opened.device;
-        self.bars.begin(self.plan.entries().count());
-        if let Some(note) = &self.opened.note {
-            self.bars.line(note);
-        }
-        self.bars.line(&format!("{} ({})", device.spec().name, device.spec().kind));
-        let run = run.run.clone();
-        let clock = clock(device)?;
-        let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
-        let mut runner = Runner { device, run, criterion, own_report, clock, sensors, depth, gate };
-        let mut rows = Vec::new();
+        mut runner: Runner<'_>,
+        keep: &mut dyn FnMut(Record) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.begin();
         for group in self.plan.groups {
-            runner.run_group(group, &mut self.bars, &mut |row| {
-                keep(&row)?;
-                rows.push(row);
-                anyhow::Ok(())
-            })?;
+            runner.run_group(group, &mut self.bars, keep)?;
         }
         self.bars.clear();
-        Ok(rows)
+        Ok(())
     }
+
+    /// Draws the bars, and says on what is measured.
+    pub(crate) fn begin(&self) {
+        let Described { spec, note } = &self.described;
+        self.bars.begin(self.plan.entries().count());
+        if let Some(note) = note {
+            self.bars.line(note);
+        }
+        self.bars.line(&format!("{} ({})", spec.name, spec.kind));
+    }
+}
+
+/// Everything that a selection could measure on a device; `progress` hears of weights on their way.
+pub(crate) fn groups(
+    selection: &Selection,
+    spec: &DeviceSpec,
+    progress: Arc<dyn Progress>,
+) -> anyhow::Result<Vec<Group>> {
+    let catalog = sources::catalog(&selection.catalog)?;
+    let request = sources::request(selection, spec, progress)?;
+    let micro = MicroRequest { full: selection.suite == Suite::Full, seed: selection.weights.seed };
+    let mut groups = warpmark_micro::groups(spec, &micro);
+    groups.extend(warpmark_models::groups(&catalog, &request)?);
+    Ok(groups)
+}
+
+/// Opens exactly the device that was looked at: `auto` might by now mean another one.
+pub(crate) fn open(spec: &DeviceSpec) -> anyhow::Result<Device> {
+    let choice = match spec.kind {
+        DeviceKind::Cpu => DeviceChoice::Cpu,
+        DeviceKind::Cuda | DeviceKind::Simulated => DeviceChoice::Cuda(spec.index),
+    };
+    Ok(warpmark_device::open(choice, threads())?.device)
+}
+
+/// What measures on an open device.
+pub(crate) fn runner<'a>(
+    device: &'a Device,
+    run: RunId,
+    criterion: Criterion,
+    own_report: OwnReport,
+    depth: Depth,
+    gate: Gate<'a>,
+) -> anyhow::Result<Runner<'a>> {
+    let clock: Box<dyn Clock> = match device {
+        Device::Cpu(_) => Box::new(WallClock::default()),
+        Device::Cuda(gpu) => Box::new(CudaEvents::new(&gpu.stream)?),
+    };
+    let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
+    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate })
 }
 
 /// Threads for work on the CPU: every core this process may use, or what rayon was told.
@@ -148,15 +167,8 @@ fn threads() -> usize {
     told.filter(|threads| *threads > 0).unwrap_or_else(all)
 }
 
-fn clock(device: &Device) -> anyhow::Result<Box<dyn Clock>> {
-    Ok(match device {
-        Device::Cpu(_) => Box::new(WallClock::default()),
-        Device::Cuda(gpu) => Box::new(CudaEvents::new(&gpu.stream)?),
-    })
-}
-
 /// Holds benchmarks back once the budget is spent, whatever the plan believed.
-fn deadline(selection: &Selection) -> Gate<'static> {
+pub(crate) fn deadline(selection: &Selection) -> Gate<'static> {
     let Some(budget) = selection.budget else {
         return Box::new(|_| None);
     };
@@ -168,8 +180,7 @@ fn deadline(selection: &Selection) -> Gate<'static> {
 }
 
 /// A file lock: two runs on one device at the same time would measure each other.
-fn alone(cache: &Cache, device: &Device) -> anyhow::Result<std::fs::File> {
-    let spec = device.spec();
+pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
     let name = format!("measuring-{}-{}.lock", spec.slug, spec.index);
     let path = sources::cache_file(cache, &name)?;
     let file = std::fs::File::options().create(true).append(true).open(&path);
@@ -187,9 +198,27 @@ fn alone(cache: &Cache, device: &Device) -> anyhow::Result<std::fs::File> {
     }
 }
 
-fn diverted(cache: &Cache) -> anyhow::Result<OwnReport> {
-    let path = sources::cache_file(cache, "criterion.log")?;
-    OwnReport::to_file(&path).with_context(|| format!("{} cannot be written", path.display()))
+/// Where criterion's own report goes: to the terminal, or behind what is in its log already.
+pub(crate) fn own_report(cache: &Cache, verbose: bool) -> anyhow::Result<OwnReport> {
+    if verbose {
+        return Ok(OwnReport::Shown);
+    }
+    let path = log(cache)?;
+    let file = std::fs::File::options().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(OwnReport::Diverted(file))
+}
+
+/// Empties criterion's log, for a run that begins.
+pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
+    let path = log(cache)?;
+    std::fs::File::create(&path)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
+}
+
+fn log(cache: &Cache) -> anyhow::Result<std::path::PathBuf> {
+    sources::cache_file(cache, "criterion.log")
 }
 
 /// criterion as the suite wants it: it keeps its files in `folder`, draws no plots, and does not spend

@@ -1,12 +1,18 @@
 //! The stamp of a run: its name, and which program measured.
 
-use warpmark_device::Device;
-use warpmark_record::{Build, METHOD, Run, RunId, SCHEMA};
+use std::collections::BTreeMap;
+
+use warpmark_record::{Build, DeviceSpec, METHOD, Run, RunId, SCHEMA};
 
 use crate::arguments::Selection;
 
-/// The stamp of a run that begins now.
-pub(crate) fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
+/// The stamp of a run that begins now, on a device that was set up with `settings`.
+pub(crate) fn run(
+    selection: &Selection,
+    device: &DeviceSpec,
+    settings: BTreeMap<String, String>,
+    id: RunId,
+) -> Run {
     Run {
         schema: SCHEMA,
         method: METHOD,
@@ -15,10 +21,10 @@ pub(crate) fn run(selection: &Selection, device: &Device, id: RunId) -> Run {
         command: command(),
         suite: selection.suite.name().to_owned(),
         seed: selection.weights.seed,
-        device: device.spec().clone(),
+        device: device.clone(),
         host: warpmark_device::host_spec(),
         build: build(),
-        settings: device.settings(),
+        settings,
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warpmark::arguments::{Arguments, Verb};
-use warpmark::{exit, interrupt, verbs};
+use warpmark::{exit, interrupt, verbs, worker};
 
 /// Reads the arguments, does what the verb says, and turns what came out into an exit code.
 ///
@@ -15,7 +15,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    interrupt::install();
+    // A worker leaves interrupts to the run that started it, and that ends it.
+    if !matches!(arguments.verb, Verb::Worker) {
+        interrupt::install();
+    }
     exit::code(match arguments.verb {
         Verb::Specs(options) => verbs::specs::run(&options),
         Verb::Models(options) => verbs::models::run(&options),
@@ -26,5 +29,6 @@ fn main() -> ExitCode {
         Verb::Compare(options) => verbs::compare::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
+        Verb::Worker => worker::run(),
     })
 }

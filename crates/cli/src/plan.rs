@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use warpmark_measure::{Entry, Group};
-use warpmark_record::{Bytes, Field, Filter, Seconds};
+use warpmark_record::{Bytes, BytesPerSecond, Field, Filter, Seconds};
 
 /// Everything that a run is going to do, in order.
 pub(crate) struct Plan {
@@ -100,6 +100,15 @@ fn note(entry: &Entry, capacity: &Field<Bytes>) -> String {
     }
 }
 
+/// How long nothing may be heard of a benchmark before it counts as hung. A guess of the plan is wrong
+/// by much less than ten times; loading is not in it, so that its bytes are given the time that a slow
+/// network disk takes.
+pub(crate) fn hang_limit(entry: &Entry) -> Duration {
+    const SLOW_DISK: BytesPerSecond = BytesPerSecond(50e6);
+    let loading = entry.memory_estimate / SLOW_DISK;
+    Duration::from_secs_f64((cost(entry) * 10.0 + loading).get().clamp(120.0, 7200.0))
+}
+
 /// The time an entry should take: warm-up, samples, and two checks of about an iteration each.
 fn cost(entry: &Entry) -> Seconds {
     if entry.skip.is_some() {
@@ -191,6 +200,14 @@ mod tests {
         none.cut_to(Duration::from_millis(1));
         assert!(kept(&none).is_empty());
         assert!(none.describe(&Field::Known(Bytes(1e8))).contains("cut by the budget"));
+    }
+
+    #[test]
+    fn a_hang_is_ten_times_the_plan_and_two_minutes_at_least() {
+        assert_eq!(hang_limit(&entry("micro/a@x", 0.001)), Duration::from_mins(2));
+        let slow = hang_limit(&entry("micro/a@x", 10.0)).as_secs_f64();
+        // A warm-up of one iteration, 11 for samples and two checks; 1 GB at 50 MB/s.
+        assert!((slow - (10.0 * 140.0 + 20.0)).abs() < 1.0, "{slow}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Who is told how a measurement goes on.
 
+use serde::{Deserialize, Serialize};
 use warpmark_record::{BenchmarkId, Record};
 
 /// A step of one benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The shared thing of its group is being made: weights loaded, buffers filled.
     Opening,

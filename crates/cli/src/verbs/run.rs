@@ -5,9 +5,10 @@ use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_run};
 
 use crate::arguments::Run;
-use crate::campaign::{Campaign, Results, criterion};
+use crate::campaign::{Campaign, criterion};
 use crate::output::{show, style};
-use crate::{environment, exit, sources};
+use crate::recorder::Results;
+use crate::{environment, exit, sources, supervisor};
 
 /// Measures a selection.
 pub fn run(options: &Run) -> anyhow::Result<u8> {
@@ -22,16 +23,13 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
         show(&campaign.describe());
         return Ok(exit::OK);
     }
-    let folder = sources::cache_file(&sources::cache()?, "criterion")?;
-    let id = environment::new_run_id();
-    let output = &options.output;
-    let results = campaign.measure(
-        selection,
-        &output.results,
-        id,
-        output.verbose,
-        criterion(Some(&folder)),
-    )?;
+    let (id, output) = (environment::new_run_id(), &options.output);
+    let results = if campaign.is_on_a_gpu() {
+        supervisor::measure(campaign, options, id)?
+    } else {
+        let folder = sources::cache_file(&sources::cache()?, "criterion")?;
+        campaign.measure(selection, output, id, criterion(Some(&folder)))?
+    };
     conclude(&results, output.json, true)
 }
 

@@ -1,0 +1,63 @@
+//! The results of a run on their way to the disk: each row is there before the next benchmark begins.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use warpmark_record::store::Writer;
+use warpmark_record::{DeviceKind, Outcome, Record, Run};
+
+use crate::interrupt;
+
+/// What became of a campaign.
+pub struct Results {
+    /// The file that the rows are in.
+    pub path: PathBuf,
+    /// The stamp of the run.
+    pub run: Run,
+    /// The rows of this process, in order.
+    pub rows: Vec<Record>,
+}
+
+impl Results {
+    /// How many benchmarks failed.
+    pub fn failures(&self) -> usize {
+        self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count()
+    }
+}
+
+/// The one place that appends rows to a run's file.
+pub(crate) struct Recorder {
+    writer: Writer,
+    run: Run,
+    rows: Vec<Record>,
+}
+
+impl Recorder {
+    /// Opens the run's file in a results folder.
+    ///
+    /// # Errors
+    /// Those of the store, which refuses figures of a simulated device below a folder named `results`.
+    pub(crate) fn open(results: &Path, run: Run) -> anyhow::Result<Self> {
+        let open = match run.device.kind {
+            DeviceKind::Simulated => Writer::open_simulated,
+            DeviceKind::Cpu | DeviceKind::Cuda => Writer::open,
+        };
+        Ok(Self { writer: open(results, &run)?, run, rows: Vec::new() })
+    }
+
+    /// Keeps a row; it is on the disk when this returns it.
+    ///
+    /// # Errors
+    /// The disk's refusal, which ends a run.
+    pub(crate) fn keep(&mut self, row: Record) -> anyhow::Result<&Record> {
+        let path = self.writer.path().to_path_buf();
+        interrupt::appending(&path, || self.writer.append(&row))
+            .with_context(|| format!("{} could not be recorded", row.id))?;
+        Ok(self.rows.push_mut(row))
+    }
+
+    /// Everything that was kept.
+    pub(crate) fn finish(self) -> Results {
+        Results { path: self.writer.path().to_path_buf(), run: self.run, rows: self.rows }
+    }
+}

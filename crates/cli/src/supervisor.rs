@@ -1,0 +1,302 @@
+//! `warpmark run` on a GPU: each group in a process of its own, every row kept by this one.
+//!
+//! A fault that poisons a context, a crash in a library, the kernel's out-of-memory killer or a hang
+//! then cost the benchmark that ran, and nothing else: its row says what happened, and a fresh process
+//! goes on behind it. This process never opens the device, so that it holds none of its memory.
+//!
+//! `cargo bench` does without: there each bench target is a process already. So does a run on the CPU,
+//! which has no context to lose, and where a second process would take a core from what is measured.
+
+mod ending;
+mod process;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use warpmark_measure::{Entry, Gate, Group, Observer, Step};
+use warpmark_models::weights::Progress;
+use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
+
+use crate::arguments;
+use crate::campaign::{self, Campaign};
+use crate::plan::hang_limit;
+use crate::progress::Bars;
+use crate::protocol::{Answer, Message, Setup};
+use crate::recorder::{Recorder, Results};
+use crate::{environment, sources};
+use process::{End, Heard, Process};
+
+/// How long opening the device may take: a driver that has to start first, on eight cards, takes half a
+/// minute.
+const TO_OPEN: Duration = Duration::from_mins(2);
+
+/// How long a worker that measures nothing may be silent.
+const BETWEEN: Duration = Duration::from_secs(30);
+
+/// After so many hangs the rest of a group is left out: each costs minutes of a rented card.
+const HANGS: usize = 2;
+
+/// Measures a campaign on a GPU.
+///
+/// # Errors
+/// The device cannot be opened, another run is measuring on it, or the disk refuses a row.
+pub(crate) fn measure(
+    campaign: Campaign,
+    options: &arguments::Run,
+    id: RunId,
+) -> anyhow::Result<Results> {
+    let (selection, output) = (&options.selection, &options.output);
+    let spec = &campaign.described.spec;
+    let cache = sources::cache()?;
+    let _alone = campaign::alone(&cache, spec)?;
+    campaign::clear_log(&cache)?;
+    let setup = Setup {
+        spec: spec.clone(),
+        run: id.clone(),
+        selection: selection.clone(),
+        verbose: output.verbose,
+    };
+    // The first worker is asked how it set the device up, before anything is recorded.
+    let (first, settings) = match open(&setup, options.hang_limit)? {
+        Ok(opened) => opened,
+        Err(reason) => bail!("{reason}"),
+    };
+    let run = environment::run(selection, spec, settings, id);
+    let recorder = Recorder::open(&output.results, run)?;
+    campaign.begin();
+    let Campaign { plan, bars, .. } = campaign;
+    let mut supervisor = Supervisor {
+        setup,
+        transfers: bars.transfers(),
+        bars,
+        gate: campaign::deadline(selection),
+        hang_limit: options.hang_limit,
+        recorder,
+        waiting: Some(first),
+    };
+    for group in plan.groups {
+        supervisor.group(group)?;
+    }
+    supervisor.bars.clear();
+    Ok(supervisor.recorder.finish())
+}
+
+/// A worker that has opened the device, and how it set it up; or why none has.
+type Opened = Result<(Process, BTreeMap<String, String>), String>;
+
+/// Starts a worker and waits until it has opened the device.
+fn open(setup: &Setup, hang_limit: Option<Duration>) -> anyhow::Result<Opened> {
+    let limit = hang_limit.unwrap_or(TO_OPEN);
+    let mut process = Process::start()?;
+    process.tell(setup)?;
+    loop {
+        match process.listen(limit) {
+            Ok(Heard::Message(Message::Ready { settings })) => return Ok(Ok((process, settings))),
+            Ok(Heard::Message(Message::Refused { reason })) => return Ok(Err(reason)),
+            Ok(_) => {}
+            Err(silence) => {
+                let end = process.end(&silence);
+                let doing = format!("opening {}", setup.spec.name);
+                return Ok(Err(ending::words(&end, &doing, limit, process.last_words())));
+            }
+        }
+    }
+}
+
+struct Supervisor {
+    setup: Setup,
+    bars: Bars,
+    transfers: Arc<dyn Progress>,
+    gate: Gate<'static>,
+    /// What the user set for the time that a benchmark may be silent.
+    hang_limit: Option<Duration>,
+    recorder: Recorder,
+    /// A worker that has opened the device and has no group yet.
+    waiting: Option<Process>,
+}
+
+/// The benchmarks of a group that have no row yet.
+struct Queue {
+    left: VecDeque<Entry>,
+    hangs: usize,
+}
+
+/// The benchmark that a worker was allowed to begin.
+struct Doing {
+    id: BenchmarkId,
+    step: Step,
+    began: String,
+}
+
+impl Supervisor {
+    /// Measures a group, with as many workers as it takes.
+    fn group(&mut self, group: Group) -> anyhow::Result<()> {
+        let mut queue = Queue { left: group.entries.into(), hangs: 0 };
+        loop {
+            self.hold_back(&mut queue)?;
+            if queue.left.is_empty() {
+                return Ok(());
+            }
+            let opened = match self.waiting.take() {
+                Some(process) => Ok(process),
+                None => open(&self.setup, self.hang_limit)?.map(|(process, _)| process),
+            };
+            match opened {
+                Ok(process) => self.attend(process, &mut queue)?,
+                Err(reason) => {
+                    for entry in queue.left.drain(..) {
+                        let reason = format!("no process could go on with it: {reason}");
+                        self.keep(entry.id, now(), Outcome::Failed { reason })?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the rows of the next benchmarks that must not begin, whether by plan, for want of time or
+    /// after too many hangs.
+    fn hold_back(&mut self, queue: &mut Queue) -> anyhow::Result<()> {
+        loop {
+            self.skip_planned(queue)?;
+            let Some(entry) = queue.left.front() else { return Ok(()) };
+            let reason = if queue.hangs >= HANGS {
+                Some(format!("left out: {HANGS} benchmarks of its group hung before it"))
+            } else {
+                (self.gate)(entry)
+            };
+            let (Some(reason), id) = (reason, entry.id.clone()) else { return Ok(()) };
+            queue.left.pop_front();
+            self.keep(id, now(), Outcome::Skipped { reason })?;
+        }
+    }
+
+    /// Keeps the rows of those at the front that the plan leaves out.
+    fn skip_planned(&mut self, queue: &mut Queue) -> anyhow::Result<()> {
+        while let Some(entry) = queue.left.pop_front_if(|entry| entry.skip.is_some()) {
+            let reason = entry.skip.unwrap_or_default();
+            self.keep(entry.id, now(), Outcome::Skipped { reason })?;
+        }
+        Ok(())
+    }
+
+    /// Hands the rest of a group to a worker and keeps its rows, until it has ended for whatever reason.
+    fn attend(&mut self, mut process: Process, queue: &mut Queue) -> anyhow::Result<()> {
+        let wanted = queue.left.iter().filter(|entry| entry.skip.is_none());
+        process.tell(&wanted.map(|entry| &entry.id).collect::<Vec<_>>())?;
+        let mut doing: Option<Doing> = None;
+        // After a failure a worker may end of its own accord, and the next one goes on.
+        let mut may_end = false;
+        loop {
+            let limit = self.patience(queue, doing.as_ref());
+            match process.listen(limit) {
+                Ok(Heard::Message(Message::Ask { id })) => {
+                    process.tell(&self.answer(queue, &id))?;
+                    may_end = false;
+                    self.bars.step(&id, Step::Opening);
+                    doing = Some(Doing { id, step: Step::Opening, began: now() });
+                }
+                Ok(Heard::Message(Message::Row { row })) => {
+                    doing = None;
+                    may_end = matches!(row.outcome, Outcome::Failed { .. });
+                    queue.left.retain(|entry| entry.id != row.id);
+                    self.keep_row(*row)?;
+                    self.skip_planned(queue)?;
+                    if queue.left.is_empty() {
+                        process.dismiss();
+                        may_end = true;
+                    }
+                }
+                Ok(heard) => self.hear(heard, doing.as_mut()),
+                Err(silence) => {
+                    let end = process.end(&silence);
+                    let words = process.last_words();
+                    if !may_end {
+                        queue.hangs += usize::from(matches!(end, End::Hung { .. }));
+                        return self
+                            .blame(queue, doing, |doing| ending::words(&end, doing, limit, words));
+                    }
+                    if !end.is_well() {
+                        let words = ending::words(&end, "cleaning up", limit, words);
+                        self.bars.line(&format!("behind the row before: {words}"));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How long the worker may be silent now.
+    fn patience(&self, queue: &Queue, doing: Option<&Doing>) -> Duration {
+        let Some(doing) = doing else {
+            return self.hang_limit.unwrap_or(BETWEEN);
+        };
+        let entry = queue.left.iter().find(|entry| entry.id == doing.id);
+        self.hang_limit.or_else(|| entry.map(hang_limit)).unwrap_or(TO_OPEN)
+    }
+
+    /// Whether a benchmark may begin.
+    fn answer(&mut self, queue: &Queue, id: &BenchmarkId) -> Answer {
+        let entry = queue.left.iter().find(|entry| entry.id == *id);
+        match entry.and_then(|entry| (self.gate)(entry)) {
+            Some(reason) => Answer::Skip { reason },
+            None => Answer::Go,
+        }
+    }
+
+    /// Shows what is no row.
+    fn hear(&mut self, heard: Heard, doing: Option<&mut Doing>) {
+        match heard {
+            Heard::Message(Message::Step { id, step }) => {
+                self.bars.step(&id, step);
+                if let Some(doing) = doing {
+                    doing.step = step;
+                }
+            }
+            Heard::Message(Message::Begin { file, total }) => self.transfers.begin(&file, total),
+            Heard::Message(Message::Advance { file, done }) => self.transfers.advance(&file, done),
+            Heard::Message(Message::Finish { file }) => self.transfers.finish(&file),
+            Heard::Message(_) => {}
+            Heard::Line(line) => self.bars.line(&line),
+        }
+    }
+
+    /// Records the loss of a worker as the failure of the benchmark that it was at.
+    fn blame(
+        &mut self,
+        queue: &mut Queue,
+        doing: Option<Doing>,
+        words: impl FnOnce(&str) -> String,
+    ) -> anyhow::Result<()> {
+        let (id, began, what) = match doing {
+            Some(doing) => (Some(doing.id), doing.began, activity(doing.step)),
+            None => (queue.left.front().map(|entry| entry.id.clone()), now(), "preparing"),
+        };
+        let Some(id) = id else { return Ok(()) };
+        queue.left.retain(|entry| entry.id != id);
+        self.keep(id, began, Outcome::Failed { reason: words(what) })
+    }
+
+    fn keep(&mut self, id: BenchmarkId, began: String, outcome: Outcome) -> anyhow::Result<()> {
+        self.keep_row(Record::without_samples(self.setup.run.clone(), id, began, outcome))
+    }
+
+    fn keep_row(&mut self, row: Record) -> anyhow::Result<()> {
+        // Shown only once it is on the disk.
+        self.recorder.keep(row).map(|row| self.bars.done(row))
+    }
+}
+
+fn activity(step: Step) -> &'static str {
+    match step {
+        Step::Opening => "loading",
+        Step::Verifying => "checking the answer",
+        Step::WarmingUp => "warming up",
+        Step::Sampling { .. } => "taking samples",
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,159 @@
+//! The hidden verb `worker`: measures one group for the `warpmark run` that started it.
+//!
+//! A fault on a GPU can leave a context that answers nothing any more, and can take the whole process
+//! with it. So each group runs in a process of its own, which tells its rows to the supervisor
+//! (`supervisor.rs`) and writes to no results file. It measures as `cargo bench` does, with the
+//! same runner; the supervisor is told of steps between samples, never inside the timed region.
+
+mod voice;
+
+use std::io::{BufRead, Lines, StdinLock};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+use warpmark_device::Device;
+use warpmark_measure::{Depth, Gate, Group};
+use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome};
+
+use crate::campaign::{self, criterion};
+use crate::plan::Plan;
+use crate::protocol::{Answer, Message, Setup};
+use crate::{exit, sources};
+use voice::Voice;
+
+/// Measures what standard input says, and tells it on standard output.
+///
+/// # Errors
+/// Standard input is not that of a worker, or the plan lacks what is asked for.
+pub fn run() -> anyhow::Result<u8> {
+    die_with_parent()?;
+    let voice = Voice::of_stdout().context("standard output cannot be kept for messages")?;
+    let mut orders = Orders(std::io::stdin().lock().lines());
+    let Some(setup) = orders.next::<Setup>()? else {
+        bail!("`worker` is started by `warpmark run` alone, which tells it what to measure");
+    };
+    let device = match open(&setup.spec) {
+        Ok(device) => device,
+        Err(error) => {
+            voice.say(&Message::Refused { reason: format!("{error:#}") });
+            return Ok(exit::ERROR);
+        }
+    };
+    voice.say(&Message::Ready { settings: device.settings() });
+    let Some(ids) = orders.next::<Vec<BenchmarkId>>()? else {
+        return Ok(exit::OK);
+    };
+    let groups = campaign::groups(&setup.selection, &setup.spec, Arc::new(voice.clone()))?;
+    measure(&setup, &device, group_of(groups, &ids)?, orders, &voice)?;
+    Ok(exit::OK)
+}
+
+/// The end of whoever started this process is its own end, at once: a benchmark that nobody hears must
+/// not occupy the card.
+fn die_with_parent() -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .context("this process cannot be tied to the one that started it")?;
+        // It was started by a name under which nobody would look for it. It is but a name.
+        let _ = std::fs::write("/proc/self/comm", "warpmark-worker");
+    }
+    Ok(())
+}
+
+/// Opens the device that the supervisor has seen. A card that fell off the bus lets the others move up,
+/// and their figures would stand under its name.
+fn open(spec: &DeviceSpec) -> anyhow::Result<Device> {
+    let device = campaign::open(spec)?;
+    let hash = |spec: &DeviceSpec| spec.gpu.as_ref().map(|gpu| gpu.uuid_hash.clone());
+    if let (Some(Field::Known(expected)), Some(Field::Known(found))) =
+        (hash(spec), hash(device.spec()))
+        && expected != found
+    {
+        bail!(
+            "cuda:{} is another card now ({}), so that nothing more is measured on it; look at \
+             `nvidia-smi -L`",
+            spec.index,
+            device.spec().name
+        );
+    }
+    Ok(device)
+}
+
+/// The one group that these benchmarks belong to, with nothing else in it.
+fn group_of(groups: Vec<Group>, ids: &[BenchmarkId]) -> anyhow::Result<Group> {
+    let mut groups = Plan::select(groups, None, None).groups;
+    for group in &mut groups {
+        group.entries.retain(|entry| ids.contains(&entry.id));
+    }
+    groups.retain(|group| !group.entries.is_empty());
+    let whole = |group: &Group| group.entries.len() == ids.len();
+    match groups.pop().filter(|group| groups.is_empty() && whole(group)) {
+        Some(group) => Ok(group),
+        None => bail!(
+            "the plan of the worker is not that of its supervisor; do not change models.toml or the \
+             program while it runs"
+        ),
+    }
+}
+
+/// The context was lost: there is nothing more to be measured here.
+struct Lost;
+
+fn measure(
+    setup: &Setup,
+    device: &Device,
+    group: Group,
+    mut orders: Orders,
+    voice: &Voice,
+) -> anyhow::Result<()> {
+    let cache = sources::cache()?;
+    let folder = sources::cache_file(&cache, "criterion")?;
+    let own_report = campaign::own_report(&cache, setup.verbose)?;
+    let asking = voice.clone();
+    let gate: Gate<'_> = Box::new(move |entry| {
+        asking.say(&Message::Ask { id: entry.id.clone() });
+        match orders.next::<Answer>() {
+            Ok(Some(Answer::Go)) => None,
+            Ok(Some(Answer::Skip { reason })) => Some(reason),
+            // Nobody is left to measure for.
+            Ok(None) | Err(_) => std::process::exit(i32::from(exit::INTERRUPTED)),
+        }
+    });
+    let criterion = criterion(Some(&folder));
+    let run = setup.run.clone();
+    let mut runner = campaign::runner(device, run, criterion, own_report, Depth::Measure, gate)?;
+    let mut observer = voice.clone();
+    // What is lost is the device's; the supervisor knows it by the row.
+    let _: Result<(), Lost> = runner.run_group(group, &mut observer, &mut |row| {
+        let failed = matches!(row.outcome, Outcome::Failed { .. });
+        voice.say(&Message::Row { row: Box::new(row) });
+        if failed && !still_works(device) { Err(Lost) } else { Ok(()) }
+    });
+    Ok(())
+}
+
+fn still_works(device: &Device) -> bool {
+    match device {
+        Device::Cpu(_) => true,
+        Device::Cuda(gpu) => gpu.still_works().is_ok(),
+    }
+}
+
+/// What the supervisor says, a line at a time.
+struct Orders(Lines<StdinLock<'static>>);
+
+impl Orders {
+    /// The next order; `None` once there will be no more.
+    fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+        let Some(line) = self.0.next() else {
+            return Ok(None);
+        };
+        let line = line.context("standard input cannot be read")?;
+        serde_json::from_str(&line).map(Some).context(
+            "standard input says nothing that a worker understands; `worker` is started by `warpmark \
+             run` alone",
+        )
+    }
+}

@@ -1,0 +1,246 @@
+//! What a user sees when something goes wrong on a GPU in the middle of a run, on simulated cards: the
+//! benchmark that it happened to says so, and everything else is measured and kept.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use support::Ran;
+use support::machine::{Machine, assert_reason};
+use warpmark_record::{DeviceKind, Outcome, Record};
+
+/// A group of three, one after the other on the same buffers.
+const THREE: &str = "micro/memory/copy,micro/memory/scale,micro/memory/add";
+
+/// Rows by the third segment of their ids.
+fn row<'r>(rows: &'r [Record], name: &str) -> &'r Record {
+    let found = rows.iter().find(|row| row.id.segments()[2] == name);
+    found.unwrap_or_else(|| panic!("no row {name} in {rows:#?}"))
+}
+
+#[track_caller]
+fn assert_measured(rows: &[Record], names: &[&str]) {
+    for name in names {
+        let row = row(rows, name);
+        assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
+        assert!(row.samples.is_some() && row.check.is_some(), "{row:?}");
+    }
+}
+
+/// Measures the three under a fault that strikes `scale`, which fails for this reason while the others
+/// are measured.
+#[track_caller]
+fn only_scale_fails(plan: &str, limit: Option<&str>, parts: &[&str]) {
+    let machine = Machine::with("t4").faults(plan);
+    let mut command = machine.measuring(THREE);
+    command.args(limit.map(|limit| format!("--hang-limit={limit}")));
+    Ran::of(command.output().unwrap()).exits(1).says(parts);
+    let rows = machine.rows();
+    assert_eq!(rows.len(), 3, "{rows:#?}");
+    assert_measured(&rows, &["copy", "add"]);
+    for part in parts {
+        assert_reason(&row(&rows, "scale").outcome, true, part);
+    }
+}
+
+#[test]
+fn an_illegal_address_costs_its_benchmark_and_no_other() {
+    only_scale_fails("memory_scale:5=700", None, &["CUDA_ERROR_ILLEGAL_ADDRESS (700)"]);
+}
+
+#[test]
+fn an_uncorrectable_memory_error_costs_its_benchmark_and_no_other() {
+    only_scale_fails("memory_scale:9=214", None, &["CUDA_ERROR_ECC_UNCORRECTABLE (214)"]);
+}
+
+#[test]
+fn a_kernel_that_never_ends_is_given_up_and_the_next_benchmark_runs() {
+    only_scale_fails("memory_scale:5=hang", Some("6s"), &["it hung while", "6.00 s", "Xid"]);
+}
+
+#[test]
+fn after_two_hangs_the_rest_of_a_group_is_left_out() {
+    let machine = Machine::with("t4").faults("memory_copy:1=hang; memory_scale:1=hang");
+    let mut command = machine.measuring(THREE);
+    command.args(["--hang-limit", "6s"]);
+    Ran::of(command.output().unwrap()).exits(1);
+    let rows = machine.rows();
+    assert_reason(&row(&rows, "copy").outcome, true, "it hung");
+    assert_reason(&row(&rows, "scale").outcome, true, "it hung");
+    assert_reason(&row(&rows, "add").outcome, false, "left out: 2 benchmarks of its group hung");
+}
+
+#[test]
+fn a_driver_call_that_never_returns_when_the_device_is_opened_ends_the_run_with_a_reason() {
+    let machine = Machine::with("t4").faults("cuDevicePrimaryCtxRetain:1=hang");
+    let mut command = machine.measuring(THREE);
+    command.args(["--hang-limit", "2s"]);
+    let ran = Ran::of(command.output().unwrap());
+    ran.exits(70).says(&["it hung while opening Tesla T4", "2.00 s"]);
+    assert!(!machine.world.path("simulated").exists(), "nothing was measured");
+}
+
+#[test]
+fn a_lost_card_fails_everything_behind_it_and_keeps_everything_before() {
+    let machine = Machine::with("t4").faults("memory_scale:5=lost");
+    machine.measure(THREE).exits(1).says(&["CUDA_ERROR_UNKNOWN (999)", "sees no device"]);
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    assert_reason(&row(&rows, "scale").outcome, true, "CUDA_ERROR_UNKNOWN (999)");
+    assert_reason(&row(&rows, "add").outcome, true, "no process could go on with it");
+}
+
+/// The processes that another one has started.
+fn children(parent: &Child) -> Vec<Pid> {
+    let id = parent.id();
+    let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    list.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
+}
+
+/// Starts a run of the three and waits until it has finished its first row.
+fn started(machine: &Machine) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut command = machine.measuring(THREE);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("micro/memory/copy")).unwrap();
+    (run, lines)
+}
+
+#[test]
+fn a_process_killed_in_the_middle_is_a_row_that_names_the_signal() {
+    let machine = Machine::with("t4");
+    let (mut run, lines) = started(&machine);
+    let workers = children(&run);
+    assert_eq!(workers.len(), 1);
+    kill_process(workers[0], Signal::KILL).unwrap();
+    let said: Vec<String> = lines.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(1), "{said:?}");
+    let rows = machine.rows();
+    assert_eq!(rows.len(), 3, "{said:?}");
+    assert_measured(&rows, &["copy", "add"]);
+    assert_reason(&row(&rows, "scale").outcome, true, "SIGKILL");
+    assert_reason(&row(&rows, "scale").outcome, true, "out-of-memory killer");
+}
+
+#[test]
+fn a_crash_is_told_by_its_signal_too() {
+    let machine = Machine::with("t4");
+    let (mut run, lines) = started(&machine);
+    kill_process(children(&run)[0], Signal::ABORT).unwrap();
+    let said: Vec<String> = lines.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(1), "{said:?}");
+    let rows = machine.rows();
+    assert_reason(&row(&rows, "scale").outcome, true, "SIGABRT");
+    assert_measured(&rows, &["copy", "add"]);
+}
+
+/// Whether a process is gone, at once or soon.
+fn gone(pid: Pid) -> bool {
+    (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        test_kill_process(pid).is_err()
+    })
+}
+
+#[test]
+fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
+    let machine = Machine::with("t4");
+    let (mut run, lines) = started(&machine);
+    let worker = children(&run)[0];
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    let said: Vec<String> = lines.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(130), "{said:?}");
+    assert!(gone(worker), "the worker goes on measuring for nobody");
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    assert!(rows.iter().all(|row| row.outcome == Outcome::Measured), "{rows:#?}");
+    let kept = format!("{} finished rows are in", rows.len());
+    assert!(said.iter().any(|line| line.contains(&kept)), "{said:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_takes_its_worker_along() {
+    let machine = Machine::with("t4");
+    let (mut run, _lines) = started(&machine);
+    let worker = children(&run)[0];
+    kill_process(Pid::from_child(&run), Signal::KILL).unwrap();
+    run.wait().unwrap();
+    assert!(gone(worker), "the worker goes on measuring for nobody");
+    assert_measured(&machine.rows(), &["copy"]);
+}
+
+#[test]
+fn memory_that_ends_in_the_middle_of_a_load_is_a_skipped_row_and_no_crash() {
+    // The second array of the group does not fit, nor do the others; a product that needs less does.
+    let machine = Machine::with("t4").faults("cuMemAllocAsync:2+=2");
+    let ran = machine.measure(THREE);
+    ran.exits(0).says(&["out of memory", "array b (needs 256 MiB)"]);
+    for row in machine.rows() {
+        assert_reason(&row.outcome, false, "array b (needs 256 MiB)");
+    }
+    machine.report();
+}
+
+#[test]
+fn a_worker_that_nobody_instructs_says_who_starts_it() {
+    let machine = Machine::with("t4");
+    let mut command = machine.command(&["worker"]);
+    let ran = Ran::of(command.stdin(Stdio::null()).output().unwrap());
+    ran.exits(70).says(&["started by `warpmark run` alone"]);
+}
+
+#[test]
+fn a_card_without_memory_pools_is_measured_and_the_run_says_so() {
+    let machine = Machine::with("t4").faults("pools=0");
+    machine.measure(THREE).exits(0);
+    assert_measured(&machine.rows(), &["copy", "scale", "add"]);
+    let run = &machine.recording().runs[0];
+    assert_eq!(run.device.kind, DeviceKind::Simulated);
+    let threshold = &run.settings["cuda_pool_release_threshold"];
+    assert_eq!(threshold, "not set: the device has no memory pools");
+    assert_eq!(machine.report().calls("cuMemAllocAsync"), 0);
+}
+
+#[test]
+fn another_tenant_on_the_card_is_a_caution_on_the_report() {
+    let machine = Machine::with("t4").faults("tenants=2");
+    let ran = machine.measure("micro/memory/copy");
+    let said = "caution   2 other processes held memory on the card";
+    assert!(ran.exits(0).stdout.contains(said), "{}", ran.stdout);
+    // The run's own worker is not among them where there is no other.
+    let alone = Machine::with("t4");
+    let ran = alone.measure("micro/memory/copy");
+    assert!(!ran.exits(0).stdout.contains("held memory on the card"), "{}", ran.stdout);
+}
+
+#[test]
+fn an_energy_counter_that_begins_anew_gives_no_energy() {
+    let machine = Machine::with("t4").faults("energy_back=6");
+    machine.measure("micro/memory/copy").exits(0);
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    let telemetry = rows[0].telemetry.as_ref().unwrap();
+    assert!(telemetry.energy.reason().unwrap().contains("backwards"), "{telemetry:?}");
+    assert!(telemetry.power_mean.known().is_some(), "{telemetry:?}");
+}
+
+#[test]
+fn a_clock_that_drops_while_sampling_is_kept_and_marked_with_its_cause() {
+    let machine = Machine::with("t4").faults("throttled_after=1");
+    let ran = machine.measure("micro/memory/copy");
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    let telemetry = rows[0].telemetry.as_ref().unwrap();
+    let causes = telemetry.throttle_causes.known().unwrap();
+    let hot = causes["hardware thermal slowdown"];
+    assert!(0 < hot && hot < telemetry.readings, "{telemetry:?}");
+    assert!(telemetry.sm_clock_min.known() < telemetry.sm_clock_mean.known(), "{telemetry:?}");
+    for said in ["the card held its clocks down: hardware thermal slowdown", "times drifted"] {
+        assert!(ran.exits(0).stdout.contains(said), "{said:?} is missing in {}", ran.stdout);
+    }
+}

@@ -1,0 +1,95 @@
+//! The command on a machine with simulated cards.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use warpmark_record::store::{self, Recording};
+use warpmark_record::{Outcome, Record};
+use warpmark_simgpu::harness::{Report, Simulator};
+
+use super::{Ran, World};
+
+/// A world with simulated cards in it.
+pub struct Machine {
+    pub world: World,
+    simulator: Simulator,
+}
+
+impl Machine {
+    pub fn with(profiles: &str) -> Self {
+        let world = World::new();
+        let simulator = Simulator::new(&world.path("simgpu"), profiles);
+        Self { world, simulator }
+    }
+
+    pub fn set(mut self, change: impl FnOnce(Simulator) -> Simulator) -> Self {
+        self.simulator = change(self.simulator);
+        self
+    }
+
+    pub fn faults(self, plan: &str) -> Self {
+        self.set(|simulator| simulator.faults(plan))
+    }
+
+    /// The command, on this machine.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.world.command();
+        self.simulator.apply(&mut command).unwrap();
+        command.args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    pub fn specs(&self, device: &str) -> Value {
+        let ran = self.run(&["specs", "--json", "--device", device]);
+        serde_json::from_str(&ran.exits(0).stdout).unwrap()
+    }
+
+    /// The command that measures a selection into a folder that is not `results`.
+    pub fn measuring(&self, filter: &str) -> Command {
+        let folder = self.world.path("simulated");
+        let folder = folder.to_str().unwrap();
+        self.command(&["run", "--device", "cuda", "--filter", filter, "--results", folder])
+    }
+
+    pub fn measure(&self, filter: &str) -> Ran {
+        Ran::of(self.measuring(filter).output().unwrap())
+    }
+
+    pub fn recording(&self) -> Recording {
+        let devices = std::fs::read_dir(self.world.path("simulated")).unwrap();
+        let files = devices.flat_map(|device| std::fs::read_dir(device.unwrap().path()).unwrap());
+        let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        let recording = store::read_all(&files).unwrap();
+        assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+        recording
+    }
+
+    pub fn rows(&self) -> Vec<Record> {
+        self.recording().rows
+    }
+
+    /// What the processes left behind; nothing may be left on the device, whatever happened.
+    pub fn report(&self) -> Report {
+        let report = self.simulator.report().unwrap();
+        for what in ["allocations", "bytes", "modules", "events"] {
+            assert_eq!(report.left(what), 0, "{what} left");
+        }
+        assert_eq!(report.refused(), 0, "a driver function that the simulator lacks was called");
+        report
+    }
+}
+
+#[track_caller]
+pub fn assert_reason(outcome: &Outcome, failed: bool, part: &str) {
+    let reason = match outcome {
+        Outcome::Failed { reason } if failed => reason,
+        Outcome::Skipped { reason } if !failed => reason,
+        other => panic!("expected \"{part}\", got {other:?}"),
+    };
+    assert!(reason.contains(part), "{reason}");
+}
