@@ -52,41 +52,30 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
-    fn narrow(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-    fn narrow_all(source: &[f32], target: &mut [Self]) {
-        target.convert_from_f32_slice(source);
-    }
-    fn widen(source: &[Self], target: &mut [f32]) {
-        source.convert_to_f32_slice(target);
-    }
-    fn slice(storage: &CpuStorage) -> Option<&[Self]> {
-        if let CpuStorage::F16(values) = storage { Some(values) } else { None }
-    }
-    fn storage(values: Vec<Self>) -> CpuStorage {
-        CpuStorage::F16(values)
-    }
+macro_rules! half {
+    ($half:ty, $variant:ident) => {
+        impl Element for $half {
+            fn narrow(value: f32) -> Self {
+                Self::from_f32(value)
+            }
+            fn narrow_all(source: &[f32], target: &mut [Self]) {
+                target.convert_from_f32_slice(source);
+            }
+            fn widen(source: &[Self], target: &mut [f32]) {
+                source.convert_to_f32_slice(target);
+            }
+            fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+                if let CpuStorage::$variant(values) = storage { Some(values) } else { None }
+            }
+            fn storage(values: Vec<Self>) -> CpuStorage {
+                CpuStorage::$variant(values)
+            }
+        }
+    };
 }
 
-impl Element for bf16 {
-    fn narrow(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-    fn narrow_all(source: &[f32], target: &mut [Self]) {
-        target.convert_from_f32_slice(source);
-    }
-    fn widen(source: &[Self], target: &mut [f32]) {
-        source.convert_to_f32_slice(target);
-    }
-    fn slice(storage: &CpuStorage) -> Option<&[Self]> {
-        if let CpuStorage::BF16(values) = storage { Some(values) } else { None }
-    }
-    fn storage(values: Vec<Self>) -> CpuStorage {
-        CpuStorage::BF16(values)
-    }
-}
+half!(f16, F16);
+half!(bf16, BF16);
 
 /// The elements of a contiguous tensor.
 fn contiguous<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {

@@ -4,183 +4,23 @@
 //! Nothing here copies to the host or waits for the device. In f16 and bf16 the activations are kept
 //! in that type; layer norms, attention weights and sums run in f32.
 
+mod architecture;
+mod cache;
+mod error;
+
 use std::collections::HashMap;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
-use serde::Deserialize;
+
+pub use architecture::Architecture;
+pub use cache::Cache;
+pub use error::NetError;
 
 use super::cpu_ops;
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;
-
-/// The numbers in which GPT-2 variants differ, as their stanza in `models.toml` gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Architecture {
-    /// Transformer blocks.
-    pub layers: usize,
-    /// Attention heads of a block.
-    pub heads: usize,
-    /// The width of the residual stream, a multiple of the heads.
-    pub width: usize,
-    /// The longest sequence: the number of learned positions.
-    pub context: usize,
-    /// The number of tokens.
-    pub vocabulary: usize,
-}
-
-/// A product of the shapes `[tokens, in] · [in, out]`, by the name of its weight.
-pub(super) const PRODUCTS: [(&str, usize, usize); 4] = [
-    // name, in and out as multiples of width
-    ("attn.c_attn", 1, 3),
-    ("attn.c_proj", 1, 1),
-    ("mlp.c_fc", 1, 4),
-    ("mlp.c_proj", 4, 1),
-];
-
-impl Architecture {
-    /// Width of one attention head.
-    pub fn head_width(&self) -> usize {
-        self.width / self.heads
-    }
-
-    /// Every tensor of the net with its shape, under its published name without a prefix. Weights of
-    /// products are `[in, out]`.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let e = self.width;
-        let mut tensors = vec![
-            ("wte.weight".to_owned(), vec![self.vocabulary, e]),
-            ("wpe.weight".to_owned(), vec![self.context, e]),
-        ];
-        for layer in 0..self.layers {
-            for norm in ["ln_1", "ln_2"] {
-                tensors.push((format!("h.{layer}.{norm}.weight"), vec![e]));
-                tensors.push((format!("h.{layer}.{norm}.bias"), vec![e]));
-            }
-            for (name, inner, outer) in PRODUCTS {
-                tensors.push((format!("h.{layer}.{name}.weight"), vec![inner * e, outer * e]));
-                tensors.push((format!("h.{layer}.{name}.bias"), vec![outer * e]));
-            }
-        }
-        tensors.push(("ln_f.weight".to_owned(), vec![e]));
-        tensors.push(("ln_f.bias".to_owned(), vec![e]));
-        tensors
-    }
-
-    /// Weights that take part in a product for each token of a block: `12 · width²` a layer.
-    pub fn block_weights(&self) -> usize {
-        let e = self.width;
-        self.layers * PRODUCTS.iter().map(|(_, inner, outer)| inner * outer * e * e).sum::<usize>()
-    }
-
-    /// Elements that one position of one sequence takes in the cache: keys and values of every layer.
-    pub fn cache_elements(&self) -> usize {
-        2 * self.layers * self.width
-    }
-}
-
-/// Why a net could not be built or run.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// A weight is not there.
-    #[error("the weights have no tensor {0:?}; is the checkpoint of another architecture?")]
-    Missing(String),
-    /// A weight has another shape than the architecture says.
-    #[error("tensor {name:?} has the shape {found:?}, the architecture asks for {expected:?}")]
-    Shape {
-        /// The tensor.
-        name: String,
-        /// Its shape.
-        found: Vec<usize>,
-        /// The shape it should have.
-        expected: Vec<usize>,
-    },
-    /// A sequence longer than the cache or the learned positions.
-    #[error(
-        "{tokens} more tokens after {length} do not fit: {what} has {limit} positions; use a shorter \
-         prompt or context"
-    )]
-    TooLong {
-        /// Tokens to be added.
-        tokens: usize,
-        /// Tokens already there.
-        length: usize,
-        /// What is full.
-        what: &'static str,
-        /// Its positions.
-        limit: usize,
-    },
-    /// Tokens of another batch than the cache.
-    #[error("a batch of {tokens} sequences does not fit a cache made for {cache}")]
-    Batch {
-        /// Sequences fed.
-        tokens: usize,
-        /// Sequences of the cache.
-        cache: usize,
-    },
-    /// candle or the device refused.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
-}
-
-/// Keys and values of every position so far, in buffers of fixed size.
-pub struct Cache {
-    /// `[batch, heads, capacity, head width]`, keys and values of each layer.
-    layers: Vec<(Tensor, Tensor)>,
-    batch: usize,
-    capacity: usize,
-    length: usize,
-}
-
-impl Cache {
-    /// Positions that are filled.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether no position is filled.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Positions there are.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Forgets everything from this position on; the buffers stay.
-    pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
-    }
-
-    /// Sequences there is room for.
-    pub fn batch(&self) -> usize {
-        self.batch
-    }
-
-    /// Copies the first `count` sequences of `other` into this cache from sequence `at` on. Both must
-    /// have the same capacity, and this cache then counts as filled as far as `other`.
-    pub fn copy_sequences(
-        &mut self,
-        at: usize,
-        other: &Self,
-        count: usize,
-    ) -> Result<(), NetError> {
-        for ((keys, values), (from_keys, from_values)) in self.layers.iter().zip(&other.layers) {
-            keys.slice_set(&from_keys.narrow(0, 0, count)?, 0, at)?;
-            values.slice_set(&from_values.narrow(0, 0, count)?, 0, at)?;
-        }
-        self.length = other.length;
-        Ok(())
-    }
-
-    /// The buffers of a layer, keys and values: `[batch, heads, capacity, head width]`.
-    pub fn layer(&self, index: usize) -> Option<&(Tensor, Tensor)> {
-        self.layers.get(index)
-    }
-}
 
 struct Product {
     /// `[in, out]`, as stored.

@@ -40,37 +40,28 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
-    const FORMAT: Dtype = Dtype::F16;
+macro_rules! half {
+    ($half:ty, $format:ident) => {
+        impl Element for $half {
+            const FORMAT: Dtype = Dtype::$format;
 
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
+            fn widen(self) -> f32 {
+                self.to_f32()
+            }
 
-    fn narrow(value: f32) -> Self {
-        Self::from_f32(value)
-    }
+            fn narrow(value: f32) -> Self {
+                Self::from_f32(value)
+            }
 
-    fn magnitude(self) -> u32 {
-        u32::from(self.to_bits() & 0x7fff)
-    }
+            fn magnitude(self) -> u32 {
+                u32::from(self.to_bits() & 0x7fff)
+            }
+        }
+    };
 }
 
-impl Element for bf16 {
-    const FORMAT: Dtype = Dtype::Bf16;
-
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-
-    fn narrow(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-
-    fn magnitude(self) -> u32 {
-        u32::from(self.to_bits() & 0x7fff)
-    }
-}
+half!(f16, F16);
+half!(bf16, Bf16);
 
 /// The bytes of a slice of numbers.
 pub(super) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
