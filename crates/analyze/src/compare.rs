@@ -10,14 +10,17 @@
 //! interval that reaches over an edge is *ambiguous*. The band is symmetric, so swapping the recordings
 //! swaps the verdicts. A row that is the very same measurement on both sides is *same*.
 
+mod side;
 mod unlike;
-
-use std::collections::BTreeMap;
-use std::fmt;
+mod verdict;
 
 use warpmark_record::stats::{self, Bootstrap, Interval};
 use warpmark_record::store::Recording;
 use warpmark_record::{BenchmarkId, Outcome, Record, Run, Seconds};
+
+pub use verdict::{Overall, Verdict, verdict};
+
+use side::{Side, measured};
 
 /// How recordings are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,30 +36,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { threshold: 0.01, bootstrap: Bootstrap::default(), engines: None }
-    }
-}
-
-/// What became of one benchmark from A to B.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Faster by more than the threshold.
-    Faster,
-    /// Slower by more than the threshold.
-    Slower,
-    /// Within the threshold.
-    Same,
-    /// The samples do not decide it.
-    Ambiguous,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Faster => "faster",
-            Self::Slower => "slower",
-            Self::Same => "same",
-            Self::Ambiguous => "ambiguous",
-        })
     }
 }
 
@@ -95,42 +74,6 @@ pub struct Unmatched {
     pub id: BenchmarkId,
     /// What the other side says of it; `None` when it has no such row.
     pub other_side: Option<Outcome>,
-}
-
-/// The verdict on all rows together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overall {
-    /// No row of B is slower, and none may be.
-    SameOrFaster,
-    /// A row of B is slower.
-    Slower,
-    /// No row is known to be slower, but one may be, or one that A measured failed in B.
-    Ambiguous,
-    /// Unlike things, or nothing in common.
-    NotComparable,
-}
-
-impl Overall {
-    /// The exit code of `compare`: 0, 1, 2, 3 in the order of the variants.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::SameOrFaster => 0,
-            Self::Slower => 1,
-            Self::Ambiguous => 2,
-            Self::NotComparable => 3,
-        }
-    }
-}
-
-impl fmt::Display for Overall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::SameOrFaster => "same or faster",
-            Self::Slower => "slower",
-            Self::Ambiguous => "ambiguous",
-            Self::NotComparable => "not comparable",
-        })
-    }
 }
 
 /// What came of comparing two recordings.
@@ -177,20 +120,6 @@ impl Comparison {
     }
 }
 
-/// The verdict on an interval of a ratio; see the module for the rule.
-pub fn verdict(interval: Interval, threshold: f64) -> Verdict {
-    let (least, most) = (1.0 / (1.0 + threshold), 1.0 + threshold);
-    if interval.high < least {
-        Verdict::Faster
-    } else if interval.low > most {
-        Verdict::Slower
-    } else if interval.low >= least && interval.high <= most {
-        Verdict::Same
-    } else {
-        Verdict::Ambiguous
-    }
-}
-
 /// Compares B with A.
 pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
     let mut comparison = Comparison { threshold: options.threshold, ..Comparison::default() };
@@ -216,64 +145,6 @@ pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
     comparison.only_b = right.unmatched(&left);
     comparison.pairs.sort_by(|x, y| x.a.cmp(&y.a));
     comparison
-}
-
-/// The rows of a recording by what they are matched by: the id, or the path when engines are compared.
-struct Side<'a> {
-    recording: &'a Recording,
-    rows: BTreeMap<String, &'a Record>,
-}
-
-fn measured(row: &Record) -> bool {
-    row.outcome == Outcome::Measured
-}
-
-impl<'a> Side<'a> {
-    fn of(
-        recording: &'a Recording,
-        engine: Option<&str>,
-        name: &str,
-        notes: &mut Vec<String>,
-    ) -> Self {
-        let mut rows: BTreeMap<String, &Record> = BTreeMap::new();
-        let mut repeated = 0;
-        for row in &recording.rows {
-            if engine.is_some_and(|engine| engine != row.id.engine()) {
-                continue;
-            }
-            let key = if engine.is_some() { row.id.path() } else { row.id.to_string() };
-            let newer = match rows.get(&key) {
-                Some(other) => {
-                    repeated += 1;
-                    other.started_at <= row.started_at
-                }
-                None => true,
-            };
-            if newer {
-                rows.insert(key, row);
-            }
-        }
-        if repeated > 0 {
-            notes.push(format!(
-                "{name} holds several runs: of a benchmark that was run more than once, the latest \
-                 row counts ({repeated} left out)"
-            ));
-        }
-        Self { recording, rows }
-    }
-
-    fn run(&self, row: &Record) -> Option<&'a Run> {
-        self.recording.run_of(row)
-    }
-
-    fn unmatched(&self, other: &Self) -> Vec<Unmatched> {
-        let rows = self.rows.iter().filter(|(_, row)| measured(row));
-        rows.map(|(key, row)| Unmatched {
-            id: row.id.clone(),
-            other_side: other.rows.get(key).map(|row| row.outcome.clone()),
-        })
-        .collect()
-    }
 }
 
 impl Comparison {

@@ -1,8 +1,10 @@
 //! What a reader must know before trusting a number, derived from what stands beside it.
 
-use std::fmt;
+mod caveat;
 
 use warpmark_record::{ClockKind, DeviceKind, Outcome, Record, Run};
+
+pub use caveat::Caveat;
 
 use crate::rates::Rates;
 use crate::roofline::{Placement, Resource};
@@ -19,141 +21,6 @@ pub const CLOCK_DROP: f64 = 0.1;
 pub const CLOCK_DISAGREEMENT: f64 = 0.02;
 /// The share of the host's cores that may have been busy when the run began.
 pub const BUSY_HOST: f64 = 0.25;
-
-/// A reason to doubt a number.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Caveat {
-    /// Sampling began before times had settled.
-    NotSettled,
-    /// Times moved while sampling; the relative change.
-    Drift(f64),
-    /// The median is known only to within this share.
-    WideInterval(f64),
-    /// Too few samples for an interval.
-    NoInterval {
-        /// How many there are.
-        samples: usize,
-    },
-    /// Many samples lie far from the rest.
-    Outliers {
-        /// How many.
-        outliers: usize,
-        /// Of how many.
-        samples: usize,
-    },
-    /// The card held its clocks down.
-    Throttled {
-        /// The causes, in NVML's words, with the number of readings that showed each.
-        causes: Vec<(String, u32)>,
-        /// How many readings there were.
-        readings: u32,
-    },
-    /// The SM clock fell while sampling; its lowest value as a share of its mean.
-    ClockChanged(f64),
-    /// The answer was not checked.
-    NotChecked,
-    /// The device's clock ran longer than the wall's, by this share.
-    ClocksDisagree(f64),
-    /// A share of a limit is above 1.
-    AboveLimit(String),
-    /// The median time is 0.
-    Unresolved,
-    /// The times are a test's.
-    FakeClock,
-    /// What the measuring program wrote into the row.
-    Recorded(String),
-    /// Other processes held memory on the card.
-    OtherProcesses(u32),
-    /// The host had other work to do.
-    BusyHost {
-        /// Cores busy with it when the run began, or the load average of a record that lacks them.
-        load: f64,
-        /// Its cores.
-        cores: u32,
-    },
-    /// A hypervisor or container lies between program and machine.
-    Virtualised(String),
-    /// The program was built without optimisation.
-    Unoptimised(String),
-    /// The device is a simulation.
-    Simulated,
-    /// The run's line is missing.
-    RunUnknown,
-}
-
-impl Caveat {
-    /// The caveat without the row's own figure, so that the same doubt about many rows is one footnote.
-    /// Figures that a table shows beside the row are not repeated in it.
-    pub fn without_figure(&self) -> String {
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
-        match self {
-            Self::Drift(_) => {
-                format!("times drifted by more than {} while sampling", percent(DRIFT))
-            }
-            Self::WideInterval(_) => {
-                format!("the median is known to no better than ±{}", percent(WIDE_INTERVAL))
-            }
-            Self::Outliers { .. } => {
-                format!("more than {} of the samples are outliers", percent(OUTLIERS))
-            }
-            other => other.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Caveat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: &f64| format!("{:.1} %", share * 100.0);
-        match self {
-            Self::NotSettled => f.write_str("times had not settled when sampling began"),
-            Self::Drift(by) => write!(f, "times drifted by {:+.1} % while sampling", by * 100.0),
-            Self::WideInterval(half) => write!(f, "the median is known to ±{} only", percent(half)),
-            Self::NoInterval { samples } => {
-                write!(f, "{samples} samples are too few for an interval")
-            }
-            Self::Outliers { outliers, samples } => {
-                write!(f, "{outliers} of {samples} samples are outliers")
-            }
-            Self::Throttled { causes, readings } => {
-                let causes: Vec<String> =
-                    causes.iter().map(|(cause, n)| format!("{cause} ({n}/{readings})")).collect();
-                write!(f, "the card held its clocks down: {}", causes.join(", "))
-            }
-            Self::ClockChanged(share) => {
-                write!(f, "the SM clock fell to {} of its mean", percent(share))
-            }
-            Self::NotChecked => f.write_str("the answer was not checked"),
-            Self::ClocksDisagree(by) => {
-                write!(f, "the device clock ran {} longer than the wall clock", percent(by))
-            }
-            Self::AboveLimit(what) => {
-                write!(f, "{what}: that cannot be, so the counted work or the limit is wrong")
-            }
-            Self::Unresolved => {
-                f.write_str("the clock did not resolve an iteration: its time is 0")
-            }
-            Self::FakeClock => f.write_str("the times come from a test's clock"),
-            Self::Recorded(text) => f.write_str(text),
-            Self::OtherProcesses(1) => f.write_str("another process held memory on the card"),
-            Self::OtherProcesses(n) => write!(f, "{n} other processes held memory on the card"),
-            Self::BusyHost { load, cores } => write!(
-                f,
-                "the host was busy with other work when the run began: {load:.1} of {cores} cores"
-            ),
-            Self::Virtualised(what) => write!(f, "virtualised: {what}"),
-            Self::Unoptimised(profile) => write!(
-                f,
-                "built with the `{profile}` profile: only release builds measure the device"
-            ),
-            Self::Simulated => {
-                f.write_str("the device is simulated: its figures prove nothing about hardware")
-            }
-            Self::RunUnknown => {
-                f.write_str("the run's own line is missing: device, host and build are unknown")
-            }
-        }
-    }
-}
 
 /// What holds for one row.
 pub fn of_row(
