@@ -33,8 +33,8 @@ pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
     if let Some(gpu) = &device.gpu {
         sheets.push(Sheet { title: "multiprocessors", facts: multiprocessor_facts(gpu) });
         sheets.push(Sheet { title: "card", facts: card_facts(gpu) });
-        sheets.push(Sheet { title: "idle state", facts: idle_facts(&gpu.idle) });
-        sheets.push(Sheet { title: "book figures", facts: book_facts(&gpu.book) });
+        sheets.push(Sheet { title: "idle state", facts: facts("sensors", &gpu.idle, idle_facts) });
+        sheets.push(Sheet { title: "book figures", facts: facts("entry", &gpu.book, book_facts) });
     }
     sheets.push(host_sheet(host));
     sheets
@@ -123,13 +123,17 @@ fn card_facts(gpu: &GpuSpec) -> Vec<Fact> {
     ]
 }
 
-fn idle_facts(idle: &Field<GpuState>) -> Vec<Fact> {
-    let state = match idle {
-        Field::Known(state) => state,
+/// The facts of something that may be absent as a whole; `name` then stands for all of them.
+fn facts<T>(name: &str, field: &Field<T>, of: impl FnOnce(&T) -> Vec<Fact>) -> Vec<Fact> {
+    match field {
+        Field::Known(value) => of(value),
         Field::Absent { absent } => {
-            return vec![Fact { name: "sensors".to_owned(), value: Err(absent.clone()) }];
+            vec![Fact { name: name.to_owned(), value: Err(absent.clone()) }]
         }
-    };
+    }
+}
+
+fn idle_facts(state: &GpuState) -> Vec<Fact> {
     vec![
         shown("SM clock", &state.sm_clock),
         shown("memory clock", &state.memory_clock),
@@ -145,13 +149,7 @@ fn idle_facts(idle: &Field<GpuState>) -> Vec<Fact> {
     ]
 }
 
-fn book_facts(book: &Field<BookEntry>) -> Vec<Fact> {
-    let book = match book {
-        Field::Known(book) => book,
-        Field::Absent { absent } => {
-            return vec![Fact { name: "entry".to_owned(), value: Err(absent.clone()) }];
-        }
-    };
+fn book_facts(book: &BookEntry) -> Vec<Fact> {
     let mut facts = vec![known("entry", &book.name)];
     facts.extend(book.peaks.iter().map(|(name, peak)| sourced(name, peak, peak.value)));
     let unknown = "the book does not say";
