@@ -11,7 +11,7 @@ use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
 use super::header::Header;
 use super::read::Reader;
-use super::{LoadPhases, Loaded, TensorSpec, WeightsError, page_cache};
+use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
 use crate::catalog::Dtype;
 
 /// The prefix under which some checkpoints keep the whole net.
@@ -47,21 +47,6 @@ pub(super) struct Placed<'a> {
     pub(super) dtype: Dtype,
     pub(super) offset: u64,
     pub(super) elements: usize,
-}
-
-/// How much of the files the kernel's page cache holds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Residency {
-    /// The shares, between 0 and 1, of the file that it holds least of and of the one that it holds
-    /// most of.
-    Shares {
-        /// Of the file that it holds least of.
-        least: f64,
-        /// Of the file that it holds most of.
-        most: f64,
-    },
-    /// The kernel or the file system cannot tell.
-    Unknown,
 }
 
 /// Whether loading looks for NaNs, infinities and overflows.
@@ -194,28 +179,6 @@ impl WeightFiles {
                 .map(|word| half::bf16::from_le_bytes(pair(word)).to_f32())
                 .collect(),
         })
-    }
-
-    /// Asks the kernel to forget the files' pages. It may decline: see [`WeightFiles::residency`].
-    pub fn evict(&self) -> Result<(), WeightsError> {
-        self.paths.iter().try_for_each(|path| page_cache::evict(path))
-    }
-
-    /// Reads the files once, so that the page cache holds them if it is large enough.
-    pub fn warm(&self) -> Result<(), WeightsError> {
-        self.paths.iter().try_for_each(|path| page_cache::warm(path))
-    }
-
-    /// How much of the files the page cache holds. Asking may bring a few pages in.
-    pub fn residency(&self) -> Result<Residency, WeightsError> {
-        let (mut least, mut most): (f64, f64) = (1.0, 0.0);
-        for path in &self.paths {
-            match page_cache::resident_share(path)? {
-                Some(share) => (least, most) = (least.min(share), most.max(share)),
-                None => return Ok(Residency::Unknown),
-            }
-        }
-        Ok(Residency::Shares { least, most })
     }
 
     fn open(&self) -> Result<Vec<Opened>, WeightsError> {

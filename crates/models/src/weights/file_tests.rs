@@ -220,24 +220,3 @@ fn an_integer_dtype_cannot_be_asked_for() {
     let error = load(&case, &[spec("w", &[1])], DType::U8).err().unwrap().to_string();
     assert!(error.contains("u8"), "{error}");
 }
-
-#[test]
-fn shards_in_different_states_of_the_page_cache_are_told_apart() {
-    let values = vec![0.5; 1 << 20];
-    let shard = |name| floats(name, &[1 << 20], &values);
-    let case = case(&[&[shard("a")], &[shard("b")]]);
-    case.files.evict().unwrap();
-    page_cache::warm(&case.files.paths()[1]).unwrap();
-    match case.files.residency().unwrap() {
-        // In a memory file system nothing can be evicted.
-        Residency::Shares { least, most } => {
-            assert!(most > 0.95 && least <= most, "{least} {most}");
-        }
-        Residency::Unknown => {}
-    }
-    case.files.warm().unwrap();
-    match case.files.residency().unwrap() {
-        Residency::Shares { least, .. } => assert!(least > 0.95, "{least}"),
-        Residency::Unknown => {}
-    }
-}

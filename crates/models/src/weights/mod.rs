@@ -26,8 +26,9 @@ use crate::catalog::Model;
 
 pub use cache::Cache;
 pub use error::WeightsError;
-pub use file::{Residency, WeightFiles};
+pub use file::WeightFiles;
 pub use hub::{HubError, HubOptions};
+pub use page_cache::Residency;
 
 /// Where weights come from.
 #[derive(Debug, Clone)]

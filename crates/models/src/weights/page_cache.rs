@@ -12,14 +12,52 @@ use std::path::Path;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::WeightsError;
+use super::{WeightFiles, WeightsError};
 
 /// Places of a file that are asked after.
 const PROBES: u64 = 64;
 
+/// How much of the files the kernel's page cache holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Residency {
+    /// These shares of them, between 0 and 1.
+    Shares {
+        /// Of the file that it holds least of.
+        least: f64,
+        /// Of the file that it holds most of.
+        most: f64,
+    },
+    /// The kernel or the file system cannot tell.
+    Unknown,
+}
+
+impl WeightFiles {
+    /// Asks the kernel to forget the files' pages. It may decline: see [`WeightFiles::residency`].
+    pub fn evict(&self) -> Result<(), WeightsError> {
+        self.paths().iter().try_for_each(|path| evict(path))
+    }
+
+    /// Reads the files once, so that the page cache holds them if it is large enough.
+    pub fn warm(&self) -> Result<(), WeightsError> {
+        self.paths().iter().try_for_each(|path| warm(path))
+    }
+
+    /// How much of the files the page cache holds. Asking may bring a few pages in.
+    pub fn residency(&self) -> Result<Residency, WeightsError> {
+        let (mut least, mut most): (f64, f64) = (1.0, 0.0);
+        for path in self.paths() {
+            match resident_share(path)? {
+                Some(share) => (least, most) = (least.min(share), most.max(share)),
+                None => return Ok(Residency::Unknown),
+            }
+        }
+        Ok(Residency::Shares { least, most })
+    }
+}
+
 /// Asks the kernel to forget the file. Pages that were never written to the disk cannot be forgotten,
 /// so they are written first.
-pub(super) fn evict(path: &Path) -> Result<(), WeightsError> {
+fn evict(path: &Path) -> Result<(), WeightsError> {
     let file = File::open(path).map_err(WeightsError::io("open", path))?;
     file.sync_data().map_err(WeightsError::io("sync", path))?;
     forget(&file, path)
@@ -31,7 +69,7 @@ fn forget(file: &File, path: &Path) -> Result<(), WeightsError> {
 }
 
 /// Reads the file once, so that the cache holds it if it is large enough.
-pub(super) fn warm(path: &Path) -> Result<(), WeightsError> {
+fn warm(path: &Path) -> Result<(), WeightsError> {
     let file = File::open(path).map_err(WeightsError::io("open", path))?;
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
@@ -47,7 +85,7 @@ pub(super) fn warm(path: &Path) -> Result<(), WeightsError> {
 /// where the kernel or the file system cannot tell.
 ///
 /// Asking may itself start a small read-ahead; [`evict`] again before measuring a cold load.
-pub(super) fn resident_share(path: &Path) -> Result<Option<f64>, WeightsError> {
+fn resident_share(path: &Path) -> Result<Option<f64>, WeightsError> {
     let file = File::open(path).map_err(WeightsError::io("open", path))?;
     let length = file.metadata().map_err(WeightsError::io("look at", path))?.len();
     if length == 0 {
@@ -68,4 +106,33 @@ pub(super) fn resident_share(path: &Path) -> Result<Option<f64>, WeightsError> {
         }
     }
     Ok(Some(resident as f64 / probes as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_record::WeightsStamp;
+
+    use super::*;
+
+    #[test]
+    fn shards_in_different_states_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| folder.path().join(name));
+        for path in &paths {
+            std::fs::write(path, vec![1; 4 << 20]).unwrap();
+        }
+        let stamp = WeightsStamp::Folder { name: "test".to_owned() };
+        let files = WeightFiles::new(paths.to_vec(), stamp);
+        files.evict().unwrap();
+        warm(&paths[1]).unwrap();
+        // Not every file system can be emptied, or tells; those that can must show the difference.
+        if resident_share(&paths[0]).unwrap() == Some(0.0) {
+            files.evict().unwrap();
+            warm(&paths[1]).unwrap();
+            assert_eq!(files.residency().unwrap(), Residency::Shares { least: 0.0, most: 1.0 });
+        }
+        files.warm().unwrap();
+        let all = Residency::Shares { least: 1.0, most: 1.0 };
+        assert!([all, Residency::Unknown].contains(&files.residency().unwrap()));
+    }
 }
