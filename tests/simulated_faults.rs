@@ -7,7 +7,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use support::Ran;
@@ -103,8 +103,7 @@ fn children(parent: &Child) -> Vec<Pid> {
 }
 
 /// Starts a run of the three and waits until it has finished its first row.
-fn started(machine: &Machine) -> (Child, impl Iterator<Item = String> + use<>) {
-    let mut command = machine.measuring(THREE);
+fn started(mut command: Command) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
     lines.find(|line| line.contains("micro/memory/copy")).unwrap();
@@ -114,7 +113,7 @@ fn started(machine: &Machine) -> (Child, impl Iterator<Item = String> + use<>) {
 #[test]
 fn a_process_killed_in_the_middle_is_a_row_that_names_the_signal() {
     let machine = Machine::with("t4");
-    let (mut run, lines) = started(&machine);
+    let (mut run, lines) = started(machine.measuring(THREE));
     let workers = children(&run);
     assert_eq!(workers.len(), 1);
     kill_process(workers[0], Signal::KILL).unwrap();
@@ -130,7 +129,7 @@ fn a_process_killed_in_the_middle_is_a_row_that_names_the_signal() {
 #[test]
 fn a_crash_is_told_by_its_signal_too() {
     let machine = Machine::with("t4");
-    let (mut run, lines) = started(&machine);
+    let (mut run, lines) = started(machine.measuring(THREE));
     kill_process(children(&run)[0], Signal::ABORT).unwrap();
     let said: Vec<String> = lines.collect();
     assert_eq!(run.wait().unwrap().code(), Some(1), "{said:?}");
@@ -150,7 +149,7 @@ fn gone(pid: Pid) -> bool {
 #[test]
 fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
     let machine = Machine::with("t4");
-    let (mut run, lines) = started(&machine);
+    let (mut run, lines) = started(machine.measuring(THREE));
     let worker = children(&run)[0];
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     let said: Vec<String> = lines.collect();
@@ -166,7 +165,7 @@ fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
 #[test]
 fn a_run_that_is_killed_takes_its_worker_along() {
     let machine = Machine::with("t4");
-    let (mut run, _lines) = started(&machine);
+    let (mut run, _lines) = started(machine.measuring(THREE));
     let worker = children(&run)[0];
     kill_process(Pid::from_child(&run), Signal::KILL).unwrap();
     run.wait().unwrap();
@@ -204,6 +203,20 @@ fn a_card_without_memory_pools_is_measured_and_the_run_says_so() {
     let threshold = &run.settings["cuda_pool_release_threshold"];
     assert_eq!(threshold, "not set: the device has no memory pools");
     assert_eq!(machine.report().calls("cuMemAllocAsync"), 0);
+}
+
+#[test]
+fn a_slice_of_a_card_is_measured_and_read_against_no_book() {
+    let machine = Machine::with("a100-40").faults("mig=1");
+    let device = &machine.specs("cuda")["device"];
+    assert_eq!(device["name"], "NVIDIA A100-SXM4-40GB MIG 1g.5gb (simulated)");
+    assert_eq!(device["gpu"]["mig"], true);
+    assert_eq!(device["gpu"]["sm_count"], 14);
+    let book = device["gpu"]["book"]["absent"].as_str().unwrap();
+    assert!(book.contains("has no \"NVIDIA A100-SXM4-40GB MIG 1g.5gb\""), "{book}");
+    let ran = machine.measure("micro/memory/copy");
+    assert!(!ran.exits(0).stdout.contains("of book"), "{}", ran.stdout);
+    assert_measured(&machine.rows(), &["copy"]);
 }
 
 #[test]

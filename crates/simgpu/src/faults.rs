@@ -15,6 +15,7 @@
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
 //! | `throttled_after=3` | the same from the third second on that the card works, by its slowdown for heat |
 //! | `pools=0` | the card has no memory pools, as under many a vGPU |
+//! | `mig=1` | the device is a slice of the card, `1g.5gb`: a seventh of its SMs, an eighth of its memory |
 //! | `tenants=2` | two more processes are on the card |
 //! | `energy_back=5` | the fifth reading of the energy counter and all after it begin anew at zero |
 //!
@@ -51,6 +52,8 @@ pub struct Cards {
     pub throttled_after: Option<f64>,
     /// There are no memory pools.
     pub no_pools: bool,
+    /// Each is a slice of a card.
+    pub mig: bool,
     /// Other processes on the card.
     pub tenants: u32,
     /// The reading of the energy counter that begins anew.
@@ -68,16 +71,18 @@ impl Cards {
             *to = Some(value.parse().map_err(|_| value.to_owned())?);
             Ok(())
         }
+        fn flag(to: &mut bool, value: &str, only: &str) -> Result<(), String> {
+            *to = value == only;
+            if *to { Ok(()) } else { Err(value.to_owned()) }
+        }
         Some(match name {
             "memory" => some(&mut self.memory, value),
             "throttled" => read(&mut self.throttled, value),
             "throttled_after" => some(&mut self.throttled_after, value),
             "tenants" => read(&mut self.tenants, value),
             "energy_back" => some(&mut self.energy_back, value),
-            "pools" => {
-                self.no_pools = value == "0";
-                if self.no_pools { Ok(()) } else { Err(value.to_owned()) }
-            }
+            "pools" => flag(&mut self.no_pools, value, "0"),
+            "mig" => flag(&mut self.mig, value, "1"),
             _ => return None,
         })
     }
@@ -208,12 +213,14 @@ mod tests {
 
     #[test]
     fn cards_have_the_properties_of_the_plan() {
-        let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; tenants=2; energy_back=5";
+        let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
+                    energy_back=5";
         let expected = Cards {
             memory: Some(64),
             throttled: 8,
             throttled_after: Some(1.5),
             no_pools: true,
+            mig: true,
             tenants: 2,
             energy_back: Some(5),
         };

@@ -226,6 +226,7 @@ impl Machine {
 
 impl Device {
     fn new(profile: Profile, slot: u32, wrong: Cards) -> Self {
+        let profile = if wrong.mig { profile.slice() } else { profile };
         let total = profile.memory_mib << 20;
         let started = now();
         Self {

@@ -212,7 +212,7 @@ extern "C" fn nvmlDeviceGetMaxClockInfo(
     clock("nvmlDeviceGetMaxClockInfo", handle, which, value, |_| 1.0)
 }
 
-/// Only cards that can be sliced have the mode, and here they are not.
+/// Only cards that can be sliced have the mode.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigMode(
     handle: u64,
@@ -224,8 +224,9 @@ extern "C" fn nvmlDeviceGetMigMode(
         if !sliceable {
             return Err(NOT_SUPPORTED);
         }
-        put(now, 0, INVALID_ARGUMENT)?;
-        put(later, 0, INVALID_ARGUMENT)
+        let on = c_uint::from(card(machine, handle)?.wrong.mig);
+        put(now, on, INVALID_ARGUMENT)?;
+        put(later, on, INVALID_ARGUMENT)
     })
 }
 

@@ -83,6 +83,22 @@ impl Profile {
             .clone()
     }
 
+    /// The smallest slice that the card can be cut into, as multi-instance mode does it: a seventh of the
+    /// SMs (some are left over) and an eighth of what belongs to memory.
+    #[must_use]
+    pub fn slice(mut self) -> Self {
+        self.name += " MIG 1g.5gb";
+        self.sm_count = (self.sm_count - 10) / 7;
+        self.memory_mib /= 8;
+        self.memory_bus_bits /= 8;
+        self.bandwidth_gb_s /= 8.0;
+        self.l2_kib /= 8;
+        for peak in self.peaks_tflops.values_mut() {
+            *peak /= 7.0;
+        }
+        self
+    }
+
     /// Bytes a second that every operation reaches.
     pub fn bandwidth(&self) -> f64 {
         self.bandwidth_gb_s * 1e9 * self.bandwidth_efficiency
