@@ -50,9 +50,6 @@ pub enum Verb {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Measure a group for the `warpmark run` that started this process
-    #[command(hide = true)]
-    Worker,
 }
 
 /// Which device.

@@ -11,14 +11,15 @@ use warpmark::{exit, interrupt, verbs, worker};
 /// The road of `run`, which is also that of `cargo bench`: models.toml and the device make a plan; the
 /// plan runs under criterion, row by row into a results file; the rows are analysed and shown.
 fn main() -> ExitCode {
+    // It leaves interrupts to the run that started it, and that ends it.
+    if worker::is_meant() {
+        return exit::code(worker::run());
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    // A worker leaves interrupts to the run that started it, and that ends it.
-    if !matches!(arguments.verb, Verb::Worker) {
-        interrupt::install();
-    }
+    interrupt::install();
     exit::code(match arguments.verb {
         Verb::Specs(options) => verbs::specs::run(&options),
         Verb::Models(options) => verbs::models::run(&options),
@@ -29,6 +30,5 @@ fn main() -> ExitCode {
         Verb::Compare(options) => verbs::compare::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
-        Verb::Worker => worker::run(),
     })
 }

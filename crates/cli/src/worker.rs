@@ -1,4 +1,4 @@
-//! The hidden verb `worker`: measures one group for the `warpmark run` that started it.
+//! `warpmark worker`: measures one group for the `warpmark run` that started it.
 //!
 //! A fault on a GPU can leave a context that answers nothing any more, and can take the whole process
 //! with it. So each group runs in a process of its own, which tells its rows to the supervisor
@@ -21,6 +21,15 @@ use crate::plan::Plan;
 use crate::protocol::{Answer, Message, Setup};
 use crate::{exit, sources};
 use voice::Voice;
+
+/// The one argument of a worker. It is no verb, so that neither help nor completions offer it.
+pub(crate) const ARGUMENT: &str = "worker";
+
+/// Whether this process was started as a worker.
+pub fn is_meant() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none()
+}
 
 /// Measures what standard input says, and tells it on standard output.
 ///

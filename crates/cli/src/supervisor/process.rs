@@ -15,9 +15,13 @@ use warpmark_measure::Stopwatch;
 use warpmark_record::Seconds;
 
 use crate::protocol::Message;
+use crate::worker;
 
 /// How long a killed process may take to be gone. One that the driver holds never is.
 const TO_DIE: Duration = Duration::from_secs(10);
+
+/// How long reading what lies in the pipe may take.
+const TO_READ: Duration = Duration::from_millis(500);
 
 /// How many of a worker's last lines are kept for its failed row.
 const LAST_WORDS: usize = 3;
@@ -69,7 +73,7 @@ impl Process {
     pub(super) fn start() -> anyhow::Result<Self> {
         let program = program().context("the program's own file was not found")?;
         let mut command = Command::new(&program);
-        command.arg0("warpmark").arg("worker").process_group(0);
+        command.arg0("warpmark").arg(worker::ARGUMENT).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
@@ -100,7 +104,12 @@ impl Process {
 
     /// Waits for the worker to say something.
     pub(super) fn listen(&mut self, limit: Duration) -> Result<Heard, Silence> {
-        match self.heard.recv_timeout(limit) {
+        let heard = match self.heard.recv_timeout(limit) {
+            // A run that was stopped and goes on (Ctrl-Z, fg) is past every limit, while the pipe is full.
+            Err(RecvTimeoutError::Timeout) => self.heard.recv_timeout(TO_READ),
+            heard => heard,
+        };
+        match heard {
             Ok(heard) => {
                 if let Heard::Line(line) = &heard
                     && !line.trim().is_empty()
