@@ -232,8 +232,7 @@ impl Limits {
     }
 
     fn shares(&self, record: &Record, rates: &Rates) -> Vec<Share> {
-        // A load's bytes come from storage; the limits here are of device memory.
-        if record.id.group() == "load" {
+        if moves_other_bytes(record) {
             return Vec::new();
         }
         let arithmetic = arithmetic(record);
@@ -267,6 +266,16 @@ impl Limits {
     fn clock_scale(&self, telemetry: Option<&Telemetry>) -> Option<f64> {
         let mean = telemetry?.sm_clock_mean.known()?;
         self.book_clock.filter(|clock| *clock > 0.0).map(|clock| mean.0 / clock)
+    }
+}
+
+/// Whether the bytes of a row are not those of device memory, of which the limits here are: a load's come
+/// from storage, and other micro benchmarks than these two measure caches, shared memory and the bus.
+fn moves_other_bytes(record: &Record) -> bool {
+    match record.id.group() {
+        "load" => true,
+        "micro" => !matches!(record.id.subject(), "matmul" | "memory"),
+        _ => false,
     }
 }
 

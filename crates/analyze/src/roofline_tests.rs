@@ -127,3 +127,14 @@ fn a_share_above_one_is_kept_and_called_a_contradiction() {
     let contradictions: Vec<Limit> = placed.contradictions().map(|share| share.limit).collect();
     assert_eq!(contradictions, [Limit::Book], "not the measured limit, which the row itself set");
 }
+
+#[test]
+fn a_cache_is_neither_a_limit_of_memory_nor_read_against_it() {
+    let mut cache = memory("read", 20e12, 1.0);
+    for id in ["micro/cache/read/f32/32KiB@nvrtc", "micro/transfer/h2d/pinned/64MiB@driver"] {
+        cache.id = id.parse().unwrap();
+        let placed = placements(gpu_run(), vec![cache.clone(), memory("triad", 0.5e12, 1.0)]);
+        assert_eq!(placed[0].shares, [], "{id}");
+        assert!(about(share(&placed[1], Limit::Measured, Resource::Bandwidth), 1.0), "{id}");
+    }
+}

@@ -13,7 +13,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
 use warpmark_device::{CudaDevice, Device, describe, libraries};
 use warpmark_measure::WorkloadError;
-use warpmark_record::Bytes;
+use warpmark_record::{Bytes, Field};
 
 use crate::data::{Dtype, Stream};
 
@@ -62,6 +62,15 @@ pub(crate) fn required<'a>(
     Ok(device)
 }
 
+/// How many multiprocessors the device has, which decides how many blocks fill it.
+pub(crate) fn multiprocessors(device: &CudaDevice) -> Result<u32, WorkloadError> {
+    let told = device.spec.gpu.as_ref().map(|gpu| &gpu.sm_count);
+    told.and_then(Field::known).copied().ok_or_else(|| {
+        let reason = told.and_then(Field::reason).unwrap_or("it was not asked");
+        WorkloadError::Unsupported(format!("the count of multiprocessors is unknown: {reason}"))
+    })
+}
+
 /// Device memory, and its address for launches.
 pub(crate) struct Buffer {
     slice: CudaSlice<u8>,
@@ -99,6 +108,20 @@ impl Buffer {
         // freeing it is ordered on the same stream.
         unsafe { result::memset_d8_async(self.address, byte, self.bytes(), stream.cu_stream()) }
             .map_err(refused("setting device memory"))
+    }
+
+    /// Copies `host` to the beginning, and waits until it is there.
+    pub(crate) fn write(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        host: &[u8],
+    ) -> Result<(), WorkloadError> {
+        let room = self.bytes();
+        let mut part = self.slice.try_slice_mut(..host.len()).ok_or_else(|| {
+            WorkloadError::Failed(format!("{} bytes do not fit into {room}", host.len()))
+        })?;
+        stream.memcpy_htod(host, &mut part).map_err(refused("copying to the device"))?;
+        wait(stream)
     }
 
     /// Copies `host.len()` bytes from `offset` on, and waits for them.

@@ -88,6 +88,18 @@ pub(crate) fn sampling(request: &Request, iteration: Seconds) -> Sampling {
     }
 }
 
+/// The same for benchmarks of which there are many: half a second each in the quick suite.
+pub(crate) fn brief_sampling(request: &Request, iteration: Seconds) -> Sampling {
+    let (most, target) = if request.full { (30, 1.0) } else { (10, 0.5) };
+    let affordable = 4.0 * target / iteration.0.max(1e-9);
+    Sampling {
+        samples: (affordable as usize).clamp(10, most),
+        target: Seconds(target),
+        warm_up: Seconds(target / 2.0),
+        single: false,
+    }
+}
+
 /// Why `needed` does not fit on the device, if it does not. Unknown capacities are tried.
 pub(crate) fn too_large(spec: &DeviceSpec, needed: Bytes) -> Option<String> {
     let capacity = *spec.memory.known()?;

@@ -1,20 +1,29 @@
-//! Micro benchmarks of a device: matmul and memory bandwidth, every answer checked.
+//! Micro benchmarks of a device: arithmetic, memory, caches, latency, transfers and launches, every answer
+//! checked.
 //!
 //! They say what the card itself can do, so that a model's numbers can be read against a limit measured
 //! in the same run. Each is one file with its entry in one list, `MICROS`; GPU kernels lie in `kernels/` and are
 //! compiled at run time. Nothing here times anything: that is `warpmark-measure`'s business.
 
+mod atomics;
+mod cache;
+mod cases;
 mod cuda;
 mod data;
 mod guess;
+mod latency;
+mod launch;
+mod levels;
 mod matmul;
 mod memory;
+mod shared;
+mod transfer;
 
 use warpmark_measure::Group;
 use warpmark_record::{DeviceKind, DeviceSpec};
 
 /// Which micro benchmarks are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Request {
     /// The full suite: more sizes and more samples.
     pub full: bool,
@@ -35,8 +44,20 @@ enum Processor {
 }
 
 /// Every micro benchmark, in the order in which they run.
-const MICROS: &[Micro] =
-    &[matmul::host::MICRO, matmul::cublaslt::MICRO, memory::host::MICRO, memory::nvrtc::MICRO];
+const MICROS: &[Micro] = &[
+    matmul::host::MICRO,
+    matmul::cublaslt::MICRO,
+    memory::host::MICRO,
+    memory::nvrtc::MICRO,
+    cache::host::MICRO,
+    cache::nvrtc::MICRO,
+    latency::host::MICRO,
+    latency::nvrtc::MICRO,
+    shared::MICRO,
+    atomics::MICRO,
+    transfer::MICRO,
+    launch::MICRO,
+];
 
 /// The micro benchmarks of a device, in order, those that cannot run on it included with their reason.
 ///

@@ -7,11 +7,11 @@
 //! Traffic is what the algorithm needs, reads and writes together: a copy counts twice its size. Some
 //! tools count a copy once; their figures are half of these.
 
-mod array;
+pub(crate) mod array;
 pub(crate) mod host;
 pub(crate) mod nvrtc;
-mod sweep;
-mod team;
+pub(crate) mod sweep;
+pub(crate) mod team;
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ use crate::{Request, guess};
 const FACTOR: f32 = 0.4;
 
 /// The last cache of a device that does not tell its size. Few processors have more.
-const ASSUMED_CACHE: f64 = 64.0 * 1024.0 * 1024.0;
+pub(crate) const ASSUMED_CACHE: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// What is done with the arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
+pub(crate) enum Operation {
     /// Reads `a` and folds it by exclusive or: the one operation whose result is exact in any order.
     Read,
     /// `c = pattern`.
@@ -86,8 +86,8 @@ impl Operation {
 
 /// What fills the arrays.
 #[derive(Debug, Clone, Copy)]
-struct Contents {
-    seed: u64,
+pub(crate) struct Contents {
+    pub(crate) seed: u64,
     a: Stream,
     b: Stream,
     /// What `write` writes, over and over.
@@ -95,7 +95,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let stream = Stream::new(seed, 2);
         Self {
             seed,
@@ -120,7 +120,7 @@ fn sizes(spec: &DeviceSpec, request: &Request, floor: usize) -> Vec<usize> {
 }
 
 /// `128MiB`, or `16KiB` where a test asks for less.
-fn size_name(bytes: usize) -> String {
+pub(crate) fn size_name(bytes: usize) -> String {
     if bytes.is_multiple_of(1 << 20) {
         format!("{}MiB", bytes >> 20)
     } else {
@@ -168,7 +168,7 @@ fn work(operation: Operation, size: usize) -> Work {
 }
 
 /// What to know of a row on a device whose cache size is not known.
-fn cache_caveat(spec: &DeviceSpec) -> Option<String> {
+pub(crate) fn cache_caveat(spec: &DeviceSpec) -> Option<String> {
     let reason = spec.last_level_cache.reason()?;
     Some(format!(
         "the size of the last cache is unknown ({reason}); the arrays assume {}",

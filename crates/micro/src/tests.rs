@@ -106,12 +106,39 @@ fn ids_are_unique_on_every_kind_of_device() {
 
 #[test]
 fn no_benchmark_is_lost_on_the_way_into_the_plan() {
+    let entries = |spec: &DeviceSpec, full| {
+        let planned = entries(spec, full).into_iter();
+        let kept = planned.filter(|entry| matches!(entry.id.subject(), "matmul" | "memory"));
+        kept.collect::<Vec<_>>()
+    };
     // 10 f32 and f16, 1 bf16 multiplication; 6 operations on 3 sizes.
     assert_eq!(entries(&cpu(2, "avx512"), true).len(), 11 + 18);
     assert_eq!(entries(&cpu(2, "avx512"), false).len(), 4 + 6);
     // 3 types on 4 sizes; 6 operations on 3 sizes.
     assert_eq!(entries(&h200(), true).len(), 12 + 18);
     assert_eq!(entries(&h200(), false).len(), 6 + 6);
+}
+
+#[test]
+fn every_level_of_the_hierarchy_and_every_call_is_planned() {
+    let count = |spec: &DeviceSpec, full, subject: &str| {
+        entries(spec, full).iter().filter(|entry| entry.id.subject() == subject).count()
+    };
+    for (subject, quick, full) in [("cache", 3, 13), ("latency", 2, 14)] {
+        let host = cpu(2, "avx512");
+        assert_eq!((count(&host, false, subject), count(&host, true, subject)), (quick, full));
+    }
+    for (subject, quick, full) in [
+        ("cache", 3, 10),
+        ("latency", 2, 10),
+        ("shared", 1, 1),
+        ("atomics", 2, 2),
+        // Three ways pinned, two pageable, four sizes.
+        ("transfer", 4, 20),
+        ("launch", 4, 4),
+    ] {
+        assert_eq!((count(&t4(), false, subject), count(&t4(), true, subject)), (quick, full));
+    }
 }
 
 #[test]

@@ -7,8 +7,11 @@ mod context;
 mod device;
 pub(crate) use device::bus;
 mod error;
+mod graph;
+pub(crate) use graph::Capture;
 mod memory;
 mod module;
+pub(crate) use module::Captured;
 mod stream;
 mod stubs;
 

@@ -1,10 +1,12 @@
 //! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs.
 
+mod hierarchy;
+
 use std::sync::Arc;
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Element, Elementwise, Pattern, Random, Source};
-use crate::profile::Work;
+use crate::profile::{Profile, Work};
 use crate::source::Entry;
 
 const NOT_SUPPORTED: u32 = 801;
@@ -19,6 +21,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) blocks: u64,
     pub(crate) threads: u64,
     pub(crate) memory: &'a mut AddressSpace,
+    pub(crate) profile: &'a Profile,
 }
 
 /// What a kernel does on the CPU; the error is what the launch, or the context, is told.
@@ -42,6 +45,11 @@ fn model(kernel: &str) -> Option<Model> {
             let s = launch.f32(3);
             launch.map(0, 1, 2, move |a, b| a + s * b)
         },
+        "cache_read" => |launch| launch.cache_read(),
+        "chase_walk" => |launch| launch.chase(),
+        "shared_read" => |launch| launch.shared_read(),
+        "atomics_add" => |launch| launch.atomics(),
+        "launch_empty" => |launch| launch.empty(),
         _ => return None,
     })
 }
@@ -167,6 +175,6 @@ mod tests {
                 found += 1;
             }
         }
-        assert!(found >= 9, "{found}");
+        assert!(found >= 14, "{found}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Snapshot, Source};
+use crate::driver::{Capture, Captured};
 use crate::faults::{Cards, Fault, Faults, HOT, THROTTLED};
 use crate::profile::{Profile, SUFFIX, Work};
 use crate::report;
@@ -18,6 +19,7 @@ const NO_DEVICE: u32 = 100;
 const INVALID_CONTEXT: u32 = 201;
 const INVALID_HANDLE: u32 = 400;
 const NOT_INITIALIZED: u32 = 3;
+const CAPTURE_UNSUPPORTED: u32 = 900;
 
 /// Context handles are these numbers and the device's index.
 const CONTEXTS: u64 = 0xC0_0000;
@@ -65,6 +67,8 @@ pub(crate) struct Device {
     /// What a broken context answers.
     broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
+    /// The capture under way, if any.
+    pub(crate) capturing: Option<Capture>,
     /// Copies to pinned memory: nothing arrives before somebody waits.
     pub(crate) on_the_way: Vec<ToHost>,
     /// Seconds of work that were ever queued, and when the last of it is done.
@@ -105,6 +109,8 @@ pub(crate) struct Machine {
     pub(crate) images: HashMap<u64, Vec<Entry>>,
     /// Pinned host memory, by address.
     pub(crate) pinned: BTreeMap<usize, usize>,
+    /// What was captured, whether it can be launched already or not.
+    pub(crate) graphs: HashMap<u64, Vec<Captured>>,
     next_handle: u64,
 }
 
@@ -135,6 +141,7 @@ impl Machine {
             functions: HashMap::new(),
             images: HashMap::new(),
             pinned: BTreeMap::new(),
+            graphs: HashMap::new(),
             next_handle: 0x1000,
         }
     }
@@ -239,6 +246,7 @@ impl Device {
             retained: 0,
             broken: None,
             streams: HashMap::new(),
+            capturing: None,
             on_the_way: Vec::new(),
             worked: 0.0,
             busy_until: started,
@@ -280,6 +288,22 @@ impl Device {
         self.streams.remove(&handle).map(drop).ok_or(INVALID_HANDLE)
     }
 
+    /// The capture of a stream, if there is one.
+    pub(crate) fn capture(&mut self, stream: u64) -> Option<&mut Capture> {
+        self.capturing.as_mut().filter(|capture| capture.stream == stream)
+    }
+
+    /// Refuses what a capture does not take, and spoils the capture.
+    pub(crate) fn not_captured(&mut self, stream: u64) -> Result<(), u32> {
+        match self.capture(stream) {
+            Some(capture) => {
+                capture.spoiled = true;
+                Err(CAPTURE_UNSUPPORTED)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Queues work on a stream.
     pub(crate) fn work(&mut self, stream: u64, work: Work) -> Result<(), u32> {
         self.busy(stream, self.profile.seconds(work))
@@ -287,6 +311,7 @@ impl Device {
 
     /// Queues this many seconds of work on a stream.
     pub(crate) fn busy(&mut self, stream: u64, seconds: f64) -> Result<(), u32> {
+        self.not_captured(stream)?;
         let seconds = seconds / self.clock_share();
         let queue = self.stream(stream)?;
         queue.work(seconds);

@@ -49,6 +49,22 @@ pub struct Profile {
     pub matmul_efficiency: f64,
     /// The least time that an operation takes.
     pub launch_us: f64,
+    /// What the L1 caches deliver together, in 10⁹ bytes a second.
+    pub l1_gb_s: f64,
+    /// What the L2 cache delivers.
+    pub l2_gb_s: f64,
+    /// What shared memory delivers on all multiprocessors together.
+    pub shared_gb_s: f64,
+    /// From one load to the next that needs it: L1, L2, memory.
+    pub latency_ns: (f64, f64, f64),
+    /// 10⁹ atomic operations a second: on one address, on many.
+    pub atomics_g_s: (f64, f64),
+    /// 10⁹ bytes a second between the host and the card, each way: pinned memory, pageable memory.
+    pub bus_gb_s: (f64, f64),
+    /// The least time that a kernel takes inside a graph.
+    pub graph_node_us: f64,
+    /// What taking memory from the pool holds the stream up, and what giving it back does.
+    pub alloc_us: f64,
     /// Book peaks in 10¹² FLOP a second, by operand and accumulator, as `f16/f32`.
     pub peaks_tflops: BTreeMap<String, f64>,
 }
@@ -60,6 +76,13 @@ pub struct Work {
     pub bytes: f64,
     /// Floating-point operations at the peak beside it, in FLOP and FLOP a second.
     pub flops: Option<(f64, f64)>,
+}
+
+impl Work {
+    /// Work that takes this long by a limit of its own.
+    pub(crate) fn lasting(seconds: f64) -> Self {
+        Self { bytes: 0.0, flops: Some((seconds, 1.0)) }
+    }
 }
 
 impl Profile {
@@ -81,6 +104,30 @@ impl Profile {
         all.get(name)
             .unwrap_or_else(|| panic!("no profile \"{name}\"; there are {known:?}"))
             .clone()
+    }
+
+    /// Which level of the memory answers who reads `working_set` bytes again and again on every
+    /// multiprocessor: 0 for L1, 1 for L2, 2 for memory.
+    pub fn level(&self, working_set: u64) -> usize {
+        let kib = working_set.div_ceil(1024);
+        usize::from(kib > u64::from(self.shared_per_sm_kib))
+            + usize::from(kib > u64::from(self.l2_kib))
+    }
+
+    /// Bytes a second that reading such a working set reaches.
+    pub fn read_rate(&self, working_set: u64) -> f64 {
+        [self.l1_gb_s * 1e9, self.l2_gb_s * 1e9, self.bandwidth()][self.level(working_set)]
+    }
+
+    /// Seconds from one load of such a working set to the next.
+    pub fn latency(&self, working_set: u64) -> f64 {
+        let (l1, l2, memory) = self.latency_ns;
+        [l1, l2, memory][self.level(working_set)] * 1e-9
+    }
+
+    /// Bytes a second over the bus, one way.
+    pub fn bus(&self, pinned: bool) -> f64 {
+        if pinned { self.bus_gb_s.0 * 1e9 } else { self.bus_gb_s.1 * 1e9 }
     }
 
     /// The smallest slice that the card can be cut into, as multi-instance mode does it: a seventh of the
@@ -113,8 +160,13 @@ impl Profile {
     /// more, and never less than a launch. A launch overlaps the work before it, so that it does not
     /// come on top.
     pub fn seconds(&self, work: Work) -> f64 {
+        self.seconds_from(self.launch_us * 1e-6, work)
+    }
+
+    /// The same for an operation that never takes less than `least` seconds.
+    pub fn seconds_from(&self, least: f64, work: Work) -> f64 {
         let arithmetic = work.flops.map_or(0.0, |(flops, rate)| flops / rate);
-        (work.bytes / self.bandwidth()).max(arithmetic).max(self.launch_us * 1e-6)
+        (work.bytes / self.bandwidth()).max(arithmetic).max(least)
     }
 }
 

@@ -9,12 +9,12 @@ use std::ptr::NonNull;
 const HUGE_PAGE: usize = 2 << 20;
 
 /// An array of f32.
-pub(super) struct Array {
+pub(crate) struct Array {
     start: NonNull<f32>,
     length: usize,
     layout: Layout,
     /// Whether the kernel took the request for huge pages.
-    pub(super) huge_pages: bool,
+    pub(crate) huge_pages: bool,
 }
 
 // SAFETY: the memory is owned and holds plain numbers.
@@ -24,7 +24,7 @@ impl Array {
     /// `length` elements, each written by `element(index)` on the calling thread before anyone can read
     /// it: that thread's memory controller gets the page, and no page fault is left for the clock.
     /// `None` where there is no memory.
-    pub(super) fn new(length: usize, mut element: impl FnMut(usize) -> f32) -> Option<Self> {
+    pub(crate) fn new(length: usize, mut element: impl FnMut(usize) -> f32) -> Option<Self> {
         let bytes = length.checked_mul(size_of::<f32>())?.max(1);
         let layout = Layout::from_size_align(bytes, HUGE_PAGE).ok()?;
         // SAFETY: the layout is not of size zero.

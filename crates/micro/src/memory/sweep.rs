@@ -16,7 +16,7 @@ pub(super) const LINE: usize = 16;
 
 /// How results reach memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stores {
+pub(crate) enum Stores {
     /// Non-temporal, a cache line with one AVX-512 instruction.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -30,7 +30,7 @@ pub(super) enum Stores {
 
 impl Stores {
     /// The best that this processor has.
-    pub(super) fn best() -> Self {
+    pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         return if is_x86_feature_detected!("avx512f") { Self::Avx512 } else { Self::Sse2 };
         #[cfg(not(target_arch = "x86_64"))]
@@ -85,6 +85,29 @@ pub(super) fn sweep(
         #[cfg(any(not(target_arch = "x86_64"), test))]
         Stores::Ordinary => apply::<Ordinary>(operation, a, b, c, pattern),
     }
+}
+
+/// Sweeps `a` so often. The exclusive or of the folds, which for an odd number is that of one.
+pub(super) fn reread(a: &[f32], passes: u32) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Loads as wide as the processor has them: in the first cache nothing else is the limit.
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature is there.
+            return unsafe { x86::reread_avx512(a, passes) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature is there.
+            return unsafe { x86::reread_avx2(a, passes) };
+        }
+    }
+    repeated(a, passes)
+}
+
+#[inline(always)]
+fn repeated(a: &[f32], passes: u32) -> u32 {
+    // The black box: the compiler may not know that a sweep finds what the one before it found.
+    (0..passes).fold(0, |sum, _| sum ^ fold(std::hint::black_box(a)))
 }
 
 /// A way of storing a line.
@@ -168,7 +191,7 @@ mod x86 {
     use std::arch::x86_64::{_mm_loadu_ps, _mm_sfence, _mm_stream_ps};
     use std::arch::x86_64::{_mm512_loadu_ps, _mm512_stream_ps};
 
-    use super::{LINE, Operation, Store, apply};
+    use super::{LINE, Operation, Store, apply, repeated};
 
     pub(super) struct Sse2;
 
@@ -204,6 +227,16 @@ mod x86 {
         fn finish() {
             Sse2::finish();
         }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn reread_avx512(a: &[f32], passes: u32) -> u32 {
+        repeated(a, passes)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn reread_avx2(a: &[f32], passes: u32) -> u32 {
+        repeated(a, passes)
     }
 
     /// The whole pass compiled for AVX-512.
@@ -248,6 +281,19 @@ mod tests {
                     assert_eq!(value.to_bits(), want.to_bits(), "{operation:?} {stores:?} {i}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_width_of_load_folds_the_same() {
+        let a = Array::new(3 * LINE * 4 + LINE, |i| Stream::new(9, 0).uniform(i as u64)).unwrap();
+        assert_eq!(reread(&a, 5), fold(&a));
+        assert_eq!(reread(&a, 4), 0);
+        assert_eq!(repeated(&a, 5), fold(&a));
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature is there.
+            assert_eq!(unsafe { x86::reread_avx2(&a, 5) }, fold(&a));
         }
     }
 

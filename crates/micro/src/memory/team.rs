@@ -14,7 +14,7 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
 use super::array::Array;
-use super::sweep::{LINE, Stores, sweep};
+use super::sweep::{LINE, Stores, reread, sweep};
 use super::{Contents, Operation};
 
 /// What the threads are told to do.
@@ -24,6 +24,8 @@ enum Task {
     Make,
     /// One pass; 0.
     Run(Operation),
+    /// So many sweeps of `a`, an odd number, folded together; 0.
+    Reread(u32),
     /// Counts the elements of `c` that are wrong, or 1 for a fold that is.
     Check(Operation),
     /// Makes every element of `c` a NaN.
@@ -50,7 +52,7 @@ struct Shared {
 }
 
 /// The threads.
-pub(super) struct Team {
+pub(crate) struct Team {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -104,6 +106,10 @@ impl Part {
                 }
                 0
             }
+            Task::Reread(passes) => {
+                self.last = Some(reread(&self.a, passes));
+                0
+            }
             Task::Check(operation) => self.wrong(operation, contents),
             Task::Spoil => {
                 self.c.fill(f32::NAN);
@@ -123,7 +129,7 @@ impl Part {
 
 impl Team {
     /// `threads` threads that share arrays of `elements`, a multiple of a cache line.
-    pub(super) fn new(
+    pub(crate) fn new(
         threads: usize,
         elements: usize,
         contents: Contents,
@@ -179,28 +185,33 @@ impl Team {
         self.shared.answers.iter().map(|answer| answer.load(Ordering::Relaxed))
     }
 
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads.len()
     }
 
     /// One pass over the arrays.
-    pub(super) fn run(&self, operation: Operation) {
+    pub(crate) fn run(&self, operation: Operation) {
         // The answers do not matter yet: results stay with the threads until they are checked.
         let _ = self.tell(Task::Run(operation));
     }
 
+    /// So many sweeps of `a`, to be checked as a `read`: an odd number, so that their folds do not cancel.
+    pub(crate) fn reread(&self, passes: u32) {
+        let _ = self.tell(Task::Reread(passes));
+    }
+
     /// How many elements of `c` (or folds of `a`) the last pass got wrong.
-    pub(super) fn wrong(&self, operation: Operation) -> u64 {
+    pub(crate) fn wrong(&self, operation: Operation) -> u64 {
         self.tell(Task::Check(operation)).fold(0, u64::saturating_add)
     }
 
     /// Makes `c` wrong everywhere.
-    pub(super) fn spoil(&self) {
+    pub(crate) fn spoil(&self) {
         let _ = self.tell(Task::Spoil);
     }
 
     /// Whether the kernel took the request for huge pages everywhere.
-    pub(super) fn huge_pages(&self) -> bool {
+    pub(crate) fn huge_pages(&self) -> bool {
         self.tell(Task::Pages).all(|refused| refused == 0)
     }
 }
@@ -298,6 +309,16 @@ mod tests {
         assert!(team.tell(Task::Panic).all(|answer| answer == FAILED));
         team.run(Operation::Copy);
         assert_eq!(team.wrong(Operation::Copy), 0);
+    }
+
+    #[test]
+    fn many_sweeps_are_checked_as_one_and_an_even_number_is_wrong() {
+        let team = team(2, 8 * LINE);
+        for (passes, wrong) in [(1, 0), (7, 0), (6, 2)] {
+            team.spoil();
+            team.reread(passes);
+            assert_eq!(team.wrong(Operation::Read), wrong, "{passes} passes");
+        }
     }
 
     #[test]

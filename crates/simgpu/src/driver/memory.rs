@@ -32,7 +32,7 @@ extern "C" fn cuMemFree_v2(address: u64) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn cuMemAllocAsync(address: Option<&mut u64>, bytes: usize, stream: u64) -> u32 {
     in_context("cuMemAllocAsync", |device| {
-        device.stream(stream)?;
+        device.busy(stream, device.profile.alloc_us * 1e-6)?;
         put(address, device.memory.allocate(bytes as u64, true)?, INVALID_VALUE)
     })
 }
@@ -40,7 +40,7 @@ extern "C" fn cuMemAllocAsync(address: Option<&mut u64>, bytes: usize, stream: u
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     in_context("cuMemFreeAsync", |device| {
-        device.stream(stream)?;
+        device.busy(stream, device.profile.alloc_us * 1e-6)?;
         device.memory.free(address)
     })
 }
@@ -122,10 +122,15 @@ extern "C" fn cuMemFreeHost(address: usize) -> u32 {
     })
 }
 
-/// Bytes that cross the bus to the host take their time there and back; here they take that of the
-/// card's own memory, since no profile states another.
+/// Work of the card's own memory.
 fn crossing(bytes: u64) -> Work {
     Work { bytes: bytes as f64, flops: None }
+}
+
+/// A copy between the host and the card.
+fn over_the_bus(device: &mut Device, bytes: usize, pinned: bool, stream: u64) -> Result<(), u32> {
+    let seconds = bytes as f64 / device.profile.bus(pinned);
+    device.work(stream, Work::lasting(seconds))
 }
 
 fn set(device: &mut Device, at: u64, byte: u8, bytes: u64, stream: u64) -> Result<(), u32> {
@@ -150,6 +155,7 @@ fn to_device(
     from: *const u8,
     bytes: usize,
     stream: u64,
+    pinned: bool,
 ) -> Result<(), u32> {
     if from.is_null() {
         return Err(INVALID_VALUE);
@@ -158,17 +164,19 @@ fn to_device(
     let copied = unsafe { std::slice::from_raw_parts(from, bytes) }.to_vec();
     let (contents, offset) = device.memory.contents(to, bytes as u64)?;
     contents.write(offset, bytes as u64, Arc::new(Bytes(copied)));
-    device.work(stream, crossing(bytes as u64))
+    over_the_bus(device, bytes, pinned, stream)
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> u32 {
-    in_context("cuMemcpyHtoD_v2", |device| to_device(device, to, from, bytes, 0))
+    let pinned = is_pinned(from as usize);
+    in_context("cuMemcpyHtoD_v2", |device| to_device(device, to, from, bytes, 0, pinned))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const u8, bytes: usize, stream: u64) -> u32 {
-    in_context("cuMemcpyHtoDAsync_v2", |device| to_device(device, to, from, bytes, stream))
+    let pinned = is_pinned(from as usize);
+    in_context("cuMemcpyHtoDAsync_v2", |device| to_device(device, to, from, bytes, stream, pinned))
 }
 
 /// Copies to the host. Into pinned memory nothing arrives before somebody waits; into other memory the
@@ -187,7 +195,7 @@ fn to_host(
             return Err(INVALID_VALUE);
         }
         let what = device.memory.snapshot(from, len as u64)?;
-        device.work(stream, crossing(len as u64))?;
+        over_the_bus(device, len, pinned, stream)?;
         if pinned {
             device.on_the_way.push(ToHost { what, to: to as usize, len });
         } else {

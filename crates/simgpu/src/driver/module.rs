@@ -166,7 +166,13 @@ extern "C" fn cuLaunchKernel(
             return Err(INVALID_VALUE);
         }
         let arguments = arguments(&entry, parameters)?;
-        launch(machine, &entry, arguments, (blocks, threads), stream)
+        let kernel = Captured { entry, arguments, blocks, threads };
+        if let Some(capture) = machine.working()?.capture(stream) {
+            capture.kernels.push(kernel);
+            return Ok(());
+        }
+        let least = machine.working()?.profile.launch_us;
+        launch(machine, kernel, stream, least)
     })
 }
 
@@ -182,13 +188,24 @@ fn arguments(entry: &Entry, parameters: *const *const u8) -> Result<Vec<Vec<u8>>
     Ok(each.collect())
 }
 
-fn launch(
-    machine: &mut Machine,
-    entry: &Entry,
+/// A launch that is kept: the kernel and its arguments as they were.
+#[derive(Clone)]
+pub(crate) struct Captured {
+    entry: Arc<Entry>,
     arguments: Vec<Vec<u8>>,
-    (blocks, threads): (u64, u64),
-    stream: u64,
-) -> Result<(), u32> {
+    blocks: u64,
+    threads: u64,
+}
+
+/// A kernel of a graph, which takes less time to begin than one of its own.
+pub(super) fn replay(machine: &mut Machine, kernel: Captured, stream: u64) -> Result<(), u32> {
+    let least = machine.working()?.profile.graph_node_us;
+    launch(machine, kernel, stream, least)
+}
+
+/// Runs a kernel that takes at least this many microseconds.
+fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -> Result<(), u32> {
+    let Captured { entry, arguments, blocks, threads } = kernel;
     match machine.on_launch(&entry.name) {
         Some(Fault::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
         // Whatever a kernel runs into, its launch went well.
@@ -200,14 +217,17 @@ fn launch(
     }
     let device = machine.working()?;
     device.stream(stream)?;
-    let memory = &mut device.memory;
-    let mut launch = Launch { entry, arguments, blocks, threads, memory };
+    let (memory, profile) = (&mut device.memory, &device.profile);
+    let mut launch = Launch { entry: &entry, arguments, blocks, threads, memory, profile };
     let pointers = launch.pointers();
     // A kernel may be given a null pointer to mean "none".
     let dangling = pointers.iter().filter(|&&p| p != 0 && !launch.memory.is_live(p)).count();
     let result = if dangling > 0 { Err(ILLEGAL_ADDRESS) } else { launch.run() };
     match result {
-        Ok(work) => device.work(stream, work),
+        Ok(work) => {
+            let seconds = device.profile.seconds_from(least_us * 1e-6, work);
+            device.busy(stream, seconds)
+        }
         // A kernel faults while it runs: the launch went well, and the next call hears of it.
         Err(ILLEGAL_ADDRESS) => {
             machine.dangling += dangling.max(1) as u64;

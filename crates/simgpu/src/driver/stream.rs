@@ -1,9 +1,8 @@
 //! Streams and events.
 
-use std::ffi::c_int;
 use std::time::Instant;
 
-use super::{INVALID_VALUE, NOT_SUPPORTED};
+use super::INVALID_VALUE;
 use crate::call::{in_context, put, with_context};
 use crate::machine::{Device, Event, machine};
 use crate::timeline::{now, wait_until};
@@ -55,7 +54,10 @@ extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
-    wait_for_device("cuStreamSynchronize", |device| Ok(device.stream(stream)?.end().at))
+    wait_for_device("cuStreamSynchronize", |device| {
+        device.not_captured(stream)?;
+        Ok(device.stream(stream)?.end().at)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -69,20 +71,6 @@ extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, _flags: u32) -> u32 {
         }
         Ok(())
     })
-}
-
-/// Nothing is ever captured: there are no graphs here yet.
-#[unsafe(no_mangle)]
-extern "C" fn cuStreamIsCapturing(stream: u64, status: Option<&mut c_int>) -> u32 {
-    in_context("cuStreamIsCapturing", |device| {
-        device.stream(stream)?;
-        put(status, 0, INVALID_VALUE)
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn cuStreamBeginCapture_v2(_stream: u64, _mode: c_int) -> u32 {
-    in_context("cuStreamBeginCapture_v2", |_| Err(NOT_SUPPORTED))
 }
 
 #[unsafe(no_mangle)]

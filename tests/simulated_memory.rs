@@ -1,0 +1,155 @@
+//! Caches, latency, shared memory, atomics, transfers and launches on simulated cards: each row's figure
+//! has to be the profile's, and each answer the one that the kernel's model computed.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use support::{Ran, World};
+use warpmark_record::{Outcome, Record, Value, store};
+use warpmark_simgpu::harness::{Report, Simulator};
+use warpmark_simgpu::profile::Profile;
+
+const T4: &str = "t4";
+
+/// Runs a selection on a card; the rows by their path, and what the process left behind.
+fn measure(profile: &str, filter: &str, full: bool) -> (BTreeMap<String, Record>, Report) {
+    let world = World::new();
+    let simulator = Simulator::new(&world.path("simgpu"), profile);
+    let folder = world.path("simulated");
+    let mut command = world.command();
+    simulator.apply(&mut command).unwrap();
+    command.args(["run", "--device", "cuda", "--filter", filter, "--results"]).arg(&folder);
+    if full {
+        command.args(["--suite", "full"]);
+    }
+    Ran::of(command.output().unwrap()).exits(0);
+    let devices = std::fs::read_dir(folder).unwrap();
+    let files = devices.flat_map(|device| std::fs::read_dir(device.unwrap().path()).unwrap());
+    let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    let rows = store::read_all(&files).unwrap().rows;
+    let rows = rows.into_iter().map(|row| (row.id.path(), row)).collect();
+    let report = simulator.report().unwrap();
+    for what in ["allocations", "bytes", "modules", "events"] {
+        assert_eq!(report.left(what), 0, "{what} left");
+    }
+    assert_eq!((report.refused(), report.dangling()), (0, 0));
+    (rows, report)
+}
+
+/// Work a second by the device's clock, and by every sample alike: bytes where the row counts them, items
+/// else.
+#[track_caller]
+fn rate(rows: &BTreeMap<String, Record>, path: &str) -> f64 {
+    let row = rows.get(path).unwrap_or_else(|| panic!("{path} is not in {:?}", rows.keys()));
+    assert_eq!(row.outcome, Outcome::Measured, "{path}");
+    let samples = row.samples.as_ref().unwrap();
+    let work = row.work.bytes.map_or_else(|| row.work.items.unwrap().count, |bytes| bytes.0);
+    let times = samples.device_s.as_ref().unwrap().iter().zip(&samples.iterations);
+    let rates: Vec<f64> = times.map(|(time, n)| work * *n as f64 / time).collect();
+    // An event tells its time in f32.
+    assert!(rates.iter().all(|rate| (rate / rates[0] - 1.0).abs() < 1e-5), "{path}: {rates:?}");
+    rates[0]
+}
+
+#[track_caller]
+fn assert_rate(rows: &BTreeMap<String, Record>, path: &str, expected: f64) {
+    let rate = rate(rows, path);
+    assert!((rate / expected - 1.0).abs() < 1e-5, "{path}: {rate} and not {expected}");
+}
+
+#[test]
+fn bandwidth_and_latency_go_down_the_hierarchy_step_by_step() {
+    let card = Profile::named(T4);
+    let (rows, report) = measure(T4, "micro/cache,micro/latency", false);
+    assert_eq!(rows.len(), 5);
+    for (size, bytes_a_second) in
+        [("32KiB", card.l1_gb_s * 1e9), ("2MiB", card.l2_gb_s * 1e9), ("16MiB", card.bandwidth())]
+    {
+        assert_rate(&rows, &format!("micro/cache/read/f32/{size}"), bytes_a_second);
+    }
+    let (l1, _, memory) = card.latency_ns;
+    for (size, nanoseconds) in [("32KiB", l1), ("16MiB", memory)] {
+        let path = format!("micro/latency/chase/{size}");
+        assert_rate(&rows, &path, 1e9 / nanoseconds);
+        let cycles = nanoseconds * f64::from(card.sm_clock_mhz) / 1e3;
+        let told = &rows[&path].parameters["cycles_per_access"];
+        assert_eq!(*told, Value::Text(format!("{cycles:.1}")));
+    }
+    assert!(report.launches("cache_read") > 30 && report.launches("chase_walk") > 20);
+}
+
+#[test]
+fn shared_memory_and_atomics_are_measured_at_the_cards_figures() {
+    let card = Profile::named("a10g");
+    let (rows, _) = measure("a10g", "micro/shared,micro/atomics", false);
+    assert_eq!(rows.len(), 3);
+    assert_rate(&rows, "micro/shared/read", card.shared_gb_s * 1e9);
+    assert_rate(&rows, "micro/atomics/same", card.atomics_g_s.0 * 1e9);
+    assert_rate(&rows, "micro/atomics/spread", card.atomics_g_s.1 * 1e9);
+}
+
+#[test]
+fn transfers_run_at_the_rate_of_the_bus_and_both_ways_at_twice_that() {
+    let card = Profile::named(T4);
+    let (rows, report) = measure(T4, "micro/transfer/*/*/1MiB", true);
+    assert_eq!(rows.len(), 5);
+    for direction in ["h2d", "d2h"] {
+        for (memory, pinned) in [("pinned", true), ("pageable", false)] {
+            let path = format!("micro/transfer/{direction}/{memory}/1MiB");
+            assert_rate(&rows, &path, card.bus(pinned));
+        }
+    }
+    assert_rate(&rows, "micro/transfer/both/pinned/1MiB", 2.0 * card.bus(true));
+    assert_eq!(report.calls("cuMemHostAlloc"), report.calls("cuMemFreeHost"));
+    assert_eq!(report.calls("cuStreamCreate"), report.calls("cuStreamDestroy_v2"));
+}
+
+#[test]
+fn a_launch_a_graph_a_wait_and_an_allocation_cost_what_the_card_takes() {
+    let card = Profile::named("l4");
+    let (rows, report) = measure("l4", "micro/launch", false);
+    assert_eq!(rows.len(), 4);
+    assert_rate(&rows, "micro/launch/empty", 1e6 / card.launch_us);
+    assert_rate(&rows, "micro/launch/synchronise", 1e6 / card.launch_us);
+    assert_rate(&rows, "micro/launch/graph", 1e6 / (100.0 * card.graph_node_us));
+    assert_rate(&rows, "micro/launch/alloc", 1e6 / (2.0 * card.alloc_us));
+    assert_eq!(report.calls("cuGraphInstantiateWithFlags"), report.calls("cuGraphExecDestroy"));
+    assert_eq!(report.calls("cuStreamEndCapture"), report.calls("cuGraphDestroy"));
+    assert!(report.calls("cuGraphLaunch") > 100);
+}
+
+#[test]
+fn every_answer_is_right_on_the_newest_card_at_every_size_of_the_quick_suite() {
+    let world = World::new();
+    let simulator = Simulator::new(&world.path("simgpu"), "h100");
+    let mut command = world.command();
+    simulator.apply(&mut command).unwrap();
+    command.args(["verify", "--device", "cuda", "--filter", "micro,!matmul,!memory"]);
+    let ran = Ran::of(command.output().unwrap());
+    assert!(ran.exits(0).stdout.contains("16 right, 0 wrong"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_kernel_that_faults_is_a_failed_row_and_not_a_figure() {
+    for (kernel, filter) in [
+        ("cache_read", "micro/cache/read/f32/32KiB"),
+        ("chase_walk", "micro/latency/chase/32KiB"),
+        ("shared_read", "micro/shared"),
+        ("atomics_add", "micro/atomics/same"),
+        ("launch_empty", "micro/launch/empty"),
+    ] {
+        let world = World::new();
+        let plan = format!("{kernel}:1=700");
+        let simulator = Simulator::new(&world.path("simgpu"), T4).faults(&plan);
+        let mut command = world.command();
+        simulator.apply(&mut command).unwrap();
+        command.args(["verify", "--device", "cuda", "--filter", filter]);
+        let ran = Ran::of(command.output().unwrap());
+        ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS (700)"]);
+    }
+}
