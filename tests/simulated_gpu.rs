@@ -53,7 +53,10 @@ fn rates(row: &Record) -> Vec<f64> {
 fn measure_figures(name: &str) {
     let card = Profile::named(name);
     let machine = Machine::with(name);
-    machine.measure("micro/matmul/*/4096x4096x4096,micro/memory/read,micro/memory/copy").exits(0);
+    let size = "4096x4096x4096";
+    let products = ["f16", "bf16", "f32"].map(|dtype| format!("micro/matmul/{dtype}.f32/{size}"));
+    let filter = format!("{},micro/memory/read,micro/memory/copy", products.join(","));
+    machine.measure(&filter).exits(0);
     let rows = machine.rows();
     let measured = rows.iter().filter(|row| row.outcome == Outcome::Measured).count();
     let bf16 = card.peaks_tflops.contains_key("bf16/f32");
@@ -132,7 +135,8 @@ fn the_fastest_of_cublaslts_algorithms_is_found_and_named() {
 #[test]
 fn every_answer_is_checked_at_every_size_and_on_the_newest_card() {
     let machine = Machine::with("h100");
-    let ran = machine.run(&["verify", "--device", "cuda", "--filter", "micro/matmul,micro/memory"]);
+    let filter = "matmul/f16.f32,matmul/bf16.f32,matmul/f32.f32,micro/memory";
+    let ran = machine.run(&["verify", "--device", "cuda", "--filter", filter]);
     assert!(ran.exits(0).stdout.contains("12 right, 0 wrong"), "{}", ran.stdout);
     machine.report();
 }

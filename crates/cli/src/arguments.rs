@@ -162,6 +162,9 @@ pub struct Selection {
     /// How much is measured
     #[arg(long, value_enum, default_value = "quick", env = "WARPMARK_SUITE")]
     pub suite: Suite,
+    /// Search long for the fastest shape of each product: hours on a small card
+    #[arg(long, env = "WARPMARK_EXHAUSTIVE")]
+    pub exhaustive: bool,
     /// Which benchmarks: `decode`, `gpt2/decode`, `@candle`, `matmul,!f16` (see `--dry-run`)
     #[arg(long, value_name = "FILTER", env = "WARPMARK_FILTER")]
     #[serde(skip)]

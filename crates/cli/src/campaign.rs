@@ -128,7 +128,11 @@ pub(crate) fn groups(
 ) -> anyhow::Result<Vec<Group>> {
     let catalog = sources::catalog(&selection.catalog)?;
     let request = sources::request(selection, spec, progress)?;
-    let micro = MicroRequest { full: selection.suite == Suite::Full, seed: selection.weights.seed };
+    let micro = MicroRequest {
+        full: selection.suite == Suite::Full,
+        exhaustive: selection.exhaustive,
+        seed: selection.weights.seed,
+    };
     let mut groups = warpmark_micro::groups(spec, &micro);
     groups.extend(warpmark_models::groups(&catalog, &request)?);
     Ok(groups)

@@ -35,6 +35,9 @@ const TO_OPEN: Duration = Duration::from_mins(2);
 /// How long a worker that measures nothing may be silent.
 const BETWEEN: Duration = Duration::from_secs(30);
 
+/// A search for the fastest shape ends after an hour of the device's time.
+const LONG_SEARCH: Duration = Duration::from_mins(90);
+
 /// After so many hangs the rest of a group is left out: each costs minutes of a rented card.
 const HANGS: usize = 2;
 
@@ -233,7 +236,10 @@ impl Supervisor {
             return self.hang_limit.unwrap_or(BETWEEN);
         };
         let entry = queue.left.iter().find(|entry| entry.id == doing.id);
-        self.hang_limit.or_else(|| entry.map(hang_limit)).unwrap_or(TO_OPEN)
+        let guess = entry.map_or(TO_OPEN, hang_limit);
+        // A long search is one silent step, and no part of what the entry should take.
+        let search = if self.setup.selection.exhaustive { LONG_SEARCH } else { Duration::ZERO };
+        self.hang_limit.unwrap_or(guess.max(search))
     }
 
     /// Whether a benchmark may begin.

@@ -102,7 +102,7 @@ impl Buffer {
         self.slice.num_bytes()
     }
 
-    /// Sets every byte; 0xFF makes a NaN of f32, f16 and bf16 alike.
+    /// Sets every byte; 0xFF makes a NaN of every floating-point type.
     pub(crate) fn set(&mut self, stream: &CudaStream, byte: u8) -> Result<(), WorkloadError> {
         // SAFETY: the range is this buffer's own allocation, which outlives the stream's work because
         // freeing it is ordered on the same stream.
@@ -188,23 +188,27 @@ pub(crate) fn function(
     module.load_function(name).map_err(refused(name))
 }
 
+/// The kernel that fills memory with numbers of each type; TF32 lies in memory as f32.
+const FILLS: [(Dtype, &str); 7] = [
+    (Dtype::F64, "fill_f64"),
+    (Dtype::F32, "fill_f32"),
+    (Dtype::Tf32, "fill_f32"),
+    (Dtype::F16, "fill_f16"),
+    (Dtype::Bf16, "fill_bf16"),
+    (Dtype::Fp8, "fill_fp8"),
+    (Dtype::Int8, "fill_int8"),
+];
+
 /// The kernels that fill buffers with random numbers.
-pub(crate) struct Filler {
-    f32: CudaFunction,
-    f16: CudaFunction,
-    bf16: CudaFunction,
-}
+pub(crate) struct Filler(Vec<(Dtype, CudaFunction)>);
 
 impl Filler {
     /// Compiles `kernels/fill.cu` for the device.
     pub(crate) fn new(compiler: &compile::Compiler) -> Result<Self, WorkloadError> {
         let source = include_str!("../../../kernels/fill.cu");
         let module = compiler.compile("fill.cu", source)?.module;
-        Ok(Self {
-            f32: function(&module, "fill_f32")?,
-            f16: function(&module, "fill_f16")?,
-            bf16: function(&module, "fill_bf16")?,
-        })
+        let kernels = FILLS.map(|(dtype, name)| Ok((dtype, function(&module, name)?)));
+        Ok(Self(kernels.into_iter().collect::<Result<_, WorkloadError>>()?))
     }
 
     /// Fills the whole buffer with the numbers of `numbers` as `dtype`.
@@ -215,16 +219,33 @@ impl Filler {
         dtype: Dtype,
         numbers: Stream,
     ) -> Result<(), WorkloadError> {
-        let kernel = match dtype {
-            Dtype::F32 => &self.f32,
-            Dtype::F16 => &self.f16,
-            Dtype::Bf16 => &self.bf16,
+        let elements = buffer.bytes() / dtype.size();
+        self.fill_part(stream, buffer, 0, elements, dtype, numbers)
+    }
+
+    /// Fills `elements` elements from byte `offset` on with the first numbers of `numbers`.
+    pub(crate) fn fill_part(
+        &self,
+        stream: &CudaStream,
+        buffer: &mut Buffer,
+        offset: usize,
+        elements: usize,
+        dtype: Dtype,
+        numbers: Stream,
+    ) -> Result<(), WorkloadError> {
+        let end = offset + elements * dtype.size();
+        let kernel = self.0.iter().find(|(filled, _)| *filled == dtype).map(|(_, kernel)| kernel);
+        let Some(kernel) = kernel.filter(|_| end <= buffer.bytes()) else {
+            return Err(WorkloadError::Failed(format!(
+                "bytes {offset} to {end} of a buffer of {} cannot be filled with {}",
+                buffer.bytes(),
+                dtype.name()
+            )));
         };
-        let elements = (buffer.bytes() / dtype.size()) as u64;
-        let mut arguments =
-            [argument(&buffer.address), argument(&elements), argument(&numbers.key)];
+        let (address, elements) = (buffer.address + offset as u64, elements as u64);
+        let mut arguments = [argument(&address), argument(&elements), argument(&numbers.key)];
         // SAFETY: the kernels take a pointer, a count and a key, and write `elements` elements of
-        // `dtype`, which is what the buffer has room for.
+        // `dtype`, for which there is room behind the offset.
         unsafe { launch(stream, kernel, 1024, 256, &mut arguments) }
     }
 }

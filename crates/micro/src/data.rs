@@ -4,7 +4,9 @@
 //! "Fast splittable pseudorandom number generators", 2014) entered at any position. `kernels/fill.cu`
 //! computes the same numbers on a GPU, so that an answer is checked without copying its inputs.
 
-use half::{bf16, f16};
+mod dtype;
+
+pub(crate) use dtype::{Dtype, leading_f16};
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -32,6 +34,18 @@ impl Stream {
         const STEP: f32 = 1.0 / (1 << 23) as f32;
         ((self.bits(index) >> 40) as i32 - (1 << 23)) as f32 * STEP
     }
+
+    /// A number uniform on [-1, 1), a multiple of 2^-52: every bit of an f64's fraction is random.
+    pub(crate) fn uniform_f64(self, index: u64) -> f64 {
+        // 53 bits minus 2^52: both the integer and the quotient are exact in f64.
+        const STEP: f64 = 1.0 / (1_u64 << 52) as f64;
+        ((self.bits(index) >> 11).cast_signed() - (1 << 52)) as f64 * STEP
+    }
+
+    /// An integer uniform on -128 to 127.
+    pub(crate) fn byte(self, index: u64) -> i8 {
+        ((self.bits(index) >> 56) as u8).cast_signed()
+    }
 }
 
 fn mixed(key: u64, index: u64) -> u64 {
@@ -46,96 +60,9 @@ pub(crate) fn described(seed: u64) -> String {
     format!("uniform [-1, 1), seed {seed}")
 }
 
-/// A type of matrix elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Dtype {
-    /// Its name in ids.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// The bytes of one element.
-    pub(crate) fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    /// Unit roundoff: the largest relative error of rounding to nearest.
-    pub(crate) fn roundoff(self) -> f64 {
-        match self {
-            Self::F32 => f64::powi(2.0, -24),
-            Self::F16 => f64::powi(2.0, -11),
-            Self::Bf16 => f64::powi(2.0, -8),
-        }
-    }
-
-    /// The value that the element at `index` of `stream` has in this type.
-    pub(crate) fn element(self, stream: Stream, index: u64) -> f64 {
-        let value = stream.uniform(index);
-        match self {
-            Self::F32 => f64::from(value),
-            Self::F16 => leading_f16(value).to_f64(),
-            Self::Bf16 => leading_bf16(value).to_f64(),
-        }
-    }
-
-    /// The number in `bytes`, little-endian as every device that CUDA runs on.
-    pub(crate) fn decode(self, bytes: [u8; 4]) -> f64 {
-        let low = [bytes[0], bytes[1]];
-        match self {
-            Self::F32 => f64::from(f32::from_le_bytes(bytes)),
-            Self::F16 => f16::from_le_bytes(low).to_f64(),
-            Self::Bf16 => bf16::from_le_bytes(low).to_f64(),
-        }
-    }
-}
-
-/// The leading bits of a number in [-1, 1]; below 2^-14 a signed zero. As `fill.cu` does it.
-pub(crate) fn leading_f16(value: f32) -> f16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16) & 0x8000;
-    let exponent = (bits >> 23) & 0xFF;
-    if exponent < 127 - 14 {
-        return f16::from_bits(sign as u16);
-    }
-    f16::from_bits((sign | ((exponent + 15 - 127) << 10) | ((bits >> 13) & 0x3FF)) as u16)
-}
-
-/// The leading bits of a number. As `fill.cu` does it.
-pub(crate) fn leading_bf16(value: f32) -> bf16 {
-    bf16::from_bits((value.to_bits() >> 16) as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn half_precision_numbers_are_the_f32_ones_cut_short(seed: u64, index: u64) {
-            let exact = Stream::new(seed, 0).uniform(index);
-            prop_assert!((-1.0..1.0).contains(&exact));
-            let short = leading_f16(exact).to_f32();
-            prop_assert!(short.abs() <= exact.abs());
-            prop_assert!((exact - short).abs() <= exact.abs() / 1024.0 + f32::powi(2.0, -14));
-            let shorter = leading_bf16(exact).to_f32();
-            prop_assert!(shorter.abs() <= exact.abs());
-            prop_assert!((exact - shorter).abs() <= exact.abs() / 128.0);
-        }
-    }
 
     // From a script that follows the paper, not from this code.
     const RECORDED: [u32; 3] = [0xBF6E_B7B4, 0x3F0B_FACC, 0x3E01_DF58];
@@ -148,6 +75,17 @@ mod tests {
     }
 
     #[test]
+    fn f64_numbers_begin_as_the_f32_ones_do_and_go_on_at_random() {
+        let stream = Stream::new(42, 1);
+        let finer = (0..100).filter(|&i| {
+            let (short, long) = (f64::from(stream.uniform(i)), stream.uniform_f64(i));
+            assert!((0.0..f64::powi(2.0, -23)).contains(&(long - short)), "{short} and {long}");
+            long > short
+        });
+        assert_eq!(finer.count(), 100);
+    }
+
+    #[test]
     fn numbers_fill_the_interval_evenly() {
         let stream = Stream::new(1, 2);
         let n = 10_000;
@@ -155,6 +93,8 @@ mod tests {
         let square = (0..n).map(|i| f64::from(stream.uniform(i)).powi(2)).sum::<f64>() / n as f64;
         assert!(mean.abs() < 0.03, "mean {mean}");
         assert!((square - 1.0 / 3.0).abs() < 0.02, "mean square {square}");
+        let bytes: std::collections::BTreeSet<i8> = (0..n).map(|i| stream.byte(i)).collect();
+        assert_eq!(bytes.len(), 256);
     }
 
     #[test]

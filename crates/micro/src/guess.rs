@@ -31,18 +31,31 @@ fn gpu_peak(gpu: &GpuSpec, operand: Dtype, accumulate: Dtype) -> FlopsPerSecond 
     if let Some(peak) = book {
         return peak.value;
     }
-    // FLOP per SM and clock, from the architecture white papers; 128 f32 lanes do 256 (64 lanes and
-    // 128 before compute capability 8.6, and 8.0's tensor cores are twice 8.6's).
-    let per_clock = match (operand, gpu.compute_capability) {
-        (Dtype::F32, (7, _) | (8, 0)) => 128.0,
-        (Dtype::F32, _) => 256.0,
-        (_, (8, 0)) => 2048.0,
-        (_, (9.., _)) => 4096.0,
-        (_, _) => 1024.0,
-    };
+    let per_clock = per_clock(operand, gpu.compute_capability);
     let clock = gpu.sm_clock.known().map_or(1.4e9, |clock| clock.0);
     let multiprocessors = gpu.sm_count.known().map_or(40.0, |&count| f64::from(count));
     FlopsPerSecond(per_clock * clock * multiprocessors)
+}
+
+/// FLOP per SM and clock, from the architecture white papers.
+fn per_clock(operand: Dtype, capability: (u32, u32)) -> f64 {
+    // Dense f16 with f32 sums, where there are tensor cores.
+    let tensor = match capability {
+        (8, 0) => 2048.0,
+        (9.., _) => 4096.0,
+        _ => 1024.0,
+    };
+    match (operand, capability) {
+        // f32 on 64 lanes, and on 128 from compute capability 8.6 on. f64 at half that on the cards for
+        // simulations, whose tensor cores double it from 8.0 on; on two lanes elsewhere.
+        (Dtype::F64, (7, 0)) => 64.0,
+        (Dtype::F64, (8, 0) | (10, _)) | (Dtype::F32, (7, _) | (8, 0)) => 128.0,
+        (Dtype::F64, (9, 0)) | (Dtype::F32, _) => 256.0,
+        (Dtype::F64, _) => 4.0,
+        (Dtype::Tf32, _) => tensor / 2.0,
+        (Dtype::F16 | Dtype::Bf16, _) => tensor,
+        (Dtype::Fp8 | Dtype::Int8 | Dtype::Int32, _) => 2.0 * tensor,
+    }
 }
 
 fn cpu_peak(cpu: &CpuSpec, operand: Dtype) -> FlopsPerSecond {

@@ -27,6 +27,8 @@ use warpmark_record::{DeviceKind, DeviceSpec};
 pub struct Request {
     /// The full suite: more sizes and more samples.
     pub full: bool,
+    /// Searches that take an hour where the full suite's take half a minute.
+    pub exhaustive: bool,
     /// The seed of all inputs.
     pub seed: u64,
 }

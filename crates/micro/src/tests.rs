@@ -88,7 +88,7 @@ pub(crate) fn h200() -> DeviceSpec {
 }
 
 fn entries(spec: &DeviceSpec, full: bool) -> Vec<warpmark_measure::Entry> {
-    let groups = groups(spec, &Request { full, seed: 0 });
+    let groups = groups(spec, &Request { full, ..Request::default() });
     groups.into_iter().flat_map(|group| group.entries).collect()
 }
 
@@ -114,9 +114,11 @@ fn no_benchmark_is_lost_on_the_way_into_the_plan() {
     // 10 f32 and f16, 1 bf16 multiplication; 6 operations on 3 sizes.
     assert_eq!(entries(&cpu(2, "avx512"), true).len(), 11 + 18);
     assert_eq!(entries(&cpu(2, "avx512"), false).len(), 4 + 6);
-    // 3 types on 4 sizes; 6 operations on 3 sizes.
-    assert_eq!(entries(&h200(), true).len(), 12 + 18);
-    assert_eq!(entries(&h200(), false).len(), 6 + 6);
+    // 8 kinds of arithmetic on 5 sizes, of which 15 fit the cache and come twice, and a search each; 48
+    // shapes of layers, of which 39 fit. 6 operations on 3 sizes.
+    assert_eq!(entries(&h200(), true).len(), 8 * 5 + 15 + 8 + 48 + 39 + 18);
+    // 7 kinds on 2 sizes and f64 on 1, of which none fits.
+    assert_eq!(entries(&h200(), false).len(), 15 + 6);
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn every_level_of_the_hierarchy_and_every_call_is_planned() {
 
 #[test]
 fn a_group_opened_on_the_wrong_kind_of_device_says_so() {
-    for group in groups(&h200(), &Request { full: false, seed: 0 }) {
+    for group in groups(&h200(), &Request { full: false, ..Request::default() }) {
         let Err(error) = (group.open)(&cpu_device(1)) else {
             panic!("{} opened on a CPU", group.name);
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use half::{bf16, f16};
+pub(crate) use crate::element::{Element, Word, word};
 
 /// What fresh memory holds: every floating-point type's NaN, so that reading it shows.
 pub(crate) const POISON: u8 = 0xFF;
@@ -14,51 +14,8 @@ pub(crate) trait Source: Send + Sync {
     fn read(&self, offset: u64, out: &mut [u8]);
 }
 
-/// A number type of matrices and arrays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Element {
-    F16,
-    Bf16,
-    F32,
-}
-
-impl Element {
-    pub(crate) fn size(self) -> u64 {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::F32 => "f32",
-        }
-    }
-
-    pub(crate) fn decode(self, bytes: &[u8]) -> f64 {
-        match self {
-            Self::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
-            Self::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
-            Self::F32 => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-        }
-    }
-
-    /// The nearest number of this type, in the first `size` bytes.
-    pub(crate) fn encode(self, value: f64) -> [u8; 4] {
-        let narrow = |bits: u16| [bits.to_le_bytes()[0], bits.to_le_bytes()[1], 0, 0];
-        match self {
-            Self::F16 => narrow(f16::from_f64(value).to_bits()),
-            Self::Bf16 => narrow(bf16::from_f64(value).to_bits()),
-            Self::F32 => (value as f32).to_le_bytes(),
-        }
-    }
-}
-
 /// Writes `out`, which begins at byte `offset` of elements of `size` bytes, element by element.
-pub(crate) fn by_element(offset: u64, out: &mut [u8], size: u64, element: impl Fn(u64) -> [u8; 4]) {
+pub(crate) fn by_element(offset: u64, out: &mut [u8], size: u64, element: impl Fn(u64) -> Word) {
     let mut at = 0;
     while at < out.len() {
         let place = offset + at as u64;
@@ -107,22 +64,34 @@ pub(crate) struct Random {
 }
 
 impl Random {
-    fn number(&self, index: u64) -> [u8; 4] {
+    fn number(&self, index: u64) -> Word {
         let golden = index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut z = self.key.wrapping_add(golden);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let centred = ((z ^ (z >> 31)) >> 40) as i32 - (1 << 23);
+        z ^= z >> 31;
+        let centred = (z >> 40) as i32 - (1 << 23);
         let bits = (centred as f32 / 8_388_608.0).to_bits();
+        // The leading bits of a number below 1, in a type with this many bits of exponent and fraction;
+        // what would be subnormal is zero.
+        let short = |exponents: u32, fractions: u32| {
+            let sign = (bits >> 31) << (exponents + fractions);
+            let offset = (1 << (exponents - 1)) - 1;
+            let (exponent, fraction) = ((bits >> 23) & 0xFF, bits >> (23 - fractions));
+            let normal = exponent + offset > 127;
+            let kept = fraction & ((1 << fractions) - 1);
+            sign | if normal { ((exponent + offset - 127) << fractions) | kept } else { 0 }
+        };
         match self.element {
-            Element::F32 => bits.to_le_bytes(),
-            Element::Bf16 => (bits >> 16).to_le_bytes(),
-            Element::F16 => {
-                let (sign, exponent) = ((bits >> 16) & 0x8000, (bits >> 23) & 0xFF);
-                let fraction = (bits >> 13) & 0x3FF;
-                let normal = exponent >= 127 - 14;
-                let rest = if normal { ((exponent - (127 - 15)) << 10) | fraction } else { 0 };
-                (sign | rest).to_le_bytes()
+            Element::F32 | Element::Tf32 => word(&bits.to_le_bytes()),
+            Element::Bf16 => word(&(bits >> 16).to_le_bytes()),
+            Element::F16 => word(&short(5, 10).to_le_bytes()),
+            Element::Fp8 => word(&short(4, 3).to_le_bytes()),
+            Element::Int8 => word(&[(z >> 56) as u8]),
+            Element::Int32 => word(&((z >> 32) as u32).to_le_bytes()),
+            Element::F64 => {
+                let centred = (z >> 11).cast_signed() - (1 << 52);
+                (centred as f64 / f64::powi(2.0, 52)).to_le_bytes()
             }
         }
     }
@@ -153,7 +122,7 @@ impl Source for Elementwise {
         by_element(offset, out, 4, |index| {
             let at = (index * 4 - first) as usize;
             let number = |bytes: &[u8]| f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-            (self.map)(number(&a), number(&b)).to_le_bytes()
+            word(&(self.map)(number(&a), number(&b)).to_le_bytes())
         });
     }
 }
@@ -273,7 +242,8 @@ mod tests {
 
     #[test]
     fn numbers_read_apart_are_those_read_together() {
-        for element in [Element::F16, Element::Bf16, Element::F32] {
+        use Element::{Bf16, F16, F32, F64, Fp8, Int8};
+        for element in [F16, Bf16, F32, F64, Fp8, Int8] {
             let random = Random { key: 7, element };
             let mut whole = [0; 64];
             random.read(0, &mut whole);

@@ -1,4 +1,5 @@
-//! cuBLASLt: multiplications of column-major f16, bf16 and f32 matrices, without batches or epilogues.
+//! cuBLASLt: multiplications of column-major matrices in the types that it documents, without batches or
+//! epilogues.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
@@ -17,9 +18,47 @@ const NOT_SUPPORTED: u32 = 15;
 
 const COMPUTE_16F: c_int = 64;
 const COMPUTE_32F: c_int = 68;
+const COMPUTE_64F: c_int = 70;
+const COMPUTE_32I: c_int = 72;
+const COMPUTE_32F_FAST_TF32: c_int = 77;
 const R_32F: c_int = 0;
+const R_64F: c_int = 1;
 const R_16F: c_int = 2;
+const R_8I: c_int = 3;
+const R_32I: c_int = 10;
 const R_16BF: c_int = 14;
+const R_8F_E4M3: c_int = 28;
+
+/// One way to multiply: how sums are made, what goes in, what comes out, and its name in a profile.
+struct Arithmetic {
+    compute: c_int,
+    operands: Element,
+    result: Element,
+    name: &'static str,
+}
+
+const fn arithmetic(
+    compute: c_int,
+    operands: Element,
+    result: Element,
+    name: &'static str,
+) -> Arithmetic {
+    Arithmetic { compute, operands, result, name }
+}
+
+/// From the table of supported types in the documentation of `cublasLtMatmul`; a card has those that its
+/// profile has a peak of.
+const ARITHMETICS: [Arithmetic; 9] = [
+    arithmetic(COMPUTE_16F, Element::F16, Element::F16, "f16/f16"),
+    arithmetic(COMPUTE_32F, Element::F16, Element::F16, "f16/f32"),
+    arithmetic(COMPUTE_32F, Element::Bf16, Element::Bf16, "bf16/f32"),
+    arithmetic(COMPUTE_32F, Element::F32, Element::F32, "f32/f32"),
+    arithmetic(COMPUTE_32F_FAST_TF32, Element::F32, Element::F32, "tf32/f32"),
+    arithmetic(COMPUTE_64F, Element::F64, Element::F64, "f64/f64"),
+    arithmetic(COMPUTE_32I, Element::Int8, Element::Int32, "int8/int32"),
+    arithmetic(COMPUTE_32F, Element::Fp8, Element::Bf16, "fp8/f32"),
+    arithmetic(COMPUTE_32F, Element::Fp8, Element::F16, "fp8/f32"),
+];
 
 /// How many times as long as the card needs each algorithm takes. The library's favourite is not the
 /// fastest one, and it refuses the last one when it is asked to run it: both happen.
@@ -60,6 +99,20 @@ fn destroy(name: &'static str, handle: u64) -> u32 {
     elsewhere(name, |_| objects(|objects| objects.remove(&handle)).map(drop).ok_or(INVALID_VALUE))
 }
 
+/// The type of this number in `cudaDataType_t`.
+fn element(kind: c_int) -> Option<Element> {
+    Some(match kind {
+        R_32F => Element::F32,
+        R_64F => Element::F64,
+        R_16F => Element::F16,
+        R_8I => Element::Int8,
+        R_32I => Element::Int32,
+        R_16BF => Element::Bf16,
+        R_8F_E4M3 => Element::Fp8,
+        _ => return None,
+    })
+}
+
 fn layout(handle: u64) -> Result<Layout, u32> {
     match objects(|objects| objects.get(&handle).copied()) {
         Some(Object::Layout(layout)) => Ok(layout),
@@ -97,13 +150,7 @@ extern "C" fn cublasLtMatrixLayoutCreate(
     columns: u64,
     leading: i64,
 ) -> u32 {
-    let element = match kind {
-        R_32F => Ok(Element::F32),
-        R_16F => Ok(Element::F16),
-        R_16BF => Ok(Element::Bf16),
-        _ => Err(NOT_SUPPORTED),
-    };
-    let layout = element.and_then(|element| {
+    let layout = element(kind).ok_or(NOT_SUPPORTED).and_then(|element| {
         let leading = u64::try_from(leading).ok().filter(|leading| *leading >= rows);
         let leading = leading.filter(|_| rows > 0 && columns > 0).ok_or(INVALID_VALUE)?;
         Ok(Object::Layout(Layout { element, rows, columns, leading }))
@@ -133,7 +180,13 @@ extern "C" fn cublasLtMatmulDescCreate(
     compute: c_int,
     scale: c_int,
 ) -> u32 {
-    let known = matches!((compute, scale), (COMPUTE_32F, R_32F) | (COMPUTE_16F, R_16F));
+    let known = matches!(
+        (compute, scale),
+        (COMPUTE_32F | COMPUTE_32F_FAST_TF32, R_32F)
+            | (COMPUTE_16F, R_16F)
+            | (COMPUTE_64F, R_64F)
+            | (COMPUTE_32I, R_32I)
+    );
     let description = Description { compute, scale, transpose_a: false, transpose_b: false };
     let object = known.then_some(Object::Description(description)).ok_or(NOT_SUPPORTED);
     create("cublasLtMatmulDescCreate", handle, object)
@@ -202,7 +255,7 @@ struct Proposal {
     reserved: [c_int; 4],
 }
 
-/// The shape of a multiplication, checked: layouts must fit each other and be of one type.
+/// The shape of a multiplication, checked: layouts must fit each other, and their types the arithmetic.
 struct Problem {
     description: Description,
     a: Layout,
@@ -223,13 +276,24 @@ impl Problem {
         let (inner_of_b, n) = turned(&b, description.transpose_b);
         let fits =
             inner == inner_of_b && (d.rows, d.columns) == (m, n) && (c.rows, c.columns) == (m, n);
-        if !fits || [b, c, d].iter().any(|other| other.element != a.element) {
+        if !fits {
             return Err(INVALID_VALUE);
         }
-        let accumulate = if description.compute == COMPUTE_16F { "f16" } else { "f32" };
-        let arithmetic = format!("{}/{accumulate}", a.element.name());
-        let rate = device.profile.matmul(&arithmetic).ok_or(NOT_SUPPORTED)?;
-        Ok(Self { description, a, b, c, d, inner, rate })
+        let arithmetic = ARITHMETICS.iter().find(|each| {
+            each.compute == description.compute
+                && [a, b].iter().all(|operand| operand.element == each.operands)
+                && [c, d].iter().all(|result| result.element == each.result)
+        });
+        let arithmetic = arithmetic.ok_or(NOT_SUPPORTED)?;
+        if !aligned(&description, &[a, b, c, d], a.element) {
+            return Err(NOT_SUPPORTED);
+        }
+        let rate = device.profile.matmul(arithmetic.name).ok_or(NOT_SUPPORTED)?;
+        let seen = |layout: Layout| match description.compute {
+            COMPUTE_32F_FAST_TF32 => Layout { element: Element::Tf32, ..layout },
+            _ => layout,
+        };
+        Ok(Self { description, a: seen(a), b: seen(b), c, d, inner, rate })
     }
 
     /// Seconds that the card needs with the best algorithm.
@@ -238,6 +302,20 @@ impl Problem {
         let bytes = self.a.traffic() + self.b.traffic() + self.d.traffic();
         device.profile.seconds(Work { bytes, flops: Some((flops, self.rate)) })
     }
+}
+
+/// What the documentation asks of 8-bit operands: the first transposed and the second not, and lengths of
+/// columns that are multiples of 4 bytes, or of 16 for fp8.
+fn aligned(description: &Description, layouts: &[Layout], operands: Element) -> bool {
+    let least = match operands {
+        Element::Int8 => 4,
+        Element::Fp8 => 16,
+        _ => return true,
+    };
+    let bytes = |layout: &Layout| layout.leading * layout.element.size();
+    description.transpose_a
+        && !description.transpose_b
+        && layouts.iter().all(|layout| bytes(layout).is_multiple_of(least))
 }
 
 fn device(machine: &mut Machine) -> Result<&mut Device, u32> {
@@ -273,7 +351,7 @@ extern "C" fn cublasLtMatmulAlgoGetHeuristic(
 
 /// A factor of the operation, in its scale type.
 fn scalar(at: *const c_void, scale: c_int) -> Result<f64, u32> {
-    let element = if scale == R_16F { Element::F16 } else { Element::F32 };
+    let element = element(scale).ok_or(INVALID_VALUE)?;
     if at.is_null() {
         return Err(INVALID_VALUE);
     }
@@ -335,16 +413,17 @@ fn multiply(
         let what = device.memory.snapshot(at, layout.bytes())?;
         Ok::<_, u32>(Operand { layout, what, transposed })
     };
+    let before = device.memory.snapshot(d, problem.d.bytes())?;
     let description = problem.description;
     let product = Product {
         a: operand(a, problem.a, description.transpose_a)?,
         b: operand(b, problem.b, description.transpose_b)?,
-        c: operand(c, problem.c, false)?,
+        c: if beta == 0.0 { None } else { Some(operand(c, problem.c, false)?) },
         alpha,
         beta,
         inner: problem.inner,
         d: problem.d,
-        before: device.memory.snapshot(d, problem.d.bytes())?,
+        before: if problem.d.leading == problem.d.rows { None } else { Some(before) },
     };
     let (contents, offset) = device.memory.contents(d, problem.d.bytes())?;
     contents.write(offset, problem.d.bytes(), Arc::new(product));

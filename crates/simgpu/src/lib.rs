@@ -39,6 +39,7 @@ mod call;
 mod contents;
 mod cublaslt;
 mod driver;
+mod element;
 pub mod faults;
 pub mod harness;
 mod kernels;

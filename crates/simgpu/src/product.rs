@@ -1,6 +1,6 @@
 //! A matrix product, computed where somebody looks.
 
-use crate::contents::{Element, Snapshot, Source, by_element};
+use crate::contents::{Element, Snapshot, Source, Word, by_element};
 
 /// Entries asked for at once, from which on reading both operands whole is cheaper than element by
 /// element.
@@ -43,7 +43,7 @@ impl Operand {
 
     fn element(&self, row: u64, column: u64) -> f64 {
         let size = self.layout.element.size();
-        let mut bytes = [0; 4];
+        let mut bytes = Word::default();
         self.what.read(self.place(row, column) * size, &mut bytes[..size as usize]);
         self.layout.element.decode(&bytes)
     }
@@ -61,37 +61,40 @@ impl Operand {
 pub(crate) struct Product {
     pub(crate) a: Operand,
     pub(crate) b: Operand,
-    pub(crate) c: Operand,
+    /// What is added; nothing is kept alive of a result that is only overwritten.
+    pub(crate) c: Option<Operand>,
     pub(crate) alpha: f64,
     pub(crate) beta: f64,
     /// The length of the sums.
     pub(crate) inner: u64,
     /// How the result lies in memory.
     pub(crate) d: Layout,
-    /// What lay there before, between the columns.
-    pub(crate) before: Snapshot,
+    /// What lay there before between the columns, where there is something between them.
+    pub(crate) before: Option<Snapshot>,
 }
 
 impl Product {
-    fn finished(&self, sum: f64, row: u64, column: u64) -> [u8; 4] {
-        let kept = if self.beta == 0.0 { 0.0 } else { self.beta * self.c.element(row, column) };
+    fn finished(&self, sum: f64, row: u64, column: u64) -> Word {
+        let kept = self.c.as_ref().map_or(0.0, |c| self.beta * c.element(row, column));
         self.d.element.encode(self.alpha * sum + kept)
     }
 
-    fn entry(&self, row: u64, column: u64) -> [u8; 4] {
+    fn entry(&self, row: u64, column: u64) -> Word {
         let products = (0..self.inner).map(|i| self.a.element(row, i) * self.b.element(i, column));
         self.finished(products.sum(), row, column)
     }
 
-    fn read_with(&self, offset: u64, out: &mut [u8], entry: impl Fn(u64, u64) -> [u8; 4]) {
+    fn read_with(&self, offset: u64, out: &mut [u8], entry: impl Fn(u64, u64) -> Word) {
         let size = self.d.element.size();
         by_element(offset, out, size, |index| {
             let (row, column) = (index % self.d.leading, index / self.d.leading);
             if row < self.d.rows {
                 return entry(row, column);
             }
-            let mut bytes = [0; 4];
-            self.before.read(index * size, &mut bytes[..size as usize]);
+            let mut bytes = Word::default();
+            if let Some(before) = &self.before {
+                before.read(index * size, &mut bytes[..size as usize]);
+            }
             bytes
         });
     }
@@ -140,7 +143,8 @@ mod tests {
             let (a, b) = (operand(2, 2, &a, first), operand(2, 2, &b, second));
             let c = operand(2, 2, &[1.0; 4], false);
             let d = Layout { leading: 3, ..c.layout };
-            let before = operand(5, 1, &[9.0; 5], false).what;
+            let c = Some(c);
+            let before = Some(operand(5, 1, &[9.0; 5], false).what);
             let product = Product { a, b, c, alpha: 1.0, beta: 2.0, inner: 2, d, before };
             assert_eq!(numbers(&product), [25.0, 36.0, 9.0, 33.0, 48.0]);
         }
@@ -152,16 +156,15 @@ mod tests {
         let ramp: Vec<f32> = (0..side * side).map(|i| (i % 7) as f32 - 3.0).collect();
         let matrix = || operand(side, side, &ramp, false);
         let d = matrix().layout;
-        let before = matrix().what;
         let product = Product {
             a: matrix(),
             b: matrix(),
-            c: matrix(),
+            c: None,
             alpha: 1.0,
             beta: 0.0,
             inner: side,
             d,
-            before,
+            before: None,
         };
         let mut one = [0; 4];
         product.read(4 * 123, &mut one);

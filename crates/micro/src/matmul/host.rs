@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use warpmark_device::Device;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Seconds, Value};
+use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value};
 
 use super::{Inputs, Problem};
 use crate::data::{self, Dtype, Stream};
@@ -25,9 +25,6 @@ const FULL: &[(Dtype, &[usize])] = &[
     (Dtype::F16, &[512, 1024, 2048, 4096, 8192]),
     (Dtype::Bf16, &[1024]),
 ];
-
-/// Multiplications that take longer than this say nothing that the next smaller ones do not.
-const LONGEST: Seconds = Seconds(2.0);
 
 /// The largest number of products after which `gemm` writes a running sum back: it cuts k into blocks
 /// that fit the cache, and a block is never shorter than this unless k is.
@@ -56,14 +53,10 @@ fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, sides: &[usize]) ->
 
 fn entry(problem: &Problem, spec: &DeviceSpec, request: &Request) -> Option<Entry> {
     // Packed panels of both operands come on top, no larger than the operands.
-    let mut entry = problem.entry(ENGINE, spec, request, problem.bytes())?;
+    let memory = problem.bytes() * 2.0;
+    let mut entry = problem.entry(&[&problem.size()], ENGINE, spec, request, memory)?;
     if problem.dtype == Dtype::Bf16 {
         entry.skip = Some("the gemm crate multiplies no bf16 matrices".to_owned());
-    } else if problem.estimate(spec).0 > LONGEST.0 {
-        entry.skip = Some(format!(
-            "one multiplication would take about {}; over {LONGEST} it is left out",
-            problem.estimate(spec)
-        ));
     }
     Some(entry)
 }
@@ -152,8 +145,9 @@ impl Session for HostSession {
         match problem.dtype {
             Dtype::F32 => Ok(Box::new(Multiply::<f32>::new(id.clone(), *problem, pool, inputs)?)),
             Dtype::F16 => Ok(Box::new(Multiply::<f16>::new(id.clone(), *problem, pool, inputs)?)),
-            Dtype::Bf16 => {
-                Err(WorkloadError::Unsupported("the gemm crate multiplies no bf16".to_owned()))
+            other => {
+                let name = other.name();
+                Err(WorkloadError::Unsupported(format!("the gemm crate multiplies no {name}")))
             }
         }
     }
@@ -216,7 +210,7 @@ impl<T: Operand> Workload for Multiply<T> {
             id: self.id.clone(),
             parameters,
             work: self.problem.work(),
-            data: Some(data::described(self.inputs.seed)),
+            data: Some(self.inputs.described(self.problem.dtype)),
             weights: None,
             caveats,
         }
@@ -295,7 +289,7 @@ mod tests {
         small.launch().unwrap();
         for row in 0..17 {
             for column in 0..29 {
-                let want = small.problem.dot(small.inputs, row, column);
+                let want = small.problem.dot(small.inputs, row, column, std::convert::identity);
                 let got = small.c[row * 29 + column].wide();
                 assert!((got - want).abs() < 1e-5, "{row},{column}: {got} is not {want}");
             }
@@ -330,27 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn sums_in_reduced_precision_are_told_from_f32() {
-        let problem = Problem::square(Dtype::F32, Dtype::F32, 1024);
-        let inputs = Inputs::new(5);
-        // TF32 keeps 10 bits of a fraction: round every operand so.
-        let tf32 = |value: f64| f64::from(f32::from_bits((value as f32).to_bits() & !0x1FFF));
-        let rounded = |row: usize, column: usize| {
-            let products = (0..1024).map(|i| {
-                let a = problem.dtype.element(inputs.a, (row * 1024 + i) as u64);
-                let b = problem.dtype.element(inputs.b, (i * 1024 + column) as u64);
-                tf32(a) * tf32(b)
-            });
-            Ok(products.sum())
-        };
-        assert!(problem.check(inputs, 1.0, rounded).is_err());
-        assert!(problem.check(inputs, 1.0, |r, c| Ok(problem.dot(inputs, r, c))).is_ok());
-    }
-
-    #[test]
     fn long_multiplications_are_left_out_with_the_reason() {
         let cpu = crate::tests::cpu(2, "avx2");
-        let groups = plan(&cpu, &Request { full: true, seed: 0 });
+        let groups = plan(&cpu, &Request { full: true, ..Request::default() });
         let largest = groups[0].entries.last().unwrap();
         assert!(largest.skip.as_ref().unwrap().contains("would take about"), "{largest:?}");
         assert!(groups[0].entries[1].skip.is_none());
@@ -359,7 +335,7 @@ mod tests {
     #[test]
     fn bf16_is_skipped_because_gemm_has_none() {
         let cpu = crate::tests::cpu(2, "avx512");
-        let groups = plan(&cpu, &Request { full: false, seed: 0 });
+        let groups = plan(&cpu, &Request { full: false, ..Request::default() });
         let bf16 = groups
             .iter()
             .flat_map(|group| &group.entries)
@@ -373,6 +349,9 @@ mod tests {
         let small = Problem::square(Dtype::F32, Dtype::F32, 1024).estimate(&cpu);
         let large = Problem::square(Dtype::F32, Dtype::F32, 2048).estimate(&cpu);
         assert!((large.ratio(small) - 8.0).abs() < 1e-9);
-        assert!(crate::guess::sampling(&Request { full: true, seed: 0 }, large).samples == 50);
+        assert!(
+            crate::guess::sampling(&Request { full: true, ..Request::default() }, large).samples
+                == 50
+        );
     }
 }

@@ -9,13 +9,17 @@ use std::mem::{MaybeUninit, size_of};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use cudarc::cublaslt::sys::cublasLtMatmulPreferenceAttributes_t as Preferences;
+use half::f16;
 use warpmark_measure::WorkloadError;
 
 use super::Problem;
 use crate::data::Dtype;
 
-/// Partial sums of a product that is split along k are added in f32. The library may otherwise add them
-/// in the type of the result, which is not what the id says.
+/// `CUBLAS_OP_T`, as the library takes it.
+static TRANSPOSED: i32 = 1;
+
+/// Partial sums of a product that is split along k are added in the type of the sums. The library may
+/// otherwise add them in the type of the result, which is not what the id says.
 const REDUCE_IN_COMPUTE_TYPE: u32 =
     sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
@@ -68,12 +72,14 @@ impl Handle {
 /// A multiplication as the library wants it described.
 ///
 /// The library thinks in columns. A row-major matrix read by columns is its transpose, so `C = A · B`
-/// by rows is asked for as `Cᵗ = Bᵗ · Aᵗ` by columns, with nothing to transpose.
+/// by rows is asked for as `Cᵗ = Bᵗ · Aᵗ` by columns, with nothing to transpose. A `B` that lies by columns
+/// is its own transpose to the library, and has to be transposed back.
 pub(super) struct Operation {
     description: Owned<sys::cublasLtMatmulDesc_t>,
     a: Owned<sys::cublasLtMatrixLayout_t>,
     b: Owned<sys::cublasLtMatrixLayout_t>,
     c: Owned<sys::cublasLtMatrixLayout_t>,
+    one: Scalar,
 }
 
 /// Addresses on the device.
@@ -87,30 +93,26 @@ pub(super) struct Addresses {
 }
 
 impl Operation {
-    /// Sums are always in f32, in true f32 arithmetic for f32 operands (no TF32).
+    /// The sums are in the type that the problem states; for f32 operands in true f32 arithmetic (no
+    /// TF32), for fp8 ones with scales of 1, which are the library's own where none is set.
     pub(super) fn new(problem: &Problem) -> Result<Self, WorkloadError> {
-        let kind = data_type(problem.dtype);
-        let layout = |rows: usize, columns: usize| {
-            let raw = result::create_matrix_layout(
-                kind,
-                columns as u64,
-                rows as u64,
-                columns.cast_signed() as i64,
-            )
-            .map_err(refused("cublasLtMatrixLayoutCreate"))?;
-            Ok::<_, WorkloadError>(Owned { raw, destroy: result::destroy_matrix_layout })
+        let Problem { m, n, k, .. } = *problem;
+        let operand = data_type(problem.dtype);
+        let (compute, scale, one) = arithmetic(problem)?;
+        let description = Owned {
+            raw: result::create_matmul_desc(compute, scale)
+                .map_err(refused("cublasLtMatmulDescCreate"))?,
+            destroy: result::destroy_matmul_desc,
         };
-        let description = result::create_matmul_desc(
-            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            sys::cudaDataType_t::CUDA_R_32F,
-        )
-        .map_err(refused("cublasLtMatmulDescCreate"))?;
-        Ok(Self {
-            description: Owned { raw: description, destroy: result::destroy_matmul_desc },
-            a: layout(problem.m, problem.k)?,
-            b: layout(problem.k, problem.n)?,
-            c: layout(problem.m, problem.n)?,
-        })
+        let b = if problem.by_columns() {
+            transpose_first(&description)?;
+            layout(operand, k, n)?
+        } else {
+            layout(operand, n, k)?
+        };
+        let a = layout(operand, k, m)?;
+        let c = layout(data_type(problem.result()), n, m)?;
+        Ok(Self { description, a, b, c, one })
     }
 
     /// The algorithms that the library proposes, its favourite first.
@@ -168,15 +170,15 @@ impl Operation {
         at: Addresses,
         stream: sys::cudaStream_t,
     ) -> Result<(), WorkloadError> {
-        let (one, zero) = (1.0_f32, 0.0_f32);
+        let zero: Scalar = 0;
         // SAFETY: all objects are alive; the addresses are allocations of the sizes that the layouts
-        // state, made by the caller who owns this operation; the scalars are f32 as the operation says
+        // state, made by the caller who owns this operation; the scalars are of the operation's type
         // and are read before the call returns.
         unsafe {
             result::matmul(
                 handle.0.raw,
                 self.description.raw,
-                (&raw const one).cast(),
+                (&raw const self.one).cast(),
                 (&raw const zero).cast(),
                 at.b as *const c_void,
                 self.b.raw,
@@ -215,10 +217,72 @@ fn prefer<T>(
     .map_err(refused("cublasLtMatmulPreferenceSetAttribute"))
 }
 
+/// A factor of a multiplication: the bits of a number of the type that the operation says come first.
+type Scalar = u64;
+
+/// How sums are made, the type of the factors, and a factor of 1.
+fn arithmetic(
+    problem: &Problem,
+) -> Result<(sys::cublasComputeType_t, sys::cudaDataType_t, Scalar), WorkloadError> {
+    use sys::cublasComputeType_t as Compute;
+    use sys::cudaDataType_t as Kind;
+    let f32 = (Kind::CUDA_R_32F, u64::from(1.0_f32.to_bits()));
+    let (compute, (scale, one)) = match (problem.dtype, problem.accumulate) {
+        (Dtype::F64, Dtype::F64) => {
+            (Compute::CUBLAS_COMPUTE_64F, (Kind::CUDA_R_64F, 1.0_f64.to_bits()))
+        }
+        (Dtype::F16, Dtype::F16) => {
+            (Compute::CUBLAS_COMPUTE_16F, (Kind::CUDA_R_16F, u64::from(f16::ONE.to_bits())))
+        }
+        (Dtype::Int8, Dtype::Int32) => (Compute::CUBLAS_COMPUTE_32I, (Kind::CUDA_R_32I, 1)),
+        (Dtype::Tf32, Dtype::F32) => (Compute::CUBLAS_COMPUTE_32F_FAST_TF32, f32),
+        (Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::Fp8, Dtype::F32) => {
+            (Compute::CUBLAS_COMPUTE_32F, f32)
+        }
+        _ => {
+            let arithmetic = problem.arithmetic();
+            let reason = format!("cuBLASLt has no multiplication of {arithmetic}");
+            return Err(WorkloadError::Unsupported(reason));
+        }
+    };
+    Ok((compute, scale, one.to_le()))
+}
+
+/// A matrix that lies without gaps, `rows` elements to a column.
+fn layout(
+    kind: sys::cudaDataType_t,
+    rows: usize,
+    columns: usize,
+) -> Result<Owned<sys::cublasLtMatrixLayout_t>, WorkloadError> {
+    let leading = rows.cast_signed() as i64;
+    let raw = result::create_matrix_layout(kind, rows as u64, columns as u64, leading)
+        .map_err(refused("cublasLtMatrixLayoutCreate"))?;
+    Ok(Owned { raw, destroy: result::destroy_matrix_layout })
+}
+
+/// Lets a multiplication take its first operand transposed.
+fn transpose_first(description: &Owned<sys::cublasLtMatmulDesc_t>) -> Result<(), WorkloadError> {
+    // SAFETY: the description is alive; the library checks the size against the attribute's and copies
+    // the value.
+    unsafe {
+        result::set_matmul_desc_attribute(
+            description.raw,
+            sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA,
+            (&raw const TRANSPOSED).cast(),
+            size_of::<i32>(),
+        )
+    }
+    .map_err(refused("cublasLtMatmulDescSetAttribute"))
+}
+
 fn data_type(dtype: Dtype) -> sys::cudaDataType_t {
     match dtype {
-        Dtype::F32 => sys::cudaDataType_t::CUDA_R_32F,
+        Dtype::F64 => sys::cudaDataType_t::CUDA_R_64F,
+        Dtype::F32 | Dtype::Tf32 => sys::cudaDataType_t::CUDA_R_32F,
         Dtype::F16 => sys::cudaDataType_t::CUDA_R_16F,
         Dtype::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+        Dtype::Fp8 => sys::cudaDataType_t::CUDA_R_8F_E4M3,
+        Dtype::Int8 => sys::cudaDataType_t::CUDA_R_8I,
+        Dtype::Int32 => sys::cudaDataType_t::CUDA_R_32I,
     }
 }

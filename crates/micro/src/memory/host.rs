@@ -141,7 +141,7 @@ mod tests {
     use crate::tests::{cpu, cpu_device};
 
     fn session(size: usize) -> (HostSession, Vec<Entry>) {
-        let request = Request { full: false, seed: 1 };
+        let request = Request { full: false, seed: 1, ..Request::default() };
         let device = cpu_device(2);
         let planned: Vec<_> = Operation::ALL
             .into_iter()
@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn arrays_are_several_times_the_last_cache() {
         let mut spec = cpu(2, "avx512");
-        let least = |spec: &DeviceSpec| sizes(spec, &Request { full: false, seed: 0 }, FLOOR)[0];
+        let least = |spec: &DeviceSpec| {
+            sizes(spec, &Request { full: false, ..Request::default() }, FLOOR)[0]
+        };
         assert_eq!(least(&spec), 128 << 20);
         spec.last_level_cache = warpmark_record::Field::absent("not told");
         assert_eq!(least(&spec), 256 << 20);

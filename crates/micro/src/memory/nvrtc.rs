@@ -273,7 +273,7 @@ mod tests {
     use crate::tests::{h200, t4};
 
     fn planned_sizes(spec: &DeviceSpec, full: bool) -> Vec<usize> {
-        sizes(spec, &Request { full, seed: 0 }, FLOOR)
+        sizes(spec, &Request { full, ..Request::default() }, FLOOR)
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! Whether a product is right: sampled entries against dot products in f64 of the very operands.
+
+use warpmark_measure::WorkloadError;
+use warpmark_measure::workload::checked;
+use warpmark_record::Check;
+
+use super::{Inputs, Problem};
+use crate::data::{Dtype, Stream};
+
+/// Positions of the product that are checked besides its corners.
+const SAMPLED: u64 = 64;
+
+/// Bits of a sum that the tensor cores' fp8 adders keep: about 14 on Hopper, by "DeepSeek-V3 Technical
+/// Report" (2024), section 3.3.2.
+const FP8_SUM_ROUNDOFF: f64 = 1.0 / (1 << 13) as f64;
+
+/// How an operand's bits are read.
+type Reading = fn(f64) -> f64;
+
+impl Problem {
+    /// Compares sampled entries of the product, which `product(row, column)` fetches, with dot products
+    /// in f64 of the very operands. `stores` is how often a running sum is rounded to the product's type.
+    pub(super) fn check(
+        &self,
+        inputs: Inputs,
+        stores: f64,
+        mut product: impl FnMut(usize, usize) -> Result<f64, WorkloadError>,
+    ) -> Result<Check, WorkloadError> {
+        let spread = self.spread();
+        let positions = self.positions(inputs.seed);
+        let readings = self.readings();
+        let mut worst = vec![0.0_f64; readings.len()];
+        for &(row, column) in &positions {
+            let got = product(row, column)?;
+            for (worst, reading) in worst.iter_mut().zip(readings) {
+                let error = (got - self.dot(inputs, row, column, *reading)).abs() / spread;
+                // `max` would lose a NaN, and a NaN must fail.
+                *worst = if worst.is_nan() || error.is_nan() { f64::NAN } else { worst.max(error) };
+            }
+        }
+        let exact = if self.dtype == Dtype::Int8 { "exact" } else { "f64" };
+        let what = format!(
+            "{} entries with {exact} dot products, relative to the entries' standard deviation",
+            positions.len()
+        );
+        // Readings are all NaN or none is, since the product is what brings one in.
+        let least = worst.into_iter().fold(f64::NAN, f64::min);
+        checked(what, least, self.tolerance(stores))
+    }
+
+    /// The standard deviation of an entry: a product of two numbers uniform on [-1, 1) has variance 1/9,
+    /// and an entry adds up k of them. Integers are uniform on ±128.
+    fn spread(&self) -> f64 {
+        let scale = if self.dtype == Dtype::Int8 { 128.0 * 128.0 } else { 1.0 };
+        (self.k as f64).sqrt() / 3.0 * scale
+    }
+
+    /// The largest error to allow, in units of an entry's standard deviation.
+    ///
+    /// Adding up in units of `u`: with rounding to nearest the errors of k additions go both ways, and a
+    /// random walk of them has a spread of about 0.4·√k·u, allowed twenty times. Tensor cores that add in
+    /// a wider type cut off instead, always towards zero: k·u. Writing the result: an entry within six
+    /// standard deviations, rounded to the product's type, once for each store. A multiplication in less
+    /// precise arithmetic than the id names (TF32 for f32, bf16 for TF32) is beyond that, and so is a
+    /// lost product in all but the largest. Where sums keep few bits (f16, fp8) it tells a wrong product
+    /// from a right one, no more. Integers have no error to allow.
+    fn tolerance(&self, stores: f64) -> f64 {
+        let k = self.k as f64;
+        let walk = |unit: f64| 8.0 * k.sqrt() * unit;
+        let unit = self.accumulate.roundoff();
+        let adding = match self.dtype {
+            Dtype::Int8 => return 0.0,
+            Dtype::Fp8 => walk(FP8_SUM_ROUNDOFF),
+            other if other == self.accumulate => walk(unit),
+            _ => walk(unit).max(k * unit),
+        };
+        let storing = 6.0 * self.result().roundoff() * stores.max(1.0).sqrt();
+        adding + storing
+    }
+
+    /// What a multiplication may take an operand for. TF32 sees 10 bits of an f32's fraction, and whether
+    /// the others are cut off or rounded is nowhere promised: all entries must agree with one of the two,
+    /// which leaves no room for the error of the operands in the tolerance.
+    fn readings(&self) -> &'static [Reading] {
+        match self.dtype {
+            Dtype::Tf32 => &[cut_to_tf32, rounded_to_tf32],
+            _ => &[std::convert::identity],
+        }
+    }
+
+    pub(super) fn dot(&self, inputs: Inputs, row: usize, column: usize, read: Reading) -> f64 {
+        let products = (0..self.k).map(|i| {
+            let a = self.dtype.element(inputs.a, (row * self.k + i) as u64);
+            let b = self.dtype.element(inputs.b, self.place_in_b(i, column) as u64);
+            read(a) * read(b)
+        });
+        products.sum()
+    }
+
+    pub(super) fn positions(&self, seed: u64) -> Vec<(usize, usize)> {
+        let (bottom, right) = (self.m - 1, self.n - 1);
+        let corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)];
+        let stream = Stream::new(seed, 2);
+        let anywhere = (0..SAMPLED).map(|i| {
+            let row = stream.bits(2 * i) % self.m as u64;
+            let column = stream.bits(2 * i + 1) % self.n as u64;
+            (row as usize, column as usize)
+        });
+        corners.into_iter().chain(anywhere).collect()
+    }
+}
+
+fn cut_to_tf32(value: f64) -> f64 {
+    f64::from(f32::from_bits((value as f32).to_bits() & !0x1FFF))
+}
+
+fn rounded_to_tf32(value: f64) -> f64 {
+    // Half a unit of the last kept bit; a carry into the exponent is right, and no operand is near the
+    // largest number.
+    f64::from(f32::from_bits(((value as f32).to_bits() + 0x1000) & !0x1FFF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::identity;
+
+    fn inputs() -> Inputs {
+        Inputs::new(5)
+    }
+
+    /// Whether products of operands that are read in such a way pass.
+    fn passes(problem: &Problem, read: Reading) -> bool {
+        problem.check(inputs(), 1.0, |r, c| Ok(problem.dot(inputs(), r, c, read))).is_ok()
+    }
+
+    #[test]
+    fn sums_in_reduced_precision_are_told_from_f32() {
+        let problem = Problem::square(Dtype::F32, Dtype::F32, 1024);
+        assert!(!passes(&problem, rounded_to_tf32));
+        assert!(passes(&problem, identity));
+    }
+
+    #[test]
+    fn tf32_may_cut_or_round_but_not_keep_more_or_less() {
+        let problem = Problem::square(Dtype::Tf32, Dtype::F32, 1024);
+        assert!(passes(&problem, cut_to_tf32) && passes(&problem, rounded_to_tf32));
+        let bf16 = |value: f64| f64::from(f32::from_bits((value as f32).to_bits() & !0xFFFF));
+        assert!(!passes(&problem, bf16));
+        assert!(!passes(&problem, identity));
+        // One reading for one entry and the other for the next is no arithmetic.
+        let mixed = problem.check(inputs(), 1.0, |row, column| {
+            let read: Reading = if row % 2 == 0 { cut_to_tf32 } else { rounded_to_tf32 };
+            Ok(problem.dot(inputs(), row, column, read))
+        });
+        assert!(mixed.is_err());
+    }
+
+    #[test]
+    fn integers_are_right_or_wrong() {
+        let problem = Problem::square(Dtype::Int8, Dtype::Int32, 512);
+        assert!(passes(&problem, identity));
+        let off_by_one = problem.check(inputs(), 1.0, |row, column| {
+            let wrong = if (row, column) == (511, 511) { 1.0 } else { 0.0 };
+            Ok(problem.dot(inputs(), row, column, identity) + wrong)
+        });
+        assert!(matches!(off_by_one, Err(WorkloadError::WrongAnswer { .. })));
+    }
+
+    #[test]
+    fn every_arithmetic_refuses_a_transposed_operand_and_what_was_never_written() {
+        use Dtype::{Bf16, F16, F32, F64, Fp8, Int8, Int32, Tf32};
+        let kinds = [(F16, F16), (Bf16, F32), (Tf32, F32), (F64, F64), (Int8, Int32), (Fp8, F32)];
+        for (dtype, accumulate) in kinds {
+            // The largest size, whose tolerance is the widest.
+            let problem = Problem { dtype, accumulate, m: 96, n: 96, k: 16384 };
+            let swapped = problem.check(inputs(), 1.0, |row, column| {
+                Ok(problem.dot(inputs(), column, row, identity))
+            });
+            assert!(swapped.is_err(), "{problem:?}");
+            let spoilt = problem.result().decode([0xFF; 8]);
+            assert!(problem.check(inputs(), 1.0, |_, _| Ok(spoilt)).is_err(), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn f64_sums_are_told_from_f32_ones() {
+        let problem = Problem::square(Dtype::F64, Dtype::F64, 2048);
+        assert!(passes(&problem, identity));
+        assert!(!passes(&problem, |value| f64::from(value as f32)));
+    }
+}

@@ -1,0 +1,104 @@
+//! Which shapes are multiplied: squares, the layers of real models, and a grid to find the fastest in.
+
+use super::Problem;
+use crate::Request;
+use crate::data::Dtype;
+
+const QUICK: &[usize] = &[4096, 8192];
+const FULL: &[usize] = &[1024, 2048, 4096, 8192, 16384];
+
+/// f64 runs at a 64th of a consumer card's rate.
+const QUICK_F64: &[usize] = &[4096];
+
+/// Rows of activations: one token, a few, and a short prompt.
+const ROWS: [usize; 4] = [1, 8, 32, 256];
+
+/// A weight matrix of a model: `k` inputs, `n` outputs.
+struct Layer {
+    name: &'static str,
+    n: usize,
+    k: usize,
+}
+
+/// The matrices of one transformer block. GPT-2's widths are its own repository's; Llama 3 8B has 32
+/// heads of 128 with 8 for keys and values, and a feed-forward width of 14336.
+const LAYERS: [Layer; 12] = [
+    Layer { name: "gpt2-124m qkv", n: 2304, k: 768 },
+    Layer { name: "gpt2-124m o", n: 768, k: 768 },
+    Layer { name: "gpt2-124m up", n: 3072, k: 768 },
+    Layer { name: "gpt2-124m down", n: 768, k: 3072 },
+    Layer { name: "gpt2-1.5b qkv", n: 4800, k: 1600 },
+    Layer { name: "gpt2-1.5b o", n: 1600, k: 1600 },
+    Layer { name: "gpt2-1.5b up", n: 6400, k: 1600 },
+    Layer { name: "gpt2-1.5b down", n: 1600, k: 6400 },
+    Layer { name: "llama-3-8b qkv", n: 6144, k: 4096 },
+    Layer { name: "llama-3-8b o", n: 4096, k: 4096 },
+    Layer { name: "llama-3-8b up", n: 14336, k: 4096 },
+    Layer { name: "llama-3-8b down", n: 4096, k: 14336 },
+];
+
+/// The sides of the square products of an arithmetic.
+pub(super) fn sides(dtype: Dtype, request: &Request) -> &'static [usize] {
+    match (request.full, dtype) {
+        (true, _) => FULL,
+        (false, Dtype::F64) => QUICK_F64,
+        (false, _) => QUICK,
+    }
+}
+
+/// Activations times each weight matrix, with the name of the layer.
+pub(super) fn layers(dtype: Dtype, accumulate: Dtype) -> Vec<(Problem, &'static str)> {
+    let each = |layer: &Layer| {
+        let (name, n, k) = (layer.name, layer.n, layer.k);
+        ROWS.map(|m| (Problem { dtype, accumulate, m, n, k }, name))
+    };
+    LAYERS.iter().flat_map(each).collect()
+}
+
+/// The shapes among which the fastest is searched, the square of 8192 first: it is what the others are
+/// read against, and where the time is up early it has been tried.
+pub(super) fn grid(dtype: Dtype, accumulate: Dtype, request: &Request) -> Vec<Problem> {
+    let square = Problem::square(dtype, accumulate, 8192);
+    let long: Vec<usize> = (1..=20).map(|i| i * 1024).collect();
+    let (sides, depths): (&[usize], &[usize]) = if request.exhaustive {
+        (&long, &[1024, 2048, 4096, 8192, 12288, 16384])
+    } else {
+        (&[6144, 8192, 10240], &[4096, 8192, 16384])
+    };
+    let all = sides.iter().flat_map(|&m| {
+        sides
+            .iter()
+            .flat_map(move |&n| depths.iter().map(move |&k| Problem { dtype, accumulate, m, n, k }))
+    });
+    std::iter::once(square).chain(all.filter(|problem| *problem != square)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_begin_with_the_square_and_have_each_shape_once() {
+        for exhaustive in [false, true] {
+            let request = Request { exhaustive, ..Request::default() };
+            let grid = grid(Dtype::F16, Dtype::F32, &request);
+            assert_eq!(grid[0], Problem::square(Dtype::F16, Dtype::F32, 8192));
+            let sizes: std::collections::BTreeSet<_> = grid.iter().map(Problem::size).collect();
+            assert_eq!(sizes.len(), grid.len());
+            assert_eq!(grid.len(), if exhaustive { 2400 } else { 27 });
+        }
+    }
+
+    #[test]
+    fn every_layer_meets_every_number_of_rows() {
+        let layers = layers(Dtype::F16, Dtype::F32);
+        assert_eq!(layers.len(), 48);
+        // The blocks' parameters, as their models state them: 12 d² for GPT-2.
+        let block = |model: &str| -> usize {
+            let matrices = layers.iter().filter(|(p, name)| p.m == 1 && name.starts_with(model));
+            matrices.map(|(p, _)| p.n * p.k).sum()
+        };
+        assert_eq!(block("gpt2-124m"), 12 * 768 * 768);
+        assert_eq!(block("gpt2-1.5b"), 12 * 1600 * 1600);
+    }
+}
