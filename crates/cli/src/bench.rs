@@ -13,8 +13,8 @@ use crate::{environment, exit, interrupt};
 /// The bench targets in the order in which cargo runs them. The last one shows the whole run.
 const TARGETS: [&str; 3] = ["load", "micro", "text"];
 
-/// `cargo bench -- OPTIONS`: the options of `warpmark run`, and those of criterion that make sense
-/// where criterion is driven by a plan.
+/// `cargo bench -- OPTIONS`: the options of `warpmark run` except those of its workers, and those of
+/// criterion that make sense where criterion is driven by a plan.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --", max_term_width = 100)]
 struct BenchArguments {

@@ -62,7 +62,7 @@ pub(crate) fn measure(
         verbose: output.verbose,
     };
     // The first worker is asked how it set the device up, before anything is recorded.
-    let (first, settings) = match open(&setup, options.hang_limit)? {
+    let (first, settings) = match open(&setup, options.hang_limit, &campaign.bars)? {
         Ok(opened) => opened,
         Err(reason) => bail!("{reason}"),
     };
@@ -90,7 +90,7 @@ pub(crate) fn measure(
 type Opened = Result<(Process, BTreeMap<String, String>), String>;
 
 /// Starts a worker and waits until it has opened the device.
-fn open(setup: &Setup, hang_limit: Option<Duration>) -> anyhow::Result<Opened> {
+fn open(setup: &Setup, hang_limit: Option<Duration>, bars: &Bars) -> anyhow::Result<Opened> {
     let limit = hang_limit.unwrap_or(TO_OPEN);
     let mut process = Process::start()?;
     process.tell(setup)?;
@@ -98,7 +98,8 @@ fn open(setup: &Setup, hang_limit: Option<Duration>) -> anyhow::Result<Opened> {
         match process.listen(limit) {
             Ok(Heard::Message(Message::Ready { settings })) => return Ok(Ok((process, settings))),
             Ok(Heard::Message(Message::Refused { reason })) => return Ok(Err(reason)),
-            Ok(_) => {}
+            Ok(Heard::Line(line)) => bars.line(&line),
+            Ok(Heard::Message(_)) => {}
             Err(silence) => {
                 let end = process.end(&silence);
                 let doing = format!("opening {}", setup.spec.name);
@@ -144,7 +145,7 @@ impl Supervisor {
             }
             let opened = match self.waiting.take() {
                 Some(process) => Ok(process),
-                None => open(&self.setup, self.hang_limit)?.map(|(process, _)| process),
+                None => open(&self.setup, self.hang_limit, &self.bars)?.map(|(process, _)| process),
             };
             match opened {
                 Ok(process) => self.attend(process, &mut queue)?,

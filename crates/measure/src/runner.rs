@@ -95,8 +95,10 @@ impl Runner<'_> {
         }
         let result = match &mut running.session {
             Some(Ok(session)) => {
-                guarded(|| self.measure(entry, session.as_mut(), observer, &mut row))
-                    .and_then(|()| aftermath(self.device))
+                let measured =
+                    guarded(|| self.measure(entry, session.as_mut(), observer, &mut row));
+                // Asked in any case: what a failed benchmark leaves is no fault of the next one.
+                measured.and(aftermath(self.device))
             }
             Some(Err(error)) => Err(copy_of(error)),
             None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
