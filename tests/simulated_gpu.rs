@@ -100,8 +100,10 @@ fn copy_under(plan: &str) -> Record {
 
 #[test]
 fn sensors_are_watched_while_samples_are_taken() {
-    let (card, row) = (Profile::named("t4"), copy_under(""));
-    let seen = row.telemetry.unwrap();
+    let card = Profile::named("t4");
+    // On a busy host the sensors are read too seldom for an energy, and the row says so.
+    let mut seen = (0..4).map(|_| copy_under("").telemetry.unwrap());
+    let seen = seen.find(|seen| seen.energy.known().is_some()).unwrap();
     assert!(seen.readings > 2, "{seen:?}");
     assert_eq!(seen.sm_clock_min, Field::Known(Hertz(1590e6)));
     assert_eq!(seen.throttle_causes.known().unwrap().len(), 0);
