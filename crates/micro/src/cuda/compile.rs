@@ -197,12 +197,18 @@ mod tests {
     #[test]
     #[ignore = "needs NVRTC, which cargo test must not require"]
     fn every_kernel_compiles_for_every_architecture_that_this_nvrtc_knows() {
-        let sources = [
-            ("fill.cu", include_str!("../../../../kernels/fill.cu")),
-            ("memory.cu", include_str!("../../../../kernels/memory.cu")),
-        ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels");
+        let sources: Vec<(String, String)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                (name, std::fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        assert!(sources.len() >= 7, "{}", sources.len());
         for arch in known_architectures().unwrap() {
-            for (name, source) in sources {
+            for (name, source) in &sources {
                 let cubin = image(name, source, Target::Cubin(arch)).unwrap();
                 assert!(cubin.starts_with(b"\x7fELF"), "{name} for sm_{arch}");
                 let ptx = image(name, source, Target::Ptx(arch)).unwrap();
