@@ -13,7 +13,8 @@ fn committed() -> Vec<PathBuf> {
     let listed = Command::new("git").args(["ls-files", "results"]).current_dir(root).output();
     let names = listed.ok().filter(|out| out.status.success()).map(|out| out.stdout);
     let names = String::from_utf8(names.unwrap_or_default()).unwrap();
-    let files = names.lines().filter(|name| name.ends_with(".jsonl")).map(|name| root.join(name));
+    let files = names.lines().map(|name| root.join(name));
+    let files = files.filter(|file| file.extension().is_some_and(|kind| kind == "jsonl"));
     let files: Vec<PathBuf> = files.collect();
     if files.is_empty() { vec![root.join("results")] } else { files }
 }
