@@ -95,6 +95,15 @@ fn a_lost_card_fails_everything_behind_it_and_keeps_everything_before() {
     assert_reason(&row(&rows, "add").outcome, true, "no process could go on with it");
 }
 
+#[test]
+fn the_card_behind_a_lost_one_is_not_measured_under_its_name() {
+    let machine = Machine::with("t4,t4").faults("memory_scale:5=lost");
+    machine.measure(THREE).exits(1);
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    assert_reason(&row(&rows, "add").outcome, true, "cuda:0 is another card now");
+}
+
 /// The processes that another one has started.
 fn children(parent: &Child) -> Vec<Pid> {
     let id = parent.id();

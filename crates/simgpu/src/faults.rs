@@ -9,7 +9,7 @@
 //! | `cuLaunchKernel:5~700` | the fifth call succeeds, and the context is broken from then on, as when a kernel faults |
 //! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
 //! | `memory_copy:2=hang` | the second launch of this kernel never ends; of a function, the call never returns |
-//! | `memory_copy:2=lost` | the card is gone for good, as when it falls off the bus: for later processes too |
+//! | `memory_copy:2=lost` | the card is gone, as when it falls off the bus: later processes see those behind it |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |

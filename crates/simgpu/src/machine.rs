@@ -121,6 +121,7 @@ impl Machine {
         let names = env::var("SIMGPU_PROFILE").unwrap_or_else(|_| "t4".to_owned());
         let all: Vec<Device> = (0..)
             .zip(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
+            .filter(|(slot, _)| !report::is_lost(*slot))
             .map(|(slot, name)| Device::new(Profile::named(name), slot, faults.cards))
             .collect();
         let devices = visible(all, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
@@ -166,7 +167,7 @@ impl Machine {
 
     /// `cuInit`.
     pub(crate) fn initialise(&mut self) -> Result<(), u32> {
-        if self.devices.is_empty() || report::is_lost() {
+        if self.devices.is_empty() {
             return Err(NO_DEVICE);
         }
         self.initialised = true;
@@ -193,8 +194,10 @@ impl Machine {
 
     /// Lets a fault have what lasts of it.
     pub(crate) fn strike(&mut self, fault: Fault) {
-        if fault == Fault::Lost {
-            report::note_loss();
+        if fault == Fault::Lost
+            && let Ok(device) = self.working()
+        {
+            report::note_loss(device.slot);
         }
         if let Some(code) = fault.stays() {
             self.poison_context(code);
