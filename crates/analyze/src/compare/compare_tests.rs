@@ -89,6 +89,19 @@ fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
 }
 
 #[test]
+fn two_shapes_that_two_searches_found_are_not_compared() {
+    let found = |m: u64| {
+        let mut row = matmul("f16", 8192, 0.01);
+        let sides = [("m", m), ("n", 8192), ("k", 4096)];
+        let sides = sides.map(|(side, length)| (side.to_owned(), length.into()));
+        row.parameters.extend(sides);
+        recording(vec![row])
+    };
+    let said = refusal(&found(8192), &found(6144));
+    assert_eq!(said, "shape: 8192x8192x4096 in A, 6144x8192x4096 in B");
+}
+
+#[test]
 fn two_engines_are_compared_only_when_asked_for() {
     let mut fused = decode("f32", 0.02);
     fused.id = "text/gpt2-124m/decode/f32/b1/c128@fused".parse().unwrap();

@@ -14,9 +14,12 @@ pub(super) fn rows(a: &Record, b: &Record) -> Vec<String> {
     let parameter = |row: &Record, name: &str| {
         row.parameters.get(name).map_or_else(|| "none".to_owned(), ToString::to_string)
     };
+    let shape = |row: &Record| ["m", "n", "k"].map(|side| parameter(row, side)).join("x");
     let mut reasons = differing([
         ("dtype", parameter(a, "dtype"), parameter(b, "dtype")),
         ("accumulate type", parameter(a, "accumulate"), parameter(b, "accumulate")),
+        // Where a benchmark searches for its shape, two runs may find two.
+        ("shape", shape(a), shape(b)),
         ("method version", a.method.to_string(), b.method.to_string()),
         ("clock", clock(a), clock(b)),
         ("weights", weights(a), weights(b)),
