@@ -1,7 +1,8 @@
 //! The way into every exported function: counting, faults, and what must be there first.
 
+use crate::card::Device;
 use crate::faults::Fault;
-use crate::machine::{Device, Machine, machine};
+use crate::machine::{Machine, machine};
 
 /// A call. Its fault comes before it or after it; `driver` says whether its own codes may be such as
 /// leave the context unusable.

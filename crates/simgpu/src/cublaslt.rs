@@ -6,8 +6,9 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use crate::call::{elsewhere, put};
+use crate::card::Device;
 use crate::contents::Element;
-use crate::machine::{Device, Machine};
+use crate::machine::Machine;
 use crate::product::{Layout, Operand, Product};
 use crate::profile::Work;
 

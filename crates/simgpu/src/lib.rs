@@ -36,6 +36,7 @@
 
 mod address_space;
 mod call;
+mod card;
 mod contents;
 mod cublaslt;
 mod driver;

@@ -4,22 +4,20 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use crate::address_space::AddressSpace;
-use crate::contents::{Snapshot, Source};
-use crate::driver::{Capture, Captured};
-use crate::faults::{Cards, Fault, Faults, HOT, THROTTLED};
-use crate::profile::{Profile, SUFFIX, Work};
+use crate::card::{Device, visible};
+use crate::driver::Captured;
+use crate::faults::{Fault, Faults};
+use crate::profile::Profile;
 use crate::report;
 use crate::source::Entry;
-use crate::timeline::{Moment, Timeline, now};
+use crate::timeline::Moment;
 
 const NO_DEVICE: u32 = 100;
 const INVALID_CONTEXT: u32 = 201;
 const INVALID_HANDLE: u32 = 400;
 const NOT_INITIALIZED: u32 = 3;
-const CAPTURE_UNSUPPORTED: u32 = 900;
 
 /// Context handles are these numbers and the device's index.
 const CONTEXTS: u64 = 0xC0_0000;
@@ -29,13 +27,6 @@ static MACHINE: LazyLock<Mutex<Machine>> =
 
 thread_local! {
     static CURRENT: Cell<u64> = const { Cell::new(0) };
-    /// Stands for this thread in the handles of per-thread streams.
-    static THREAD: u64 = {
-        static NEXT: Mutex<u64> = Mutex::new(0);
-        let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
-        *next += 1;
-        *next
-    };
 }
 
 /// The one simulated machine of this process.
@@ -50,39 +41,6 @@ pub(crate) fn current() -> u64 {
 
 pub(crate) fn set_current(context: u64) {
     CURRENT.set(context);
-}
-
-/// One simulated card.
-pub(crate) struct Device {
-    pub(crate) profile: Profile,
-    /// Its place on the machine, whatever `CUDA_VISIBLE_DEVICES` leaves.
-    pub(crate) slot: u32,
-    pub(crate) memory: AddressSpace,
-    pub(crate) retained: u32,
-    /// What is wrong with it from the start.
-    pub(crate) wrong: Cards,
-    /// Readings of its energy counter, and the millijoules that it has begun anew behind.
-    pub(crate) energy_readings: u64,
-    pub(crate) energy_forgotten: f64,
-    /// What a broken context answers.
-    broken: Option<u32>,
-    streams: HashMap<u64, Timeline>,
-    /// The capture under way, if any.
-    pub(crate) capturing: Option<Capture>,
-    /// Copies to pinned memory: nothing arrives before somebody waits.
-    pub(crate) on_the_way: Vec<ToHost>,
-    /// Seconds of work that were ever queued, and when the last of it is done.
-    pub(crate) worked: f64,
-    pub(crate) busy_until: Instant,
-    pub(crate) started: Instant,
-}
-
-/// A copy that the host has not waited for yet.
-pub(crate) struct ToHost {
-    pub(crate) what: Snapshot,
-    /// The address of pinned host memory.
-    pub(crate) to: usize,
-    pub(crate) len: usize,
 }
 
 /// An event: recorded or not, with times or without.
@@ -231,169 +189,5 @@ impl Machine {
 
     pub(crate) fn event(&mut self, handle: u64) -> Result<&mut Event, u32> {
         self.events.get_mut(&handle).ok_or(INVALID_HANDLE)
-    }
-}
-
-impl Device {
-    fn new(profile: Profile, slot: u32, wrong: Cards) -> Self {
-        let profile = if wrong.mig { profile.slice() } else { profile };
-        let total = profile.memory_mib << 20;
-        let started = now();
-        Self {
-            profile,
-            slot,
-            memory: AddressSpace::new(total, wrong.memory),
-            wrong,
-            energy_readings: 0,
-            energy_forgotten: 0.0,
-            retained: 0,
-            broken: None,
-            streams: HashMap::new(),
-            capturing: None,
-            on_the_way: Vec::new(),
-            worked: 0.0,
-            busy_until: started,
-            started,
-        }
-    }
-
-    /// The name with its mark.
-    pub(crate) fn name(&self) -> String {
-        format!("{}{SUFFIX}", self.profile.name)
-    }
-
-    pub(crate) fn total_memory(&self) -> u64 {
-        self.profile.memory_mib << 20
-    }
-
-    /// The same in every run, and another one for each card.
-    pub(crate) fn uuid(&self) -> [u8; 16] {
-        let mut uuid = *b"simulated gpu 00";
-        uuid[15] += self.slot as u8;
-        uuid
-    }
-
-    /// The queue behind a stream handle: 0 and 1 are the legacy stream, 2 is each thread's own.
-    pub(crate) fn stream(&mut self, handle: u64) -> Result<&mut Timeline, u32> {
-        let key = match handle {
-            0 | 1 => 1,
-            2 => u64::MAX - THREAD.with(|thread| *thread),
-            other => return self.streams.get_mut(&other).ok_or(INVALID_HANDLE),
-        };
-        Ok(self.streams.entry(key).or_insert_with(|| Timeline::new(key)))
-    }
-
-    pub(crate) fn add_stream(&mut self, handle: u64) {
-        self.streams.insert(handle, Timeline::new(handle));
-    }
-
-    pub(crate) fn remove_stream(&mut self, handle: u64) -> Result<(), u32> {
-        self.streams.remove(&handle).map(drop).ok_or(INVALID_HANDLE)
-    }
-
-    /// The capture of a stream, if there is one.
-    pub(crate) fn capture(&mut self, stream: u64) -> Option<&mut Capture> {
-        self.capturing.as_mut().filter(|capture| capture.stream == stream)
-    }
-
-    /// Refuses what a capture does not take, and spoils the capture.
-    pub(crate) fn not_captured(&mut self, stream: u64) -> Result<(), u32> {
-        match self.capture(stream) {
-            Some(capture) => {
-                capture.spoiled = true;
-                Err(CAPTURE_UNSUPPORTED)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Queues work on a stream.
-    pub(crate) fn work(&mut self, stream: u64, work: Work) -> Result<(), u32> {
-        self.busy(stream, self.profile.seconds(work))
-    }
-
-    /// Queues this many seconds of work on a stream.
-    pub(crate) fn busy(&mut self, stream: u64, seconds: f64) -> Result<(), u32> {
-        self.not_captured(stream)?;
-        let seconds = seconds / self.clock_share();
-        let queue = self.stream(stream)?;
-        queue.work(seconds);
-        let end = queue.end().at;
-        self.worked += seconds;
-        self.busy_until = self.busy_until.max(end);
-        Ok(())
-    }
-
-    /// What holds its clocks down, in NVML's bits.
-    pub(crate) fn throttled(&self) -> u64 {
-        let hot = self.wrong.throttled_after.is_some_and(|seconds| self.worked > seconds);
-        self.wrong.throttled | if hot { HOT } else { 0 }
-    }
-
-    /// The share of its clock that the card runs at.
-    pub(crate) fn clock_share(&self) -> f64 {
-        if self.throttled() == 0 { 1.0 } else { THROTTLED }
-    }
-
-    /// What everybody who waited for the device may rely on.
-    pub(crate) fn waited(&mut self) {
-        self.memory.synchronised();
-        for copy in self.on_the_way.drain(..) {
-            // SAFETY: `to` and `len` lie in memory of `cuMemHostAlloc`, which drops the copies into it
-            // before it is freed; whoever reads it has to wait first, which is this call.
-            let out = unsafe { std::slice::from_raw_parts_mut(copy.to as *mut u8, copy.len) };
-            copy.what.read(0, out);
-        }
-    }
-}
-
-/// Those that `CUDA_VISIBLE_DEVICES` names, in its order, up to the first that does not exist.
-fn visible(all: Vec<Device>, variable: Option<&str>) -> Vec<Device> {
-    let Some(variable) = variable else { return all };
-    let mut left: Vec<Option<Device>> = all.into_iter().map(Some).collect();
-    let mut chosen = Vec::new();
-    for word in variable.split(',').map(str::trim) {
-        let place = word.strip_prefix("GPU-").map_or_else(
-            || word.parse::<usize>().ok(),
-            |id| {
-                left.iter().position(|card| {
-                    card.as_ref()
-                        .is_some_and(|c| !id.is_empty() && uuid_words(&c.uuid()).starts_with(id))
-                })
-            },
-        );
-        match place.and_then(|place| left.get_mut(place)).and_then(Option::take) {
-            Some(device) => chosen.push(device),
-            None => break,
-        }
-    }
-    chosen
-}
-
-/// A UUID as `nvidia-smi -L` prints it, without its `GPU-`.
-pub(crate) fn uuid_words(uuid: &[u8; 16]) -> String {
-    let hex = format!("{:032x}", u128::from_be_bytes(*uuid));
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slots(variable: Option<&str>) -> Vec<u32> {
-        let all =
-            (0..3).map(|slot| Device::new(Profile::named("t4"), slot, Cards::default())).collect();
-        visible(all, variable).into_iter().map(|device| device.slot).collect()
-    }
-
-    #[test]
-    fn visible_devices_are_those_named_up_to_the_first_wrong_one() {
-        assert_eq!(slots(None), [0, 1, 2]);
-        assert_eq!(slots(Some("")), [] as [u32; 0]);
-        assert_eq!(slots(Some("2,0")), [2, 0]);
-        assert_eq!(slots(Some("1,7,0")), [1]);
-        assert_eq!(slots(Some("1,1")), [1]);
-        let second = Device::new(Profile::named("t4"), 1, Cards::default()).uuid();
-        assert_eq!(slots(Some(&format!("GPU-{}", uuid_words(&second)))), [1]);
     }
 }

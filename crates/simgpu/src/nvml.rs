@@ -3,8 +3,9 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 
 use crate::call::{elsewhere, put};
+use crate::card::{Device, uuid_words};
 use crate::driver::bus;
-use crate::machine::{Device, Machine, uuid_words};
+use crate::machine::Machine;
 use crate::timeline::now;
 
 const UNINITIALIZED: u32 = 1;

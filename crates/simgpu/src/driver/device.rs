@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 
 use super::INVALID_VALUE;
 use crate::call::{anywhere, put, started};
-use crate::machine::Device;
+use crate::card::Device;
 
 #[unsafe(no_mangle)]
 extern "C" fn cuInit(flags: u32) -> u32 {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::INVALID_VALUE;
 use super::stream::wait;
 use crate::call::{in_context, put, started, with_context};
+use crate::card::{Device, ToHost};
 use crate::contents::{Byte, Bytes, Source};
-use crate::machine::{Device, Machine, ToHost, machine};
+use crate::machine::{Machine, machine};
 use crate::profile::Work;
 
 /// Where pinned memory begins: at a page.

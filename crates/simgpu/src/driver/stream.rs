@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::INVALID_VALUE;
 use crate::call::{in_context, put, with_context};
-use crate::machine::{Device, Event, machine};
+use crate::card::Device;
+use crate::machine::{Event, machine};
 use crate::timeline::{now, wait_until};
 
 const INVALID_HANDLE: u32 = 400;
