@@ -96,7 +96,7 @@ fn shared_memory_and_atomics_are_measured_at_the_cards_figures() {
 #[test]
 fn transfers_run_at_the_rate_of_the_bus_and_both_ways_at_twice_that() {
     let card = Profile::named(T4);
-    let (rows, report) = measure(T4, "micro/transfer/*/*/1MiB", true);
+    let (rows, report) = measure(T4, "micro/transfer/*/*/1MiB,!d2d", true);
     assert_eq!(rows.len(), 5);
     for direction in ["h2d", "d2h"] {
         for (memory, pinned) in [("pinned", true), ("pageable", false)] {
@@ -152,4 +152,16 @@ fn a_kernel_that_faults_is_a_failed_row_and_not_a_figure() {
         let ran = Ran::of(command.output().unwrap());
         ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS (700)"]);
     }
+}
+
+#[test]
+fn a_copy_between_two_cards_takes_the_direct_way_and_is_skipped_where_there_is_one() {
+    let (rows, report) = measure("a10g,a10g", "micro/transfer/d2d/peer/1MiB", true);
+    let path = "micro/transfer/d2d/peer/1MiB";
+    assert_rate(&rows, path, Profile::named("a10g").peer_gb_s * 1e9);
+    assert_eq!(rows[path].parameters["path"], Value::Text("direct".to_owned()));
+    assert_eq!(report.calls("cuMemAlloc_v2"), report.calls("cuMemFree_v2"));
+    let (rows, _) = measure(T4, "micro/transfer/d2d/peer/1MiB,micro/launch/empty", true);
+    let Outcome::Skipped { reason } = &rows[path].outcome else { panic!("{:?}", rows[path]) };
+    assert!(reason.contains("there is one GPU"), "{reason}");
 }

@@ -58,6 +58,7 @@ const MICROS: &[Micro] = &[
     shared::MICRO,
     atomics::MICRO,
     transfer::MICRO,
+    transfer::peer::MICRO,
     launch::MICRO,
 ];
 

@@ -135,8 +135,8 @@ fn every_level_of_the_hierarchy_and_every_call_is_planned() {
         ("latency", 2, 10),
         ("shared", 1, 1),
         ("atomics", 2, 2),
-        // Three ways pinned, two pageable, four sizes.
-        ("transfer", 4, 20),
+        // Three ways pinned, two pageable, one between cards (where there are two), four sizes.
+        ("transfer", 4, 24),
         ("launch", 4, 4),
     ] {
         assert_eq!((count(&t4(), false, subject), count(&t4(), true, subject)), (quick, full));

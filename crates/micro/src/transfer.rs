@@ -4,6 +4,7 @@
 //! unless it asks for the other, and the driver copies it through pinned memory of its own.
 
 mod memory;
+pub(crate) mod peer;
 
 use std::sync::Arc;
 

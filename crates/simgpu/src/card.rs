@@ -39,6 +39,8 @@ pub(crate) struct Device {
     /// What a broken context answers.
     pub(crate) broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
+    /// Whether it may reach other cards' memory.
+    pub(crate) reaches_peers: bool,
     /// The capture under way, if any.
     pub(crate) capturing: Option<Capture>,
     /// Copies to pinned memory: nothing arrives before somebody waits.
@@ -72,6 +74,7 @@ impl Device {
             retained: 0,
             broken: None,
             streams: HashMap::new(),
+            reaches_peers: false,
             capturing: None,
             on_the_way: Vec::new(),
             worked: 0.0,

@@ -11,6 +11,7 @@ mod graph;
 pub(crate) use graph::Capture;
 mod memory;
 mod module;
+mod peer;
 pub(crate) use module::Captured;
 mod stream;
 mod stubs;

@@ -162,6 +162,13 @@ impl Machine {
         }
     }
 
+    /// The device of a context handle.
+    pub(crate) fn of_context(&mut self, context: u64) -> Result<&mut Device, u32> {
+        let index = context.checked_sub(CONTEXTS).ok_or(INVALID_CONTEXT)?;
+        let device = self.devices.get_mut(index as usize);
+        device.filter(|device| device.retained > 0).ok_or(INVALID_CONTEXT)
+    }
+
     /// Leaves this thread's context unusable.
     pub(crate) fn poison_context(&mut self, code: u32) {
         if let Ok(device) = self.working() {

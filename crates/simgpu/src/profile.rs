@@ -61,6 +61,8 @@ pub struct Profile {
     pub atomics_g_s: (f64, f64),
     /// 10⁹ bytes a second between the host and the card, each way: pinned memory, pageable memory.
     pub bus_gb_s: (f64, f64),
+    /// 10⁹ bytes a second to another card that can be reached.
+    pub peer_gb_s: f64,
     /// The least time that a kernel takes inside a graph.
     pub graph_node_us: f64,
     /// What taking memory from the pool holds the stream up, and what giving it back does.
