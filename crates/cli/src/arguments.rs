@@ -179,7 +179,8 @@ pub struct Selection {
     /// Where models are described.
     #[command(flatten)]
     pub catalog: CatalogOption,
-    /// Time to spend, such as `10m` or `90s`: what does not fit is cut and listed
+    /// Time to spend, such as `10m` or `90s` (under `cargo bench`, on each of its targets): what does
+    /// not fit is cut and listed
     #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_BUDGET")]
     #[serde(skip)]
     pub budget: Option<Duration>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_record::{Build, DeviceSpec, METHOD, Run, RunId, SCHEMA};
+use warpmark_record::{Build, DeviceSpec, HostSpec, METHOD, Run, RunId, SCHEMA};
 
 use crate::arguments::Selection;
 
@@ -22,7 +22,10 @@ pub(crate) fn run(
         suite: selection.suite.name().to_owned(),
         seed: selection.weights.seed,
         device: device.clone(),
-        host: warpmark_device::host_spec(),
+        host: HostSpec {
+            busy_cores: Some(warpmark_device::busy_cores()),
+            ..warpmark_device::host_spec()
+        },
         build: build(),
         settings,
     }
@@ -76,7 +79,14 @@ fn command() -> Vec<String> {
     let program = arguments.next().unwrap_or_default();
     let name = std::path::Path::new(&program).file_name();
     let name = name.map_or(program.clone(), |name| name.to_string_lossy().into_owned());
-    std::iter::once(name).chain(arguments).collect()
+    std::iter::once(without_hash(&name).to_owned()).chain(arguments).collect()
+}
+
+/// A bench target's name without the hash that cargo puts behind it.
+fn without_hash(name: &str) -> &str {
+    let is_hash =
+        |tail: &str| tail.len() == 16 && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.rsplit_once('-').filter(|(_, tail)| is_hash(tail)).map_or(name, |(head, _)| head)
 }
 
 fn build() -> Build {
@@ -108,6 +118,13 @@ mod tests {
         let start = cargo_start(STAT, SYSTEM, 100).unwrap();
         assert_eq!(start.as_second(), 1_700_000_000 + 1234);
         assert_eq!(run_id(start, 4711).0, "20231114T223354Z-4711");
+    }
+
+    #[test]
+    fn a_bench_target_is_named_without_cargos_hash() {
+        assert_eq!(without_hash("load-2c79689e548e33f1"), "load");
+        assert_eq!(without_hash("warpmark"), "warpmark");
+        assert_eq!(without_hash("my-warpmark"), "my-warpmark");
     }
 
     #[test]
