@@ -1,9 +1,11 @@
 //! `cargo bench`: the same road as `warpmark run`, one bench target at a time.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser;
-use warpmark_record::Filter;
+use warpmark_record::{Filter, store};
 
 use crate::arguments::{Output, Selection};
 use crate::campaign::{Campaign, criterion};
@@ -66,6 +68,12 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if arguments.test || !arguments.bench {
         return crate::verbs::verify::check(campaign, selection);
     }
+    let id = environment::bench_run_id();
+    let output = &arguments.output;
+    if campaign.is_empty() {
+        let path = output.results.join(campaign.device_slug()).join(format!("{id}.jsonl"));
+        return nothing_selected(name, last, &path, output.json);
+    }
     let mut criterion = criterion(None);
     if let Some(baseline) = &arguments.save_baseline {
         criterion = criterion.save_baseline(baseline.clone());
@@ -73,8 +81,19 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if let Some(baseline) = &arguments.baseline {
         criterion = criterion.retain_baseline(baseline.clone(), false);
     }
-    let id = environment::bench_run_id();
-    let output = &arguments.output;
     let results = campaign.measure(selection, output, id, criterion)?;
     crate::verbs::run::conclude(&results, output.json, last)
+}
+
+/// A target that the filter leaves nothing of starts no run; the last one shows what the others did.
+#[expect(clippy::print_stderr, reason = "a remark, no part of the table")]
+fn nothing_selected(name: &str, last: bool, path: &Path, json: bool) -> anyhow::Result<u8> {
+    if last && path.exists() {
+        crate::verbs::run::show_recorded(&store::read(path)?, path, json)?;
+    } else if last {
+        bail!("the filter selects no benchmark; `cargo bench -- --dry-run` lists them all");
+    } else {
+        eprintln!("{name}: nothing selected");
+    }
+    Ok(exit::OK)
 }

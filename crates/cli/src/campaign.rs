@@ -54,6 +54,11 @@ impl Campaign {
         self.plan.groups.is_empty()
     }
 
+    /// The folder that the device's results lie in.
+    pub fn device_slug(&self) -> &str {
+        &self.described.spec.slug
+    }
+
     /// Whether what is going to be measured is a GPU.
     pub fn is_on_a_gpu(&self) -> bool {
         self.described.spec.kind != DeviceKind::Cpu

@@ -1,5 +1,7 @@
 //! `warpmark run`: measure, record, report.
 
+use std::path::Path;
+
 use anyhow::bail;
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_run};
@@ -35,7 +37,6 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
 
 /// Shows the table of a campaign (with `whole_run`, of everything its run has measured so far) and says
 /// where the rows are.
-#[expect(clippy::print_stderr, reason = "where the rows are is no part of the table")]
 pub fn conclude(results: &Results, json: bool, whole_run: bool) -> anyhow::Result<u8> {
     let recording = if whole_run {
         store::read(&results.path)?
@@ -46,8 +47,15 @@ pub fn conclude(results: &Results, json: bool, whole_run: bool) -> anyhow::Resul
             warnings: Vec::new(),
         }
     };
-    let format = if json { Format::Json } else { Format::Terminal };
-    show(&render_run(&recording, format, style())?);
-    eprintln!("\nRecorded in {}", results.path.display());
+    show_recorded(&recording, &results.path, json)?;
     Ok(if results.failures() == 0 { exit::OK } else { exit::FAILED })
+}
+
+/// Shows a recording and says where it is.
+#[expect(clippy::print_stderr, reason = "where the rows are is no part of the table")]
+pub fn show_recorded(recording: &Recording, path: &Path, json: bool) -> anyhow::Result<()> {
+    let format = if json { Format::Json } else { Format::Terminal };
+    show(&render_run(recording, format, style())?);
+    eprintln!("\nRecorded in {}", path.display());
+    Ok(())
 }
