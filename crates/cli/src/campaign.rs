@@ -172,8 +172,7 @@ pub(crate) fn runner<'a>(
 /// Threads for work on the CPU: every core this process may use, or what rayon was told.
 fn threads() -> usize {
     let told = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    told.filter(|threads| *threads > 0).unwrap_or_else(all)
+    told.filter(|threads| *threads > 0).unwrap_or_else(|| warpmark_device::cpu::cores() as usize)
 }
 
 /// Holds benchmarks back once the budget is spent, whatever the plan believed.

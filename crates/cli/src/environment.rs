@@ -17,7 +17,7 @@ pub(crate) fn run(
         schema: SCHEMA,
         method: METHOD,
         run: id,
-        started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        started_at: warpmark_measure::timestamp(),
         command: command(),
         suite: selection.suite.name().to_owned(),
         seed: selection.weights.seed,

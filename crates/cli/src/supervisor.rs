@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use warpmark_measure::{Entry, Gate, Group, Observer, Step};
+use warpmark_measure::{Entry, Gate, Group, Observer, Step, timestamp};
 use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
 
@@ -152,7 +152,7 @@ impl Supervisor {
                 Err(reason) => {
                     for entry in queue.left.drain(..) {
                         let reason = format!("no process could go on with it: {reason}");
-                        self.keep(entry.id, now(), Outcome::Failed { reason })?;
+                        self.keep(entry.id, timestamp(), Outcome::Failed { reason })?;
                     }
                 }
             }
@@ -172,7 +172,7 @@ impl Supervisor {
             };
             let (Some(reason), id) = (reason, entry.id.clone()) else { return Ok(()) };
             queue.left.pop_front();
-            self.keep(id, now(), Outcome::Skipped { reason })?;
+            self.keep(id, timestamp(), Outcome::Skipped { reason })?;
         }
     }
 
@@ -180,7 +180,7 @@ impl Supervisor {
     fn skip_planned(&mut self, queue: &mut Queue) -> anyhow::Result<()> {
         while let Some(entry) = queue.left.pop_front_if(|entry| entry.skip.is_some()) {
             let reason = entry.skip.unwrap_or_default();
-            self.keep(entry.id, now(), Outcome::Skipped { reason })?;
+            self.keep(entry.id, timestamp(), Outcome::Skipped { reason })?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Supervisor {
                     process.tell(&self.answer(queue, &id))?;
                     may_end = false;
                     self.bars.step(&id, Step::Opening);
-                    doing = Some(Doing { id, step: Step::Opening, began: now() });
+                    doing = Some(Doing { id, step: Step::Opening, began: timestamp() });
                 }
                 Ok(Heard::Message(Message::Row { row })) => {
                     doing = None;
@@ -278,7 +278,7 @@ impl Supervisor {
     ) -> anyhow::Result<()> {
         let (id, began, what) = match doing {
             Some(doing) => (Some(doing.id), doing.began, activity(doing.step)),
-            None => (queue.left.front().map(|entry| entry.id.clone()), now(), "preparing"),
+            None => (queue.left.front().map(|entry| entry.id.clone()), timestamp(), "preparing"),
         };
         let Some(id) = id else { return Ok(()) };
         queue.left.retain(|entry| entry.id != id);
@@ -302,8 +302,4 @@ fn activity(step: Step) -> &'static str {
         Step::WarmingUp => "warming up",
         Step::Sampling { .. } => "taking samples",
     }
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

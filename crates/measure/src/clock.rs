@@ -66,6 +66,11 @@ impl Clock for WallClock {
     }
 }
 
+/// The moment as records write it: RFC 3339, UTC, to the second.
+pub fn timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Wall time since some moment, for budgets and progress; rows are timed by a [`Clock`].
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

@@ -14,7 +14,7 @@ mod sampling;
 mod warm_up;
 pub mod workload;
 
-pub use clock::{Clock, ClockError, Lap, Stopwatch, WallClock};
+pub use clock::{Clock, ClockError, Lap, Stopwatch, WallClock, timestamp};
 pub use cuda_events::CudaEvents;
 pub use fake::FakeClock;
 pub use observer::{Observer, Silent, Step};

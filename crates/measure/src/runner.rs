@@ -8,7 +8,7 @@ use criterion::Criterion;
 use warpmark_device::{Device, Sampler, telemetry};
 use warpmark_record::{Outcome, Record, RunId};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, timestamp};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Group, Open, Session};
@@ -184,7 +184,7 @@ impl Runner<'_> {
     }
 
     fn blank(&self, entry: &Entry) -> Record {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = timestamp();
         let skipped = Outcome::Skipped { reason: "not run".to_owned() };
         Record::without_samples(self.run.clone(), entry.id.clone(), now, skipped)
     }

@@ -10,6 +10,13 @@ use crate::{Request, guess};
 #[derive(Default)]
 pub(crate) struct Cases<C>(Vec<(BenchmarkId, C)>);
 
+impl<C> Cases<C> {
+    /// The cases of planned entries.
+    pub(crate) fn of(planned: Vec<(Entry, C)>) -> Self {
+        Self(planned.into_iter().map(|(entry, case)| (entry.id, case)).collect())
+    }
+}
+
 impl<C: Clone> Cases<C> {
     /// The case of an entry, and the id to record it under.
     pub(crate) fn find(&self, entry: &Entry) -> Result<(BenchmarkId, C), WorkloadError> {
@@ -25,7 +32,7 @@ pub(crate) fn group<C: 'static, S: Session + 'static>(
     open: impl FnOnce(&Device, Cases<C>) -> Result<S, WorkloadError> + 'static,
 ) -> Group {
     let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-    let cases = Cases(planned.into_iter().map(|(entry, case)| (entry.id, case)).collect());
+    let cases = Cases::of(planned);
     Group {
         name: name.into(),
         entries,

@@ -15,9 +15,11 @@ pub(crate) mod team;
 
 use std::collections::BTreeMap;
 
-use warpmark_measure::Entry;
+use warpmark_device::Device;
+use warpmark_measure::{Entry, Group, Session, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Value, Work};
 
+use crate::cases::{self, Cases};
 use crate::data::Stream;
 use crate::{Request, guess};
 
@@ -129,6 +131,25 @@ pub(crate) fn size_name(bytes: usize) -> String {
 }
 
 /// The entry of `operation` on arrays of `size` bytes under `engine`.
+/// A group for each size, of the operations planned there; `open` makes its session.
+fn groups<S: Session + 'static>(
+    (spec, request): (&DeviceSpec, &Request),
+    (processor, engine): (&str, &str),
+    floor: usize,
+    open: fn(&Device, Cases<Operation>, usize, Contents) -> Result<S, WorkloadError>,
+) -> Vec<Group> {
+    let contents = Contents::new(request.seed);
+    let group = |size| {
+        let planned = Operation::ALL
+            .into_iter()
+            .filter_map(|operation| entry(operation, size, engine, spec, request))
+            .collect();
+        let name = format!("memory of the {processor}, arrays of {}", size_name(size));
+        cases::group(name, planned, move |device, cases| open(device, cases, size, contents))
+    };
+    sizes(spec, request, floor).into_iter().map(group).collect()
+}
+
 fn entry(
     operation: Operation,
     size: usize,

@@ -7,7 +7,8 @@ use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
 use super::sweep::Stores;
 use super::team::Team;
-use super::{Contents, Operation, cache_caveat, entry, parameters, size_name, sizes, work};
+use super::{Contents, Operation, cache_caveat, groups, parameters, work};
+use crate::cases::Cases;
 use crate::{Micro, Processor, Request, data};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
@@ -18,24 +19,7 @@ const ENGINE: &str = "host";
 const FLOOR: usize = 64 << 20;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    sizes(spec, request, FLOOR).into_iter().map(|size| group(spec, request, size)).collect()
-}
-
-fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
-    let planned: Vec<(Entry, Operation)> = Operation::ALL
-        .into_iter()
-        .filter_map(|operation| entry(operation, size, ENGINE, spec, request))
-        .collect();
-    let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-    let operations = planned.into_iter().map(|(entry, operation)| (entry.id, operation)).collect();
-    let contents = Contents::new(request.seed);
-    Group {
-        name: format!("memory of the CPU, arrays of {}", size_name(size)),
-        entries,
-        open: Box::new(move |device| {
-            Ok(Box::new(HostSession::open(device, operations, size, contents)?))
-        }),
-    }
+    groups((spec, request), ("CPU", ENGINE), FLOOR, HostSession::open)
 }
 
 /// The arrays and their threads.
@@ -44,7 +28,7 @@ struct HostSession {
     stores: Stores,
     huge_pages: bool,
     cache_caveat: Option<String>,
-    operations: Vec<(BenchmarkId, Operation)>,
+    cases: Cases<Operation>,
     size: usize,
     contents: Contents,
 }
@@ -52,7 +36,7 @@ struct HostSession {
 impl HostSession {
     fn open(
         device: &Device,
-        operations: Vec<(BenchmarkId, Operation)>,
+        cases: Cases<Operation>,
         size: usize,
         contents: Contents,
     ) -> Result<Self, WorkloadError> {
@@ -65,17 +49,15 @@ impl HostSession {
         let team = Team::new(device.threads, size / size_of::<f32>(), contents, stores)?;
         let huge_pages = team.huge_pages();
         let cache_caveat = cache_caveat(&device.spec);
-        Ok(Self { team, stores, huge_pages, cache_caveat, operations, size, contents })
+        Ok(Self { team, stores, huge_pages, cache_caveat, cases, size, contents })
     }
 }
 
 impl Session for HostSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        let known = self.operations.iter().find(|(id, _)| *id == entry.id);
-        let (id, operation) = known
-            .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
+        let (id, operation) = self.cases.find(entry)?;
         self.team.spoil();
-        Ok(Box::new(Pass { id: id.clone(), operation: *operation, session: self, launched: false }))
+        Ok(Box::new(Pass { id, operation, session: self, launched: false }))
     }
 }
 
@@ -137,6 +119,7 @@ impl Workload for Pass<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{entry, sizes};
     use super::*;
     use crate::tests::{cpu, cpu_device};
 
@@ -148,8 +131,8 @@ mod tests {
             .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &request))
             .collect();
         let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-        let operations = planned.into_iter().map(|(entry, it)| (entry.id, it)).collect();
-        let session = HostSession::open(&device, operations, size, Contents::new(1)).unwrap();
+        let cases = Cases::of(planned);
+        let session = HostSession::open(&device, cases, size, Contents::new(1)).unwrap();
         (session, entries)
     }
 

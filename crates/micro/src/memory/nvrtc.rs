@@ -9,7 +9,8 @@ use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
-use super::{Contents, FACTOR, Operation, cache_caveat, entry, parameters, size_name, sizes, work};
+use super::{Contents, FACTOR, Operation, cache_caveat, groups, parameters, work};
+use crate::cases::Cases;
 use crate::cuda::compile::Compiler;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
@@ -31,24 +32,7 @@ const SLICES: u64 = 64;
 const SLICE: usize = 1024;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    sizes(spec, request, FLOOR).into_iter().map(|size| group(spec, request, size)).collect()
-}
-
-fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Group {
-    let planned: Vec<(Entry, Operation)> = Operation::ALL
-        .into_iter()
-        .filter_map(|operation| entry(operation, size, ENGINE, spec, request))
-        .collect();
-    let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
-    let operations = planned.into_iter().map(|(entry, operation)| (entry.id, operation)).collect();
-    let contents = Contents::new(request.seed);
-    Group {
-        name: format!("memory of the GPU, arrays of {}", size_name(size)),
-        entries,
-        open: Box::new(move |device| {
-            Ok(Box::new(GpuSession::open(device, operations, size, contents)?))
-        }),
-    }
+    groups((spec, request), ("GPU", ENGINE), FLOOR, GpuSession::open)
 }
 
 /// The arrays and the kernels.
@@ -65,14 +49,14 @@ struct GpuSession {
     /// What the kernels were compiled to.
     code: String,
     cache_caveat: Option<String>,
-    operations: Vec<(BenchmarkId, Operation)>,
+    cases: Cases<Operation>,
     contents: Contents,
 }
 
 impl GpuSession {
     fn open(
         device: &Device,
-        operations: Vec<(BenchmarkId, Operation)>,
+        cases: Cases<Operation>,
         size: usize,
         contents: Contents,
     ) -> Result<Self, WorkloadError> {
@@ -111,7 +95,7 @@ impl GpuSession {
             expected_fold,
             code,
             cache_caveat,
-            operations,
+            cases,
             contents,
         })
     }
@@ -135,9 +119,7 @@ fn fold_of(numbers: Stream, elements: u64) -> u32 {
 
 impl Session for GpuSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        let known = self.operations.iter().find(|(id, _)| *id == entry.id).cloned();
-        let (id, operation) = known
-            .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
+        let (id, operation) = self.cases.find(entry)?;
         let kernel = self.kernels.iter().find(|(which, _)| *which == operation);
         let (_, kernel) = kernel.cloned().ok_or_else(|| {
             WorkloadError::Failed(format!("memory.cu has no kernel for {}", operation.name()))
@@ -269,6 +251,7 @@ impl Workload for Pass<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sizes;
     use super::*;
     use crate::tests::{h200, t4};
 
