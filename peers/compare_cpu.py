@@ -24,10 +24,10 @@ PAIRS = [
     ("micro/matmul/f32.f32/1024x1024x1024@gemm", [("matmul", "size", 1024)]),
     ("micro/matmul/f32.f32/2048x2048x2048@gemm", [("matmul", "size", 2048)]),
     ("micro/memory/copy/f32/*@host", [("copy", "dtype", "f32")]),
-    ("text/gpt2-124m/prefill/f32/b1/p128@candle", [("prefill", "prompt", 128)]),
+    ("text/gpt2-124m/prefill/f32/b1/p128@warpmark", [("prefill", "prompt", 128)]),
     # transformers has two caches; the faster one is the peer to beat.
     (
-        "text/gpt2-124m/decode/f32/b1/c128@candle",
+        "text/gpt2-124m/decode/f32/b1/c128@warpmark",
         [("decode", "cache", "dynamic"), ("decode", "cache", "static")],
     ),
 ]

@@ -18,7 +18,7 @@ fn a_run_measures_records_and_shows_a_table() {
     let world = World::new();
     let ran = Ran::of(world.tiny_run().output().unwrap());
     ran.exits(0);
-    for part in ["text/tiny @candle", "decode/f32/b2", "tok/s", "f32/cold"] {
+    for part in ["text/tiny @warpmark", "decode/f32/b2", "tok/s", "f32/cold"] {
         assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
     }
     let files = world.results();
@@ -134,11 +134,11 @@ fn interrupt_after_rows(world: &World, rows: usize) -> (Option<i32>, String) {
 #[test]
 fn ctrl_c_while_measuring_keeps_the_finished_rows() {
     let world = World::new();
-    let (code, stderr) = interrupt_after_rows(&world, 3);
+    let (code, stderr) = interrupt_after_rows(&world, 1);
     assert_eq!(code, Some(130), "{stderr}");
     let recording = store::read(&world.results()[0]).unwrap();
     assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
-    assert!(recording.rows.len() >= 3, "{stderr}");
+    assert!(!recording.rows.is_empty(), "{stderr}");
     assert!(stderr.contains(&format!("{} finished rows are in", recording.rows.len())), "{stderr}");
 }
 

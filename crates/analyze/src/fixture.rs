@@ -51,7 +51,7 @@ pub(crate) fn memory(operation: &str, bytes: f64, seconds: f64) -> Record {
 }
 
 pub(crate) fn decode(dtype: &str, seconds: f64) -> Record {
-    let mut row = row(&format!("text/gpt2-124m/decode/{dtype}/b1/c128@candle"), seconds);
+    let mut row = row(&format!("text/gpt2-124m/decode/{dtype}/b1/c128@warpmark"), seconds);
     parameters(&mut row, &[("dtype", dtype.into()), ("batch", Value::Integer(1))]);
     row.work = Work {
         flops: Some(Flops(250e6)),
@@ -63,7 +63,7 @@ pub(crate) fn decode(dtype: &str, seconds: f64) -> Record {
 }
 
 pub(crate) fn load(bytes: f64, seconds: f64) -> Record {
-    let mut row = row("load/gpt2-124m/f32/cold@candle", seconds);
+    let mut row = row("load/gpt2-124m/f32/cold@warpmark", seconds);
     parameters(&mut row, &[("dtype", "f32".into()), ("page_cache", "cold".into())]);
     row.work.bytes = Some(Bytes(bytes));
     row.work.items = Some(Items { count: 1.0, unit: ItemUnit::Load });

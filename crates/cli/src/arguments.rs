@@ -165,7 +165,7 @@ pub struct Selection {
     /// Search long for the fastest shape of each product: hours on a small card
     #[arg(long, env = "WARPMARK_EXHAUSTIVE")]
     pub exhaustive: bool,
-    /// Which benchmarks: `decode`, `gpt2/decode`, `@candle`, `matmul,!f16` (see `--dry-run`)
+    /// Which benchmarks: `decode`, `gpt2/decode`, `@warpmark`, `matmul,!f16` (see `--dry-run`)
     #[arg(long, value_name = "FILTER", env = "WARPMARK_FILTER")]
     #[serde(skip)]
     pub filter: Option<Filter>,

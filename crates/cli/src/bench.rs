@@ -13,7 +13,7 @@ use crate::output::show;
 use crate::{environment, exit, interrupt};
 
 /// The bench targets in the order in which cargo runs them. The last one shows the whole run.
-const TARGETS: [&str; 3] = ["load", "micro", "text"];
+const TARGETS: [&str; 5] = ["load", "micro", "text", "speech", "image"];
 
 /// `cargo bench -- OPTIONS`: the options of `warpmark run` except those of its workers, and those of
 /// criterion that make sense where criterion is driven by a plan.

@@ -15,6 +15,7 @@ use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Dtype, Model};
 use crate::engine::{candle_device, check_host_memory, unsupported};
+use crate::family::OWN;
 use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::{self, Loaded, TensorSpec, WeightFiles};
@@ -23,8 +24,8 @@ use crate::worst::worst;
 /// The name of this phase in `models.toml`, and the first segment of the ids.
 pub(crate) const PHASE: &str = "load";
 
-/// The load workloads of every model that the request takes in: `load/<model>/<dtype>/cold@candle`
-/// and `.../warm@candle`, a group for each model and dtype.
+/// The load workloads of every model that the request takes in: `load/<model>/<dtype>/cold@warpmark`
+/// and `.../warm@warpmark`, a group for each model and dtype.
 pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
     let mut groups = Vec::new();
     for model in catalog.models().iter().filter(|model| model.has_phase(PHASE)) {
@@ -73,7 +74,7 @@ fn group(model: &Model, dtype: Dtype, request: &Request) -> Result<Group, Catalo
 
 fn id(model: &Model, dtype: Dtype, cache: PageCache) -> Result<BenchmarkId, CatalogError> {
     let segments = [PHASE, &model.id, &dtype.to_string(), cache.name()].map(str::to_owned);
-    BenchmarkId::new(segments, "candle")
+    BenchmarkId::new(segments, OWN)
         .map_err(|error| model.invalid("id", format!("{:?}", model.id), error.to_string()))
 }
 

@@ -54,10 +54,10 @@ fn each_dtype_of_the_suite_is_loaded_cold_and_warm() {
     assert_eq!(
         ids,
         [
-            "load/tiny/f32/cold@candle",
-            "load/tiny/f32/warm@candle",
-            "load/tiny/f16/cold@candle",
-            "load/tiny/f16/warm@candle"
+            "load/tiny/f32/cold@warpmark",
+            "load/tiny/f32/warm@warpmark",
+            "load/tiny/f16/cold@warpmark",
+            "load/tiny/f16/warm@warpmark"
         ]
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "planning writes nothing");

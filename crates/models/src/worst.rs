@@ -8,6 +8,13 @@ pub(crate) fn worst(errors: impl IntoIterator<Item = f64>) -> f64 {
     errors.into_iter().fold(0.0, larger)
 }
 
+/// The largest difference over the largest expected magnitude; not a number where the lengths differ.
+pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    let scale = expected.iter().fold(0f64, |most, value| most.max(f64::from(value.abs())));
+    let off = worst(found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())));
+    if found.len() == expected.len() { off / scale } else { f64::NAN }
+}
+
 #[cfg(test)]
 mod tests {
     use super::worst;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_models::net::gpt2::{Architecture, Cache, Gpt2, NetError, argmax};
+use warpmark_models::net::NetError;
+use warpmark_models::net::gpt2::{Architecture, Cache, Gpt2, argmax};
 use warpmark_models::net::gpt2_reference;
 use warpmark_models::weights::{self, Loaded, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};

@@ -1,4 +1,4 @@
-//! Benchmark ids: `text/gpt2-124m/decode/f16/b8/c128@candle`.
+//! Benchmark ids: `text/gpt2-124m/decode/f16/b8/c128@warpmark`.
 //!
 //! The first segment names the bench target (`micro`, `load`, `text`, ...), the next ones go from the
 //! general to the particular, and behind `@` stands the engine: two programs never share one name.
@@ -130,7 +130,7 @@ impl From<BenchmarkId> for String {
 /// A selection of ids: alternatives separated by commas, each one a run of neighbouring segments,
 /// with `!` in front to leave its matches out.
 ///
-/// `decode` or `gpt2/decode` or `@candle` or `matmul/f16/*,!4096*`. A pattern stands for a segment
+/// `decode` or `gpt2/decode` or `@warpmark` or `matmul/f16/*,!4096*`. A pattern stands for a segment
 /// that equals it or goes on with something other than a letter or digit: `gpt2` selects `gpt2-124m`,
 /// and `f16` does not select `bf16`. `*` stands for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn an_id_prints_as_it_was_parsed() {
-        let text = "text/gpt2-124m/decode/f16/b8/c128@candle";
+        let text = "text/gpt2-124m/decode/f16/b8/c128@warpmark";
         assert_eq!(id(text).to_string(), text);
         assert_eq!(id(text).group(), "text");
         assert_eq!(id(text).subject(), "gpt2-124m");
@@ -242,10 +242,10 @@ mod tests {
 
     #[test]
     fn a_filter_selects_whole_segments_and_their_variants() {
-        let decode = id("text/gpt2-124m/decode/bf16/b1@candle");
+        let decode = id("text/gpt2-124m/decode/bf16/b1@warpmark");
         let selects = |filter: &str| filter.parse::<Filter>().unwrap().selects(&decode);
         assert!(selects("gpt2/decode"));
-        assert!(selects("@candle"));
+        assert!(selects("@warpmark"));
         assert!(selects("b*16"));
         assert!(selects("prefill,decode"));
         assert!(!selects("f16"));

@@ -66,7 +66,7 @@ pub(crate) fn recording() -> Recording {
         row(&format!("micro/matmul/f32.f32/{n}x{n}x{n}@gemm"), seconds, rest)
     };
     let mut load = row(
-        "load/gpt2-124m/f32/cold@candle",
+        "load/gpt2-124m/f32/cold@warpmark",
         0.5,
         json!({
             "parameters": {"dtype": "f32", "page_cache": "cold"},
@@ -78,7 +78,7 @@ pub(crate) fn recording() -> Recording {
     phases.insert("read_s".to_owned(), vec![0.4; 10]);
     phases.insert("first_run_s".to_owned(), vec![0.08; 10]);
     let decode = row(
-        "text/gpt2-124m/decode/f32/b1/c128@candle",
+        "text/gpt2-124m/decode/f32/b1/c128@warpmark",
         0.04,
         json!({
             "parameters": {"dtype": "f32", "batch": 1, "context": 128},
@@ -101,8 +101,8 @@ pub(crate) fn recording() -> Recording {
             triad,
             load,
             decode,
-            unmeasured("text/gpt2-124m/decode/f32/b8/c128@candle", "skipped", "out of memory"),
-            unmeasured("text/gpt2-124m/decode/f16/b1/c128@candle", "failed", HOSTILE),
+            unmeasured("text/gpt2-124m/decode/f32/b8/c128@warpmark", "skipped", "out of memory"),
+            unmeasured("text/gpt2-124m/decode/f16/b1/c128@warpmark", "failed", HOSTILE),
         ],
         warnings: vec![Warning {
             file: "results/cpu-some/r1.jsonl".into(),

@@ -49,20 +49,20 @@ micro/memory @host
   benchmark           time     ±  n      rate of measured bound
   triad/f32/256MiB 40.0 ms 0.4 % 10 20.0 GB/s       100 % bandwidth
 
-load/gpt2-124m @candle
+load/gpt2-124m @warpmark
   best: f32 1.00 GB/s
   benchmark   time     ±  n      rate of limit bound
   f32/cold  500 ms 0.4 % 10 1.00 GB/s        - transfer
   f32/cold phases: read 400 ms, first run 80.0 ms
 
-text/gpt2-124m @candle
+text/gpt2-124m @warpmark
   best: f32 25.0 tok/s
   benchmark             time     ±  n       rate of measured bound     notes
   decode/f32/b1/c128 40.0 ms 0.4 % 10 25.0 tok/s        62 % bandwidth [1]
 
 not measured
-  skipped text/gpt2-124m/decode/f32/b8/c128@candle: out of memory
-  failed  text/gpt2-124m/decode/f16/b1/c128@candle:
+  skipped text/gpt2-124m/decode/f32/b8/c128@warpmark: out of memory
+  failed  text/gpt2-124m/decode/f16/b1/c128@warpmark:
           =1|\u{1b}[31m<b>`x`\u{202e}@all
 
   [1] =1|\u{1b}[31m<b>`x`\u{202e}@all
@@ -101,7 +101,7 @@ best: f32 20.0 GB/s
 | :-- | --: | --: | --: | --: | --: | :-- |
 | `triad/f32/256MiB` | 40.0 ms | 0.4 % | 10 | 20.0 GB/s | 100 % | bandwidth |
 
-### `load/gpt2-124m@candle`
+### `load/gpt2-124m@warpmark`
 
 best: f32 1.00 GB/s
 
@@ -111,7 +111,7 @@ best: f32 1.00 GB/s
 
 - `f32/cold` phases: read 400 ms, first run 80.0 ms
 
-### `text/gpt2-124m@candle`
+### `text/gpt2-124m@warpmark`
 
 best: f32 25.0 tok/s
 
@@ -123,8 +123,8 @@ best: f32 25.0 tok/s
 
 | benchmark | outcome | reason |
 | :-- | :-- | :-- |
-| `text/gpt2-124m/decode/f32/b8/c128@candle` | skipped | out of memory |
-| `text/gpt2-124m/decode/f16/b1/c128@candle` | failed | =1\|\\u{1b}\[31m&lt;b&gt;\`x\`\\u{202e}@all |
+| `text/gpt2-124m/decode/f32/b8/c128@warpmark` | skipped | out of memory |
+| `text/gpt2-124m/decode/f16/b1/c128@warpmark` | failed | =1\|\\u{1b}\[31m&lt;b&gt;\`x\`\\u{202e}@all |
 
 1. =1\|\\u{1b}\[31m&lt;b&gt;\`x\`\\u{202e}@all
 
@@ -255,10 +255,11 @@ fn a_comparison_shows_pairs_refusals_absences_and_the_verdict() {
 
 refused: micro/matmul/f32.f32/2048x2048x2048@gemm: method version: 1 in A, 2 in
          B
-unmatched: load/gpt2-124m/f32/cold@candle measured in A alone: B has no such row
+unmatched: load/gpt2-124m/f32/cold@warpmark measured in A alone: B has no such
+           row
 unmatched: micro/memory/triad/f32/256MiB@host measured in A alone: B has no such
            row
-unmatched: text/gpt2-124m/decode/f32/b1/c128@candle measured in A alone: B has
+unmatched: text/gpt2-124m/decode/f32/b1/c128@warpmark measured in A alone: B has
            no such row
 not comparable: the sides are unlike, geometric mean of B / A 1.100 over 1
 benchmark (differences up to 1.0 % do not count)

@@ -107,8 +107,8 @@ fn two_engines_are_compared_only_when_asked_for() {
     fused.id = "text/gpt2-124m/decode/f32/b1/c128@fused".parse().unwrap();
     let (a, b) = (recording(vec![decode("f32", 0.04)]), recording(vec![fused]));
     let reason = refusal(&a, &b);
-    assert!(reason.starts_with("engine: candle and fused are two programs"), "{reason}");
-    let engines = Some(("candle".to_owned(), "fused".to_owned()));
+    assert!(reason.starts_with("engine: warpmark and fused are two programs"), "{reason}");
+    let engines = Some(("warpmark".to_owned(), "fused".to_owned()));
     let found = compare(&a, &b, &Options { engines, ..Options::default() });
     assert_eq!(found.pairs[0].verdict, Verdict::Faster);
     assert!((found.pairs[0].ratio - 0.5).abs() < 1e-3);

@@ -18,7 +18,7 @@ struct Listed<'a> {
     family: &'a str,
     parameters: u64,
     repo: &'a str,
-    revision: &'a str,
+    revision: Option<&'a str>,
     checkpoint_bytes: Bytes,
     /// Weights alone, in the dtype that suits the device.
     weights_bytes: Bytes,
@@ -52,7 +52,7 @@ fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>>
         family: &model.family,
         parameters,
         repo: &model.repo,
-        revision: &model.revision,
+        revision: model.revision.as_deref(),
         checkpoint_bytes: size(model.checkpoint),
         weights_bytes,
         weights_dtype,

@@ -27,8 +27,8 @@ pub struct Model {
     pub title: String,
     /// `owner/name` on the hub.
     pub repo: String,
-    /// The pinned commit, forty lower-case hex digits.
-    pub revision: String,
+    /// The pinned commit, forty lower-case hex digits; without one nothing is fetched from the hub.
+    pub revision: Option<String>,
     /// The weight files in the repo.
     pub files: Vec<String>,
     /// The SHA-256 of each of the files, in hex; empty where the stanza does not pin them.
@@ -174,11 +174,11 @@ impl Model {
     }
 
     fn check_names(&self) -> Result<(), CatalogError> {
-        if !is_hex(&self.revision, 40) {
+        if let Some(revision) = self.revision.as_ref().filter(|revision| !is_hex(revision, 40)) {
             return Err(CatalogError::Revision {
                 place: self.place("revision"),
                 model: self.id.clone(),
-                value: self.revision.clone(),
+                value: revision.clone(),
             });
         }
         if !is_segment(&self.id) {

@@ -22,7 +22,7 @@ pub(super) struct Stanza {
     family: String,
     title: String,
     repo: String,
-    revision: String,
+    revision: Option<String>,
     #[serde(default = "single_file")]
     files: Vec<String>,
     #[serde(default)]

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use warpmark_measure::{Entry, Group, WorkloadError};
 use warpmark_record::DeviceSpec;
 
-use super::Family;
 use super::text::{self, Case, Phase};
+use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
-use crate::net::gpt2::{Architecture, Gpt2, NetError};
+use crate::net::NetError;
+use crate::net::gpt2::{Architecture, Gpt2};
 use crate::request::Request;
 use crate::weights::{Init, Loaded, TensorSpec};
 
@@ -233,19 +234,4 @@ fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case) -> Option<String> {
         ));
     }
     unsupported(spec, dtype)
-}
-
-/// A net's error as a workload's: a full device is told apart from everything else.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
-fn workload_error(error: NetError) -> WorkloadError {
-    let text = error.to_string();
-    // candle keeps no type for it; the driver's name for it is in the text.
-    if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
-        WorkloadError::OutOfMemory {
-            what: "the device refused an allocation".to_owned(),
-            needed: None,
-        }
-    } else {
-        WorkloadError::Failed(text)
-    }
 }

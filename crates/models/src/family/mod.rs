@@ -8,6 +8,7 @@ mod text;
 use warpmark_measure::{Group, WorkloadError};
 
 use crate::catalog::{CatalogError, Model};
+use crate::net::NetError;
 use crate::request::Request;
 use crate::weights::{Loaded, TensorSpec};
 
@@ -39,3 +40,21 @@ pub trait Family: Sync {
 
 /// Every family there is.
 pub const FAMILIES: &[&dyn Family] = &[&gpt2::Gpt2Family];
+
+/// The engine of our own nets in ids; `candle` is candle-transformers as published.
+pub(crate) const OWN: &str = "warpmark";
+
+/// A net's error as a workload's: a full device is told apart from everything else.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+pub(crate) fn workload_error(error: NetError) -> WorkloadError {
+    let text = error.to_string();
+    // candle keeps no type for it; the driver's name for it is in the text.
+    if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
+        WorkloadError::OutOfMemory {
+            what: "the device refused an allocation".to_owned(),
+            needed: None,
+        }
+    } else {
+        WorkloadError::Failed(text)
+    }
+}

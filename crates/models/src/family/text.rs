@@ -10,6 +10,7 @@ use warpmark_record::{
     BenchmarkId, BytesPerSecond, DeviceSpec, FlopsPerSecond, IdError, Seconds, Work,
 };
 
+use super::OWN;
 use crate::catalog::Dtype;
 
 /// Which half of generating text.
@@ -42,7 +43,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// `text/<model>/decode/<dtype>/b<batch>/c<context>@candle`
+    /// `text/<model>/decode/<dtype>/b<batch>/c<context>@warpmark`
     pub(super) fn id(&self, model: &str, dtype: Dtype) -> Result<BenchmarkId, IdError> {
         let length = match self.phase {
             Phase::Prefill => format!("p{}", self.length),
@@ -50,7 +51,7 @@ impl Case {
         };
         let parts = [self.phase.to_string(), dtype.to_string(), format!("b{}", self.batch), length];
         let segments = ["text".to_owned(), model.to_owned()].into_iter().chain(parts);
-        BenchmarkId::new(segments, "candle")
+        BenchmarkId::new(segments, OWN)
     }
 
     /// The entries that run short of memory together.

@@ -6,7 +6,6 @@
 
 mod architecture;
 mod cache;
-mod error;
 
 use std::collections::HashMap;
 
@@ -15,9 +14,8 @@ use candle_nn::ops::{layer_norm, softmax_last_dim};
 
 pub use architecture::Architecture;
 pub use cache::Cache;
-pub use error::NetError;
 
-use super::cpu_ops;
+use super::{NetError, cpu_ops};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;

@@ -34,6 +34,18 @@ pub enum HubError {
          or take synthetic weights or a folder"
     )]
     NoClient,
+    /// The stanza pins no commit.
+    #[error(
+        "no revision of {repo} is pinned for {model}, and nothing else than a commit is fetched: \
+         copy the stanza to a file of your own, add revision = \"<40 hex digits>\" from the history \
+         of the repo's files, and pass the file with --models"
+    )]
+    Unpinned {
+        /// The model's id.
+        model: String,
+        /// `owner/name`.
+        repo: String,
+    },
     /// Not in the local cache, and the network is off.
     #[error(
         "{repo}@{revision}/{file} is not in the hub cache {} and the network is off; \
@@ -185,7 +197,7 @@ pub(super) fn locate(
         model.files.iter().map(|file| client.fetch(file, progress)).collect();
     let stamp = warpmark_record::WeightsStamp::Hub {
         repo: model.repo.clone(),
-        revision: model.revision.clone(),
+        revision: client.revision().to_owned(),
     };
     Ok(WeightFiles::new(paths?, stamp))
 }

@@ -7,11 +7,12 @@ use warpmark_measure::WorkloadError;
 use warpmark_measure::workload::checked;
 use warpmark_record::Check;
 
-use super::workload_error;
 use crate::catalog::Dtype;
-use crate::net::gpt2::{Architecture, NetError};
+use crate::family::workload_error;
+use crate::net::NetError;
+use crate::net::gpt2::Architecture;
 use crate::net::gpt2_reference;
-use crate::worst::worst;
+use crate::worst::{relative_error, worst};
 
 /// Recomputes logits in f32 from whole sequences, without a cache, one sequence at a time.
 pub(super) struct Reference {
@@ -96,11 +97,4 @@ pub(super) fn check(
         steps.len()
     );
     checked(what, worst(errors), tolerance(dtype))
-}
-
-/// The largest difference over the largest expected magnitude.
-fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
-    let scale = expected.iter().fold(0f64, |most, value| most.max(f64::from(value.abs())));
-    let off = worst(found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())));
-    if found.len() == expected.len() { off / scale } else { f64::NAN }
 }

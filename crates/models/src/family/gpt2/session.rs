@@ -11,13 +11,14 @@ use warpmark_record::{BenchmarkId, Bytes, Value, WeightsStamp};
 
 use super::check::Reference;
 use super::work::{self, FILL};
-use super::workload_error;
 use super::workloads::{Bench, Decode, Prefill};
 use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::text::{self, Case, Phase};
+use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::gpt2::{Architecture, Cache, Gpt2, NetError, argmax};
+use crate::net::NetError;
+use crate::net::gpt2::{Architecture, Cache, Gpt2, argmax};
 use crate::request::Request;
 use crate::weights::{self, TensorSpec};
 

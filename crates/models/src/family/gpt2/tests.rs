@@ -142,7 +142,7 @@ fn a_row_says_what_was_fed_and_how_much_work_it_was() {
     let mut session = session(Dtype::F16, |_| ());
     let workload = session.workload(&entry_of(DECODE, Dtype::F16)).unwrap();
     let row = workload.describe();
-    assert_eq!(row.id.to_string(), "text/tiny/decode/f16/b3/c20@candle");
+    assert_eq!(row.id.to_string(), "text/tiny/decode/f16/b3/c20@warpmark");
     assert_eq!(row.parameters["context"], 20usize.into());
     assert_eq!(row.work.items.map(|items| items.count), Some(3.0));
     assert!(row.data.unwrap().contains("seed 7"));
@@ -191,9 +191,9 @@ fn the_quick_suite_decodes_all_batches_and_prefills_two_in_the_shortest_length()
         groups.iter().flat_map(|g| &g.entries).map(|entry| entry.id.to_string()).collect();
     assert_eq!(
         ids[..2],
-        ["text/tiny/prefill/f32/b1/p8@candle", "text/tiny/prefill/f32/b8/p8@candle"]
+        ["text/tiny/prefill/f32/b1/p8@warpmark", "text/tiny/prefill/f32/b8/p8@warpmark"]
     );
-    let batches = [1, 2, 4, 8, 16].map(|b| format!("text/tiny/decode/f32/b{b}/c8@candle"));
+    let batches = [1, 2, 4, 8, 16].map(|b| format!("text/tiny/decode/f32/b{b}/c8@warpmark"));
     assert_eq!(ids[2..], batches);
     assert!(groups[0].entries.iter().all(|entry| entry.memory_estimate.0 > 0.0));
 }
@@ -233,6 +233,6 @@ fn a_pass_that_would_take_a_cpu_minutes_is_listed_as_skipped() {
     let entry = |id: &str| {
         groups[0].entries.iter().find(|entry| entry.id.to_string() == id).unwrap().skip.clone()
     };
-    assert_eq!(entry("text/tiny/prefill/f32/b8/p512@candle"), None);
-    assert!(entry("text/tiny/prefill/f32/b16/p512@candle").unwrap().contains("8192 tokens"));
+    assert_eq!(entry("text/tiny/prefill/f32/b8/p512@warpmark"), None);
+    assert!(entry("text/tiny/prefill/f32/b16/p512@warpmark").unwrap().contains("8192 tokens"));
 }

@@ -6,11 +6,13 @@ use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::check::{Reference, check};
 use super::session::{About, Filled};
-use super::{work, workload_error};
+use super::work;
 use crate::catalog::Dtype;
 use crate::family::text::{Case, WINDOW};
+use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::gpt2::{Cache, Gpt2, NetError, argmax};
+use crate::net::NetError;
+use crate::net::gpt2::{Cache, Gpt2, argmax};
 
 /// Decode steps that a check follows.
 const CHECKED_STEPS: usize = 3;

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::NetError;
+use crate::net::NetError;
 
 /// Keys and values of every position so far, in buffers of fixed size.
 pub struct Cache {

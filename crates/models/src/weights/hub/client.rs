@@ -44,6 +44,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) struct Client<'a> {
     repo: HFRepositorySync<RepoTypeModel>,
     model: &'a Model,
+    revision: &'a str,
     options: &'a HubOptions,
     endpoint: String,
     cache: PathBuf,
@@ -61,6 +62,10 @@ struct Listed<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(model: &'a Model, options: &'a HubOptions) -> Result<Self, WeightsError> {
+        let Some(revision) = model.revision.as_deref() else {
+            let (model, repo) = (model.id.clone(), model.repo.clone());
+            return Err(HubError::Unpinned { model, repo }.into());
+        };
         let failed = |error: HFError| HubError::Other {
             repo: model.repo.clone(),
             file: "anything".to_owned(),
@@ -81,7 +86,12 @@ impl<'a> Client<'a> {
         let (endpoint, cache) = (client.endpoint().to_owned(), client.cache_dir().to_owned());
         let (owner, name) = hf_hub::split_id(&model.repo);
         let repo = HFClientSync::from_inner(client).map_err(failed)?.model(owner, name);
-        Ok(Self { repo, model, options, endpoint, cache })
+        Ok(Self { repo, model, revision, options, endpoint, cache })
+    }
+
+    /// The commit it fetches.
+    pub(super) fn revision(&self) -> &str {
+        self.revision
     }
 
     /// The path of a file of the pinned revision, fetched where the cache does not hold it.
@@ -98,14 +108,14 @@ impl<'a> Client<'a> {
         if self.options.offline {
             return Err(HubError::Offline {
                 repo: self.model.repo.clone(),
-                revision: self.model.revision.clone(),
+                revision: self.revision.to_owned(),
                 file: file.to_owned(),
                 cache: self.cache.clone(),
             }
             .into());
         }
         let listed = self.list(file)?;
-        let place = CachedFile::new(&self.cache, self.model, file);
+        let place = CachedFile::new(&self.cache, &self.model.repo, self.revision, file);
         let _lock = place.lock()?;
         self.transfer(&listed, &place.incomplete(), progress)?;
         place.publish(&listed)?;
@@ -114,8 +124,12 @@ impl<'a> Client<'a> {
     }
 
     fn cached(&self, file: &str) -> Result<PathBuf, HFError> {
-        let revision = self.model.revision.as_str();
-        self.repo.download_file().filename(file).revision(revision).local_files_only(true).send()
+        self.repo
+            .download_file()
+            .filename(file)
+            .revision(self.revision)
+            .local_files_only(true)
+            .send()
     }
 
     fn list<'f>(&self, file: &'f str) -> Result<Listed<'f>, HubError> {
@@ -123,7 +137,7 @@ impl<'a> Client<'a> {
             .repo
             .get_paths_info()
             .paths(vec![file.to_owned()])
-            .revision(self.model.revision.as_str())
+            .revision(self.revision)
             .send()
             .map_err(|error| self.explain(file, error))?;
         let found = entries.into_iter().find_map(|entry| match entry {
@@ -214,7 +228,7 @@ impl<'a> Client<'a> {
                 self.repo
                     .download_file_to_bytes()
                     .filename(listed.file)
-                    .revision(self.model.revision.as_str())
+                    .revision(self.revision)
                     .range(range)
                     .progress(Relay(sender))
                     .send()

@@ -332,8 +332,18 @@ fn a_second_process_does_not_fetch_the_same_file_at_once() {
     let hub = hub();
     let (model, options) = (model(None), hub.options());
     let client = Client::new(&model, &options).unwrap();
-    let held = CachedFile::new(&client.cache, &model, "model.safetensors").lock().unwrap();
+    let held =
+        CachedFile::new(&client.cache, &model.repo, REVISION, "model.safetensors").lock().unwrap();
     assert!(hub.fetch().unwrap_err().contains("another process"));
     drop(held);
     assert_eq!(hub.fetch().unwrap(), content());
+}
+
+#[test]
+fn a_model_without_a_pinned_revision_is_not_fetched() {
+    let hub = hub();
+    let mut model = model(None);
+    model.revision = None;
+    let error = Client::new(&model, &hub.options()).err().unwrap().to_string();
+    assert!(error.contains("no revision") && error.contains("--models"), "{error}");
 }

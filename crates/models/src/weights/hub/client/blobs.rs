@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Listed;
-use crate::catalog::Model;
 use crate::weights::WeightsError;
 use crate::weights::hub::HubError;
 
 /// A file of a model's pinned revision in the hub's cache.
 pub(super) struct CachedFile<'a> {
-    model: &'a Model,
+    repo: &'a str,
+    revision: &'a str,
     file: &'a str,
     /// The repo's folder.
     folder: PathBuf,
 }
 
 impl<'a> CachedFile<'a> {
-    pub(super) fn new(cache: &Path, model: &'a Model, file: &'a str) -> Self {
-        let folder = cache.join(format!("models--{}", model.repo.replace('/', "--")));
-        Self { model, file, folder }
+    pub(super) fn new(cache: &Path, repo: &'a str, revision: &'a str, file: &'a str) -> Self {
+        let folder = cache.join(format!("models--{}", repo.replace('/', "--")));
+        Self { repo, revision, file, folder }
     }
 
     /// Where the parts are gathered. The blob may not have a name yet, but the revision and the path
     /// tell it apart.
     pub(super) fn incomplete(&self) -> PathBuf {
-        let name = format!("{}-{}.incomplete", self.model.revision, self.file.replace('/', "--"));
+        let name = format!("{}-{}.incomplete", self.revision, self.file.replace('/', "--"));
         self.folder.join("blobs").join(name)
     }
 
@@ -42,7 +42,7 @@ impl<'a> CachedFile<'a> {
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(HubError::Locked {
-                repo: self.model.repo.clone(),
+                repo: self.repo.to_owned(),
                 file: self.file.to_owned(),
                 lock: path,
             }
@@ -58,7 +58,7 @@ impl<'a> CachedFile<'a> {
         if let Some(expected) = listed.sha256.as_ref().filter(|expected| **expected != found) {
             std::fs::remove_file(&incomplete).map_err(WeightsError::io("remove", &incomplete))?;
             return Err(HubError::Checksum {
-                repo: self.model.repo.clone(),
+                repo: self.repo.to_owned(),
                 file: self.file.to_owned(),
                 kind: "SHA-256",
                 expected: expected.clone(),
@@ -69,7 +69,7 @@ impl<'a> CachedFile<'a> {
         let name = listed.blob.as_ref().unwrap_or(&found);
         let blob = self.folder.join("blobs").join(name);
         std::fs::rename(&incomplete, &blob).map_err(WeightsError::io("move into place", &blob))?;
-        let link = self.folder.join("snapshots").join(&self.model.revision).join(self.file);
+        let link = self.folder.join("snapshots").join(self.revision).join(self.file);
         make_parent(&link)?;
         // Out of the file's own folders in the repo, the revision and `snapshots`.
         let up = "../".repeat(2 + self.file.matches('/').count());

@@ -9,7 +9,7 @@ impl Client<'_> {
     pub(super) fn not_found(&self, file: &str) -> HubError {
         HubError::NotFound {
             repo: self.model.repo.clone(),
-            revision: self.model.revision.clone(),
+            revision: self.revision.to_owned(),
             file: file.to_owned(),
         }
     }
