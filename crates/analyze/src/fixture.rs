@@ -27,6 +27,7 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         warm_up_s: 1.0,
         settled: true,
         phases: BTreeMap::new(),
+        distributions: BTreeMap::new(),
     });
     row.check = Some(Check { what: "a reference".to_owned(), worst_error: 0.0, tolerance: 1e-3 });
     row

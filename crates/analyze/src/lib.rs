@@ -5,6 +5,7 @@
 //! be known from a record is `None`, never an assumption.
 
 pub mod compare;
+pub mod distribution;
 pub mod rates;
 pub mod roofline;
 pub mod trust;
@@ -15,6 +16,7 @@ use warpmark_record::store::Recording;
 use warpmark_record::{Outcome, Record, Run, RunId};
 
 pub use compare::{Comparison, Overall, Verdict, compare};
+pub use distribution::Distribution;
 pub use rates::{MainRate, Rates};
 pub use roofline::{Bound, Limit, Limits, Placement, Resource, Share};
 pub use trust::Caveat;
@@ -43,6 +45,8 @@ pub struct RowAnalysis<'a> {
     pub rates: Option<Rates>,
     /// How it stands to the limits; `None` when it was not measured.
     pub placement: Option<Placement>,
+    /// The times of what happened within its iterations.
+    pub distributions: Vec<Distribution>,
     /// What to know before trusting it.
     pub caveats: Vec<Caveat>,
 }
@@ -92,7 +96,8 @@ fn run_analysis<'a>(
         .map(|(record, rates)| {
             let placement = rates.as_ref().map(|rates| limits.place(record, rates));
             let caveats = trust::of_row(record, rates.as_ref(), placement.as_ref());
-            RowAnalysis { record, rates, placement, caveats }
+            let distributions = Distribution::of(record);
+            RowAnalysis { record, rates, placement, distributions, caveats }
         })
         .collect();
     RunAnalysis { id, run, limits, rows, caveats: trust::of_run(run) }

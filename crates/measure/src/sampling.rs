@@ -23,6 +23,7 @@ struct Call {
     iterations: u64,
     lap: Lap,
     phases: BTreeMap<String, f64>,
+    distributions: BTreeMap<String, Vec<f64>>,
 }
 
 /// Takes one lap of `iterations` launches.
@@ -78,7 +79,8 @@ pub(crate) fn sample(
         observer.step(id, Step::Sampling { done, total: sampling.samples });
         match lap(workload, clock, iterations) {
             Ok(lap) => {
-                calls.push(Call { iterations, lap, phases: workload.phases() });
+                let (phases, distributions) = (workload.phases(), workload.distributions());
+                calls.push(Call { iterations, lap, phases, distributions });
                 // criterion refuses a time of zero.
                 let time = lap.device.unwrap_or(lap.wall).get().max(1e-9);
                 Duration::from_secs_f64(time)
@@ -139,9 +141,13 @@ fn keep_last(
     let device: Option<Vec<f64>> =
         calls.iter().map(|call| call.lap.device.map(Seconds::get)).collect();
     let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut distributions: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for call in &calls {
         for (name, time) in &call.phases {
             phases.entry(name.clone()).or_default().push(*time);
+        }
+        for (name, times) in &call.distributions {
+            distributions.entry(name.clone()).or_default().extend(times);
         }
     }
     Ok(Samples {
@@ -152,5 +158,6 @@ fn keep_last(
         warm_up_s: (warm_up.spent() + before).get(),
         settled: warm_up.settled(),
         phases,
+        distributions,
     })
 }

@@ -33,6 +33,12 @@ pub trait Workload {
         BTreeMap::new()
     }
 
+    /// Seconds of what happened within the iterations since the last `prepare`, by name: the time to the
+    /// first token of each generation, the time between two tokens. Asked once after each sample.
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        BTreeMap::new()
+    }
+
     /// Memory it holds and held at most since the last `prepare`, if it can tell.
     fn memory(&mut self) -> Option<Memory> {
         None

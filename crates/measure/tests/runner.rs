@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::rc::Rc;
 
@@ -55,6 +56,12 @@ impl Workload for Scripted {
             Behaviour::Panics => panic!("index out of bounds"),
             _ => Ok(()),
         }
+    }
+
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        // Two times of each sample, the first of which is the number of launches so far.
+        let launches = *self.launches.borrow() as f64;
+        [("time_between_tokens_s".to_owned(), vec![launches, 0.5])].into()
     }
 
     fn verify(&mut self) -> Result<Check, WorkloadError> {
@@ -171,6 +178,9 @@ fn a_good_workload_keeps_the_samples_that_criterion_saw() {
     assert_eq!(samples.device_s.as_ref(), Some(&expected));
     assert_eq!(samples.iterations, vec![1; 10]);
     assert!((samples.warm_up_s - 3.0).abs() < 1e-12);
+    let between = &samples.distributions["time_between_tokens_s"];
+    let expected: Vec<f64> = (3..13).flat_map(|launches| [f64::from(launches), 0.5]).collect();
+    assert_eq!(*between, expected, "those of warming up are left out");
     assert_eq!(outcomes.launches, 12);
     assert!(row.check.is_some());
 }

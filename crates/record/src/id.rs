@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(id(text).to_string(), text);
         assert_eq!(id(text).group(), "text");
         assert_eq!(id(text).subject(), "gpt2-124m");
-        assert_eq!(id(text).engine(), "candle");
+        assert_eq!(id(text).engine(), "warpmark");
     }
 
     #[test]

@@ -169,6 +169,10 @@ pub struct Samples {
     /// Parts of a sample's wall time by name, each as long as `wall_s`: the phases of a load.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, Vec<f64>>,
+    /// Seconds of what happened within iterations, by name, in the order in which it happened: the time
+    /// to the first token of each generation, the time between two tokens. As many values as there were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub distributions: BTreeMap<String, Vec<f64>>,
 }
 
 impl Samples {

@@ -1,7 +1,7 @@
 //! The figures of a row by name, in SI units: what CSV and JSON have in common.
 
 use serde_json::{Map, Value, json};
-use warpmark_analyze::{Limit, Resource, RowAnalysis, RunAnalysis};
+use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis};
 use warpmark_record::{Outcome, Record, WeightsStamp};
 
 /// Name and value of every figure of a row. Each row has all names, in the same order; what is unknown
@@ -9,6 +9,7 @@ use warpmark_record::{Outcome, Record, WeightsStamp};
 pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     let mut fields = identity(run, row);
     fields.extend(times(row));
+    fields.push(("distributions", distributions(row)));
     fields.extend(limits(row));
     fields.extend(surroundings(row.record));
     let caveats: Vec<String> = row.caveats.iter().map(ToString::to_string).collect();
@@ -85,6 +86,22 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
         ("settled", json!(row.record.samples.as_ref().map(|samples| samples.settled))),
         ("warm_up_s", number(row.record.samples.as_ref().map(|samples| samples.warm_up_s))),
     ]
+}
+
+/// Each distribution by name: n, mean and the percentiles, null where there are too few times for one.
+fn distributions(row: &RowAnalysis<'_>) -> Value {
+    let figures = |distribution: &Distribution| {
+        let mut figures = Map::new();
+        figures.insert("n".to_owned(), json!(distribution.n));
+        figures.insert("mean".to_owned(), json!(distribution.mean.0));
+        figures.insert("deviation".to_owned(), json!(distribution.deviation.map(|time| time.0)));
+        for (quantile, time) in &distribution.quantiles {
+            let time = time.as_ref().ok().map(|time| time.0);
+            figures.insert(format!("p{}", quantile * 100.0), json!(time));
+        }
+        (distribution.name.clone(), Value::Object(figures))
+    };
+    Value::Object(row.distributions.iter().map(figures).collect())
 }
 
 fn limits(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {

@@ -77,7 +77,7 @@ pub(crate) fn recording() -> Recording {
     let phases = &mut load.samples.as_mut().unwrap().phases;
     phases.insert("read_s".to_owned(), vec![0.4; 10]);
     phases.insert("first_run_s".to_owned(), vec![0.08; 10]);
-    let decode = row(
+    let mut decode = row(
         "text/gpt2-124m/decode/f32/b1/c128@warpmark",
         0.04,
         json!({
@@ -88,6 +88,9 @@ pub(crate) fn recording() -> Recording {
             "caveats": [HOSTILE],
         }),
     );
+    let distributions = &mut decode.samples.as_mut().unwrap().distributions;
+    let times = (0..100).map(|i| 0.04 + 1e-5 * f64::from(i)).collect();
+    distributions.insert("time_between_tokens_s".to_owned(), times);
     let triad = row(
         "micro/memory/triad/f32/256MiB@host",
         0.04,

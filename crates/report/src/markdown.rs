@@ -112,6 +112,12 @@ fn section(page: &mut Page, section: &Section) {
         let phases = row.phases.as_ref()?;
         Some(format!("{} phases: {}", code(&row.name), escape(phases)))
     }));
+    page.list(section.rows.iter().flat_map(|row| {
+        let line = |(what, figures): &(String, String)| {
+            format!("{} {}: {}", code(&row.name), escape(what), escape(figures))
+        };
+        row.distributions.iter().map(line).collect::<Vec<_>>()
+    }));
 }
 
 /// What a machine said of itself.

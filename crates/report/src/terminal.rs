@@ -180,6 +180,9 @@ fn section(page: &mut Page, section: &Section) {
         if let Some(phases) = &row.phases {
             page.paragraph(None, &format!("  {} phases: ", escape(&row.name)), phases);
         }
+        for (what, figures) in &row.distributions {
+            page.paragraph(None, "  ", &format!("{} {what}: {figures}", row.name));
+        }
     }
 }
 

@@ -59,6 +59,8 @@ text/gpt2-124m @warpmark
   best: f32 25.0 tok/s
   benchmark             time     ±  n       rate of measured bound     notes
   decode/f32/b1/c128 40.0 ms 0.4 % 10 25.0 tok/s        62 % bandwidth [1]
+  decode/f32/b1/c128 time between tokens: p50 40.5 ms, p95 needs n 200, p99
+  needs n 1000, mean 40.5 ms ± 290 µs, n 100
 
 not measured
   skipped text/gpt2-124m/decode/f32/b8/c128@warpmark: out of memory
@@ -118,6 +120,8 @@ best: f32 25.0 tok/s
 | benchmark | time | ± | n | rate | of measured | bound | memory | notes |
 | :-- | --: | --: | --: | --: | --: | :-- | --: | :-- |
 | `decode/f32/b1/c128` | 40.0 ms | 0.4 % | 10 | 25.0 tok/s | 62 % | bandwidth | 1.00 GiB | \[1\] |
+
+- `decode/f32/b1/c128` time between tokens: p50 40.5 ms, p95 needs n 200, p99 needs n 1000, mean 40.5 ms ± 290 µs, n 100
 
 ### not measured
 
@@ -211,6 +215,9 @@ fn json_holds_the_derived_figures_and_the_warnings() {
     assert!((run["rows"][4]["share_measured_bandwidth"].as_f64().unwrap() - 0.625).abs() < 1e-9);
     assert_eq!(run["rows"][4]["caveats"][0], HOSTILE);
     assert_eq!(run["rows"][6]["reason"], HOSTILE);
+    let between = &run["rows"][4]["distributions"]["time_between_tokens_s"];
+    assert_eq!((&between["n"], &between["p95"]), (&100.into(), &Value::Null));
+    assert!((between["p50"].as_f64().unwrap() - 0.040_495).abs() < 1e-9);
     assert_eq!(value["warnings"][0], "results/cpu-some/r1.jsonl:9: the line is torn");
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_analyze::{Caveat, Limit, Rates, RowAnalysis, RunAnalysis};
+use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis};
+use warpmark_record::stats::StatsError;
 use warpmark_record::{Outcome, Record, Run, Seconds};
 
 /// A run.
@@ -60,6 +61,8 @@ pub struct RowView {
     pub memory: String,
     /// Its phases, if it has any.
     pub phases: Option<String>,
+    /// Its distributions, each as name and figures.
+    pub distributions: Vec<(String, String)>,
     /// Its footnotes.
     pub notes: Vec<usize>,
 }
@@ -242,6 +245,7 @@ fn row_view(
             .and_then(|memory| memory.peak.known())
             .map_or_else(String::new, |peak| peak.binary()),
         phases: rates.filter(|rates| !rates.phases.is_empty()).map(phases),
+        distributions: row.distributions.iter().map(distribution).collect(),
         notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.without_figure())).collect(),
     }
 }
@@ -264,6 +268,23 @@ fn phases(rates: &Rates) -> String {
         format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
     };
     phases.into_iter().map(words).collect::<Vec<_>>().join(", ")
+}
+
+/// A distribution's name in words, and its percentiles; those that it has too few times for are named
+/// with the number that they need.
+fn distribution(found: &Distribution) -> (String, String) {
+    let percentile = |(quantile, time): &(f64, Result<Seconds, StatsError>)| {
+        let name = format!("p{}", quantile * 100.0);
+        match time {
+            Ok(time) => format!("{name} {time}"),
+            Err(StatsError::TooFew { needed, .. }) => format!("{name} needs n {needed}"),
+            Err(_) => format!("{name} unknown"),
+        }
+    };
+    let percentiles: Vec<String> = found.quantiles.iter().map(percentile).collect();
+    let spread = found.deviation.map_or_else(String::new, |deviation| format!(" ± {deviation}"));
+    let figures = format!("{}, mean {}{spread}, n {}", percentiles.join(", "), found.mean, found.n);
+    (found.words(), figures)
 }
 
 fn name(record: &Record, one_engine: bool) -> String {

@@ -77,6 +77,7 @@ fn row(run: &str, size: u64) -> Record {
         warm_up_s: 0.5,
         settled: true,
         phases: BTreeMap::new(),
+        distributions: BTreeMap::new(),
     });
     row
 }
@@ -407,6 +408,30 @@ fn a_line_that_could_not_be_cut_off_stays_a_line_of_its_own() {
     let found = read(&path).unwrap();
     assert_eq!(found.rows, [line]);
     assert_eq!(found.warnings[0].line, 1);
+}
+
+#[test]
+fn times_within_iterations_survive_the_file_and_must_be_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), &run("r1")).unwrap();
+    let with = |size, times: &[f64]| {
+        let mut row = row("r1", size);
+        let distributions = &mut row.samples.as_mut().unwrap().distributions;
+        distributions.insert("time_to_first_token_s".to_owned(), times.to_vec());
+        row
+    };
+    for (times, says) in [
+        (&[][..], "samples.distributions.time_to_first_token_s is empty"),
+        (&[0.1, f64::NAN], "samples.distributions.time_to_first_token_s[1] is NaN"),
+        (&[-1.0], "is -1: expected a finite number"),
+    ] {
+        let error = writer.append(&with(1, times)).unwrap_err();
+        assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let kept = with(1, &[0.25, 0.5]);
+    writer.append(&kept).unwrap();
+    assert_eq!(read(folder.path()).unwrap().rows, [kept]);
 }
 
 proptest! {

@@ -26,6 +26,9 @@ pub enum Invalid {
         /// The number of samples.
         expected: usize,
     },
+    /// A distribution of nothing.
+    #[error("{0} is empty: expected at least one time")]
+    Empty(String),
     /// `measured` without times.
     #[error("the outcome is `measured` and there are no samples")]
     NotMeasured,
@@ -71,6 +74,13 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
     }
     for (phase, seconds) in &samples.phases {
         times(&format!("phases.{phase}"), seconds, expected)?;
+    }
+    for (name, seconds) in &samples.distributions {
+        let name = format!("distributions.{name}");
+        if seconds.is_empty() {
+            return Err(Invalid::Empty(format!("samples.{name}")));
+        }
+        times(&name, seconds, seconds.len())?;
     }
     number(|| "samples.warm_up_s".to_owned(), samples.warm_up_s)
 }
