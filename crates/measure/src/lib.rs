@@ -11,6 +11,7 @@ mod own_report;
 pub mod plan;
 mod runner;
 mod sampling;
+pub mod service;
 mod warm_up;
 pub mod workload;
 
@@ -21,5 +22,6 @@ pub use observer::{Observer, Silent, Step};
 pub use own_report::OwnReport;
 pub use plan::{Entry, Group, Open, Sampling, Session};
 pub use runner::{Depth, Gate, Runner, Sink};
+pub use service::{Batched, Streaming};
 pub use warm_up::WarmUp;
 pub use workload::{Description, Workload, WorkloadError};

@@ -5,6 +5,7 @@
 //! can be derived (throughput, shares of a limit, verdicts) is derived when read.
 
 pub mod id;
+pub mod load;
 pub mod machine;
 pub mod row;
 pub mod run;
@@ -13,6 +14,7 @@ pub mod store;
 pub mod units;
 
 pub use id::{BenchmarkId, Filter, IdError};
+pub use load::Load;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};
 pub use row::{Check, ClockKind, Memory, Outcome, Record, Samples, Telemetry, Value, WeightsStamp};
 pub use run::{Build, Run, RunId};

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::BenchmarkId;
+use crate::load::Load;
 use crate::machine::Field;
 use crate::run::RunId;
 use crate::units::{Bytes, Celsius, Hertz, Joules, Seconds, Watts, Work};
@@ -43,6 +44,9 @@ pub struct Record {
     /// The times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Samples>,
+    /// What requests met, where the row is one of load rather than of iterations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Box<Load>>,
     /// Memory held on the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
@@ -75,6 +79,7 @@ impl Record {
             weights: None,
             check: None,
             samples: None,
+            load: None,
             memory: None,
             telemetry: None,
             caveats: Vec::new(),
