@@ -236,7 +236,7 @@ mod tests {
     fn a_percentile_is_the_value_of_its_rank_and_a_tail_needs_enough_of_them() {
         let times = histogram(vec![(1_000, 100), (2_000, 90), (9_000, 10)]);
         let micros = |quantile| (times.percentile(quantile).unwrap().0 * 1e6).round();
-        assert_eq!([micros(0.5), micros(0.95)], [1.0, 2.0]);
+        assert_eq!([micros(0.5) as u64, micros(0.95) as u64], [1, 2]);
         assert!(histogram(vec![(1_000, 8)]).percentile(0.99).is_err());
         assert!(Histogram::default().percentile(0.5).is_err());
         assert!((times.mean().unwrap().0 - 1.85e-6).abs() < 1e-12);

@@ -174,6 +174,26 @@ fn an_open_loop_waits_as_long_as_queueing_theory_says() {
     close(load.passes.busy_s / load.window_s, 0.8, 0.01);
 }
 
+/// A pass after 50 s takes 10 s longer.
+struct Stalls<'a, 'b>(&'b mut Fixed<'a>, &'b Cell<bool>);
+
+impl Batched for Stalls<'_, '_> {
+    fn describe(&self) -> Description {
+        description()
+    }
+
+    fn most(&self) -> usize {
+        1
+    }
+
+    fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
+        if self.0.time.now() > Duration::from_secs(50) && !self.1.replace(true) {
+            self.0.time.pass(Duration::from_secs(10));
+        }
+        self.0.pass(requests)
+    }
+}
+
 #[test]
 fn a_stall_is_seen_by_everybody_who_would_have_asked_meanwhile() {
     // One pass of 10 s among many of 1 ms, at 100 requests a second: about a thousand callers waited
@@ -181,21 +201,6 @@ fn a_stall_is_seen_by_everybody_who_would_have_asked_meanwhile() {
     let time = Numbers::default();
     let mut service = Fixed::new(&time, Duration::ZERO, MS);
     let stall = Cell::new(false);
-    struct Stalls<'a, 'b>(&'b mut Fixed<'a>, &'b Cell<bool>);
-    impl Batched for Stalls<'_, '_> {
-        fn describe(&self) -> Description {
-            description()
-        }
-        fn most(&self) -> usize {
-            1
-        }
-        fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
-            if self.0.time.now() > Duration::from_secs(50) && !self.1.replace(true) {
-                self.0.time.pass(Duration::from_secs(10));
-            }
-            self.0.pass(requests)
-        }
-    }
     let load = batched(&mut Stalls(&mut service, &stall), &open(100.0), ONE_BY_ONE, &time).unwrap();
     close(load.latency.percentile(0.95).unwrap().0, 5.5, 0.15);
     assert_eq!(load.requests.error_rate(), Some(0.0));
