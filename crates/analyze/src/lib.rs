@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod distribution;
+pub mod load;
 pub mod rates;
 pub mod roofline;
 pub mod trust;

@@ -2,7 +2,8 @@
 
 mod caveat;
 
-use warpmark_record::{ClockKind, DeviceKind, Outcome, Record, Run};
+use warpmark_record::load::Arrivals;
+use warpmark_record::{ClockKind, DeviceKind, Load, Outcome, Record, Run};
 
 pub use caveat::Caveat;
 
@@ -19,6 +20,10 @@ pub const OUTLIERS: f64 = 0.1;
 pub const CLOCK_DROP: f64 = 0.1;
 /// How much longer the device's time may be than the wall's: two clocks never agree to the last digit.
 pub const CLOCK_DISAGREEMENT: f64 = 0.02;
+/// The share of a window that the load generator may take for itself.
+pub const GENERATOR: f64 = 0.01;
+/// How far the answers of an open loop may lie behind the questions.
+pub const OVERLOADED: f64 = 0.05;
 /// The share of the host's cores that may have been busy when the run began.
 pub const BUSY_HOST: f64 = 0.25;
 
@@ -32,9 +37,13 @@ pub fn of_row(
     if record.outcome == Outcome::Measured {
         match rates {
             Some(rates) => of_times(rates, &mut caveats),
-            None => caveats.push(Caveat::Unresolved),
+            None if record.load.is_none() => caveats.push(Caveat::Unresolved),
+            None => {}
         }
         of_samples(record, &mut caveats);
+        if let Some(load) = &record.load {
+            of_load(load, &mut caveats);
+        }
         of_telemetry(record, &mut caveats);
     }
     for share in placement.into_iter().flat_map(Placement::contradictions) {
@@ -47,6 +56,18 @@ pub fn of_row(
     }
     caveats.extend(record.caveats.iter().cloned().map(Caveat::Recorded));
     caveats
+}
+
+fn of_load(load: &Load, caveats: &mut Vec<Caveat>) {
+    let share = load.passes.generator_s / load.window_s;
+    if share > GENERATOR {
+        caveats.push(Caveat::Generator(share));
+    }
+    if let Arrivals::Open { rate, .. } = load.arrivals
+        && load.rate() < (1.0 - OVERLOADED) * rate
+    {
+        caveats.push(Caveat::Overloaded { asked: rate, answered: load.rate() });
+    }
 }
 
 fn of_samples(record: &Record, caveats: &mut Vec<Caveat>) {

@@ -1,5 +1,6 @@
 //! The figures of a row by name, in SI units: what CSV and JSON have in common.
 
+use crate::load;
 use serde_json::{Map, Value, json};
 use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis};
 use warpmark_record::{Outcome, Record, WeightsStamp};
@@ -10,6 +11,7 @@ pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static 
     let mut fields = identity(run, row);
     fields.extend(times(row));
     fields.push(("distributions", distributions(row)));
+    fields.push(("load", json!(row.record.load.as_ref().map(|load| load::figures(load)))));
     fields.extend(limits(row));
     fields.extend(surroundings(row.record));
     let caveats: Vec<String> = row.caveats.iter().map(ToString::to_string).collect();

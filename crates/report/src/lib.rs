@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod csv;
 pub mod escape;
 pub mod json;
+pub mod load;
 pub mod markdown;
 pub mod specs;
 pub mod terminal;

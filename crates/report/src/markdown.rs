@@ -69,6 +69,15 @@ fn one_run(page: &mut Page, view: &RunView) {
     for part in &view.sections {
         section(page, part);
     }
+    for part in &view.loads {
+        page.line(&format!("### {}\n", code(&part.title)));
+        page.list(part.facts.iter().map(|fact| escape(fact)));
+        let header: Vec<String> = part.header.iter().map(|title| escape(title)).collect();
+        let right: Vec<bool> = (0..header.len()).map(|at| at > 0).collect();
+        let rows = part.rows.iter();
+        page.table(&header, &right, rows.map(|r| r.iter().map(|cell| escape(cell)).collect()));
+        page.list(part.remarks.iter().map(|remark| escape(remark)));
+    }
     if !view.unmeasured.is_empty() {
         page.line("### not measured\n");
         let header = ["benchmark", "outcome", "reason"].map(str::to_owned);

@@ -6,6 +6,7 @@ use warpmark_record::store::Warning;
 use crate::Style;
 use crate::comparison::ComparisonView;
 use crate::escape::terminal as escape;
+use crate::load::LoadSection;
 use crate::specs::Sheet;
 use crate::view::{Column, RunView, Section};
 
@@ -136,6 +137,10 @@ fn one_run(page: &mut Page, view: &RunView) {
         page.line("");
         section(page, part);
     }
+    for part in &view.loads {
+        page.line("");
+        load(page, part);
+    }
     if !view.unmeasured.is_empty() {
         page.line("");
         page.inked(Ink::Bold, "not measured");
@@ -183,6 +188,29 @@ fn section(page: &mut Page, section: &Section) {
         for (what, figures) in &row.distributions {
             page.paragraph(None, "  ", &format!("{} {what}: {figures}", row.name));
         }
+    }
+}
+
+fn load(page: &mut Page, section: &LoadSection) {
+    page.inked(Ink::Bold, &section.title);
+    for fact in &section.facts {
+        page.paragraph(None, "  ", fact);
+    }
+    let columns = section.columns(usize::from(page.style.width), gap(page.style.width), INDENT);
+    let align = |at: usize| if at == 0 { CellAlignment::Left } else { CellAlignment::Right };
+    let cells = |cells: &[String]| -> Vec<Cell> {
+        let chosen = columns.iter().filter_map(|column| cells.get(*column));
+        let cell = |(at, text): (usize, &String)| Cell::new(escape(text)).set_alignment(align(at));
+        chosen.enumerate().map(cell).collect()
+    };
+    let mut table = Table::new();
+    table.set_header(cells(&section.header));
+    for row in &section.rows {
+        table.add_row(cells(row));
+    }
+    page.table(table);
+    for remark in &section.remarks {
+        page.paragraph(None, "  ", remark);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::load::{self, LoadSection};
 use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Outcome, Record, Run, Seconds};
@@ -17,6 +18,8 @@ pub struct RunView {
     pub caveats: Vec<String>,
     /// The measured rows.
     pub sections: Vec<Section>,
+    /// The rows of load.
+    pub loads: Vec<LoadSection>,
     /// The other rows.
     pub unmeasured: Vec<Unmeasured>,
     /// Doubts about single rows; a row's `notes` count from 1.
@@ -148,10 +151,15 @@ pub fn of(runs: &[RunAnalysis<'_>]) -> Vec<RunView> {
 fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
     let mut footnotes = Footnotes::default();
     let mut sections: Vec<(String, Vec<&RowAnalysis<'_>>)> = Vec::new();
+    let mut loads = Vec::new();
     let mut unmeasured = Vec::new();
     for row in &analysis.rows {
         let id = &row.record.id;
         let outcome = match row.record.outcome {
+            Outcome::Measured if row.record.load.is_some() => {
+                loads.push(row);
+                continue;
+            }
             Outcome::Measured => {
                 let title = format!("{}/{}", id.group(), id.subject());
                 match sections.iter_mut().find(|(known, _)| *known == title) {
@@ -173,6 +181,7 @@ fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
         facts: facts(analysis),
         caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
         sections,
+        loads: load::sections(&loads, |caveat| footnotes.number(caveat.without_figure())),
         unmeasured,
         footnotes: footnotes.texts,
     }

@@ -61,6 +61,15 @@ pub enum Caveat {
     Unoptimised(String),
     /// The device is a simulation.
     Simulated,
+    /// The load generator took this share of the window.
+    Generator(f64),
+    /// More was asked than could be answered.
+    Overloaded {
+        /// Requests a second.
+        asked: f64,
+        /// Answers a second.
+        answered: f64,
+    },
     /// The run's line is missing.
     RunUnknown,
 }
@@ -116,6 +125,14 @@ impl fmt::Display for Caveat {
             Self::Unresolved => {
                 f.write_str("the clock did not resolve an iteration: its time is 0")
             }
+            Self::Generator(share) => {
+                write!(f, "the load generator took {} of the window for itself", percent(share))
+            }
+            Self::Overloaded { asked, answered } => write!(
+                f,
+                "{asked:.3} requests a second were asked and {answered:.3} answered: the queue grew \
+                 as long as the window lasted, and its times say no more than that"
+            ),
             Self::FakeClock => f.write_str("the times come from a test's clock"),
             Self::Recorded(text) => f.write_str(text),
             Self::OtherProcesses(1) => f.write_str("another process held memory on the card"),

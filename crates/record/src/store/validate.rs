@@ -1,5 +1,6 @@
 //! What a row must not say, whoever wrote it: checked before writing and after reading.
 
+use crate::load::{Histogram, Load};
 use crate::row::{Outcome, Record, Samples};
 
 /// Why a row contradicts itself.
@@ -29,6 +30,12 @@ pub enum Invalid {
     /// A distribution of nothing.
     #[error("{0} is empty: expected at least one time")]
     Empty(String),
+    /// A distribution whose buckets do not rise, or hold nothing.
+    #[error("{0} has buckets that do not rise or hold nothing")]
+    Buckets(&'static str),
+    /// A load without a window.
+    #[error("load.window_s is {0}: expected more than 0")]
+    NoWindow(f64),
     /// `measured` without times.
     #[error("the outcome is `measured` and there are no samples")]
     NotMeasured,
@@ -52,8 +59,12 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
             number(|| place.to_owned(), value)?;
         }
     }
+    if let Some(found) = &row.load {
+        load(found)?;
+    }
     match (&row.outcome, &row.samples) {
         (Outcome::Measured, Some(found)) => samples(found),
+        (Outcome::Measured, None) if row.load.is_some() => Ok(()),
         (Outcome::Measured, None) => Err(Invalid::NotMeasured),
         (Outcome::Skipped { .. } | Outcome::Failed { .. }, Some(_)) => Err(Invalid::TimesOfNothing),
         (Outcome::Skipped { .. } | Outcome::Failed { .. }, None) => Ok(()),
@@ -83,6 +94,40 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
         times(&name, seconds, seconds.len())?;
     }
     number(|| "samples.warm_up_s".to_owned(), samples.warm_up_s)
+}
+
+fn load(load: &Load) -> Result<(), Invalid> {
+    for (place, value) in [
+        ("load.warm_up_s", load.warm_up_s),
+        ("load.window_s", load.window_s),
+        ("load.drain_s", load.drain_s),
+        ("load.timeout_s", load.timeout_s.unwrap_or(0.0)),
+        ("load.target_s", load.target_s.unwrap_or(0.0)),
+        ("load.passes.busy_s", load.passes.busy_s),
+        ("load.passes.idle_s", load.passes.idle_s),
+        ("load.passes.generator_s", load.passes.generator_s),
+        ("load.queue.mean", load.queue.mean),
+    ] {
+        number(|| place.to_owned(), value)?;
+    }
+    if load.window_s == 0.0 {
+        return Err(Invalid::NoWindow(load.window_s));
+    }
+    let times = [
+        ("load.latency", Some(&load.latency)),
+        ("load.waiting", Some(&load.waiting)),
+        ("load.first_token", load.first_token.as_ref()),
+        ("load.between_tokens", load.between_tokens.as_ref()),
+    ];
+    times.into_iter().try_for_each(|(place, times)| times.map_or(Ok(()), |t| histogram(place, t)))
+}
+
+fn histogram(place: &'static str, times: &Histogram) -> Result<(), Invalid> {
+    number(|| format!("{place}.sum_s"), times.sum_s)?;
+    number(|| format!("{place}.max_s"), times.max_s)?;
+    let rising = times.buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let held = times.buckets.iter().all(|(_, count)| *count > 0);
+    if rising && held { Ok(()) } else { Err(Invalid::Buckets(place)) }
 }
 
 fn times(list: &str, seconds: &[f64], expected: usize) -> Result<(), Invalid> {
