@@ -1,13 +1,19 @@
 //! What records mean: rates, shares of a limit, what bounds a row, whether to trust it, and how two
 //! recordings compare.
 //!
-//! Sees records only: nothing here opens a device or reads a file, and nothing is stored. What cannot
-//! be known from a record is `None`, never an assumption.
+//! Sees records only: nothing here opens a device or reads a file, and nothing is stored. Prices and
+//! published figures are handed in, or compiled in with their sources. What cannot be known from a record
+//! is `None`, never an assumption.
 
 pub mod compare;
+pub mod cost;
 pub mod distribution;
 pub mod load;
+pub mod money;
+pub mod place;
+pub mod prices;
 pub mod rates;
+pub mod reference;
 pub mod roofline;
 pub mod trust;
 
@@ -18,7 +24,10 @@ use warpmark_record::{Outcome, Record, Run, RunId};
 
 pub use compare::{Comparison, Overall, Verdict, compare};
 pub use distribution::Distribution;
+pub use money::UsdPerHour;
+pub use prices::Prices;
 pub use rates::{MainRate, Rates};
+pub use reference::Reference;
 pub use roofline::{Bound, Limit, Limits, Placement, Resource, Share};
 pub use trust::Caveat;
 

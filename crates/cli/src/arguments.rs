@@ -1,5 +1,7 @@
 //! The command line: nothing else parses arguments.
 
+mod decide;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use warpmark_device::DeviceChoice;
 use warpmark_record::Filter;
+
+pub use decide::*;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done ·
@@ -40,6 +44,12 @@ pub enum Verb {
     Report(Report),
     /// Say whether run B is slower than run A
     Compare(Compare),
+    /// Show what is published of cards, and what contradicts it
+    Reference(Reference),
+    /// Say what recorded rows cost, in dollars and joules
+    Cost(Cost),
+    /// Keep runs under a name, to compare with
+    Baseline(Baseline),
     /// Say what is missing on this machine, and how to mend it
     Doctor(Doctor),
     /// Print completions for a shell
@@ -290,46 +300,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The form that the options ask for.
-    pub fn form(&self) -> warpmark_report::Format {
-        if self.json { Form::Json } else { self.format }.into()
-    }
-}
-
-/// `warpmark compare`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  warpmark compare before.jsonl after.jsonl
-  warpmark compare before.jsonl after.jsonl --threshold 3 || echo slower
-  warpmark compare run.jsonl --engines candle,fused        two engines within one run
-
-Exit codes: 0 same or faster · 1 slower · 2 ambiguous · 3 not comparable · 70 unreadable.")]
-pub struct Compare {
-    /// The run to compare with
-    #[arg(value_name = "A")]
-    pub a: PathBuf,
-    /// The run in question
-    #[arg(value_name = "B", required_unless_present = "engines")]
-    pub b: Option<PathBuf>,
-    /// Compare two engines of one run instead: `A,B`
-    #[arg(long, value_name = "A,B", conflicts_with = "b")]
-    pub engines: Option<String>,
-    /// The least difference that counts, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
-    pub threshold: f64,
-    /// Which benchmarks
-    #[arg(long, value_name = "FILTER")]
-    pub filter: Option<Filter>,
-    /// The form
-    #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
-    pub format: Form,
-    /// The same as `--format json`
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl Compare {
     /// The form that the options ask for.
     pub fn form(&self) -> warpmark_report::Format {
         if self.json { Form::Json } else { self.format }.into()

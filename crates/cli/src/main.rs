@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Verb::Verify(options) => verbs::verify::run(&options),
         Verb::Report(options) => verbs::report::run(&options),
         Verb::Compare(options) => verbs::compare::run(&options),
+        Verb::Reference(options) => verbs::reference::run(&options),
+        Verb::Cost(options) => verbs::cost::run(&options),
+        Verb::Baseline(options) => verbs::baseline::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
     })

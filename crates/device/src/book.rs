@@ -154,6 +154,13 @@ impl Book {
         card.stanza.absent.get(arithmetic).map(String::as_str)
     }
 
+    /// The memories that an entry's card ([`BookEntry::name`]) is sold with.
+    pub fn memories(&self, entry: &str) -> Vec<Bytes> {
+        let card = self.cards.iter().find(|card| card.stanza.name == entry);
+        let sizes = card.map(|card| card.stanza.memory_gb.as_slice()).unwrap_or_default();
+        sizes.iter().map(|gb| Bytes(gb * 1e9)).collect()
+    }
+
     /// The entries in the file's order.
     pub fn entries(&self) -> impl Iterator<Item = &BookEntry> {
         self.cards.iter().map(|card| &card.entry)
@@ -315,6 +322,12 @@ mod tests {
         assert!(odd.reason().unwrap().contains("24.0 GiB"), "{odd:?}");
         let unknown = find("NVIDIA Z9", &gib(24.0), &Field::Known(40));
         assert!(unknown.reason().unwrap().contains("\"NVIDIA Z9\""));
+    }
+
+    #[test]
+    fn a_card_may_be_sold_with_several_memories() {
+        assert_eq!(book().unwrap().memories("v100-sxm2"), [Bytes(16e9), Bytes(32e9)]);
+        assert!(book().unwrap().memories("none").is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use warpmark_analyze::{Comparison, RunAnalysis};
 
+use crate::decision::Decision;
 use crate::specs::Sheet;
 use crate::{ReportError, comparison, escape, fields};
 
@@ -44,6 +45,15 @@ pub fn comparison(found: &Comparison) -> Result<String, ReportError> {
     let mut table = Table::default();
     for line in comparison::fields(found) {
         table.add(&line)?;
+    }
+    table.finish()
+}
+
+/// Every line of a page that helps to decide.
+pub fn decision(view: &Decision) -> Result<String, ReportError> {
+    let mut table = Table::default();
+    for line in &view.lines {
+        table.add(line)?;
     }
     table.finish()
 }

@@ -8,6 +8,7 @@ use warpmark_analyze::{Comparison, RowAnalysis, RunAnalysis};
 use warpmark_record::store::Warning;
 use warpmark_record::{DeviceSpec, HostSpec, Run};
 
+use crate::decision::Decision;
 use crate::{ReportError, comparison as view, escape, fields};
 
 /// All runs with their rows, and what the reader warned of.
@@ -53,6 +54,20 @@ pub fn comparison(found: &Comparison) -> Result<String, ReportError> {
         rows: view::fields(found).into_iter().map(Fields).collect(),
         notes: &found.notes,
     })
+}
+
+/// What a page that helps to decide says as a whole, its lines and its remarks.
+pub fn decision(found: &Decision) -> Result<String, ReportError> {
+    let facts = found.facts.iter().map(|(name, value)| (*name, Value::from(value.as_str())));
+    let notes = found.notes.iter().chain(found.grids.iter().flat_map(|grid| &grid.notes));
+    let notes: Vec<String> = notes.map(|note| format!("{}{}", note.label, note.text)).collect();
+    let mut whole: Vec<(&'static str, Value)> = found.head.clone();
+    whole.push(("summary", Value::from(found.summary.as_str())));
+    whole.push(("facts", Value::Object(facts.map(|(n, v)| (n.to_owned(), v)).collect())));
+    whole.push(("notes", Value::from(notes)));
+    let lines: Vec<Fields> = found.lines.iter().cloned().map(Fields).collect();
+    whole.push(("lines", serde_json::to_value(lines)?));
+    text(&Fields(whole))
 }
 
 #[derive(Serialize)]

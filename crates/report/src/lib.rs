@@ -7,6 +7,7 @@
 
 pub mod comparison;
 pub mod csv;
+pub mod decision;
 pub mod escape;
 pub mod json;
 pub mod load;
@@ -20,6 +21,8 @@ mod fields;
 use warpmark_analyze::{Comparison, analyze};
 use warpmark_record::store::Recording;
 use warpmark_record::{DeviceSpec, HostSpec, Record};
+
+pub use decision::Decision;
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +122,20 @@ pub fn render_comparison(
         Format::Markdown => Ok(markdown::comparison(&comparison::of(comparison))),
         Format::Csv => csv::comparison(comparison),
         Format::Json => json::comparison(comparison),
+    }
+}
+
+/// A page that helps to decide.
+pub fn render_decision(
+    decision: &Decision,
+    format: Format,
+    style: Style,
+) -> Result<String, ReportError> {
+    match format {
+        Format::Terminal => Ok(terminal::decision(decision, style)),
+        Format::Markdown => Ok(markdown::decision(decision)),
+        Format::Csv => csv::decision(decision),
+        Format::Json => json::decision(decision),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use warpmark_record::store::Warning;
 
 use crate::comparison::ComparisonView;
+use crate::decision::{Decision, Note};
 use crate::escape::markdown as escape;
 use crate::specs::Sheet;
 use crate::view::{RunView, Section};
@@ -162,4 +163,32 @@ pub fn comparison(view: &ComparisonView) -> String {
     page.list(view.unmatched.iter().map(|text| escape(text)));
     page.list(view.notes.iter().map(|text| format!("note: {}", escape(text))));
     page.0
+}
+
+/// A page that helps to decide.
+pub fn decision(view: &Decision) -> String {
+    let mut page = Page::default();
+    page.line(&format!("## {}\n", escape(&view.title)));
+    if !view.summary.is_empty() {
+        page.line(&format!("**{}**\n", escape(&view.summary)));
+    }
+    page.list(view.facts.iter().map(|(name, value)| format!("{name}: {}", escape(value))));
+    for grid in &view.grids {
+        if !grid.title.is_empty() {
+            page.line(&format!("### {}\n", escape(&grid.title)));
+        }
+        let header: Vec<String> = grid.columns.iter().map(|(title, _)| escape(title)).collect();
+        let right: Vec<bool> = grid.columns.iter().map(|(_, right)| *right).collect();
+        let rows = grid.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
+        if !grid.rows.is_empty() {
+            page.table(&header, &right, rows);
+        }
+        page.list(grid.notes.iter().map(note));
+    }
+    page.list(view.notes.iter().map(note));
+    page.0
+}
+
+fn note(note: &Note) -> String {
+    format!("{}{}", note.label, escape(&note.text))
 }

@@ -5,6 +5,7 @@ use warpmark_record::store::Warning;
 
 use crate::Style;
 use crate::comparison::ComparisonView;
+use crate::decision::{Decision, Grid, Note, Tone};
 use crate::escape::terminal as escape;
 use crate::load::LoadSection;
 use crate::specs::Sheet;
@@ -285,4 +286,57 @@ pub fn comparison(view: &ComparisonView, style: Style) -> String {
     }
     page.paragraph(Some(Ink::Bold), "", &view.summary);
     page.text
+}
+
+/// A page that helps to decide.
+pub fn decision(view: &Decision, style: Style) -> String {
+    let mut page = Page::new(style);
+    page.inked(Ink::Bold, &view.title);
+    let width = view.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, value) in &view.facts {
+        page.paragraph(None, &format!("  {name:<width$}  "), value);
+    }
+    for part in &view.grids {
+        page.line("");
+        grid(&mut page, part);
+    }
+    if !view.notes.is_empty() {
+        page.line("");
+    }
+    view.notes.iter().for_each(|remark| note(&mut page, "", remark));
+    if !view.summary.is_empty() {
+        page.line("");
+        page.paragraph(Some(Ink::Bold), "", &view.summary);
+    }
+    page.text
+}
+
+fn grid(page: &mut Page, grid: &Grid) {
+    if !grid.title.is_empty() {
+        page.inked(Ink::Bold, &grid.title);
+    }
+    let align = |at: usize| {
+        let right = grid.columns.get(at).is_some_and(|(_, right)| *right);
+        if right { CellAlignment::Right } else { CellAlignment::Left }
+    };
+    let cell = |at: usize, text: &str| Cell::new(escape(text)).set_alignment(align(at));
+    let mut table = Table::new();
+    let titles = grid.columns.iter().enumerate();
+    table.set_header(titles.map(|(at, (title, _))| cell(at, title)));
+    for row in &grid.rows {
+        table.add_row(row.iter().enumerate().map(|(at, text)| cell(at, text)));
+    }
+    if !grid.rows.is_empty() {
+        page.table(table);
+    }
+    grid.notes.iter().for_each(|remark| note(page, "  ", remark));
+}
+
+fn note(page: &mut Page, indent: &str, note: &Note) {
+    let ink = match note.tone {
+        Tone::Plain => None,
+        Tone::Caution => Some(Ink::Yellow),
+        Tone::Bad => Some(Ink::Red),
+    };
+    page.paragraph(ink, &format!("{indent}{}", note.label), &note.text);
 }

@@ -1,30 +1,97 @@
-//! `warpmark compare`: is run B slower than run A?
+//! `warpmark compare`: is run B slower than run A, or than what is published of its card?
 
-use anyhow::bail;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use warpmark_analyze::analyze;
 use warpmark_analyze::compare::{Options, compare};
+use warpmark_analyze::reference::Verdict;
+use warpmark_analyze::reference::judge::judge;
 use warpmark_record::store::{self, Recording};
-use warpmark_report::render_comparison;
+use warpmark_report::{Format, Style, decision, render_comparison, render_decision};
 
-use super::report::warn;
+use super::report::{newest, warn};
+use super::{baseline, reference};
 use crate::arguments::Compare;
 use crate::output::{show, style};
 
-/// Compares two recordings, or two engines of one; the exit code is the verdict.
+/// Compares two recordings, two engines of one, or a run with what is published of its card; the exit
+/// code is the verdict.
 pub fn run(options: &Compare) -> anyhow::Result<u8> {
     if !(options.threshold.is_finite() && options.threshold >= 0.0) {
         bail!("--threshold {} is no percentage; write 1 for 1 %", options.threshold);
     }
+    if let Some(file) = &options.reference {
+        return with_published(options, file.as_slice());
+    }
     let engines = options.engines.as_deref().map(engines).transpose()?;
-    let select = |recording: Recording| selected(recording, options);
-    let a = select(store::read_all([&options.a])?);
-    let b = match &options.b {
-        Some(path) => select(store::read_all([path])?),
-        None => a.clone(),
-    };
+    let (a, b) = sides(options)?;
     let settings = Options { threshold: options.threshold / 100.0, engines, ..Options::default() };
     let comparison = compare(&a, &b, &settings);
-    show(&render_comparison(&comparison, options.form(), style())?);
+    show(&render_comparison(&comparison, options.form.form(), style())?);
+    if options.github_summary {
+        summarise(&render_comparison(&comparison, Format::Markdown, Style::default())?)?;
+    }
     Ok(comparison.overall().exit_code())
+}
+
+fn sides(options: &Compare) -> anyhow::Result<(Recording, Recording)> {
+    let read = |path: PathBuf| Ok::<_, anyhow::Error>(selected(store::read(&path)?, options));
+    if let Some(name) = &options.baseline {
+        let before = read(baseline::path(&options.baselines.folder, name)?)?;
+        return Ok((before, read(in_question(options)?)?));
+    }
+    let a = read(options.a.clone().unwrap_or_default())?;
+    let b = match &options.b {
+        Some(path) => read(path.clone())?,
+        None => a.clone(),
+    };
+    Ok((a, b))
+}
+
+/// The run that is named alone, or the newest.
+fn in_question(options: &Compare) -> anyhow::Result<PathBuf> {
+    options.a.clone().map_or_else(|| newest(&options.results), Ok)
+}
+
+fn with_published(options: &Compare, files: &[PathBuf]) -> anyhow::Result<u8> {
+    let (reference, doubts) = reference::read(files)?;
+    let recording = selected(store::read(&in_question(options)?)?, options);
+    let mut verdicts = Vec::new();
+    for run in analyze(&recording) {
+        let standing = judge(&run, &reference, &doubts);
+        let device = run.run.map_or("unknown device", |run| run.device.name.as_str());
+        let title = format!("{device}, run {}, against what is published", run.id);
+        let page = decision::reference::standing(&title, &run.caveats, &standing);
+        show(&render_decision(&page, options.form.form(), style())?);
+        if options.github_summary {
+            summarise(&render_decision(&page, Format::Markdown, Style::default())?)?;
+        }
+        verdicts.push(standing.overall());
+    }
+    // Of several runs the worst decides.
+    let worst = [Verdict::Slow, Verdict::Ambiguous, Verdict::AsItShouldBe]
+        .into_iter()
+        .find(|verdict| verdicts.contains(verdict));
+    Ok(worst.unwrap_or(Verdict::Unknown).exit_code())
+}
+
+/// Appends to the page of the running GitHub job.
+fn summarise(markdown: &str) -> anyhow::Result<()> {
+    const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
+    let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else {
+        bail!("--github-summary needs ${VARIABLE}, which GitHub sets for the steps of a job");
+    };
+    let path = PathBuf::from(path);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("{} (${VARIABLE}) cannot be opened", path.display()))?;
+    writeln!(file, "{markdown}")
+        .with_context(|| format!("{} (${VARIABLE}) cannot be written", path.display()))
 }
 
 fn selected(mut recording: Recording, options: &Compare) -> Recording {

@@ -46,7 +46,7 @@ pub fn warn(recording: &Recording) {
 }
 
 /// The results file that was written to last.
-fn newest(folder: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn newest(folder: &Path) -> anyhow::Result<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -1,0 +1,243 @@
+//! The price list, `prices.toml`: what an hour of a card costs, by whom, where, on which terms, and who
+//! says so.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::money::{MoneyError, UsdPerHour};
+use crate::place::{Place, Text};
+
+const BUILTIN: &str = include_str!("../prices.toml");
+
+/// A price of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// Who rents it out.
+    pub provider: String,
+    /// Under which name.
+    pub instance: String,
+    /// The card, as the source names it.
+    pub title: String,
+    /// The card, as the book of peaks names it; `None` where the source leaves that open.
+    pub card: Option<String>,
+    /// How many cards it has.
+    pub cards: u32,
+    /// What all of them cost.
+    pub instance_per_hour: UsdPerHour,
+    /// Where.
+    pub region: String,
+    /// `on-demand` or `spot`.
+    pub terms: String,
+    /// Who says so.
+    pub source: String,
+    /// The key of the source in the file.
+    pub source_key: String,
+    /// When.
+    pub date: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl Offer {
+    /// What one of its cards costs.
+    pub fn per_card(&self) -> UsdPerHour {
+        self.instance_per_hour.divided(self.cards)
+    }
+
+    /// The offer in a line: price, instance, region, terms, source and date.
+    pub fn describe(&self) -> String {
+        let share = match self.cards {
+            1 => String::new(),
+            cards => format!(", {} of it for one of {cards} cards", self.per_card()),
+        };
+        format!(
+            "{} for {} {} in {}, {}{share} ({}; {})",
+            self.instance_per_hour,
+            self.provider,
+            self.instance,
+            self.region,
+            self.terms,
+            self.source,
+            self.date
+        )
+    }
+}
+
+/// What a price is wanted for; `None` takes any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The region.
+    pub region: Option<String>,
+    /// The terms.
+    pub terms: Option<String>,
+}
+
+/// A price list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prices {
+    offers: Vec<Offer>,
+}
+
+/// What is wrong with a price list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PriceError {
+    /// Not the TOML, or not the keys, that it should be.
+    #[error("{place}: {reason}; see crates/analyze/prices.toml for the form")]
+    Syntax {
+        /// Where.
+        place: Place,
+        /// What.
+        reason: String,
+    },
+    /// Something that is no price.
+    #[error("{place}: {reason}")]
+    Price {
+        /// Where.
+        place: Place,
+        /// What.
+        reason: MoneyError,
+    },
+    /// A value that no offer can have.
+    #[error("{place}: {what}")]
+    Value {
+        /// Where.
+        place: Place,
+        /// What, with the next step.
+        what: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sources: BTreeMap<String, Source>,
+    #[serde(default)]
+    price: Vec<Stanza>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    title: String,
+    date: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stanza {
+    provider: String,
+    instance: Spanned<String>,
+    title: String,
+    card: Option<String>,
+    cards: Spanned<u32>,
+    per_hour: Spanned<String>,
+    region: String,
+    terms: Spanned<String>,
+    source: Spanned<String>,
+}
+
+impl Prices {
+    /// The list that the program carries.
+    ///
+    /// # Errors
+    /// Never in a build whose tests passed.
+    pub fn builtin() -> Result<Self, PriceError> {
+        Self::parse(BUILTIN, "crates/analyze/prices.toml")
+    }
+
+    /// Reads a list strictly: an unknown key, a price of zero or in no currency, an unexplained source
+    /// and an offer that stands twice are errors with their line.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, PriceError> {
+        let text = Text { origin, text };
+        let file: File = toml::from_str(text.text).map_err(|error| {
+            let (place, reason) = text.fault(&error);
+            PriceError::Syntax { place, reason }
+        })?;
+        let mut offers: Vec<Offer> = Vec::new();
+        for stanza in &file.price {
+            let offer = stanza.offer(&file.sources, text)?;
+            let same = |other: &&Offer| {
+                (&other.provider, &other.instance, &other.region, &other.terms)
+                    == (&offer.provider, &offer.instance, &offer.region, &offer.terms)
+            };
+            if let Some(other) = offers.iter().find(same) {
+                let what = format!(
+                    "{:?} has a price on these terms since line {}; keep one of the two",
+                    offer.instance, other.place.line
+                );
+                return Err(PriceError::Value { place: offer.place, what });
+            }
+            offers.push(offer);
+        }
+        Ok(Self { offers })
+    }
+
+    /// The offers that a card can be had for, the cheapest first.
+    pub fn find(&self, card: &str, wanted: &Wanted) -> Vec<&Offer> {
+        let fits = |want: &Option<String>, has: &str| {
+            want.as_ref().is_none_or(|want| want.eq_ignore_ascii_case(has))
+        };
+        let mut found: Vec<&Offer> = self
+            .offers
+            .iter()
+            .filter(|offer| offer.card.as_deref() == Some(card))
+            .filter(|o| fits(&wanted.region, &o.region) && fits(&wanted.terms, &o.terms))
+            .collect();
+        found.sort_by(|a, b| a.per_card().get().total_cmp(&b.per_card().get()));
+        found
+    }
+
+    /// All offers, in the file's order.
+    pub fn offers(&self) -> &[Offer] {
+        &self.offers
+    }
+}
+
+impl Stanza {
+    fn offer(
+        &self,
+        sources: &BTreeMap<String, Source>,
+        text: Text<'_>,
+    ) -> Result<Offer, PriceError> {
+        let per_hour = self.per_hour.get_ref().parse().map_err(|reason| PriceError::Price {
+            place: text.place(&self.per_hour.span()),
+            reason,
+        })?;
+        if *self.cards.get_ref() == 0 {
+            let place = text.place(&self.cards.span());
+            let what = "an instance has at least 1 card, not 0".to_owned();
+            return Err(PriceError::Value { place, what });
+        }
+        let terms = self.terms.get_ref();
+        if !["on-demand", "spot"].contains(&terms.as_str()) {
+            let place = text.place(&self.terms.span());
+            let what = format!("{terms:?} are no terms: write on-demand or spot");
+            return Err(PriceError::Value { place, what });
+        }
+        let key = self.source.get_ref();
+        let source = sources.get(key).ok_or_else(|| PriceError::Value {
+            place: text.place(&self.source.span()),
+            what: format!("the source {key:?} is not explained: add it to [sources]"),
+        })?;
+        Ok(Offer {
+            provider: self.provider.clone(),
+            instance: self.instance.get_ref().clone(),
+            title: self.title.clone(),
+            card: self.card.clone(),
+            cards: *self.cards.get_ref(),
+            instance_per_hour: per_hour,
+            region: self.region.clone(),
+            terms: terms.clone(),
+            source: source.title.clone(),
+            source_key: key.clone(),
+            date: source.date.clone(),
+            place: text.place(&self.instance.span()),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "prices_tests.rs"]
+mod tests;
