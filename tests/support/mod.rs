@@ -7,6 +7,8 @@
 #[cfg(target_os = "linux")]
 pub mod machine;
 
+pub mod records;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

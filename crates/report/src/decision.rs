@@ -90,3 +90,7 @@ pub struct Decision {
     /// Every line with its figures, for CSV and JSON; all have the same names in the same order.
     pub lines: Vec<Fields>,
 }
+
+#[cfg(test)]
+#[path = "decision/decision_tests.rs"]
+mod tests;

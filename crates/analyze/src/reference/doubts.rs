@@ -231,7 +231,7 @@ fn surpasses(cards: &[&Card], others: &[&Card]) -> bool {
     let above = |card: &Card, other: &Card| {
         let (Some(ours), Some(theirs)) = (figures(card), figures(other)) else { return false };
         let mut pairs = ours.iter().zip(&theirs);
-        ours != theirs && pairs.all(|(a, b)| a >= b)
+        pairs.clone().any(|(a, b)| a > b) && pairs.all(|(a, b)| a >= b)
     };
     !cards.is_empty()
         && !others.is_empty()

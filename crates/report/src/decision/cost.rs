@@ -23,12 +23,12 @@ pub fn of(
         if cost.rows.is_empty() {
             continue;
         }
-        decision.grids.push(grid(&run, &cost));
+        decision.grids.extend(grids(&run, &cost));
         decision.lines.extend(cost.rows.iter().map(|row| line(&run, &cost, row)));
         decision.notes.extend(cheapest(&run, &cost));
     }
     if decision.grids.is_empty() {
-        decision.summary = "no row yields anything that is paid for".to_owned();
+        "no row yields anything that is paid for".clone_into(&mut decision.summary);
     }
     decision
 }
@@ -39,49 +39,57 @@ fn device(run: &RunAnalysis<'_>) -> String {
     format!("{name}, run {}", run.id)
 }
 
-fn grid(run: &RunAnalysis<'_>, cost: &RunCost) -> Grid {
-    let columns = [
-        "benchmark",
-        ">rate",
-        ">price",
-        "for",
-        ">for $1",
-        ">rate per $/h",
-        ">J each",
-        ">rate per W",
-    ];
-    let mut grid = Grid::new(device(run), &columns);
-    grid.notes.push(match &cost.tariff {
-        Ok(tariff) => Note::plain("price: ", tariff.origin.clone()),
-        Err(reason) => Note::caution("price: ", reason.clone()),
-    });
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+/// A table a model; the price and what else holds for all of them stand under the last.
+fn grids(run: &RunAnalysis<'_>, cost: &RunCost) -> Vec<Grid> {
+    let mut grids: Vec<Grid> = Vec::new();
     for row in &cost.rows {
-        let unit = row.rate.unit.symbol();
-        grid.rows.push(vec![
-            row.id.to_string(),
-            row.rate.to_string(),
-            or_dash(row.usd.map(dollars)),
-            row.good.name().to_owned(),
-            or_dash(row.items_per_usd.map(|items| format!("{} {unit}", short(items)))),
-            or_dash(row.rate_per_usd_hour.map(three_digits)),
-            or_dash(row.joules_per_item().map(|joules| Joules(joules).to_string())),
-            or_dash(row.rate_per_watt().map(three_digits)),
-        ]);
+        let title = format!("{}/{} on {}", row.id.group(), row.id.subject(), device(run));
+        if grids.last().is_none_or(|grid| grid.title != title) {
+            grids.push(Grid::new(title, &COLUMNS));
+        }
+        if let Some(grid) = grids.last_mut() {
+            grid.rows.push(cells(row));
+        }
     }
-    let mut reasons: Vec<&String> =
-        cost.rows.iter().filter_map(|row| row.power.as_ref().err()).collect();
-    reasons.sort();
-    reasons.dedup();
-    grid.notes.extend(reasons.into_iter().map(|reason| Note::plain("no energy: ", reason.clone())));
-    grid
+    if let Some(last) = grids.last_mut() {
+        last.notes.push(match &cost.tariff {
+            Ok(tariff) => Note::plain("price: ", tariff.origin.clone()),
+            Err(reason) => Note::caution("price: ", reason.clone()),
+        });
+        let mut reasons: Vec<&String> =
+            cost.rows.iter().filter_map(|row| row.power.as_ref().err()).collect();
+        reasons.sort();
+        reasons.dedup();
+        let reasons = reasons.into_iter().map(|reason| Note::plain("no energy: ", reason.clone()));
+        last.notes.extend(reasons);
+    }
+    grids
 }
 
-/// A count as people say it.
+const COLUMNS: [&str; 8] =
+    ["benchmark", ">rate", ">price", "for", ">for $1", ">per $/h", ">J each", ">per W"];
+
+fn cells(row: &RowCost) -> Vec<String> {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let unit = row.rate.unit.symbol();
+    let rest = row.id.segments().get(2..).unwrap_or_default().join("/");
+    vec![
+        format!("{rest}@{}", row.id.engine()),
+        row.rate.to_string(),
+        or_dash(row.usd.map(dollars)),
+        row.good.name().to_owned(),
+        or_dash(row.items_per_usd.map(|items| format!("{} {unit}", short(items)))),
+        or_dash(row.rate_per_usd_hour.map(three_digits)),
+        or_dash(row.joules_per_item().map(|joules| Joules(joules).to_string())),
+        or_dash(row.rate_per_watt().map(three_digits)),
+    ]
+}
+
+/// A count in few characters.
 fn short(count: f64) -> String {
     match count {
-        count if count >= 1e9 => format!("{} billion", three_digits(count / 1e9)),
-        count if count >= 1e6 => format!("{} million", three_digits(count / 1e6)),
+        count if count >= 1e9 => format!("{}G", three_digits(count / 1e9)),
+        count if count >= 1e6 => format!("{}M", three_digits(count / 1e6)),
         _ => three_digits(count),
     }
 }

@@ -1,0 +1,91 @@
+use serde_json::Value as Json;
+use warpmark_analyze::UsdPerHour;
+use warpmark_analyze::cost::Tariffs;
+
+use super::*;
+use crate::fixture::{self, HOSTILE};
+use crate::{Format, Style, render_decision};
+
+const FORMATS: [Format; 4] = [Format::Terminal, Format::Markdown, Format::Csv, Format::Json];
+
+fn tariffs() -> Tariffs {
+    Tariffs { every: Some(UsdPerHour::new(1.0).unwrap()), ..Tariffs::default() }
+}
+
+fn rendered(decision: &Decision, format: Format) -> String {
+    render_decision(decision, format, Style { width: 80, color: false }).unwrap()
+}
+
+/// No format may act on what a name holds, and each stays whole.
+pub(crate) fn stays_harmless(decision: &Decision) {
+    for format in FORMATS {
+        let text = rendered(decision, format);
+        assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{text}");
+        match format {
+            Format::Json => drop(serde_json::from_str::<Json>(&text).unwrap()),
+            Format::Csv => {
+                let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+                let lines: Vec<_> = reader.records().collect::<Result<_, _>>().unwrap();
+                assert_eq!(lines.len(), decision.lines.len());
+                let formula = |field: &str| field.starts_with(['=', '@']);
+                assert!(!lines.iter().flatten().any(formula), "{text}");
+            }
+            Format::Markdown => assert!(!text.contains("<b>"), "{text}"),
+            Format::Terminal => {}
+        }
+    }
+}
+
+#[test]
+fn hostile_names_stay_names_in_every_format() {
+    let mut recording = fixture::recording();
+    recording.runs[0].device.name = HOSTILE.to_owned();
+    stays_harmless(&cost::of(&recording, |_| true, &tariffs()));
+    let page = Decision {
+        title: HOSTILE.to_owned(),
+        facts: vec![("fact", HOSTILE.to_owned())],
+        grids: vec![Grid {
+            rows: vec![vec![HOSTILE.to_owned()]],
+            notes: vec![Note::bad("note: ", HOSTILE)],
+            ..Grid::new(HOSTILE, &[HOSTILE])
+        }],
+        notes: vec![Note::plain("note: ", HOSTILE)],
+        summary: HOSTILE.to_owned(),
+        head: vec![("head", HOSTILE.into())],
+        lines: vec![vec![("line", HOSTILE.into())]],
+    };
+    stays_harmless(&page);
+}
+
+#[test]
+fn costs_read_well() {
+    let recording = fixture::recording();
+    let page = cost::of(&recording, |_| true, &tariffs());
+    let expected = "\
+what it costs
+
+text/gpt2-124m on Some CPU, run r1
+  benchmark           rate price for          for $1 per $/h J each per W
+  decode/f32/b1 25.0 tok/s $11.1 1M output 90045 tok    25.0      -     -
+  c128@warpmark                  tokens
+  price: $1.00/h, as given
+  no energy: the row has no sensors
+
+cheapest: gpt2-124m on Some CPU: $11.1 for 1M output tokens with
+          text/gpt2-124m/decode/f32/b1/c128@warpmark
+";
+    let text = rendered(&page, Format::Terminal);
+    assert_eq!(text, expected);
+    assert_eq!(page.lines.len(), 1);
+}
+
+#[test]
+fn nothing_that_costs_is_said_to_be_nothing() {
+    let mut recording = fixture::recording();
+    recording.rows.truncate(2);
+    let page = cost::of(&recording, |_| true, &tariffs());
+    assert!(rendered(&page, Format::Terminal).contains("no row yields anything that is paid for"));
+    for format in FORMATS {
+        rendered(&page, format);
+    }
+}
