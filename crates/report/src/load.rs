@@ -24,6 +24,9 @@ pub struct LoadSection {
     pub remarks: Vec<String>,
 }
 
+/// A level and the numbers of its doubts.
+type Level<'a> = (&'a Load, Vec<usize>);
+
 /// A column: its title, its cell, and how readily it is left out where the page is too narrow.
 struct Column {
     title: &'static str,
@@ -71,15 +74,15 @@ fn quantile(times: Option<&Histogram>, quantile: f64) -> String {
     }
 }
 
-/// The sections of a run's rows of load; `note` numbers a doubt.
+/// The sections of a run's rows of load; `number` numbers a doubt.
 pub(crate) fn sections(
     rows: &[&RowAnalysis<'_>],
-    mut note: impl FnMut(&Caveat) -> usize,
+    mut number: impl FnMut(&Caveat) -> usize,
 ) -> Vec<LoadSection> {
-    let mut services: Vec<(String, Vec<(&Load, Vec<usize>)>)> = Vec::new();
+    let mut services: Vec<(String, Vec<Level<'_>>)> = Vec::new();
     for row in rows {
         let Some(load) = load::of(row.record) else { continue };
-        let level = (load, row.caveats.iter().map(&mut note).collect());
+        let level = (load, row.caveats.iter().map(&mut number).collect());
         let title = service(row.record);
         match services.iter_mut().find(|(known, _)| *known == title) {
             Some((_, levels)) => levels.push(level),
@@ -96,19 +99,20 @@ fn service(record: &Record) -> String {
     format!("{} @{}", segments[..kept].join("/"), record.id.engine())
 }
 
-fn section(title: String, levels: &[(&Load, Vec<usize>)]) -> LoadSection {
+fn section(title: String, levels: &[Level<'_>]) -> LoadSection {
     let shown = |column: &&Column| levels.iter().any(|(load, _)| !(column.cell)(load).is_empty());
     let columns: Vec<&Column> = COLUMNS.iter().filter(shown).collect();
-    let noted = levels.iter().any(|(_, notes)| !notes.is_empty());
+    let noted = levels.iter().any(|(_, numbers)| !numbers.is_empty());
     let mut header = vec!["load".to_owned()];
     header.extend(columns.iter().map(|column| column.title.to_owned()));
-    header.extend(noted.then(|| "notes".to_owned()));
-    let rows = levels.iter().map(|(load, notes)| {
+    header.extend(noted.then(|| "numbers".to_owned()));
+    let rows = levels.iter().map(|(load, numbers)| {
         let mut cells = vec![level(load)];
         cells.extend(columns.iter().map(|column| (column.cell)(load)));
-        let notes: Vec<String> = notes.iter().map(usize::to_string).collect();
-        let notes = if notes.is_empty() { String::new() } else { format!("[{}]", notes.join(",")) };
-        cells.extend(noted.then_some(notes));
+        let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+        let numbers =
+            if numbers.is_empty() { String::new() } else { format!("[{}]", numbers.join(",")) };
+        cells.extend(noted.then_some(numbers));
         cells
     });
     let rows = rows.collect();
@@ -124,7 +128,7 @@ fn level(load: &Load) -> String {
 }
 
 /// What the first level says of all: every level of a service is made alike.
-fn facts(levels: &[(&Load, Vec<usize>)]) -> Vec<String> {
+fn facts(levels: &[Level<'_>]) -> Vec<String> {
     let Some((load, _)) = levels.first() else { return Vec::new() };
     let batching = match load.batching {
         Batching::Dynamic { most, delay_s } => {
@@ -141,7 +145,7 @@ fn facts(levels: &[(&Load, Vec<usize>)]) -> Vec<String> {
     )]
 }
 
-fn remarks(levels: &[(&Load, Vec<usize>)]) -> Vec<String> {
+fn remarks(levels: &[Level<'_>]) -> Vec<String> {
     let loads = || levels.iter().map(|(load, _)| *load);
     let mut remarks = Vec::new();
     if let Some(target) = loads().find_map(|load| load.target_s).map(Seconds) {
