@@ -144,7 +144,7 @@ pub struct Compare {
     /// The form.
     #[command(flatten)]
     pub form: FormOption,
-    /// Append the comparison as Markdown to the file that $GITHUB_STEP_SUMMARY names, for a job's page
+    /// Append the comparison as Markdown to the file that `$GITHUB_STEP_SUMMARY` names, for a job's page
     #[arg(long)]
     pub github_summary: bool,
     /// The folder that results are recorded in
