@@ -41,7 +41,7 @@ pub fn write(world: &World, run: &str, card: &str, rows: &[Row<'_>]) -> PathBuf 
     let path = folder.join(format!("{run}.jsonl"));
     let mut lines = vec![run_line(run, card)];
     lines.extend(rows.iter().map(|row| row_line(run, row)));
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().fold(String::new(), |text, line| format!("{text}{line}\n"));
     std::fs::write(&path, text).unwrap();
     path
 }

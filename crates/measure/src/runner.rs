@@ -75,8 +75,10 @@ impl Runner<'_> {
         let mut running = Running { open: Some(group.open), session: None, full: BTreeMap::new() };
         for entry in &group.entries {
             let row = self.row(entry, &mut running, observer);
-            observer.done(&row);
+            // Said to be done only once it is kept: whoever reads the line may stop the run.
+            let kept = row.clone();
             sink(row)?;
+            observer.done(&kept);
         }
         Ok(())
     }
