@@ -257,6 +257,8 @@ pub enum Form {
     Csv,
     /// Everything, for programs
     Json,
+    /// One page with charts, for a browser
+    Html,
 }
 
 impl From<Form> for warpmark_report::Format {
@@ -266,6 +268,7 @@ impl From<Form> for warpmark_report::Format {
             Form::Markdown => Self::Markdown,
             Form::Csv => Self::Csv,
             Form::Json => Self::Json,
+            Form::Html => Self::Html,
         }
     }
 }
@@ -277,6 +280,7 @@ Examples:
   warpmark report                                    the newest run under results/
   warpmark report results/nvidia-h200                every run of a device
   warpmark report results/nvidia-h200/RUN.jsonl --format markdown
+  warpmark report results --format html --output report.html
   warpmark report --format csv --output run.csv")]
 pub struct Report {
     /// Results files or folders; without any, the newest run of the results folder
@@ -294,6 +298,9 @@ pub struct Report {
     /// A file to write to
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// What an hour costs, for the page.
+    #[command(flatten)]
+    pub prices: PriceOptions,
     /// The folder that results are recorded in
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
     pub results: PathBuf,

@@ -77,6 +77,22 @@ pub fn json(text: &str) -> String {
     escaped
 }
 
+/// A finished page of HTML, whose text maud has escaped: the characters that do something wherever they
+/// stand are written as `\u{1b}`. The page's own line ends stay.
+pub fn html(page: String) -> String {
+    if !page.contains(|c| is_active(c) && c != '\n') {
+        return page;
+    }
+    page.chars().fold(String::with_capacity(page.len()), |mut escaped, c| {
+        if is_active(c) && c != '\n' {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+        escaped
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod csv;
 pub mod decision;
 pub mod escape;
+pub mod html;
 pub mod json;
 pub mod load;
 pub mod markdown;
@@ -18,7 +19,8 @@ pub mod view;
 
 mod fields;
 
-use warpmark_analyze::{Comparison, analyze};
+use warpmark_analyze::cost::Tariffs;
+use warpmark_analyze::{Comparison, RunAnalysis, analyze};
 use warpmark_record::store::Recording;
 use warpmark_record::{DeviceSpec, HostSpec, Record};
 
@@ -35,6 +37,8 @@ pub enum Format {
     Csv,
     /// The same figures for programs.
     Json,
+    /// One page with charts that needs nothing but a browser.
+    Html,
 }
 
 /// How a terminal is written to. Other formats ignore it.
@@ -81,6 +85,26 @@ pub fn render_selected(
     format: Format,
     style: Style,
 ) -> Result<String, ReportError> {
+    let runs = chosen(recording, selected);
+    match format {
+        Format::Terminal => Ok(terminal::run(&view::of(&runs), &recording.warnings, style)),
+        Format::Markdown => Ok(markdown::run(&view::of(&runs), &recording.warnings)),
+        Format::Csv => csv::run(&runs),
+        Format::Json => json::run(&runs, &recording.warnings),
+        Format::Html => Ok(html::run(&runs, &recording.warnings, &Tariffs::default())),
+    }
+}
+
+/// The page of the rows that `selected` chooses, with what they cost where `tariffs` know a price.
+pub fn render_page(
+    recording: &Recording,
+    selected: impl Fn(&Record) -> bool,
+    tariffs: &Tariffs,
+) -> String {
+    html::run(&chosen(recording, selected), &recording.warnings, tariffs)
+}
+
+fn chosen(recording: &Recording, selected: impl Fn(&Record) -> bool) -> Vec<RunAnalysis<'_>> {
     let mut runs = analyze(recording);
     for run in &mut runs {
         run.rows.retain(|row| selected(row.record));
@@ -88,12 +112,7 @@ pub fn render_selected(
     if runs.iter().any(|run| !run.rows.is_empty()) {
         runs.retain(|run| !run.rows.is_empty());
     }
-    match format {
-        Format::Terminal => Ok(terminal::run(&view::of(&runs), &recording.warnings, style)),
-        Format::Markdown => Ok(markdown::run(&view::of(&runs), &recording.warnings)),
-        Format::Csv => csv::run(&runs),
-        Format::Json => json::run(&runs, &recording.warnings),
-    }
+    runs
 }
 
 /// What a device and its host said of themselves, with the reason where they said nothing.
@@ -108,6 +127,7 @@ pub fn render_specs(
         Format::Markdown => Ok(markdown::specs(&specs::of(device, host))),
         Format::Csv => csv::specs(&specs::of(device, host)),
         Format::Json => json::specs(device, host),
+        Format::Html => Ok(html::specs(&specs::of(device, host))),
     }
 }
 
@@ -122,6 +142,7 @@ pub fn render_comparison(
         Format::Markdown => Ok(markdown::comparison(&comparison::of(comparison))),
         Format::Csv => csv::comparison(comparison),
         Format::Json => json::comparison(comparison),
+        Format::Html => Ok(html::comparison(&comparison::of(comparison))),
     }
 }
 
@@ -136,6 +157,7 @@ pub fn render_decision(
         Format::Markdown => Ok(markdown::decision(decision)),
         Format::Csv => csv::decision(decision),
         Format::Json => json::decision(decision),
+        Format::Html => Ok(html::decision(decision)),
     }
 }
 

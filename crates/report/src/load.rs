@@ -24,7 +24,7 @@ pub struct LoadSection {
     pub remarks: Vec<String>,
 }
 
-/// A level and the numbers of its doubts.
+/// A level, and the numbers of its doubts.
 type Level<'a> = (&'a Load, Vec<usize>);
 
 /// A column: its title, its cell, and how readily it is left out where the page is too narrow.
@@ -74,15 +74,15 @@ fn quantile(times: Option<&Histogram>, quantile: f64) -> String {
     }
 }
 
-/// The sections of a run's rows of load; `number` numbers a doubt.
+/// The sections of a run's rows of load; `note` numbers a doubt.
 pub(crate) fn sections(
     rows: &[&RowAnalysis<'_>],
-    mut number: impl FnMut(&Caveat) -> usize,
+    mut note: impl FnMut(&Caveat) -> usize,
 ) -> Vec<LoadSection> {
     let mut services: Vec<(String, Vec<Level<'_>>)> = Vec::new();
     for row in rows {
         let Some(load) = load::of(row.record) else { continue };
-        let level = (load, row.caveats.iter().map(&mut number).collect());
+        let level = (load, row.caveats.iter().map(&mut note).collect());
         let title = service(row.record);
         match services.iter_mut().find(|(known, _)| *known == title) {
             Some((_, levels)) => levels.push(level),
@@ -93,7 +93,7 @@ pub(crate) fn sections(
 }
 
 /// A row's id without its last segment, which names the level.
-fn service(record: &Record) -> String {
+pub(crate) fn service(record: &Record) -> String {
     let segments = record.id.segments();
     let kept = segments.len().saturating_sub(1).max(1);
     format!("{} @{}", segments[..kept].join("/"), record.id.engine())
@@ -102,17 +102,16 @@ fn service(record: &Record) -> String {
 fn section(title: String, levels: &[Level<'_>]) -> LoadSection {
     let shown = |column: &&Column| levels.iter().any(|(load, _)| !(column.cell)(load).is_empty());
     let columns: Vec<&Column> = COLUMNS.iter().filter(shown).collect();
-    let noted = levels.iter().any(|(_, numbers)| !numbers.is_empty());
+    let doubtful = levels.iter().any(|(_, notes)| !notes.is_empty());
     let mut header = vec!["load".to_owned()];
     header.extend(columns.iter().map(|column| column.title.to_owned()));
-    header.extend(noted.then(|| "numbers".to_owned()));
-    let rows = levels.iter().map(|(load, numbers)| {
+    header.extend(doubtful.then(|| "notes".to_owned()));
+    let rows = levels.iter().map(|(load, notes)| {
         let mut cells = vec![level(load)];
         cells.extend(columns.iter().map(|column| (column.cell)(load)));
-        let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
-        let numbers =
-            if numbers.is_empty() { String::new() } else { format!("[{}]", numbers.join(",")) };
-        cells.extend(noted.then_some(numbers));
+        let notes: Vec<String> = notes.iter().map(usize::to_string).collect();
+        let notes = if notes.is_empty() { String::new() } else { format!("[{}]", notes.join(",")) };
+        cells.extend(doubtful.then_some(notes));
         cells
     });
     let rows = rows.collect();

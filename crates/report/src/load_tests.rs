@@ -81,3 +81,15 @@ fn every_format_has_the_levels() {
     assert_eq!(load["latency"]["p99_s"], json!(null), "300 answers say nothing of p99");
     assert!(render(Format::Csv, 80).contains("answers_per_s=30"));
 }
+
+#[test]
+fn a_page_draws_latency_and_answers_against_users() {
+    let page = render(Format::Html, 80);
+    let (_, users) = page.split_once("<section id=\"run-0-users\">").unwrap();
+    let users = users.split_once("<h3>All rows").map_or(users, |(users, _)| users);
+    assert!(users.contains("gpt2-124m/generate/f32 @warpmark, latency"), "{users}");
+    // Three levels: p50, p95, all answers, those in time; p99 needs more answers.
+    assert_eq!(users.matches("<circle").count(), 12);
+    assert!(users.contains("closed-64@warpmark: p95 2.00 s</title>"), "{users}");
+    assert!(users.contains("64 users: 3 failed of 300"), "{users}");
+}

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use warpmark_record::machine::{BookEntry, CpuSpec, GpuSpec, GpuState, Sourced};
-use warpmark_record::{DeviceSpec, Field, HostSpec};
+use warpmark_record::{DeviceSpec, Field, HostSpec, Run};
 
 /// Properties that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,31 @@ pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
     }
     sheets.push(host_sheet(host));
     sheets
+}
+
+/// How a run was made: the command, the build, the settings.
+pub(crate) fn run_sheet(run: &Run) -> Sheet {
+    let build = &run.build;
+    let pairs = |entries: &std::collections::BTreeMap<String, String>| {
+        let entries: Vec<String> =
+            entries.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        entries.join(", ")
+    };
+    let mut facts = vec![
+        known("run", &run.run),
+        known("started", &run.started_at),
+        known("command", run.command.join(" ")),
+        known("suite", &run.suite),
+        known("seed", run.seed),
+        known("method", run.method),
+        known("warpmark", format!("{} ({}), {}", build.version, build.git, build.profile)),
+        known("compiler", &build.rustc),
+        known("features", build.features.join(", ")),
+        known("crates", pairs(&build.crates)),
+    ];
+    facts.extend(run.settings.iter().map(|(name, value)| known(name, value)));
+    facts.retain(|fact| fact.value.as_ref().is_ok_and(|value| !value.is_empty()));
+    Sheet { title: "run", facts }
 }
 
 fn known(name: &str, value: impl Display) -> Fact {

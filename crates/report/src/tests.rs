@@ -6,7 +6,8 @@ use warpmark_analyze::compare::Options;
 use super::*;
 use crate::fixture::{self, HOSTILE};
 
-const FORMATS: [Format; 4] = [Format::Terminal, Format::Markdown, Format::Csv, Format::Json];
+const FORMATS: [Format; 5] =
+    [Format::Terminal, Format::Markdown, Format::Csv, Format::Json, Format::Html];
 
 fn style(width: u16) -> Style {
     Style { width, color: false }
@@ -178,7 +179,10 @@ fn no_format_lets_hostile_text_act() {
         assert!(!text.contains(active), "{format:?}: {text}");
         assert!(text.contains("[31m"), "{format:?} shows what was written");
         if format == Format::Markdown {
-            assert!(!text.contains("<b>") && !text.contains("@all"), "{text}");
+            assert!(!text.contains("@all"), "{text}");
+        }
+        if matches!(format, Format::Markdown | Format::Html) {
+            assert!(!text.contains("<b>"), "{format:?} lets markup through");
         }
     }
 }
@@ -293,6 +297,10 @@ fn an_empty_recording_is_a_report_in_every_format() {
     for format in FORMATS {
         let text = render_run(&Recording::default(), format, style(80)).unwrap();
         let expected = match format {
+            Format::Html => {
+                assert!(text.contains("<p>No rows were recorded.</p>"), "{text}");
+                continue;
+            }
             Format::Terminal | Format::Markdown => "No rows were recorded.\n",
             Format::Csv => "",
             Format::Json => "{\n  \"runs\": [],\n  \"warnings\": []\n}\n",
@@ -323,6 +331,11 @@ proptest! {
                     prop_assert_eq!(reader.records().flatten().count(), 7);
                 }
                 Format::Terminal => {}
+                Format::Html => {
+                    let rows = rendered.matches("<td>f32.f32/").count();
+                    prop_assert_eq!(rows, 2);
+                    prop_assert_eq!(rendered.matches("<script").count(), 1);
+                }
                 Format::Markdown => {
                     let widths: Vec<usize> = rendered
                         .lines()

@@ -56,6 +56,10 @@ pub struct RowView {
     pub rate: String,
     /// The share of the limit, with the limit's name where the section has several.
     pub share: String,
+    /// The same as a number, not clipped.
+    pub share_of_limit: Option<f64>,
+    /// Operations per byte of memory traffic, where the row counts both.
+    pub intensity: Option<f64>,
     /// What bounds it.
     pub bound: String,
     /// The change from the first third of the samples to the last, where it is worth a doubt.
@@ -248,6 +252,8 @@ fn row_view(
             let number = percent(share.share);
             if one_limit { number } else { format!("{number} {}", share.limit) }
         }),
+        share_of_limit: share.map(|share| share.share),
+        intensity: row.placement.as_ref().and_then(|placement| placement.intensity),
         bound: row.placement.as_ref().map_or_else(dash, |placement| placement.bound.to_string()),
         drift: drift(&row.caveats),
         memory: memory
@@ -267,16 +273,20 @@ fn drift(caveats: &[Caveat]) -> String {
     drift.map_or_else(String::new, |by| format!("{:+.0} %", by * 100.0))
 }
 
-/// The phases of a load in the order in which they happen; others behind them.
-fn phases(rates: &Rates) -> String {
+/// The phases of a load in the order in which they happen, others behind them, in words.
+pub(crate) fn ordered_phases(rates: &Rates) -> Vec<(String, Seconds)> {
     const ORDER: [&str; 4] = ["open_s", "read_s", "host_to_device_s", "first_run_s"];
     let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
     let mut phases: Vec<_> = rates.phases.iter().collect();
     phases.sort_by_key(|(name, _)| place(name));
-    let words = |(name, time): (&String, &Seconds)| {
-        format!("{} {time}", name.trim_end_matches("_s").replace('_', " "))
-    };
-    phases.into_iter().map(words).collect::<Vec<_>>().join(", ")
+    let words =
+        |(name, time): (&String, &Seconds)| (name.trim_end_matches("_s").replace('_', " "), *time);
+    phases.into_iter().map(words).collect()
+}
+
+fn phases(rates: &Rates) -> String {
+    let phases = ordered_phases(rates).into_iter();
+    phases.map(|(name, time)| format!("{name} {time}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A distribution's name in words, and its percentiles; those that it has too few times for are named

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use warpmark_record::Record;
 use warpmark_record::store::{self, Recording, StoreError};
-use warpmark_report::{Format, render_selected};
+use warpmark_report::{Format, render_page, render_selected};
 
+use super::cost::tariffs;
 use crate::arguments::Report;
 use crate::exit;
 use crate::output::{show, style};
@@ -28,7 +29,10 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         bail!("no row is selected; without `--filter` all {} are shown", recording.rows.len());
     }
     // Selected after the analysis: a row's limits come from rows that the filter may leave out.
-    let text = render_selected(&recording, selects, format, style())?;
+    let text = match format {
+        Format::Html => render_page(&recording, selects, &tariffs(&options.prices)?),
+        _ => render_selected(&recording, selects, format, style())?,
+    };
     match &options.output {
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("{} cannot be written", path.display()))?,

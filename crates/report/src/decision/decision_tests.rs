@@ -6,7 +6,8 @@ use super::*;
 use crate::fixture::{self, HOSTILE};
 use crate::{Format, Style, render_decision};
 
-const FORMATS: [Format; 4] = [Format::Terminal, Format::Markdown, Format::Csv, Format::Json];
+const FORMATS: [Format; 5] =
+    [Format::Terminal, Format::Markdown, Format::Csv, Format::Json, Format::Html];
 
 fn tariffs() -> Tariffs {
     Tariffs { every: Some(UsdPerHour::new(1.0).unwrap()), ..Tariffs::default() }
@@ -30,7 +31,7 @@ pub(crate) fn stays_harmless(decision: &Decision) {
                 let formula = |field: &str| field.starts_with(['=', '@']);
                 assert!(!lines.iter().flatten().any(formula), "{text}");
             }
-            Format::Markdown => assert!(!text.contains("<b>"), "{text}"),
+            Format::Markdown | Format::Html => assert!(!text.contains("<b>"), "{text}"),
             Format::Terminal => {}
         }
     }
