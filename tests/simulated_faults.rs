@@ -231,7 +231,12 @@ fn a_slice_of_a_card_is_measured_and_read_against_no_book() {
 #[test]
 fn another_tenant_on_the_card_is_a_caution_on_the_report() {
     let machine = Machine::with("t4").faults("tenants=2");
-    let ran = machine.measure("micro/memory/copy");
+    let ran = machine.measure("micro/memory/copy,micro/memory/add");
+    for row in machine.rows() {
+        let telemetry = row.telemetry.as_ref().unwrap();
+        assert_eq!(telemetry.other_processes.known(), Some(&2), "{}", row.id);
+    }
+    assert!(ran.stdout.contains("] 2 other processes held memory on the card"), "{}", ran.stdout);
     let said = "caution   2 other processes held memory on the card";
     assert!(ran.exits(0).stdout.contains(said), "{}", ran.stdout);
     // The run's own worker is not among them where there is no other.
@@ -241,9 +246,50 @@ fn another_tenant_on_the_card_is_a_caution_on_the_report() {
 }
 
 #[test]
+fn a_tenant_that_comes_in_the_middle_is_told_on_the_rows_that_were_measured_beside_it() {
+    // `copy` works for about half a second with its warm-up and checks, and another half for samples.
+    let machine = Machine::with("t4").faults("tenant_after=1.9");
+    let ran = machine.measure(THREE);
+    let rows = machine.rows();
+    let others = |name: &str| {
+        let telemetry = row(&rows, name).telemetry.as_ref().unwrap();
+        telemetry.other_processes.known().copied()
+    };
+    assert_eq!((others("copy"), others("add")), (Some(0), Some(1)), "{rows:?}");
+    assert!(ran.exits(0).stdout.contains("another process held memory on the card"));
+    // It came later than the run's own look at the card.
+    assert!(!ran.stdout.contains("caution   another process"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_container_that_hides_processes_or_their_numbers_names_no_wrong_tenant() {
+    let hidden = Machine::with("t4").faults("processes=hidden; tenants=2");
+    let ran = hidden.measure("micro/memory/copy,micro/memory/add");
+    let said = "caution   whether other processes used the card is unknown: NVML lists no process";
+    assert_eq!(ran.exits(0).stdout.matches(said).count(), 1, "{}", ran.stdout);
+    let foreign = Machine::with("t4").faults("processes=foreign");
+    let ran = foreign.measure("micro/memory/copy");
+    assert!(!ran.exits(0).stdout.contains("process"), "{}", ran.stdout);
+    let telemetry = foreign.rows()[0].telemetry.clone().unwrap();
+    assert_eq!(telemetry.other_processes.known(), Some(&0));
+}
+
+#[test]
+fn an_energy_counter_that_jumps_gives_no_energy_and_the_report_says_so() {
+    let machine = Machine::with("t4").faults("energy_step=6");
+    let ran = machine.measure("micro/memory/copy");
+    assert!(ran.exits(0).stdout.contains("the energy counter jumped by 10"), "{}", ran.stdout);
+    let rows = machine.rows();
+    let telemetry = rows[0].telemetry.as_ref().unwrap();
+    assert!(telemetry.energy.reason().unwrap().contains("jumped by"), "{telemetry:?}");
+    assert!(telemetry.energy_by_power.known().is_some(), "{telemetry:?}");
+}
+
+#[test]
 fn an_energy_counter_that_begins_anew_gives_no_energy() {
     let machine = Machine::with("t4").faults("energy_back=6");
-    machine.measure("micro/memory/copy").exits(0);
+    let ran = machine.measure("micro/memory/copy");
+    assert!(ran.exits(0).stdout.contains("the energy counter ran backwards"), "{}", ran.stdout);
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
     let telemetry = rows[0].telemetry.as_ref().unwrap();
@@ -261,6 +307,10 @@ fn a_clock_that_drops_while_sampling_is_kept_and_marked_with_its_cause() {
     let causes = telemetry.throttle_causes.known().unwrap();
     let hot = causes["hardware thermal slowdown"];
     assert!(0 < hot && hot < telemetry.readings, "{telemetry:?}");
+    let samples = rows[0].samples.as_ref().unwrap();
+    let marked = &samples.throttled["hardware thermal slowdown"];
+    assert!(!marked.is_empty() && marked.len() < samples.wall_s.len(), "{marked:?}");
+    assert_eq!(marked.last(), Some(&(samples.wall_s.len() - 1)), "none is thrown away");
     assert!(telemetry.sm_clock_min.known() < telemetry.sm_clock_mean.known(), "{telemetry:?}");
     for said in ["the card held its clocks down: hardware thermal slowdown", "times drifted"] {
         assert!(ran.exits(0).stdout.contains(said), "{said:?} is missing in {}", ran.stdout);

@@ -7,38 +7,26 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use support::{Ran, World};
-use warpmark_record::{Outcome, Record, Value, store};
-use warpmark_simgpu::harness::{Report, Simulator};
+use support::Ran;
+use support::machine::Machine;
+use warpmark_record::{Outcome, Record, Value};
+use warpmark_simgpu::harness::Report;
 use warpmark_simgpu::profile::Profile;
 
 const T4: &str = "t4";
 
-/// Runs a selection on a card; the rows by their path, and what the process left behind.
-fn measure(profile: &str, filter: &str, full: bool) -> (BTreeMap<String, Record>, Report) {
-    let world = World::new();
-    let simulator = Simulator::new(&world.path("simgpu"), profile);
-    let folder = world.path("simulated");
-    let mut command = world.command();
-    simulator.apply(&mut command).unwrap();
-    command.args(["run", "--device", "cuda", "--filter", filter, "--results"]).arg(&folder);
-    if full {
-        command.args(["--suite", "full"]);
-    }
+/// Runs a selection on a machine; the rows by their path, and what the processes left behind.
+fn measure_on(machine: &Machine, filter: &str, full: bool) -> (BTreeMap<String, Record>, Report) {
+    let mut command = machine.measuring(filter);
+    command.args(full.then_some(["--suite", "full"]).into_iter().flatten());
     Ran::of(command.output().unwrap()).exits(0);
-    let devices = std::fs::read_dir(folder).unwrap();
-    let files = devices.flat_map(|device| std::fs::read_dir(device.unwrap().path()).unwrap());
-    let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
-    let rows = store::read_all(&files).unwrap().rows;
-    let rows = rows.into_iter().map(|row| (row.id.path(), row)).collect();
-    let report = simulator.report().unwrap();
-    for what in ["allocations", "bytes", "modules", "events"] {
-        assert_eq!(report.left(what), 0, "{what} left");
-    }
-    assert_eq!((report.refused(), report.dangling()), (0, 0));
-    (rows, report)
+    let report = machine.report();
+    assert_eq!(report.dangling(), 0);
+    (machine.rows().into_iter().map(|row| (row.id.path(), row)).collect(), report)
+}
+
+fn measure(profile: &str, filter: &str, full: bool) -> (BTreeMap<String, Record>, Report) {
+    measure_on(&Machine::with(profile), filter, full)
 }
 
 /// Work a second by the device's clock, and by every sample alike: bytes where the row counts them, items
@@ -113,8 +101,11 @@ fn transfers_run_at_the_rate_of_the_bus_and_both_ways_at_twice_that() {
 fn a_launch_a_graph_a_wait_and_an_allocation_cost_what_the_card_takes() {
     let card = Profile::named("l4");
     let (rows, report) = measure("l4", "micro/launch", false);
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 5);
     assert_rate(&rows, "micro/launch/empty", 1e6 / card.launch_us);
+    assert_rate(&rows, "micro/launch/queued", 1e6 / card.launch_us);
+    let held = |call: &str| rows[&format!("micro/launch/{call}")].samples.as_ref().unwrap().held;
+    assert!(held("queued") && !held("empty") && !held("synchronise"));
     assert_rate(&rows, "micro/launch/synchronise", 1e6 / card.launch_us);
     assert_rate(&rows, "micro/launch/graph", 1e6 / (100.0 * card.graph_node_us));
     assert_rate(&rows, "micro/launch/alloc", 1e6 / (2.0 * card.alloc_us));
@@ -125,13 +116,9 @@ fn a_launch_a_graph_a_wait_and_an_allocation_cost_what_the_card_takes() {
 
 #[test]
 fn every_answer_is_right_on_the_newest_card_at_every_size_of_the_quick_suite() {
-    let world = World::new();
-    let simulator = Simulator::new(&world.path("simgpu"), "h100");
-    let mut command = world.command();
-    simulator.apply(&mut command).unwrap();
-    command.args(["verify", "--device", "cuda", "--filter", "micro,!matmul,!memory"]);
-    let ran = Ran::of(command.output().unwrap());
-    assert!(ran.exits(0).stdout.contains("16 right, 0 wrong"), "{}", ran.stdout);
+    let machine = Machine::with("h100");
+    let ran = machine.run(&["verify", "--device", "cuda", "--filter", "micro,!matmul,!memory"]);
+    assert!(ran.exits(0).stdout.contains("17 right, 0 wrong"), "{}", ran.stdout);
 }
 
 #[test]
@@ -142,14 +129,10 @@ fn a_kernel_that_faults_is_a_failed_row_and_not_a_figure() {
         ("shared_read", "micro/shared"),
         ("atomics_add", "micro/atomics/same"),
         ("launch_empty", "micro/launch/empty"),
+        ("hold_stream", "micro/launch/queued"),
     ] {
-        let world = World::new();
-        let plan = format!("{kernel}:1=700");
-        let simulator = Simulator::new(&world.path("simgpu"), T4).faults(&plan);
-        let mut command = world.command();
-        simulator.apply(&mut command).unwrap();
-        command.args(["verify", "--device", "cuda", "--filter", filter]);
-        let ran = Ran::of(command.output().unwrap());
+        let machine = Machine::with(T4).faults(&format!("{kernel}:1=700"));
+        let ran = machine.run(&["verify", "--device", "cuda", "--filter", filter]);
         ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS (700)"]);
     }
 }
@@ -164,4 +147,73 @@ fn a_copy_between_two_cards_takes_the_direct_way_and_is_skipped_where_there_is_o
     let (rows, _) = measure(T4, "micro/transfer/d2d/peer/1MiB,micro/launch/empty", true);
     let Outcome::Skipped { reason } = &rows[path].outcome else { panic!("{:?}", rows[path]) };
     assert!(reason.contains("there is one GPU"), "{reason}");
+}
+
+/// A product of a few microseconds on this card.
+const SHORT: &str = "micro/matmul/f16.f32/1024x1024x1024/warm";
+
+fn flops(row: &Record) -> f64 {
+    let samples = row.samples.as_ref().unwrap();
+    row.work.flops.unwrap().0 / samples.median().unwrap().0
+}
+
+#[test]
+fn a_host_that_launches_slowly_is_not_in_the_time_of_short_kernels() {
+    let card = Profile::named("h100");
+    let machine = Machine::with("h100").faults("launch_us=20");
+    let filter = format!("micro/launch/empty,micro/launch/queued,{SHORT}");
+    let (rows, _) = measure_on(&machine, &filter, true);
+    // Launched as they come, kernels take as long as their launches; queued beforehand, their own time.
+    assert_rate(&rows, "micro/launch/queued", 1e6 / card.launch_us);
+    let empty = rate(&rows, "micro/launch/empty");
+    assert!((4.9e4..5.1e4).contains(&empty), "{empty}");
+    let product = &rows[SHORT];
+    assert!(product.samples.as_ref().unwrap().held);
+    let expected = card.matmul("f16/f32").unwrap();
+    assert!(
+        (flops(product) / expected - 1.0).abs() < 1e-5,
+        "{} and not {expected}",
+        flops(product)
+    );
+}
+
+#[test]
+fn a_device_that_cannot_be_held_gives_a_row_that_says_so() {
+    let machine = Machine::with("h100").faults("launch_us=20; queue=150");
+    let (rows, _) = measure_on(&machine, "micro/launch/queued", false);
+    let row = &rows["micro/launch/queued"];
+    assert!(!row.samples.as_ref().unwrap().held);
+    let caveat = "the device could not be held back while launches were queued";
+    assert!(row.caveats.iter().any(|said| said.contains(caveat)), "{:?}", row.caveats);
+    let rate = rate(&rows, "micro/launch/queued");
+    assert!((4.9e4..5.1e4).contains(&rate), "{rate}");
+}
+
+#[test]
+fn burst_and_sustained_speed_are_both_kept_where_a_card_slows_down() {
+    let path = "micro/memory/triad/f32/256MiB/sustained";
+    let steady = Machine::with(T4);
+    let (rows, _) = measure_on(&steady, path, false);
+    let burst = rows[path].samples.as_ref().unwrap().burst.clone().unwrap();
+    let same =
+        burst.median().unwrap().ratio(rows[path].samples.as_ref().unwrap().median().unwrap());
+    assert!((same - 1.0).abs() < 1e-5, "{same}");
+    assert!(burst.rest_s > 2.0 && burst.load_s > 3.0 && burst.seconds.len() > 10, "{burst:?}");
+
+    // Heat holds the card down from the third second of work on: behind the burst, before the samples.
+    let hot = Machine::with(T4).faults("throttled_after=3");
+    let ran = hot.measure(path);
+    let said = ran.exits(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let row = &hot.rows()[0];
+    let samples = row.samples.as_ref().unwrap();
+    let faster = samples.median().unwrap().ratio(samples.burst.as_ref().unwrap().median().unwrap());
+    assert!((faster - 2.0).abs() < 1e-3, "{faster}");
+    let expected = Profile::named(T4).bandwidth() * 0.5;
+    let sustained = row.work.bytes.unwrap().0 / samples.median().unwrap().0;
+    assert!((sustained / expected - 1.0).abs() < 1e-5, "{sustained} and not {expected}");
+    assert!(
+        said.contains("240 GB/s in its first second after a rest of 3.00 s, +100.0 %"),
+        "{said}"
+    );
+    assert_eq!(samples.throttled["hardware thermal slowdown"], (0..10).collect::<Vec<_>>());
 }

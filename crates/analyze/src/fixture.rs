@@ -28,6 +28,10 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         settled: true,
         phases: BTreeMap::new(),
         distributions: BTreeMap::new(),
+        launch_s: None,
+        held: false,
+        burst: None,
+        throttled: BTreeMap::new(),
     });
     row.check = Some(Check { what: "a reference".to_owned(), worst_error: 0.0, tolerance: 1e-3 });
     row

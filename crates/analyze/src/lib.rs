@@ -101,7 +101,7 @@ fn run_analysis<'a>(
         run,
         measured.iter().filter_map(|(record, rates)| Some((*record, rates.as_ref()?))),
     );
-    let rows = measured
+    let rows: Vec<RowAnalysis<'_>> = measured
         .into_iter()
         .map(|(record, rates)| {
             let placement = rates.as_ref().map(|rates| limits.place(record, rates));
@@ -110,7 +110,8 @@ fn run_analysis<'a>(
             RowAnalysis { record, rates, placement, distributions, caveats }
         })
         .collect();
-    RunAnalysis { id, run, limits, rows, caveats: trust::of_run(run) }
+    let caveats = trust::of_run(run, &rows);
+    RunAnalysis { id, run, limits, rows, caveats }
 }
 
 #[cfg(test)]

@@ -5,11 +5,16 @@ use std::fmt;
 
 use warpmark_record::stats::{self, Interval};
 use warpmark_record::{
-    BytesPerSecond, FlopsPerSecond, ItemsPerSecond, Outcome, Record, Samples, Seconds,
+    Burst, BytesPerSecond, FlopsPerSecond, ItemsPerSecond, Outcome, Record, Samples, Seconds,
 };
 
 /// The confidence of every interval in a report.
 pub const CONFIDENCE: f64 = 0.95;
+
+/// Below this share of the wall time behind the last launch, the device has had to wait for launches. A
+/// device that is kept busy has up to a thousand launches before it then, which is a tenth of a sample
+/// even where they are short.
+pub const STARVED: f64 = 0.02;
 
 /// Times and rates of a measured row, all per iteration and by the row's own clock (the device's where
 /// there is one).
@@ -35,6 +40,15 @@ pub struct Rates {
     /// without a device clock. It does not see pauses between two kernels of one iteration, which the
     /// device's clock counts as its own.
     pub host_share: Option<f64>,
+    /// The median of the host's time to launch an iteration, without the wait for it. `None` without a
+    /// device clock.
+    pub launch: Option<Seconds>,
+    /// The median share of a sample's wall time that was left when everything was launched. Next to
+    /// nothing is left where the device had to wait for each launch. `None` without a device clock and
+    /// where the device was held back.
+    pub backlog: Option<f64>,
+    /// The median time of an iteration in the burst after a rest, where the row has one.
+    pub burst: Option<Seconds>,
     /// The relative change from the first third of the samples to the last.
     pub drift: Option<f64>,
     /// Samples outside Tukey's fences.
@@ -87,7 +101,8 @@ impl Rates {
         let walls = samples.wall_per_iteration();
         let time = stats::median(&times).filter(|time| *time > 0.0).map(Seconds)?;
         let wall = Seconds(stats::median(&walls)?);
-        let device_clock = samples.device_s.is_some();
+        // Launches and work do not overlap where the device was held back.
+        let device_clock = samples.device_s.is_some() && !samples.held;
         let work = &record.work;
         Some(Self {
             samples: times.len(),
@@ -99,6 +114,9 @@ impl Rates {
             bytes: work.bytes.map(|bytes| bytes / time),
             items: work.items.map(|items| items / time),
             host_share: (device_clock && wall.0 > 0.0).then(|| 1.0 - time.ratio(wall)),
+            launch: launch(samples),
+            backlog: if samples.held { None } else { backlog(samples) },
+            burst: samples.burst.as_ref().and_then(Burst::median).filter(|burst| burst.0 > 0.0),
             drift: stats::drift(&times),
             outliers: stats::outliers(&times)?,
             phases: phases(samples),
@@ -115,10 +133,40 @@ impl Rates {
         self.items.map(MainRate::Items).or(self.flops.map(MainRate::Flops)).or(bytes)
     }
 
+    /// The main rate in the burst after a rest, where the row has one.
+    pub fn burst_rate(&self, record: &Record) -> Option<MainRate> {
+        let faster = self.time.ratio(self.burst?);
+        Some(match self.main(record)? {
+            MainRate::Items(items) => {
+                MainRate::Items(ItemsPerSecond { rate: items.rate * faster, ..items })
+            }
+            MainRate::Flops(flops) => MainRate::Flops(flops * faster),
+            MainRate::Bytes(bytes) => MainRate::Bytes(bytes * faster),
+        })
+    }
+
+    /// Whether the device was done as soon as the last launch was queued, so that the pace measured is
+    /// the host's.
+    pub fn is_paced_by_the_host(&self) -> bool {
+        self.backlog.is_some_and(|backlog| backlog < STARVED)
+    }
+
     /// Half the width of the interval as a share of the median.
     pub fn relative_half_width(&self) -> Option<f64> {
         self.interval.map(|interval| interval.relative_half_width(self.time.0))
     }
+}
+
+fn launch(samples: &Samples) -> Option<Seconds> {
+    let each = samples.launch_s.as_ref()?.iter().zip(&samples.iterations);
+    let each: Vec<f64> = each.map(|(time, n)| time / (*n).max(1) as f64).collect();
+    stats::median(&each).map(Seconds)
+}
+
+fn backlog(samples: &Samples) -> Option<f64> {
+    let each = samples.launch_s.as_ref()?.iter().zip(&samples.wall_s);
+    let each: Vec<f64> = each.map(|(launch, wall)| 1.0 - launch / wall.max(1e-12)).collect();
+    stats::median(&each)
 }
 
 fn phases(samples: &Samples) -> BTreeMap<String, Seconds> {

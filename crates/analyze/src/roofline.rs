@@ -13,7 +13,8 @@
 //!
 //! 1. **transfer**: the phases that move data into place (`read_s`, `host_to_device_s`) take more than
 //!    [`PHASE_MAJORITY`] of the wall time.
-//! 2. **host**: the device's clock stood still for more than [`HOST_BOUND`] of the wall time.
+//! 2. **host**: the device's clock stood still for more than [`HOST_BOUND`] of the wall time, or the
+//!    device was done as soon as the last launch was queued ([`crate::rates::STARVED`]).
 //! 3. **compute** or **bandwidth**: the larger of the two shares of the roof is at least [`NEAR`]. The
 //!    roof is the first that knows every resource the row counts: measured, at the settled clock,
 //!    book. Where none knows all of them, the same holds for a single share.
@@ -306,7 +307,8 @@ fn bound(rates: &Rates, placement: &Placement) -> Bound {
     if moving > PHASE_MAJORITY * rates.wall.0 {
         return Bound::Transfer;
     }
-    if rates.host_share.is_some_and(|share| share > HOST_BOUND) {
+    let waited = rates.host_share.is_some_and(|share| share > HOST_BOUND);
+    if waited || rates.is_paced_by_the_host() {
         return Bound::Host;
     }
     let counted = usize::from(rates.flops.is_some()) + usize::from(rates.bytes.is_some());

@@ -26,11 +26,8 @@ fn telemetry(clock: f64) -> Telemetry {
         readings: 10,
         sm_clock_mean: Field::Known(Hertz(clock)),
         sm_clock_min: Field::Known(Hertz(clock)),
-        power_mean: Field::absent("not asked"),
-        energy: Field::absent("not asked"),
-        window: Field::absent("not asked"),
-        temperature_max: Field::absent("not asked"),
         throttle_causes: Field::Known(BTreeMap::new()),
+        ..Telemetry::absent("not asked")
     }
 }
 

@@ -2,11 +2,14 @@
 
 mod caveat;
 
+use std::collections::BTreeSet;
+
 use warpmark_record::load::Arrivals;
-use warpmark_record::{ClockKind, DeviceKind, Load, Outcome, Record, Run};
+use warpmark_record::{ClockKind, DeviceKind, Load, Outcome, Record, Run, Seconds};
 
 pub use caveat::Caveat;
 
+use crate::RowAnalysis;
 use crate::rates::Rates;
 use crate::roofline::{Placement, Resource};
 
@@ -24,6 +27,8 @@ pub const CLOCK_DISAGREEMENT: f64 = 0.02;
 pub const GENERATOR: f64 = 0.01;
 /// How far the answers of an open loop may lie behind the questions.
 pub const OVERLOADED: f64 = 0.05;
+/// How far burst and sustained speed may lie apart before both are told.
+pub const BURST: f64 = 0.02;
 /// The share of the host's cores that may have been busy when the run began.
 pub const BUSY_HOST: f64 = 0.25;
 
@@ -36,7 +41,11 @@ pub fn of_row(
     let mut caveats = Vec::new();
     if record.outcome == Outcome::Measured {
         match rates {
-            Some(rates) => of_times(rates, &mut caveats),
+            Some(rates) => {
+                of_times(rates, &mut caveats);
+                of_launches(record, rates, &mut caveats);
+                of_burst(record, rates, &mut caveats);
+            }
             None if record.load.is_none() => caveats.push(Caveat::Unresolved),
             None => {}
         }
@@ -103,14 +112,46 @@ fn of_times(rates: &Rates, caveats: &mut Vec<Caveat>) {
     }
 }
 
+fn of_launches(record: &Record, rates: &Rates, caveats: &mut Vec<Caveat>) {
+    let held = record.samples.as_ref().is_some_and(|samples| samples.held);
+    if let Some(launch) = rates.launch.filter(|launch| held && *launch > rates.time) {
+        caveats.push(Caveat::HostSlower { launch, device: rates.time });
+    }
+    // A load is the host's work to a large part, and its phases say which.
+    if rates.is_paced_by_the_host() && record.id.group() != "load" {
+        caveats.push(Caveat::PacedByHost);
+    }
+}
+
+fn of_burst(record: &Record, rates: &Rates, caveats: &mut Vec<Caveat>) {
+    let burst = record.samples.as_ref().and_then(|samples| samples.burst.as_ref());
+    if let Some((burst, time)) = burst.zip(rates.burst)
+        && let Some(rate) = rates.burst_rate(record)
+    {
+        let faster = rates.time.ratio(time) - 1.0;
+        if faster.abs() > BURST {
+            let (rate, load) = (rate.to_string(), Seconds(burst.load_s));
+            caveats.push(Caveat::Burst { rate, faster, rest: Seconds(burst.rest_s), load });
+        }
+    }
+}
+
 fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     let Some(telemetry) = &record.telemetry else {
         return;
     };
     if let Some(causes) = telemetry.throttle_causes.known().filter(|causes| !causes.is_empty()) {
         let causes = causes.iter().map(|(cause, count)| (cause.clone(), *count)).collect();
-        caveats.push(Caveat::Throttled { causes, readings: telemetry.readings });
+        let marked = record.samples.iter().flat_map(|samples| samples.throttled.values().flatten());
+        let marked = marked.collect::<BTreeSet<_>>().len();
+        let samples = record.samples.as_ref().map_or(0, |samples| samples.wall_s.len());
+        let readings = telemetry.readings;
+        caveats.push(Caveat::Throttled { causes, readings, marked, samples });
     }
+    if let Some(others) = telemetry.other_processes.known().filter(|others| **others > 0) {
+        caveats.push(Caveat::OtherProcesses(*others));
+    }
+    caveats.extend(telemetry.doubts.iter().cloned().map(Caveat::Recorded));
     let clocks = telemetry.sm_clock_min.known().zip(telemetry.sm_clock_mean.known());
     if let Some((least, mean)) = clocks
         && least.0 < (1.0 - CLOCK_DROP) * mean.0
@@ -119,8 +160,8 @@ fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     }
 }
 
-/// What holds for all rows of a run.
-pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
+/// What holds for all rows of a run, which are given beside it.
+pub fn of_run(run: Option<&Run>, rows: &[RowAnalysis<'_>]) -> Vec<Caveat> {
     let Some(run) = run else {
         return vec![Caveat::RunUnknown];
     };
@@ -135,6 +176,7 @@ pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
     if let Some(n) = others.filter(|n| **n > 0) {
         caveats.push(Caveat::OtherProcesses(*n));
     }
+    caveats.extend(tenants_unknown(run, rows));
     let cores = run.host.cores;
     let busy = run.host.busy_cores.as_ref().unwrap_or(&run.host.load_average);
     if let Some(load) = busy.known()
@@ -152,100 +194,17 @@ pub fn of_run(run: Option<&Run>) -> Vec<Caveat> {
     caveats
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use warpmark_record::{Bytes, Field, Hertz, Telemetry};
-
-    use super::*;
-    use crate::analyze;
-    use crate::fixture::{self, cpu_run, gpu_run, memory};
-
-    fn caveats(run: Run, row: Record) -> (Vec<Caveat>, Vec<Caveat>) {
-        let recording = fixture::recording(run, vec![row]);
-        let mut runs = analyze(&recording);
-        (runs[0].caveats.clone(), std::mem::take(&mut runs[0].rows[0].caveats))
-    }
-
-    #[test]
-    fn a_clean_row_of_a_clean_run_has_no_caveat() {
-        assert_eq!(caveats(cpu_run(), memory("triad", 1e9, 0.1)), (vec![], vec![]));
-    }
-
-    #[test]
-    fn unsettled_drifting_unchecked_times_are_named() {
-        let mut row = memory("triad", 1e9, 0.1);
-        row.check = None;
-        row.caveats = vec!["half of the cores".to_owned()];
-        let samples = row.samples.as_mut().unwrap();
-        samples.settled = false;
-        samples.wall_s = (0..10).map(|i| 0.1 + 0.01 * f64::from(i)).collect();
-        let (_, found) = caveats(cpu_run(), row);
-        assert!(matches!(found[0], Caveat::Drift(by) if by > 0.5));
-        assert!(matches!(found[1], Caveat::WideInterval(_)));
-        let recorded = Caveat::Recorded("half of the cores".to_owned());
-        assert_eq!(found[2..], [Caveat::NotSettled, Caveat::NotChecked, recorded]);
-    }
-
-    #[test]
-    fn throttling_and_a_falling_clock_are_named_with_their_numbers() {
-        let mut row = memory("triad", 1e9, 0.1);
-        row.telemetry = Some(Telemetry {
-            readings: 8,
-            sm_clock_mean: Field::Known(Hertz(1.5e9)),
-            sm_clock_min: Field::Known(Hertz(1.2e9)),
-            power_mean: Field::absent("not asked"),
-            energy: Field::absent("not asked"),
-            window: Field::absent("not asked"),
-            temperature_max: Field::absent("not asked"),
-            throttle_causes: Field::Known(BTreeMap::from([("power cap".to_owned(), 5)])),
-        });
-        let (_, found) = caveats(gpu_run(), row);
-        let words: Vec<String> = found.iter().map(Caveat::to_string).collect();
-        let expected = [
-            "the card held its clocks down: power cap (5/8)",
-            "the SM clock fell to 80.0 % of its mean",
-        ];
-        assert_eq!(words, expected);
-    }
-
-    #[test]
-    fn a_device_clock_that_outruns_the_wall_and_a_share_above_one_are_contradictions() {
-        let mut row = memory("triad", 1e9, 0.1);
-        row.work.bytes = Some(Bytes(1e12));
-        let samples = row.samples.as_mut().unwrap();
-        samples.device_s = Some(samples.wall_s.iter().map(|wall| wall * 1.5).collect());
-        let (_, found) = caveats(gpu_run(), row);
-        assert!(matches!(found[0], Caveat::ClocksDisagree(by) if (by - 0.5).abs() < 1e-9));
-        assert!(found[1].to_string().starts_with("667 % of the book bandwidth limit"), "{found:?}");
-    }
-
-    #[test]
-    fn a_busy_virtualised_debug_run_with_tenants_says_all_of_it() {
-        let mut run = gpu_run();
-        run.host.load_average = Field::Known(3.0);
-        run.host.container = Field::Known("docker".to_owned());
-        run.build.profile = "debug".to_owned();
-        run.device.gpu.as_mut().unwrap().other_processes = Field::Known(2);
-        let (found, _) = caveats(run, memory("triad", 1e9, 0.1));
-        let expected = [
-            Caveat::Unoptimised("debug".to_owned()),
-            Caveat::OtherProcesses(2),
-            Caveat::BusyHost { load: 3.0, cores: 4 },
-            Caveat::Virtualised("docker".to_owned()),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_time_of_zero_and_a_missing_run_are_named() {
-        let mut row = memory("triad", 1e9, 0.1);
-        row.samples.as_mut().unwrap().wall_s.fill(0.0);
-        let mut recording = fixture::recording(cpu_run(), vec![row]);
-        recording.runs.clear();
-        let runs = analyze(&recording);
-        assert_eq!(runs[0].caveats, [Caveat::RunUnknown]);
-        assert_eq!(runs[0].rows[0].caveats, [Caveat::Unresolved]);
-    }
+/// Whether nobody could tell who else is on the card: the reason is one for all rows, and said once.
+fn tenants_unknown(run: &Run, rows: &[RowAnalysis<'_>]) -> Option<Caveat> {
+    let gpu = run.device.gpu.as_ref()?;
+    let mut looks =
+        rows.iter().filter_map(|row| Some(&row.record.telemetry.as_ref()?.other_processes));
+    // Rows tell more than the look before them, when this process was not on the card yet.
+    let first = looks.clone().next().unwrap_or(&gpu.other_processes);
+    let reason = first.reason()?.to_owned();
+    looks.all(|look| look.known().is_none()).then_some(Caveat::TenantsUnknown(reason))
 }
+
+#[cfg(test)]
+#[path = "trust_tests.rs"]
+mod tests;

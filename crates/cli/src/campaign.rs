@@ -14,7 +14,7 @@ use warpmark_models::weights::{Cache, Progress};
 use warpmark_record::{DeviceKind, DeviceSpec, Record, RunId, Seconds};
 
 use crate::arguments::{Output, Selection, Suite};
-use crate::plan::Plan;
+use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, sources};
@@ -35,7 +35,10 @@ impl Campaign {
         // The bars are made before the plan is known, since the plan's groups report through them.
         let bars = Bars::new();
         let groups = groups(selection, &described.spec, bars.transfers())?;
-        let mut plan = Plan::select(groups, target, selection.filter.as_ref());
+        // `cargo bench` measures in one process, `run` on a GPU in one for each group.
+        let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
+        let start = if processes { PROCESS_START } else { Seconds(0.0) };
+        let mut plan = Plan::select(groups, target, selection.filter.as_ref(), start);
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }

@@ -10,7 +10,13 @@ use warpmark_record::{Bytes, BytesPerSecond, Field, Filter, Seconds};
 pub(crate) struct Plan {
     /// The groups with at least one entry.
     pub groups: Vec<Group>,
+    /// What each group takes before its first benchmark: where groups have processes of their own, the
+    /// start of one, its context, and the compiling of its kernels.
+    start: Seconds,
 }
+
+/// The time that a process takes until it can launch its first kernel, as a guess.
+pub(crate) const PROCESS_START: Seconds = Seconds(1.5);
 
 impl Plan {
     /// The part of `groups` that belongs to a bench target (or to any) and that the filter selects.
@@ -18,6 +24,7 @@ impl Plan {
         groups: Vec<Group>,
         target: Option<&str>,
         filter: Option<&Filter>,
+        start: Seconds,
     ) -> Self {
         let wanted = |entry: &Entry| {
             target.is_none_or(|target| entry.id.group() == target)
@@ -27,7 +34,7 @@ impl Plan {
             group.entries.retain(wanted);
             (!group.entries.is_empty()).then_some(group)
         });
-        Self { groups: groups.collect() }
+        Self { groups: groups.collect(), start }
     }
 
     /// All entries in order.
@@ -37,7 +44,9 @@ impl Plan {
 
     /// The time that the whole plan should take.
     pub(crate) fn time(&self) -> Seconds {
-        self.entries().map(cost).sum()
+        let runs = |group: &&Group| group.entries.iter().any(|entry| entry.skip.is_none());
+        let starts = self.groups.iter().filter(runs).count();
+        self.entries().map(cost).sum::<Seconds>() + self.start * starts as f64
     }
 
     /// Cuts the plan until it should fit into `budget`: what is cut gets a reason to be skipped.
@@ -51,12 +60,18 @@ impl Plan {
         }
         order.sort_unstable();
         let mut left = Seconds(budget.as_secs_f64());
+        let mut started = vec![false; self.groups.len()];
         for (e, g) in order {
             let entry = &mut self.groups[g].entries[e];
-            let cost = cost(entry);
+            if entry.skip.is_some() {
+                continue;
+            }
+            let start = if started[g] { Seconds(0.0) } else { self.start };
+            let cost = cost(entry) + start;
             if cost <= left {
                 left = left - cost;
-            } else if entry.skip.is_none() {
+                started[g] = true;
+            } else {
                 entry.skip = Some(format!(
                     "cut by the budget of {}: it should take {cost}",
                     time(Seconds(budget.as_secs_f64()))
@@ -109,7 +124,8 @@ pub(crate) fn hang_limit(entry: &Entry) -> Duration {
     Duration::from_secs_f64((cost(entry) * 10.0 + loading).get().clamp(120.0, 7200.0))
 }
 
-/// The time an entry should take: warm-up, samples, and two checks of about an iteration each.
+/// The time an entry should take: its preparation, warm-up, samples, and two checks of about an
+/// iteration each.
 fn cost(entry: &Entry) -> Seconds {
     if entry.skip.is_some() {
         return Seconds(0.0);
@@ -123,7 +139,7 @@ fn cost(entry: &Entry) -> Seconds {
         sampling.target * 1.05
     });
     let warmed = if sampling.single { iteration * 2.0 } else { sampling.warm_up.max(iteration) };
-    sampled + warmed + iteration * 2.0
+    entry.preparation_estimate + sampled + warmed + iteration * 2.0
 }
 
 /// A duration for a plan: `42 s`, `3 min 5 s`.
@@ -154,6 +170,7 @@ mod tests {
                 single: false,
             },
             iteration_estimate: Seconds(iteration),
+            preparation_estimate: Seconds(0.0),
             memory_estimate: Bytes(1e9),
             sweep: None,
             skip: None,
@@ -173,7 +190,7 @@ mod tests {
             group(vec![entry("micro/a@x", 0.001), entry("micro/b@x", 0.001)]),
             group(vec![entry("text/c@x", 0.001), entry("text/d@x", 0.001)]),
         ];
-        Plan::select(groups, None, None)
+        Plan::select(groups, None, None, Seconds(0.0))
     }
 
     fn kept(plan: &Plan) -> Vec<String> {
@@ -184,7 +201,7 @@ mod tests {
     #[test]
     fn a_target_and_a_filter_leave_whole_groups_out() {
         let filter = "c,a".parse().unwrap();
-        let plan = Plan::select(plan().groups, Some("text"), Some(&filter));
+        let plan = Plan::select(plan().groups, Some("text"), Some(&filter), Seconds(0.0));
         assert_eq!(kept(&plan), ["text/c"]);
         assert_eq!(plan.groups.len(), 1);
     }
@@ -200,6 +217,29 @@ mod tests {
         none.cut_to(Duration::from_millis(1));
         assert!(kept(&none).is_empty());
         assert!(none.describe(&Field::Known(Bytes(1e8))).contains("cut by the budget"));
+    }
+
+    #[test]
+    fn searches_and_the_start_of_processes_are_in_the_estimate() {
+        let mut plan = plan();
+        let without = plan.time();
+        plan.start = Seconds(1.5);
+        plan.groups[0].entries[1].preparation_estimate = Seconds(20.0);
+        assert!((plan.time() - without - Seconds(23.0)).get().abs() < 1e-9);
+        // A group that nothing is left of starts no process, and what is skipped searches nothing.
+        plan.groups[0].entries[0].skip = Some("a test".to_owned());
+        plan.groups[0].entries[1].skip = Some("a test".to_owned());
+        assert!((plan.time() - without * 0.5 - Seconds(1.5)).get().abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_budget_pays_for_the_start_of_each_group_that_it_keeps() {
+        let mut plan = plan();
+        plan.start = Seconds(100.0);
+        let each = cost(&entry("micro/a@x", 0.001)).get();
+        plan.cut_to(Duration::from_secs_f64(100.0 + 2.5 * each));
+        assert_eq!(kept(&plan), ["micro/a", "micro/b"]);
+        assert!((plan.time() - Seconds(100.0 + 2.0 * each)).get().abs() < 1e-9);
     }
 
     #[test]

@@ -35,9 +35,6 @@ const TO_OPEN: Duration = Duration::from_mins(2);
 /// How long a worker that measures nothing may be silent.
 const BETWEEN: Duration = Duration::from_secs(30);
 
-/// A search for the fastest shape ends after an hour of the device's time.
-const LONG_SEARCH: Duration = Duration::from_mins(90);
-
 /// After so many hangs the rest of a group is left out: each costs minutes of a rented card.
 const HANGS: usize = 2;
 
@@ -237,10 +234,7 @@ impl Supervisor {
             return self.hang_limit.unwrap_or(BETWEEN);
         };
         let entry = queue.left.iter().find(|entry| entry.id == doing.id);
-        let guess = entry.map_or(TO_OPEN, hang_limit);
-        // A long search is one silent step, and no part of what the entry should take.
-        let search = if self.setup.selection.exhaustive { LONG_SEARCH } else { Duration::ZERO };
-        self.hang_limit.unwrap_or(guess.max(search))
+        self.hang_limit.unwrap_or_else(|| entry.map_or(TO_OPEN, hang_limit))
     }
 
     /// Whether a benchmark may begin.

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 use warpmark_device::Device;
 use warpmark_measure::{Depth, Gate, Group};
-use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome};
+use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome, Seconds};
 
 use crate::campaign::{self, criterion};
 use crate::plan::Plan;
@@ -92,7 +92,7 @@ fn open(spec: &DeviceSpec) -> anyhow::Result<Device> {
 
 /// The one group that these benchmarks belong to, with nothing else in it.
 fn group_of(groups: Vec<Group>, ids: &[BenchmarkId]) -> anyhow::Result<Group> {
-    let mut groups = Plan::select(groups, None, None).groups;
+    let mut groups = Plan::select(groups, None, None, Seconds(0.0)).groups;
     for group in &mut groups {
         group.entries.retain(|entry| ids.contains(&entry.id));
     }

@@ -99,7 +99,7 @@ impl Device {
     /// A sampler for the device's sensors, not yet started.
     ///
     /// # Errors
-    /// Why there are no sensors, in words fit for [`telemetry::absent`].
+    /// Why there are no sensors, in words fit for [`warpmark_record::Telemetry::absent`].
     pub fn telemetry(&self) -> Result<Sampler, String> {
         match self {
             Self::Cpu(_) => Err("a processor's sensors are not read".to_owned()),

@@ -135,6 +135,7 @@ impl Card {
             throttle_causes: field(self.device.current_throttle_reasons()).map(throttle_words),
             gpu_utilisation: utilisation.clone().map(|share| f64::from(share.gpu) / 100.0),
             memory_utilisation: utilisation.map(|share| f64::from(share.memory) / 100.0),
+            other_processes: Field::absent("not counted in this look"),
         }
     }
 
@@ -148,23 +149,48 @@ impl Card {
         field(link)
     }
 
-    /// Other processes with compute or graphics contexts. In a container NVML sees those of the
-    /// container's own PID namespace, or none.
-    fn other_processes(&self) -> Field<u32> {
-        let own = std::process::id();
+    /// All processes with compute or graphics contexts, by NVML's numbers.
+    fn processes(&self) -> Field<BTreeSet<u32>> {
         let compute = self.device.running_compute_processes();
         // A data-centre card may refuse the graphics list, which then is empty.
         let graphics = self.device.running_graphics_processes().unwrap_or_default();
-        field(compute).map(|compute| {
-            let pids: BTreeSet<u32> = compute.into_iter().chain(graphics).map(|p| p.pid).collect();
-            pids.iter().filter(|pid| **pid != own).count() as u32
-        })
+        field(compute).map(|compute| compute.into_iter().chain(graphics).map(|p| p.pid).collect())
     }
+
+    /// The other processes before this one has a context.
+    fn others_beforehand(&self) -> Field<u32> {
+        let own = std::process::id();
+        self.processes().map(|pids| pids.iter().filter(|pid| **pid != own).count() as u32)
+    }
+}
+
+/// How many of the listed processes are others, while process `own` has a context on the card.
+///
+/// NVML's numbers may be those of another PID namespace, as in a container: then this process is in the
+/// list under a number that is not its own, so that one of them does not count. A list without anybody
+/// does not even show this process, and so tells nothing of others.
+fn others_beside(own: u32, pids: &BTreeSet<u32>) -> Field<u32> {
+    if pids.is_empty() {
+        return Field::absent(
+            "NVML lists no process at all, not even this one: from inside this container it cannot be \
+             seen whether others use the card",
+        );
+    }
+    let others = pids.iter().filter(|pid| **pid != own).count();
+    // Without its own number it is one of those that seem to be others.
+    Field::Known((others - usize::from(others == pids.len())) as u32)
 }
 
 impl Sensors for Card {
     fn read(&mut self) -> GpuState {
         self.state()
+    }
+
+    fn other_processes(&mut self) -> Field<u32> {
+        match self.processes() {
+            Field::Known(pids) => others_beside(std::process::id(), &pids),
+            Field::Absent { absent } => Field::Absent { absent },
+        }
     }
 }
 
@@ -230,7 +256,7 @@ impl Told {
             pcie_max: ask(card, |c| c.link(Device::max_pcie_link_gen, Device::max_pcie_link_width)),
             mig: ask(card, |c| field(c.device.mig_mode()).map(|mode| mode.current == 1)),
             persistence: ask(card, |c| field(c.device.is_in_persistent_mode())),
-            other_processes: ask(card, Card::other_processes),
+            other_processes: ask(card, Card::others_beforehand),
             memory_clock_max: ask(card, |c| {
                 field(c.device.max_clock_info(Clock::Memory)).map(megahertz)
             }),
@@ -250,6 +276,17 @@ mod tests {
         assert_eq!(throttle_words(ThrottleReasons::GPU_IDLE), Vec::<String>::new());
         let both = ThrottleReasons::HW_SLOWDOWN | ThrottleReasons::HW_THERMAL_SLOWDOWN;
         assert_eq!(throttle_words(both), ["hardware slowdown", "hardware thermal slowdown"]);
+    }
+
+    #[test]
+    fn this_process_is_never_one_of_the_others_whatever_number_it_has_in_the_list() {
+        let others = |pids: &[u32]| others_beside(7, &pids.iter().copied().collect());
+        assert_eq!(others(&[7]), Field::Known(0));
+        assert_eq!(others(&[7, 8, 9]), Field::Known(2));
+        // Under the number of another namespace.
+        assert_eq!(others(&[4711]), Field::Known(0));
+        assert_eq!(others(&[4711, 4712]), Field::Known(1));
+        assert!(others(&[]).reason().unwrap().contains("not even this one"));
     }
 
     #[test]

@@ -7,6 +7,10 @@ use warpmark_record::machine::GpuState;
 pub trait Sensors: Send {
     /// One look. What cannot be read is absent with its reason; a look never fails as a whole.
     fn read(&mut self) -> GpuState;
+
+    /// Processes other than this one on the card. Asked less often than [`Sensors::read`], which does
+    /// not count them.
+    fn other_processes(&mut self) -> Field<u32>;
 }
 
 /// Sensors made of numbers, for tests here and elsewhere: tells one state after the other, then the
@@ -39,6 +43,7 @@ impl FakeSensors {
             throttle_causes: Field::absent(reason),
             gpu_utilisation: Field::absent(reason),
             memory_utilisation: Field::absent(reason),
+            other_processes: Field::absent(reason),
         }
     }
 }
@@ -48,5 +53,9 @@ impl Sensors for FakeSensors {
         let state = self.states[self.next.min(self.states.len() - 1)].clone();
         self.next += 1;
         state
+    }
+
+    fn other_processes(&mut self) -> Field<u32> {
+        self.states[self.next.clamp(1, self.states.len()) - 1].other_processes.clone()
     }
 }

@@ -77,6 +77,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
             single: false,
         },
         iteration_estimate: Seconds(1e-3),
+        preparation_estimate: Seconds(0.0),
         memory_estimate: Bytes(0.0),
         sweep: None,
         skip: None,

@@ -11,6 +11,22 @@ pub struct Lap {
     pub device: Option<Seconds>,
     /// Time on the wall, from the start to the moment the work was known to be done.
     pub wall: Seconds,
+    /// The part of it until everything was launched; `None` where the wall is all there is, since work
+    /// is done there as it is launched.
+    pub launch: Option<Seconds>,
+}
+
+impl Lap {
+    /// The two laps as one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let both = |a: Option<Seconds>, b: Option<Seconds>| a.zip(b).map(|(a, b)| a + b);
+        Self {
+            device: both(self.device, other.device),
+            wall: self.wall + other.wall,
+            launch: both(self.launch, other.launch),
+        }
+    }
 }
 
 /// A stopwatch for one lap at a time: `start`, launches, `queued`, wait, `finish`.
@@ -61,8 +77,17 @@ impl Clock for WallClock {
     }
 
     fn finish(&mut self) -> Result<Lap, ClockError> {
-        let started = self.started.take().ok_or(ClockError::NotStarted)?;
-        Ok(Lap { device: None, wall: Seconds(started.elapsed().as_secs_f64()) })
+        let wall = self.elapsed()?;
+        self.started = None;
+        Ok(Lap { device: None, wall, launch: None })
+    }
+}
+
+impl WallClock {
+    /// Time since the start of this lap.
+    pub(crate) fn elapsed(&self) -> Result<Seconds, ClockError> {
+        let started = self.started.ok_or(ClockError::NotStarted)?;
+        Ok(Seconds(started.elapsed().as_secs_f64()))
     }
 }
 

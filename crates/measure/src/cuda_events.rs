@@ -2,15 +2,16 @@
 //!
 //! The start event is queued before the first launch and the end event behind the last one, so the
 //! device times the work on its own clock (about 0.5 µs resolution); the wall is read beside it, from
-//! before the first launch to after the synchronisation. Host-bound work shows as a gap between the
-//! two only where the device waits before the start or after the end: gaps between launches are device
-//! time, which is right, since the device is idle in them and nobody else can use it.
+//! before the first launch to after the synchronisation, and once more when all is launched. Where the
+//! host launches more slowly than the device works, the gaps between launches are in the device's time:
+//! such a lap ends as soon as its last launch is queued, which is how a row shows it. Short kernels are
+//! therefore held back until they are queued ([`crate::Hold`]).
 
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream};
-use warpmark_record::ClockKind;
+use warpmark_record::{ClockKind, Seconds};
 
 use crate::clock::{Clock, ClockError, Lap, WallClock};
 
@@ -20,6 +21,7 @@ pub struct CudaEvents {
     start: CudaEvent,
     end: CudaEvent,
     wall: WallClock,
+    launched: Option<Seconds>,
 }
 
 impl CudaEvents {
@@ -33,6 +35,7 @@ impl CudaEvents {
             start: context.new_event(flags).map_err(device)?,
             end: context.new_event(flags).map_err(device)?,
             wall: WallClock::default(),
+            launched: None,
         })
     }
 }
@@ -48,7 +51,9 @@ impl Clock for CudaEvents {
     }
 
     fn queued(&mut self) -> Result<(), ClockError> {
-        self.end.record(&self.stream).map_err(device)
+        self.end.record(&self.stream).map_err(device)?;
+        self.launched = Some(self.wall.elapsed()?);
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<Lap, ClockError> {
@@ -57,7 +62,7 @@ impl Clock for CudaEvents {
         // Both events are complete, so this costs no wait.
         let elapsed = warpmark_device::elapsed(&self.start, &self.end);
         let device = elapsed.map_err(|error| ClockError::Device(error.to_string()))?;
-        Ok(Lap { device: Some(device), wall })
+        Ok(Lap { device: Some(device), wall, launch: self.launched.take() })
     }
 }
 

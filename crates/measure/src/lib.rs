@@ -6,6 +6,7 @@
 pub mod clock;
 mod cuda_events;
 mod fake;
+mod lap;
 pub mod observer;
 mod own_report;
 pub mod plan;
@@ -24,4 +25,4 @@ pub use plan::{Entry, Group, Open, Sampling, Session};
 pub use runner::{Depth, Gate, Runner, Sink};
 pub use service::{Batched, Streaming};
 pub use warm_up::WarmUp;
-pub use workload::{Description, Workload, WorkloadError};
+pub use workload::{Description, Hold, Workload, WorkloadError};

@@ -27,6 +27,9 @@ pub struct Entry {
     pub sampling: Sampling,
     /// A guess at the time of one iteration on this device, for the plan and the budget.
     pub iteration_estimate: Seconds,
+    /// A guess at the time that goes by before its first iteration and is none of it: a search for the
+    /// fastest algorithm or shape. Loading is not counted here.
+    pub preparation_estimate: Seconds,
     /// A guess at the device memory it needs, everything included.
     pub memory_estimate: Bytes,
     /// The sweep it belongs to: when an entry finds the device full, the later ones of its sweep are

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use criterion::Criterion;
-use warpmark_device::{Device, Sampler, telemetry};
-use warpmark_record::{Outcome, Record, RunId};
+use warpmark_device::{Device, Sampler};
+use warpmark_record::{Outcome, Record, RunId, Telemetry};
 
-use crate::clock::{Clock, timestamp};
+use crate::clock::{Clock, Stopwatch, timestamp};
+use crate::lap::{Feeding, feeding};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Group, Open, Session};
-use crate::sampling::{sample, warm_up};
+use crate::sampling::{Means, Ready, sample, warm_up};
 use crate::workload::{Workload, WorkloadError};
+
+/// What a row says whose launches are too short to be timed as they come.
+const NOT_HELD: &str = "the device could not be held back while launches were queued, so that the host's \
+                        pace is in its times";
 
 /// How far a benchmark is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,18 +162,31 @@ impl Runner<'_> {
     ) -> Result<(), WorkloadError> {
         observer.step(&entry.id, Step::WarmingUp);
         let clock = self.clock.as_mut();
-        let warm_up = warm_up(entry.sampling, workload, clock)?;
+        let (warm_up, burst) = warm_up(entry.sampling, workload, clock)?;
+        let feeding = feeding(workload, clock, warm_up.iteration())?;
+        if feeding == Feeding::NotHeld {
+            row.caveats.push(NOT_HELD.to_owned());
+        }
+        let watch = Stopwatch::start();
         if let Some(Ok(sensors)) = &mut self.sensors {
             sensors.start();
         }
-        let (criterion, report) = (&mut self.criterion, &self.own_report);
-        let samples = sample(criterion, report, entry, &warm_up, workload, clock, observer);
-        row.telemetry = match &mut self.sensors {
+        let (criterion, own_report) = (&mut self.criterion, &self.own_report);
+        let means = Means { criterion, own_report, clock, observer, watch };
+        let sampled = sample(means, entry, Ready { warm_up, feeding, burst }, workload);
+        let watched = match &mut self.sensors {
             Some(Ok(sensors)) => Some(sensors.stop()),
-            Some(Err(reason)) => Some(telemetry::absent(reason)),
+            Some(Err(reason)) => {
+                row.telemetry = Some(Telemetry::absent(reason));
+                None
+            }
             None => None,
         };
-        row.samples = Some(samples?);
+        row.samples = Some(match &watched {
+            Some(watched) => sampled?.marked(watched),
+            None => sampled?.unmarked(),
+        });
+        row.telemetry = watched.map(|watched| watched.telemetry).or(row.telemetry.take());
         Ok(())
     }
 

@@ -9,14 +9,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
-use warpmark_record::{BenchmarkId, Samples, Seconds};
+use warpmark_device::telemetry::Watched;
+use warpmark_record::{BenchmarkId, Burst, Samples, Seconds};
 
-use crate::clock::{Clock, Lap};
+use crate::clock::{Clock, Lap, Stopwatch};
+use crate::lap::{Feeding, lap};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
+
+/// How much load after a rest counts as the burst. Power and heat take longer than that to hold clocks
+/// down, and clocks less to rise.
+const BURST: Seconds = Seconds(1.0);
 
 /// One call that criterion made.
 struct Call {
@@ -24,47 +30,92 @@ struct Call {
     lap: Lap,
     phases: BTreeMap<String, f64>,
     distributions: BTreeMap<String, Vec<f64>>,
+    /// When it began and ended, by the watch that runs beside the sensors.
+    between: (Seconds, Seconds),
 }
 
-/// Takes one lap of `iterations` launches.
-fn lap(
-    workload: &mut dyn Workload,
-    clock: &mut dyn Clock,
-    iterations: u64,
-) -> Result<Lap, WorkloadError> {
-    workload.prepare(iterations)?;
-    clock.start().map_err(WorkloadError::failed)?;
-    for _ in 0..iterations {
-        workload.launch()?;
+/// How a workload was made ready for its samples.
+pub(crate) struct Ready {
+    pub(crate) warm_up: WarmUp,
+    pub(crate) feeding: Feeding,
+    pub(crate) burst: Option<Burst>,
+}
+
+/// The samples of a row, and when each was taken.
+pub(crate) struct Sampled {
+    samples: Samples,
+    between: Vec<(Seconds, Seconds)>,
+}
+
+impl Sampled {
+    /// The samples, marked with what held the clocks down meanwhile.
+    pub(crate) fn marked(mut self, watched: &Watched) -> Samples {
+        for (place, (from, to)) in self.between.iter().enumerate() {
+            for cause in watched.causes(*from, *to) {
+                self.samples.throttled.entry(cause.to_owned()).or_default().push(place);
+            }
+        }
+        self.samples
     }
-    clock.queued().map_err(WorkloadError::failed)?;
-    workload.wait()?;
-    clock.finish().map_err(WorkloadError::failed)
+
+    pub(crate) fn unmarked(self) -> Samples {
+        self.samples
+    }
 }
 
-/// Runs a workload until its times settle or its limit is reached.
+/// Runs a workload until its times settle or its limit is reached; after a rest, where it wants one,
+/// to the end of that limit.
 pub(crate) fn warm_up(
     sampling: Sampling,
     workload: &mut dyn Workload,
     clock: &mut dyn Clock,
-) -> Result<WarmUp, WorkloadError> {
-    let mut warm_up = WarmUp::new(sampling.warm_up, sampling.single);
+) -> Result<(WarmUp, Option<Burst>), WorkloadError> {
+    let Some(rest) = workload.rest() else {
+        let mut warm_up = WarmUp::new(sampling.warm_up, sampling.single);
+        while let Some(iterations) = warm_up.next_batch() {
+            warm_up.ran(lap(workload, clock, iterations, Feeding::Free)?.wall);
+        }
+        return Ok((warm_up, None));
+    };
+    std::thread::sleep(Duration::from_secs_f64(rest.get()));
+    let mut warm_up = WarmUp::of_length(sampling.warm_up);
+    let mut ended = Seconds(0.0);
+    let mut burst = Burst { rest_s: rest.get(), iterations: vec![], seconds: vec![], load_s: 0.0 };
     while let Some(iterations) = warm_up.next_batch() {
-        warm_up.ran(lap(workload, clock, iterations)?.wall);
+        let lap = lap(workload, clock, iterations, Feeding::Free)?;
+        // One that is longer than the burst is the burst, and one that is too short to be judged by is
+        // no part of it.
+        let counts = burst.seconds.is_empty() || warm_up.spent() + lap.wall <= BURST;
+        let load = warm_up.spent();
+        warm_up.ran(lap.wall);
+        if counts && warm_up.iteration().is_some() {
+            burst.iterations.push(iterations);
+            burst.seconds.push(lap.device.unwrap_or(lap.wall).get());
+            ended = load + lap.wall;
+        }
     }
-    Ok(warm_up)
+    burst.load_s = (warm_up.spent() - ended).get();
+    Ok((warm_up, (!burst.seconds.is_empty()).then_some(burst)))
+}
+
+/// What samples are taken with.
+pub(crate) struct Means<'a> {
+    pub(crate) criterion: &'a mut Criterion,
+    pub(crate) own_report: &'a OwnReport,
+    pub(crate) clock: &'a mut dyn Clock,
+    pub(crate) observer: &'a mut dyn Observer,
+    /// Runs since the sensors were started.
+    pub(crate) watch: Stopwatch,
 }
 
 /// Lets criterion sample a workload that is warm.
 pub(crate) fn sample(
-    criterion: &mut Criterion,
-    own_report: &OwnReport,
+    means: Means<'_>,
     entry: &Entry,
-    warm_up: &WarmUp,
+    ready: Ready,
     workload: &mut dyn Workload,
-    clock: &mut dyn Clock,
-    observer: &mut dyn Observer,
-) -> Result<Samples, WorkloadError> {
+) -> Result<Sampled, WorkloadError> {
+    let Means { criterion, own_report, clock, observer, watch } = means;
     let Entry { id, sampling, .. } = entry;
     let sampling = *sampling;
     let mut calls = Vec::new();
@@ -77,10 +128,12 @@ pub(crate) fn sample(
         // Its own short warm-up comes before the samples and counts as sample 0.
         let done = calls.len().saturating_sub(1).min(sampling.samples);
         observer.step(id, Step::Sampling { done, total: sampling.samples });
-        match lap(workload, clock, iterations) {
+        let began = watch.elapsed();
+        match lap(workload, clock, iterations, ready.feeding) {
             Ok(lap) => {
+                let between = (began, watch.elapsed());
                 let (phases, distributions) = (workload.phases(), workload.distributions());
-                calls.push(Call { iterations, lap, phases, distributions });
+                calls.push(Call { iterations, lap, phases, distributions, between });
                 // criterion refuses a time of zero.
                 let time = lap.device.unwrap_or(lap.wall).get().max(1e-9);
                 Duration::from_secs_f64(time)
@@ -93,7 +146,7 @@ pub(crate) fn sample(
     };
     own_report.divert(|| drive(criterion, id, sampling, &mut routine));
     outcome?;
-    keep_last(calls, sampling.samples, clock, warm_up)
+    keep_last(calls, sampling.samples, clock, ready)
 }
 
 /// Hands the routine to criterion.
@@ -128,8 +181,8 @@ fn keep_last(
     mut calls: Vec<Call>,
     wanted: usize,
     clock: &dyn Clock,
-    warm_up: &WarmUp,
-) -> Result<Samples, WorkloadError> {
+    ready: Ready,
+) -> Result<Sampled, WorkloadError> {
     let Some(first) = calls.len().checked_sub(wanted.max(10)) else {
         return Err(WorkloadError::Failed(format!(
             "criterion made {} calls where {wanted} samples were wanted; was the benchmark filtered \
@@ -138,8 +191,9 @@ fn keep_last(
         )));
     };
     let before: Seconds = calls.drain(..first).map(|call| call.lap.wall).sum();
-    let device: Option<Vec<f64>> =
-        calls.iter().map(|call| call.lap.device.map(Seconds::get)).collect();
+    let all = |time: fn(&Lap) -> Option<Seconds>| -> Option<Vec<f64>> {
+        calls.iter().map(|call| time(&call.lap).map(Seconds::get)).collect()
+    };
     let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut distributions: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for call in &calls {
@@ -150,14 +204,20 @@ fn keep_last(
             distributions.entry(name.clone()).or_default().extend(times);
         }
     }
-    Ok(Samples {
+    let Ready { warm_up, feeding, burst } = ready;
+    let samples = Samples {
         clock: clock.kind(),
         iterations: calls.iter().map(|call| call.iterations).collect(),
-        device_s: device,
+        device_s: all(|lap| lap.device),
         wall_s: calls.iter().map(|call| call.lap.wall.get()).collect(),
         warm_up_s: (warm_up.spent() + before).get(),
         settled: warm_up.settled(),
         phases,
         distributions,
-    })
+        launch_s: all(|lap| lap.launch),
+        held: feeding == Feeding::Held,
+        burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
+        throttled: BTreeMap::new(),
+    };
+    Ok(Sampled { samples, between: calls.iter().map(|call| call.between).collect() })
 }

@@ -20,6 +20,8 @@ const LARGEST_BATCH: u64 = 1 << 20;
 pub struct WarmUp {
     limit: Seconds,
     single: bool,
+    /// Whether it goes on to its limit, settled or not.
+    whole: bool,
     spent: Seconds,
     batch: u64,
     batches: usize,
@@ -29,12 +31,25 @@ pub struct WarmUp {
 impl WarmUp {
     /// A warm-up that takes about `limit` at most. A `single` one runs one iteration at a time.
     pub fn new(limit: Seconds, single: bool) -> Self {
-        Self { limit, single, spent: Seconds(0.0), batch: 1, batches: 0, times: Vec::new() }
+        Self {
+            limit,
+            single,
+            whole: false,
+            spent: Seconds(0.0),
+            batch: 1,
+            batches: 0,
+            times: Vec::new(),
+        }
+    }
+
+    /// A warm-up that lasts `limit` whether times settle or not.
+    pub fn of_length(limit: Seconds) -> Self {
+        Self { whole: true, ..Self::new(limit, false) }
     }
 
     /// The iterations of the next batch, or `None` when the warm-up is over. It runs at least one.
     pub fn next_batch(&self) -> Option<u64> {
-        let over = self.batches > 0 && (self.spent >= self.limit || self.settled());
+        let over = self.batches > 0 && (self.spent >= self.limit || !self.whole && self.settled());
         (!over).then_some(self.batch)
     }
 
@@ -68,6 +83,11 @@ impl WarmUp {
             (Some(before), Some(after)) => (after - before).abs() <= SETTLED * before.abs(),
             _ => false,
         }
+    }
+
+    /// Wall time of an iteration in the last batch that was long enough to be judged by.
+    pub fn iteration(&self) -> Option<Seconds> {
+        self.times.last().copied().map(Seconds)
     }
 
     /// Wall time spent so far.
@@ -114,6 +134,14 @@ mod tests {
         });
         assert!(!warm_up.settled());
         assert!(warm_up.spent() >= Seconds(1.0));
+    }
+
+    #[test]
+    fn one_of_a_given_length_goes_on_when_times_are_level() {
+        let (warm_up, _) = run(WarmUp::of_length(Seconds(3.0)), |_, n| 0.02 * n as f64);
+        assert!(warm_up.settled());
+        assert!((3.0..3.1).contains(&warm_up.spent().get()), "{:?}", warm_up.spent());
+        assert_eq!(warm_up.iteration(), Some(Seconds(0.02)));
     }
 
     #[test]

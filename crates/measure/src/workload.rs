@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_record::{BenchmarkId, Bytes, Check, Memory, Value, WeightsStamp, Work};
+use warpmark_record::{BenchmarkId, Bytes, Check, Memory, Seconds, Value, WeightsStamp, Work};
 
 /// A thing worth timing, loaded and ready on its device.
 pub trait Workload {
@@ -24,6 +24,18 @@ pub trait Workload {
         Ok(())
     }
 
+    /// What can hold the device back while launches are queued; for work that only enqueues kernels
+    /// and never waits for one of them, since it would wait for ever.
+    fn hold(&self) -> Option<&dyn Hold> {
+        None
+    }
+
+    /// How long the device rests before the warm-up, for work whose fall from its first speed to the
+    /// one it can keep is what is measured. The warm-up then lasts as long as the entry's limit says.
+    fn rest(&self) -> Option<Seconds> {
+        None
+    }
+
     /// Checks the answer against an independent computation; not timed, called before and after
     /// sampling. An answer outside the tolerance is [`WorkloadError::WrongAnswer`].
     fn verify(&mut self) -> Result<Check, WorkloadError>;
@@ -43,6 +55,22 @@ pub trait Workload {
     fn memory(&mut self) -> Option<Memory> {
         None
     }
+}
+
+/// Holds a device's queue back, so that the host's launches are not in the device's times.
+pub trait Hold {
+    /// Holds the queue: what is launched from here on begins after [`Hold::open`].
+    ///
+    /// # Errors
+    /// The device's refusal; then nothing is held.
+    fn close(&self) -> Result<(), WorkloadError>;
+
+    /// Lets the queue go.
+    fn open(&self);
+
+    /// Whether the queue was held until it was opened; false where the hold gave up before that, which
+    /// it does so that nothing can wait for ever. Asked when everything is done.
+    fn lasted(&self) -> bool;
 }
 
 /// What a reader of a row needs to know about its workload.

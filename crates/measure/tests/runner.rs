@@ -115,6 +115,7 @@ fn entry(id: &str, single: bool) -> Entry {
         id: id.parse().unwrap(),
         sampling: Sampling { samples: 10, target: Seconds(0.01), warm_up: Seconds(0.001), single },
         iteration_estimate: Seconds(0.001),
+        preparation_estimate: Seconds(0.0),
         memory_estimate: Bytes(0.0),
         sweep: Some("sweep".to_owned()),
         skip: None,

@@ -54,6 +54,7 @@ pub(crate) fn entry(
         id,
         sampling: guess::brief_sampling(request, iteration),
         iteration_estimate: iteration,
+        preparation_estimate: Seconds(0.0),
         memory_estimate: memory,
         skip: guess::too_large(spec, memory),
     })

@@ -4,6 +4,7 @@
 //! for each launch and that time would be in every row.
 
 pub(crate) mod compile;
+pub(crate) mod hold;
 
 use std::ffi::c_void;
 use std::sync::Arc;

@@ -8,13 +8,14 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaFunction, CudaGraph, CudaStream, result};
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
-use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
+use warpmark_measure::{Description, Entry, Group, Hold, Session, Workload, WorkloadError};
 use warpmark_record::{
     BenchmarkId, Bytes, Check, DeviceSpec, ItemUnit, Items, Seconds, Value, Work,
 };
 
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
+use crate::cuda::hold::Gate;
 use crate::cuda::{self, Buffer, Library, argument, refused};
 use crate::{Micro, Processor, Request};
 
@@ -31,8 +32,10 @@ const ALLOCATION: usize = 1 << 20;
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
-    /// One empty kernel.
+    /// One empty kernel, as fast as the host launches them.
     Empty,
+    /// One empty kernel, as fast as the device runs them.
+    Queued,
     /// A graph of [`NODES`] empty kernels.
     Graph,
     /// One empty kernel, and a wait for it.
@@ -42,11 +45,12 @@ enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 4] = [Self::Empty, Self::Graph, Self::Synchronise, Self::Alloc];
+    const ALL: [Self; 5] = [Self::Empty, Self::Queued, Self::Graph, Self::Synchronise, Self::Alloc];
 
     fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
+            Self::Queued => "queued",
             Self::Graph => "graph",
             Self::Synchronise => "synchronise",
             Self::Alloc => "alloc",
@@ -55,7 +59,8 @@ impl Call {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Empty => "one empty kernel, launches queued one behind the other",
+            Self::Empty => "one empty kernel, launched one behind the other",
+            Self::Queued => "one empty kernel, all of a part launched before the first one runs",
             Self::Graph => "one launch of a graph of empty kernels",
             Self::Synchronise => "one empty kernel and a wait for it",
             Self::Alloc => "one cuMemAllocAsync and its cuMemFreeAsync",
@@ -65,7 +70,7 @@ impl Call {
     /// Microseconds, guessed for the plan.
     fn guess(self) -> f64 {
         match self {
-            Self::Empty => 3.0,
+            Self::Empty | Self::Queued => 3.0,
             Self::Graph => 150.0,
             Self::Synchronise => 10.0,
             Self::Alloc => 2.0,
@@ -89,6 +94,7 @@ struct Launches {
     kernel: CudaFunction,
     /// What checking launches add to.
     sum: Buffer,
+    gate: Gate,
     cases: Cases<Call>,
 }
 
@@ -103,6 +109,7 @@ impl Launches {
         cuda::wait(&stream)?;
         Ok(Self {
             kernel: cuda::function(&kernels.module, "launch_empty")?,
+            gate: Gate::new(&compiler, &stream)?,
             pools: device.context.has_async_alloc(),
             stream,
             sum,
@@ -194,7 +201,7 @@ impl Ask<'_> {
     /// allocation are not what was written.
     fn wrong(&mut self) -> Result<u64, WorkloadError> {
         let expected = match self.call {
-            Call::Empty | Call::Synchronise => {
+            Call::Empty | Call::Queued | Call::Synchronise => {
                 self.session.enqueue(1)?;
                 1
             }
@@ -235,7 +242,7 @@ impl Workload for Ask<'_> {
         match self.call {
             Call::Graph => parameters.push(("kernels", Value::from(NODES as usize))),
             Call::Alloc => parameters.push(("allocation_bytes", Value::from(ALLOCATION))),
-            Call::Empty | Call::Synchronise => {}
+            Call::Empty | Call::Queued | Call::Synchronise => {}
         }
         let items = Some(Items { count: 1.0, unit: ItemUnit::Call });
         let named = parameters.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -251,7 +258,7 @@ impl Workload for Ask<'_> {
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
         match (self.call, &self.graph) {
-            (Call::Empty, _) => self.session.enqueue(0),
+            (Call::Empty | Call::Queued, _) => self.session.enqueue(0),
             (Call::Graph, Some(graph)) => graph.launch().map_err(refused("launching a graph")),
             (Call::Graph, None) => Err(WorkloadError::Failed("there is no graph".to_owned())),
             (Call::Synchronise, _) => {
@@ -264,6 +271,10 @@ impl Workload for Ask<'_> {
 
     fn wait(&mut self) -> Result<(), WorkloadError> {
         cuda::wait(&self.session.stream)
+    }
+
+    fn hold(&self) -> Option<&dyn Hold> {
+        (self.call == Call::Queued).then_some(&self.session.gate)
     }
 
     /// Timed calls leave nothing; one more of the same kind is made that does.

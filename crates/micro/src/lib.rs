@@ -17,6 +17,7 @@ mod levels;
 mod matmul;
 mod memory;
 mod shared;
+mod sustained;
 mod transfer;
 
 use warpmark_measure::Group;

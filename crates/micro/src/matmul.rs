@@ -127,6 +127,7 @@ impl Problem {
             id: BenchmarkId::new(segments, engine).ok()?,
             sampling: guess::sampling(request, iteration),
             iteration_estimate: iteration,
+            preparation_estimate: Seconds(0.0),
             memory_estimate: memory,
             sweep: Some(format!("micro/matmul/{arithmetic}@{engine}")),
             skip: guess::too_large(spec, memory).or_else(|| self.too_long(spec)),

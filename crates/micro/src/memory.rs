@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 
 use warpmark_device::Device;
 use warpmark_measure::{Entry, Group, Session, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Value, Work};
+use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds, Value, Work};
 
 use crate::cases::{self, Cases};
 use crate::data::Stream;
-use crate::{Request, guess};
+use crate::{Request, guess, sustained};
 
 /// The factor of `scale` and `triad`.
 const FACTOR: f32 = 0.4;
@@ -130,7 +130,6 @@ pub(crate) fn size_name(bytes: usize) -> String {
     }
 }
 
-/// The entry of `operation` on arrays of `size` bytes under `engine`.
 /// A group for each size, of the operations planned there; `open` makes its session.
 fn groups<S: Session + 'static>(
     (spec, request): (&DeviceSpec, &Request),
@@ -139,32 +138,46 @@ fn groups<S: Session + 'static>(
     open: fn(&Device, Cases<Operation>, usize, Contents) -> Result<S, WorkloadError>,
 ) -> Vec<Group> {
     let contents = Contents::new(request.seed);
+    let sizes = sizes(spec, request, floor);
     let group = |size| {
-        let planned = Operation::ALL
-            .into_iter()
-            .filter_map(|operation| entry(operation, size, engine, spec, request))
+        let each = Operation::ALL.into_iter();
+        let mut planned: Vec<(Entry, Operation)> = each
+            .filter_map(|operation| entry(operation, size, engine, spec, request, &[]))
             .collect();
+        // The stream with the most traffic, on the smallest of the sizes, once.
+        if spec.gpu.is_some() && Some(&size) == sizes.first() {
+            let name = [sustained::NAME];
+            let kept = entry(Operation::Triad, size, engine, spec, request, &name);
+            planned.extend(kept.map(|(mut entry, operation)| {
+                sustained::plan(&mut entry, request);
+                (entry, operation)
+            }));
+        }
         let name = format!("memory of the {processor}, arrays of {}", size_name(size));
         cases::group(name, planned, move |device, cases| open(device, cases, size, contents))
     };
-    sizes(spec, request, floor).into_iter().map(group).collect()
+    sizes.iter().copied().map(group).collect()
 }
 
+/// The entry of `operation` on arrays of `size` bytes under `engine`.
 fn entry(
     operation: Operation,
     size: usize,
     engine: &str,
     spec: &DeviceSpec,
     request: &Request,
+    more: &[&str],
 ) -> Option<(Entry, Operation)> {
     let name = size_name(size);
-    let id = BenchmarkId::new(["micro", "memory", operation.name(), "f32", &name], engine).ok()?;
+    let segments = ["micro", "memory", operation.name(), "f32", &name].into_iter();
+    let id = BenchmarkId::new(segments.chain(more.iter().copied()), engine).ok()?;
     let iteration = Bytes::from_count(operation.arrays() * size) / guess::bandwidth(spec);
     let memory = Bytes::from_count(3 * size);
     let entry = Entry {
         id,
         sampling: guess::sampling(request, iteration),
         iteration_estimate: iteration,
+        preparation_estimate: Seconds(0.0),
         memory_estimate: memory,
         sweep: Some(format!("micro/memory@{engine}")),
         skip: guess::too_large(spec, memory),

@@ -137,7 +137,7 @@ fn every_level_of_the_hierarchy_and_every_call_is_planned() {
         ("atomics", 2, 2),
         // Three ways pinned, two pageable, one between cards (where there are two), four sizes.
         ("transfer", 4, 24),
-        ("launch", 4, 4),
+        ("launch", 5, 5),
     ] {
         assert_eq!((count(&t4(), false, subject), count(&t4(), true, subject)), (quick, full));
     }

@@ -57,6 +57,7 @@ fn group(model: &Model, dtype: Dtype, request: &Request) -> Result<Group, Catalo
                 single: true,
             },
             iteration_estimate: estimate,
+            preparation_estimate: Seconds(0.0),
             memory_estimate: Bytes(memory),
             sweep: None,
             skip: unsupported(&request.spec, dtype),

@@ -16,7 +16,9 @@ pub mod units;
 pub use id::{BenchmarkId, Filter, IdError};
 pub use load::Load;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};
-pub use row::{Check, ClockKind, Memory, Outcome, Record, Samples, Telemetry, Value, WeightsStamp};
+pub use row::{
+    Burst, Check, ClockKind, Memory, Outcome, Record, Samples, Telemetry, Value, WeightsStamp,
+};
 pub use run::{Build, Run, RunId};
 pub use units::{
     Bytes, BytesPerSecond, Celsius, Flops, FlopsPerSecond, Hertz, ItemUnit, Items, ItemsPerSecond,

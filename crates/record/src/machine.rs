@@ -208,6 +208,13 @@ pub struct GpuState {
     pub gpu_utilisation: Field<f64>,
     /// Share of the last period in which memory was read or written, 0 to 1.
     pub memory_utilisation: Field<f64>,
+    /// Other processes on the card; absent also where this look did not count them.
+    #[serde(default = "not_counted")]
+    pub other_processes: Field<u32>,
+}
+
+fn not_counted() -> Field<u32> {
+    Field::absent("not counted in this look")
 }
 
 /// The book figures of a card: dense, without sparsity, each with its source.

@@ -178,6 +178,43 @@ pub struct Samples {
     /// to the first token of each generation, the time between two tokens. As many values as there were.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub distributions: BTreeMap<String, Vec<f64>>,
+    /// Host seconds from before the first launch of each sample to after its last, without the wait
+    /// for them; absent where the wall is the only clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_s: Option<Vec<f64>>,
+    /// Whether the device was held back until the launches it then ran were queued: its times are its
+    /// own, whatever the host's launches take. The wall then has launches and work one after the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// What the device did first after a rest; only where a row asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+    /// The samples, by their place from 0, that were taken while something held the clocks down, by
+    /// its cause. They are kept like all others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub throttled: BTreeMap<String, Vec<usize>>,
+}
+
+/// The first laps under load after a rest, before clocks fall to what power and heat allow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Burst {
+    /// Seconds of rest before the first lap.
+    pub rest_s: f64,
+    /// Iterations in each lap.
+    pub iterations: Vec<u64>,
+    /// Seconds of each lap by the row's own clock, all its iterations together.
+    pub seconds: Vec<f64>,
+    /// Seconds under load between the end of the last of these laps and the first sample.
+    pub load_s: f64,
+}
+
+impl Burst {
+    /// Median time of one iteration.
+    pub fn median(&self) -> Option<Seconds> {
+        let laps = self.seconds.iter().zip(&self.iterations);
+        let each: Vec<f64> = laps.map(|(time, n)| time / (*n).max(1) as f64).collect();
+        crate::stats::median(&each).map(Seconds)
+    }
 }
 
 impl Samples {
@@ -232,16 +269,61 @@ pub struct Telemetry {
     pub sm_clock_mean: Field<Hertz>,
     /// The lowest SM clock.
     pub sm_clock_min: Field<Hertz>,
+    /// The mean memory clock.
+    #[serde(default = "not_recorded")]
+    pub memory_clock_mean: Field<Hertz>,
     /// The mean power.
     pub power_mean: Field<Watts>,
     /// Energy of the sampling window by the card's counter.
     pub energy: Field<Joules>,
+    /// The same by adding up the power readings, against which the counter is held.
+    #[serde(default = "not_recorded")]
+    pub energy_by_power: Field<Joules>,
     /// Seconds of the window that `energy` covers.
     pub window: Field<Seconds>,
     /// The highest temperature.
     pub temperature_max: Field<Celsius>,
+    /// The mean share of time in which a kernel ran, 0 to 1.
+    #[serde(default = "not_recorded")]
+    pub gpu_utilisation_mean: Field<f64>,
+    /// The mean share of time in which memory was read or written, 0 to 1.
+    #[serde(default = "not_recorded")]
+    pub memory_utilisation_mean: Field<f64>,
+    /// The most other processes that were seen on the card at once.
+    #[serde(default = "not_recorded")]
+    pub other_processes: Field<u32>,
     /// Throttle causes that were seen, and in how many readings each.
     pub throttle_causes: Field<BTreeMap<String, u32>>,
+    /// Where the sensors contradict themselves or each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
+}
+
+/// What a field of an older record holds.
+fn not_recorded<T>() -> Field<T> {
+    Field::absent("not recorded by the version that measured it")
+}
+
+impl Telemetry {
+    /// Telemetry that is absent in every field, for `reason`.
+    pub fn absent(reason: &str) -> Self {
+        Self {
+            readings: 0,
+            sm_clock_mean: Field::absent(reason),
+            sm_clock_min: Field::absent(reason),
+            memory_clock_mean: Field::absent(reason),
+            power_mean: Field::absent(reason),
+            energy: Field::absent(reason),
+            energy_by_power: Field::absent(reason),
+            window: Field::absent(reason),
+            temperature_max: Field::absent(reason),
+            gpu_utilisation_mean: Field::absent(reason),
+            memory_utilisation_mean: Field::absent(reason),
+            other_processes: Field::absent(reason),
+            throttle_causes: Field::absent(reason),
+            doubts: Vec::new(),
+        }
+    }
 }
 
 /// Where a model's weights came from.

@@ -32,6 +32,12 @@ macro_rules! quantity {
             pub fn max(self, other: Self) -> Self {
                 Self(self.0.max(other.0))
             }
+
+            /// The smaller of the two.
+            #[must_use]
+            pub fn min(self, other: Self) -> Self {
+                Self(self.0.min(other.0))
+            }
         }
 
         impl Add for $name {

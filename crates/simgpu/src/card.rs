@@ -36,6 +36,8 @@ pub(crate) struct Device {
     /// Readings of its energy counter, and the millijoules that it has begun anew behind.
     pub(crate) energy_readings: u64,
     pub(crate) energy_forgotten: f64,
+    /// What its counter has gone ahead by.
+    pub(crate) energy_added: f64,
     /// What a broken context answers.
     pub(crate) broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
@@ -71,6 +73,7 @@ impl Device {
             wrong,
             energy_readings: 0,
             energy_forgotten: 0.0,
+            energy_added: 0.0,
             retained: 0,
             broken: None,
             streams: HashMap::new(),
@@ -150,6 +153,19 @@ impl Device {
         Ok(())
     }
 
+    /// A launch on a stream, for which the host takes its time.
+    pub(crate) fn launched(&mut self, stream: u64) -> Result<(), u32> {
+        let (gap, room) = (self.wrong.launch_us * 1e-6, self.wrong.queue);
+        self.stream(stream)?.launched(gap, room);
+        Ok(())
+    }
+
+    /// Other processes on it.
+    pub(crate) fn tenants(&self) -> u32 {
+        let came = self.wrong.tenant_after.is_some_and(|seconds| self.worked > seconds);
+        self.wrong.tenants + u32::from(came)
+    }
+
     /// What holds its clocks down, in NVML's bits.
     pub(crate) fn throttled(&self) -> u64 {
         let hot = self.wrong.throttled_after.is_some_and(|seconds| self.worked > seconds);
@@ -164,6 +180,7 @@ impl Device {
     /// What everybody who waited for the device may rely on.
     pub(crate) fn waited(&mut self) {
         self.memory.synchronised();
+        self.streams.values_mut().for_each(Timeline::waited);
         for copy in self.on_the_way.drain(..) {
             // SAFETY: `to` and `len` lie in memory of `cuMemHostAlloc`, which drops the copies into it
             // before it is freed; whoever reads it has to wait first, which is this call.

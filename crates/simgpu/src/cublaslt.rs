@@ -395,6 +395,7 @@ extern "C" fn cublasLtMatmul(
             return Ok(());
         }
         let seconds = problem.seconds(device) * factor;
+        device.launched(stream).map_err(|_| EXECUTION_FAILED)?;
         device.busy(stream, seconds).map_err(|_| EXECUTION_FAILED)
     })
 }

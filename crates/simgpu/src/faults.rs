@@ -17,6 +17,12 @@
 //! | `pools=0` | the card has no memory pools, as under many a vGPU |
 //! | `mig=1` | the device is a slice of the card, `1g.5gb`: a seventh of its SMs, an eighth of its memory |
 //! | `tenants=2` | two more processes are on the card |
+//! | `tenant_after=3` | another process comes onto the card after three seconds of its work |
+//! | `processes=hidden` | NVML lists no process at all, as in many a container |
+//! | `processes=foreign` | NVML tells this process's number as another PID namespace has it |
+//! | `energy_step=5` | the fifth reading of the energy counter and all after it are a kilojoule ahead |
+//! | `launch_us=20` | a launch takes the host so long; a queue that runs dry waits for it |
+//! | `queue=100` | a queue holds so many launches, and then lets the host wait |
 //! | `energy_back=5` | the fifth reading of the energy counter and all after it begin anew at zero |
 //!
 //! A code that leaves a real context unusable stays: every later call answers it as well.
@@ -56,8 +62,42 @@ pub struct Cards {
     pub mig: bool,
     /// Other processes on the card.
     pub tenants: u32,
+    /// Seconds of work after which one more comes.
+    pub tenant_after: Option<f64>,
+    /// What NVML tells of processes.
+    pub processes: Listing,
     /// The reading of the energy counter that begins anew.
     pub energy_back: Option<u64>,
+    /// The reading of it that jumps ahead.
+    pub energy_step: Option<u64>,
+    /// Microseconds that a launch takes the host.
+    pub launch_us: f64,
+    /// Launches that a queue holds.
+    pub queue: Option<u64>,
+}
+
+/// How NVML lists the processes on a card.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// All of them, by their numbers here.
+    #[default]
+    Own,
+    /// None.
+    Hidden,
+    /// All of them, this one under another number.
+    Foreign,
+}
+
+impl std::str::FromStr for Listing {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "hidden" => Ok(Self::Hidden),
+            "foreign" => Ok(Self::Foreign),
+            _ => Err(()),
+        }
+    }
 }
 
 impl Cards {
@@ -80,7 +120,12 @@ impl Cards {
             "throttled" => read(&mut self.throttled, value),
             "throttled_after" => some(&mut self.throttled_after, value),
             "tenants" => read(&mut self.tenants, value),
+            "tenant_after" => some(&mut self.tenant_after, value),
+            "processes" => read(&mut self.processes, value),
             "energy_back" => some(&mut self.energy_back, value),
+            "energy_step" => some(&mut self.energy_step, value),
+            "launch_us" => read(&mut self.launch_us, value),
+            "queue" => some(&mut self.queue, value),
             "pools" => flag(&mut self.no_pools, value, "0"),
             "mig" => flag(&mut self.mig, value, "1"),
             _ => return None,
@@ -214,7 +259,8 @@ mod tests {
     #[test]
     fn cards_have_the_properties_of_the_plan() {
         let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
-                    energy_back=5";
+                    energy_back=5; energy_step=6; tenant_after=2.5; processes=foreign; \
+                    launch_us=20; queue=100";
         let expected = Cards {
             memory: Some(64),
             throttled: 8,
@@ -223,6 +269,11 @@ mod tests {
             mig: true,
             tenants: 2,
             energy_back: Some(5),
+            energy_step: Some(6),
+            tenant_after: Some(2.5),
+            processes: Listing::Foreign,
+            launch_us: 20.0,
+            queue: Some(100),
         };
         assert_eq!(Faults::parse(plan).unwrap().cards, expected);
     }

@@ -8,6 +8,7 @@ use crate::address_space::AddressSpace;
 use crate::contents::{Element, Elementwise, Pattern, Random, Source};
 use crate::profile::{Profile, Work};
 use crate::source::Entry;
+use crate::timeline::Gate;
 
 const NOT_SUPPORTED: u32 = 801;
 
@@ -22,6 +23,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) threads: u64,
     pub(crate) memory: &'a mut AddressSpace,
     pub(crate) profile: &'a Profile,
+    /// The gate at which the stream waits from here on.
+    pub(crate) gate: Option<Gate>,
 }
 
 /// What a kernel does on the CPU; the error is what the launch, or the context, is told.
@@ -53,6 +56,7 @@ fn model(kernel: &str) -> Option<Model> {
         "shared_read" => |launch| launch.shared_read(),
         "atomics_add" => |launch| launch.atomics(),
         "launch_empty" => |launch| launch.empty(),
+        "hold_stream" => |launch| Ok(launch.hold()),
         _ => return None,
     })
 }
@@ -67,6 +71,12 @@ impl Launch<'_> {
     pub(crate) fn pointers(&self) -> Vec<u64> {
         let all = self.entry.parameters.iter().enumerate();
         all.filter(|(_, parameter)| parameter.pointer).map(|(i, _)| self.u64(i)).collect()
+    }
+
+    fn hold(&mut self) -> Work {
+        let limit = self.u64(2) as f64 * 1e-9;
+        self.gate = Some(Gate { words: self.u64(0), ticket: self.u32(1), limit });
+        Work::default()
     }
 
     fn u64(&self, argument: usize) -> u64 {

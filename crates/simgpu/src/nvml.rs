@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 use crate::call::{elsewhere, put};
 use crate::card::{Device, uuid_words};
 use crate::driver::bus;
+use crate::faults::Listing;
 use crate::machine::Machine;
 use crate::timeline::now;
 
@@ -79,7 +80,10 @@ fn millijoules(card: &mut Device) -> c_ulonglong {
     if anew {
         card.energy_forgotten = all;
     }
-    (all - card.energy_forgotten) as c_ulonglong
+    if card.wrong.energy_step == Some(card.energy_readings) {
+        card.energy_added = 1e6;
+    }
+    (all - card.energy_forgotten + card.energy_added) as c_ulonglong
 }
 
 #[unsafe(no_mangle)]
@@ -249,10 +253,13 @@ extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     elsewhere("nvmlDeviceGetComputeRunningProcesses_v3", |machine| {
         let card = card(machine, handle)?;
         let count = count.ok_or(INVALID_ARGUMENT)?;
-        let own = (card.retained > 0).then(std::process::id);
         // No process of a running system has so high a number.
-        let others = (1..=card.wrong.tenants).map(|nth| u32::MAX - nth);
-        let pids: Vec<u32> = own.into_iter().chain(others).collect();
+        let this =
+            if card.wrong.processes == Listing::Foreign { u32::MAX } else { std::process::id() };
+        let own = (card.retained > 0).then_some(this);
+        let others = (1..=card.tenants()).map(|nth| u32::MAX - nth);
+        let listed = |_: &u32| card.wrong.processes != Listing::Hidden;
+        let pids: Vec<u32> = own.into_iter().chain(others).filter(listed).collect();
         let room = std::mem::replace(count, pids.len() as c_uint) as usize;
         if pids.len() > room {
             return Err(INSUFFICIENT_SIZE);

@@ -1,5 +1,6 @@
 //! Time on the device: what a stream has done, and until when it is busy.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The rest of a wait that is spun, as sleeping ends late.
@@ -46,20 +47,87 @@ impl Moment {
     }
 }
 
-/// A queue of work. Its operations are done in order, each as soon as the one before it is.
+/// A queue of work. Its operations are done in order, each as soon as the one before it is, and not
+/// before the host has launched it.
 pub(crate) struct Timeline {
     head: Moment,
+    /// How far the host has come, in the queue's own seconds: a queue that runs dry waits for it.
+    host: f64,
+    gate: Option<Gate>,
+    /// Launches behind the gate.
+    queued: u64,
+}
+
+/// Two words of the host, of which the first lets the queue go when the ticket stands there, and the
+/// second gets the ticket where the queue went by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate {
+    pub(crate) words: u64,
+    pub(crate) ticket: u32,
+    /// After how many seconds the queue goes by itself.
+    pub(crate) limit: f64,
+}
+
+impl Gate {
+    fn word(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the launch has checked that both words lie in pinned memory, which nobody frees under
+        // a kernel.
+        unsafe { &*(self.words as *const AtomicU32).add(index) }
+    }
+
+    fn is_open(&self) -> bool {
+        self.word(0).load(Ordering::SeqCst) == self.ticket
+    }
 }
 
 impl Timeline {
     pub(crate) fn new(stream: u64) -> Self {
-        Self { head: Moment { busy: 0.0, at: now(), stream } }
+        Self { head: Moment { busy: 0.0, at: now(), stream }, host: 0.0, gate: None, queued: 0 }
     }
 
     /// Queues work of this many seconds.
     pub(crate) fn work(&mut self, seconds: f64) {
         self.head.busy += seconds;
         self.head.at = self.head.at.max(now()) + Duration::from_secs_f64(seconds);
+    }
+
+    /// Holds the queue at a gate.
+    pub(crate) fn hold(&mut self, gate: Gate) {
+        self.gate = Some(gate);
+        self.queued = 0;
+    }
+
+    /// A launch, for which the host takes `gap` seconds; a queue holds `room` of them.
+    pub(crate) fn launched(&mut self, gap: f64, room: Option<u64>) {
+        self.host += gap;
+        self.queued += 1;
+        if self.gate.is_some_and(|gate| gate.is_open()) {
+            self.gate = None;
+        }
+        if room.is_some_and(|room| self.queued > room) {
+            // The host waits for room, and behind a gate there is none until the queue goes by itself.
+            self.give_up();
+        }
+        if self.gate.is_none() {
+            self.head.busy = self.head.busy.max(self.host);
+        }
+    }
+
+    /// The host waits for the queue: it has come as far.
+    pub(crate) fn waited(&mut self) {
+        if self.gate.is_some_and(|gate| !gate.is_open()) {
+            self.give_up();
+        }
+        self.gate = None;
+        self.host = self.host.max(self.head.busy);
+    }
+
+    fn give_up(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            gate.word(1).store(gate.ticket, Ordering::SeqCst);
+            self.head.busy += gate.limit;
+            self.host = self.host.max(self.head.busy);
+        }
     }
 
     /// Lets the queue wait for a moment of another one.
@@ -85,6 +153,42 @@ mod tests {
         wait_until(now() + Duration::from_millis(2));
         stream.work(0.5e-3);
         assert!((stream.end().since(&start) - 0.75e-3).abs() < 1e-15);
+    }
+
+    fn busy(stream: &mut Timeline, launches: usize, gap: f64, room: Option<u64>) -> f64 {
+        let start = stream.end();
+        for _ in 0..launches {
+            stream.launched(gap, room);
+            stream.work(1e-6);
+        }
+        stream.end().since(&start)
+    }
+
+    #[test]
+    fn a_queue_that_runs_dry_waits_for_the_host_and_one_behind_a_gate_does_not() {
+        let words = [AtomicU32::new(0), AtomicU32::new(0)];
+        let gate = Gate { words: words.as_ptr() as u64, ticket: 1, limit: 5.0 };
+        let mut stream = Timeline::new(1);
+        assert!((busy(&mut stream, 10, 20e-6, None) - 201e-6).abs() < 1e-12);
+        stream.waited();
+        stream.hold(gate);
+        assert!((busy(&mut stream, 10, 20e-6, None) - 10e-6).abs() < 1e-12);
+        words[0].store(1, Ordering::SeqCst);
+        stream.waited();
+        assert_eq!(words[1].load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_gate_gives_up_where_the_queue_is_full_or_nobody_opens_it() {
+        let words = [AtomicU32::new(0), AtomicU32::new(0)];
+        let gate = |ticket| Gate { words: words.as_ptr() as u64, ticket, limit: 5.0 };
+        let mut stream = Timeline::new(1);
+        stream.hold(gate(1));
+        assert!(busy(&mut stream, 10, 20e-6, Some(8)) > 5.0);
+        assert_eq!(words[1].load(Ordering::SeqCst), 1);
+        stream.hold(gate(2));
+        stream.waited();
+        assert_eq!(words[1].load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use warpmark_record::Seconds;
+
 use super::{DRIFT, OUTLIERS, WIDE_INTERVAL};
+
+const HOST_SLOWER: &str = "the host takes longer to launch this than the device to run it; launches were \
+                           queued beforehand, so that the time is the device's own";
 
 /// A reason to doubt a number.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,30 @@ pub enum Caveat {
         causes: Vec<(String, u32)>,
         /// How many readings there were.
         readings: u32,
+        /// How many samples were taken meanwhile.
+        marked: usize,
+        /// Of how many.
+        samples: usize,
+    },
+    /// The host launches more slowly than the device works; the row's times are the device's alone.
+    HostSlower {
+        /// What the host takes to launch an iteration.
+        launch: Seconds,
+        /// What the device takes to run it.
+        device: Seconds,
+    },
+    /// The device waited for the host's launches.
+    PacedByHost,
+    /// The first speed after a rest is not the one that is kept.
+    Burst {
+        /// The rate in the burst.
+        rate: String,
+        /// How much faster that is than the row's.
+        faster: f64,
+        /// The rest before it.
+        rest: Seconds,
+        /// The load between it and the first sample.
+        load: Seconds,
     },
     /// The SM clock fell while sampling; its lowest value as a share of its mean.
     ClockChanged(f64),
@@ -48,6 +77,8 @@ pub enum Caveat {
     Recorded(String),
     /// Other processes held memory on the card.
     OtherProcesses(u32),
+    /// It cannot be told whether other processes use the card, and why.
+    TenantsUnknown(String),
     /// The host had other work to do.
     BusyHost {
         /// Cores busy with it when the run began, or the load average of a record that lacks them.
@@ -86,6 +117,7 @@ impl Caveat {
             Self::WideInterval(_) => {
                 format!("the median is known to no better than ±{}", percent(WIDE_INTERVAL))
             }
+            Self::HostSlower { .. } => HOST_SLOWER.to_owned(),
             Self::Outliers { .. } => {
                 format!("more than {} of the samples are outliers", percent(OUTLIERS))
             }
@@ -107,11 +139,24 @@ impl fmt::Display for Caveat {
             Self::Outliers { outliers, samples } => {
                 write!(f, "{outliers} of {samples} samples are outliers")
             }
-            Self::Throttled { causes, readings } => {
+            Self::Throttled { causes, readings, marked, samples } => {
                 let causes: Vec<String> =
                     causes.iter().map(|(cause, n)| format!("{cause} ({n}/{readings})")).collect();
-                write!(f, "the card held its clocks down: {}", causes.join(", "))
+                let causes = causes.join(", ");
+                write!(f, "the card held its clocks down: {causes}, in {marked} of {samples} samples")
             }
+            Self::HostSlower { launch, device } => {
+                write!(f, "{HOST_SLOWER}: {launch} against {device}")
+            }
+            Self::PacedByHost => f.write_str(
+                "the device waited for the host's launches: it was done as soon as the last one came",
+            ),
+            Self::Burst { rate, faster, rest, load } => write!(
+                f,
+                "{rate} in its first second after a rest of {rest}, {:+.1} %; the row is what it kept \
+                 after {load} more",
+                faster * 100.0
+            ),
             Self::ClockChanged(share) => {
                 write!(f, "the SM clock fell to {} of its mean", percent(share))
             }
@@ -135,8 +180,26 @@ impl fmt::Display for Caveat {
             ),
             Self::FakeClock => f.write_str("the times come from a test's clock"),
             Self::Recorded(text) => f.write_str(text),
+            Self::OtherProcesses(_)
+            | Self::TenantsUnknown(_)
+            | Self::BusyHost { .. }
+            | Self::Virtualised(_)
+            | Self::Unoptimised(_)
+            | Self::Simulated
+            | Self::RunUnknown => self.of_surroundings(f),
+        }
+    }
+}
+
+impl Caveat {
+    /// The words of what is no matter of the row's own times.
+    fn of_surroundings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::OtherProcesses(1) => f.write_str("another process held memory on the card"),
             Self::OtherProcesses(n) => write!(f, "{n} other processes held memory on the card"),
+            Self::TenantsUnknown(reason) => {
+                write!(f, "whether other processes used the card is unknown: {reason}")
+            }
             Self::BusyHost { load, cores } => write!(
                 f,
                 "the host was busy with other work when the run began: {load:.1} of {cores} cores"
@@ -152,6 +215,7 @@ impl fmt::Display for Caveat {
             Self::RunUnknown => {
                 f.write_str("the run's own line is missing: device, host and build are unknown")
             }
+            _ => Ok(()),
         }
     }
 }

@@ -3,13 +3,14 @@
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream};
-use warpmark_measure::WorkloadError;
+use warpmark_measure::{Hold, WorkloadError};
 use warpmark_record::Seconds;
 
 use super::Problem;
 use super::cublaslt::LtSession;
 use super::lt::Operation;
 use super::operands::Operands;
+use crate::cuda::hold::Gate;
 use crate::cuda::refused;
 
 /// How long to look for the fastest algorithm of one problem.
@@ -29,8 +30,19 @@ impl Effort {
         Self { limit: Seconds(2.0), candidates: usize::MAX, rounds: 3 };
 
     /// For one of many in a grid, of which one survives.
-    const BRIEF: Self = Self { limit: Seconds(0.5), candidates: 3, rounds: 2 };
+    pub(super) const BRIEF: Self = Self { limit: Seconds(0.5), candidates: 3, rounds: 2 };
+
+    /// The device time that it should take where a launch takes `iteration`: for the plan.
+    pub(super) fn estimate(self, iteration: Seconds) -> Seconds {
+        // A launch and a first time, and rounds of one launch or of as many as fill them.
+        let candidate = iteration * 2.0 + iteration.max(ROUND) * self.rounds as f64;
+        // The limit is looked at between candidates.
+        (candidate * self.candidates.min(PROPOSED) as f64).min(self.limit + candidate)
+    }
 }
+
+/// The most candidates that the library is asked for.
+const PROPOSED: usize = super::lt::CANDIDATES as usize;
 
 /// A round of launches lasts at least about this long, so that what an event adds does not decide
 /// between algorithms that take microseconds.
@@ -69,20 +81,33 @@ impl Chosen {
     }
 }
 
-/// A pair of events on the session's stream.
+/// A pair of events on the session's stream, and the gate that holds it back: algorithms of a few
+/// microseconds would else all take as long as their launches.
 struct Timer<'a> {
+    gate: &'a Gate,
     stream: &'a CudaStream,
     start: CudaEvent,
     end: CudaEvent,
 }
 
 impl<'a> Timer<'a> {
-    fn new(stream: &'a CudaStream) -> Result<Self, WorkloadError> {
+    fn new(stream: &'a CudaStream, gate: &'a Gate) -> Result<Self, WorkloadError> {
         let event = || {
             let made = stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
             made.map_err(refused("making an event"))
         };
-        Ok(Self { stream, start: event()?, end: event()? })
+        Ok(Self { gate, stream, start: event()?, end: event()? })
+    }
+
+    /// Queues launches between the two events.
+    fn queue(
+        &self,
+        launches: usize,
+        launch: &mut dyn FnMut() -> Result<(), WorkloadError>,
+    ) -> Result<(), WorkloadError> {
+        self.start.record(self.stream).map_err(refused("recording an event"))?;
+        (0..launches).try_for_each(|_| launch())?;
+        self.end.record(self.stream).map_err(refused("recording an event"))
     }
 
     /// Seconds that `launches` take on the device.
@@ -91,11 +116,10 @@ impl<'a> Timer<'a> {
         launches: usize,
         mut launch: impl FnMut() -> Result<(), WorkloadError>,
     ) -> Result<f64, WorkloadError> {
-        self.start.record(self.stream).map_err(refused("recording an event"))?;
-        for _ in 0..launches {
-            launch()?;
-        }
-        self.end.record(self.stream).map_err(refused("recording an event"))?;
+        self.gate.close()?;
+        let queued = self.queue(launches, &mut launch);
+        self.gate.open();
+        queued?;
         self.end.synchronize().map_err(refused("waiting for an event"))?;
         // Not cudarc's: it calls a function that drivers before 12.8 lack.
         Ok(warpmark_device::elapsed(&self.start, &self.end).map_err(WorkloadError::failed)?.0)
@@ -110,7 +134,7 @@ pub(super) fn choose(
     effort: Effort,
 ) -> Result<Chosen, WorkloadError> {
     let candidates = operation.candidates(&session.handle, session.workspace.bytes())?;
-    let watch = Timer::new(&session.stream)?;
+    let watch = Timer::new(&session.stream, &session.gate)?;
     let mut spent = 0.0;
     let mut times: Vec<(usize, f64)> = Vec::new();
     let mut refusal = WorkloadError::Unsupported(

@@ -11,14 +11,16 @@ use warpmark_device::Device;
 use warpmark_measure::{Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds};
 
+use super::choose::Effort;
 use super::lt::{Handle, Operation};
 use super::multiply::Multiply;
 use super::operands::Operands;
 use super::{Problem, capability, shapes};
 use crate::cuda::compile::Compiler;
+use crate::cuda::hold::Gate;
 use crate::cuda::{self, Buffer, Filler, Library};
 use crate::data::Dtype;
-use crate::{Micro, Processor, Request, guess};
+use crate::{Micro, Processor, Request, guess, sustained};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -103,6 +105,9 @@ fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, accumulate: Dtype) 
     if request.full || request.exhaustive {
         cases.extend(fastest(spec, request, dtype, accumulate));
     }
+    if (dtype, accumulate) == (Dtype::F16, Dtype::F32) {
+        cases.extend(sustained_product(spec, request, dtype, accumulate));
+    }
     let entries = cases.iter().map(|(entry, _)| entry.clone()).collect();
     let known = cases.into_iter().map(|(entry, case)| (entry.id, case)).collect();
     let seed = request.seed;
@@ -136,12 +141,31 @@ fn single(
         if layer.is_some() {
             entry.sampling = guess::brief_sampling(request, entry.iteration_estimate);
         }
+        entry.preparation_estimate = Effort::THOROUGH.estimate(entry.iteration_estimate);
         entry.skip = capability::lacking(&problem, spec).or(entry.skip);
         let caveat = caveat.clone();
         let problems = vec![problem];
         Some((entry, Case { problems, cache, layer, search_limit: SEARCH, caveat }))
     };
     Cache::ways(problem.bytes(), spec).into_iter().filter_map(each).collect()
+}
+
+/// The entry that tells how much of its speed the card keeps, on a product that fills it.
+fn sustained_product(
+    spec: &DeviceSpec,
+    request: &Request,
+    dtype: Dtype,
+    accumulate: Dtype,
+) -> Option<(Entry, Case)> {
+    let problem = Problem::square(dtype, accumulate, 8192);
+    let memory = problem.bytes() + Bytes::from_count(WORKSPACE);
+    let size = problem.size();
+    let mut entry = problem.entry(&[&size, sustained::NAME], ENGINE, spec, request, memory)?;
+    entry.preparation_estimate = Effort::THOROUGH.estimate(entry.iteration_estimate);
+    entry.skip = capability::lacking(&problem, spec).or(entry.skip);
+    sustained::plan(&mut entry, request);
+    let (cache, problems) = (Cache::Exceeded, vec![problem]);
+    Some((entry, Case { problems, cache, layer: None, search_limit: SEARCH, caveat: None }))
 }
 
 /// The entry that searches for the fastest shape, among those that fit the device.
@@ -168,8 +192,16 @@ fn fastest(
     entry.sweep = None;
     entry.skip = capability::lacking(&square, spec).or(entry.skip);
     let search_limit = if request.exhaustive { EXHAUSTIVE_SEARCH } else { SEARCH };
+    entry.preparation_estimate = search_estimate(&problems, spec, search_limit);
     let cache = Cache::Exceeded;
     Some((entry, Case { problems, cache, layer: None, search_limit, caveat: None }))
+}
+
+/// The time that searching these problems should take, and the algorithms of the one that is found.
+fn search_estimate(problems: &[Problem], spec: &DeviceSpec, limit: Seconds) -> Seconds {
+    let each = problems.iter().map(|problem| Effort::BRIEF.estimate(problem.estimate(spec)));
+    let chosen = problems.first().map_or(Seconds(0.0), |problem| problem.estimate(spec));
+    each.sum::<Seconds>().min(limit) + Effort::THOROUGH.estimate(chosen)
 }
 
 /// What all multiplications of a group share.
@@ -178,6 +210,7 @@ pub(super) struct LtSession {
     pub(super) handle: Handle,
     pub(super) filler: Filler,
     pub(super) workspace: Buffer,
+    pub(super) gate: Gate,
     cases: Vec<(BenchmarkId, Case)>,
     pub(super) seed: u64,
 }
@@ -195,6 +228,7 @@ impl LtSession {
             handle: Handle::new()?,
             filler: Filler::new(&compiler)?,
             workspace: Buffer::new(&stream, WORKSPACE, "the workspace of cuBLASLt")?,
+            gate: Gate::new(&compiler, &stream)?,
             stream,
             cases,
             seed,

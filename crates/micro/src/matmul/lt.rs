@@ -24,7 +24,7 @@ const REDUCE_IN_COMPUTE_TYPE: u32 =
     sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
 /// How many candidates the library is asked for.
-const CANDIDATES: i32 = 16;
+pub(super) const CANDIDATES: u16 = 16;
 
 /// A handle of the library together with the function that destroys it.
 struct Owned<T: Copy> {
@@ -148,7 +148,7 @@ impl Operation {
                 self.c.raw,
                 self.c.raw,
                 preference.raw,
-                CANDIDATES,
+                CANDIDATES.into(),
                 found.as_mut_ptr().cast(),
                 &raw mut count,
             )

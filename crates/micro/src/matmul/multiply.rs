@@ -1,14 +1,14 @@
 //! One multiplication by cuBLASLt as a workload.
 
-use warpmark_measure::{Description, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Check, Value};
+use warpmark_measure::{Description, Hold, Workload, WorkloadError};
+use warpmark_record::{BenchmarkId, Check, Seconds, Value};
 
 use super::choose::{Chosen, Effort, choose, search};
 use super::cublaslt::{Cache, Case, LtSession};
 use super::lt::Operation;
 use super::operands::Operands;
 use super::{Inputs, Problem};
-use crate::cuda;
+use crate::{cuda, sustained};
 
 /// A problem, or the fastest of several, with the algorithm that was chosen for it.
 pub(super) struct Multiply<'a> {
@@ -98,6 +98,14 @@ impl Workload for Multiply<'_> {
 
     fn wait(&mut self) -> Result<(), WorkloadError> {
         cuda::wait(&self.session.stream)
+    }
+
+    fn rest(&self) -> Option<Seconds> {
+        sustained::rest_before(&self.id)
+    }
+
+    fn hold(&self) -> Option<&dyn Hold> {
+        Some(&self.session.gate)
     }
 
     /// Checks the product that the last launch left, then spoils it, so that the next check sees only

@@ -128,7 +128,7 @@ mod tests {
         let device = cpu_device(2);
         let planned: Vec<_> = Operation::ALL
             .into_iter()
-            .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &request))
+            .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &request, &[]))
             .collect();
         let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
         let cases = Cases::of(planned);

@@ -7,14 +7,14 @@ use cudarc::driver::{CudaFunction, CudaStream};
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
+use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
 
 use super::{Contents, FACTOR, Operation, cache_caveat, groups, parameters, work};
 use crate::cases::Cases;
 use crate::cuda::compile::Compiler;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, Request, sustained};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -224,6 +224,10 @@ impl Workload for Pass<'_> {
 
     fn wait(&mut self) -> Result<(), WorkloadError> {
         cuda::wait(&self.session.stream)
+    }
+
+    fn rest(&self) -> Option<Seconds> {
+        sustained::rest_before(&self.id)
     }
 
     /// Checks what the last launch left in `c`, then spoils it, so that the next check sees only what

@@ -10,7 +10,7 @@ mod workloads;
 use candle_core::Tensor;
 use serde::Deserialize;
 use warpmark_measure::{Entry, Group, WorkloadError};
-use warpmark_record::DeviceSpec;
+use warpmark_record::{DeviceSpec, Seconds};
 
 use super::text::{self, Case, Phase};
 use super::{Family, workload_error};
@@ -220,6 +220,7 @@ fn entry(
         id,
         sampling: text::sampling(request.full, iteration),
         iteration_estimate: iteration,
+        preparation_estimate: Seconds(0.0),
         memory_estimate: work::weight_bytes(architecture, dtype) + beside,
         sweep: Some(case.sweep(&model.id, dtype)),
         skip: skip(&request.spec, dtype, case),

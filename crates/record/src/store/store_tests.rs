@@ -76,6 +76,10 @@ fn row(run: &str, size: u64) -> Record {
         wall_s: vec![0.1, 0.2, 1.0 / 3.0],
         warm_up_s: 0.5,
         settled: true,
+        launch_s: None,
+        held: false,
+        burst: None,
+        throttled: BTreeMap::new(),
         phases: BTreeMap::new(),
         distributions: BTreeMap::new(),
     });

@@ -18,7 +18,7 @@ pub enum Invalid {
     #[error("samples.iterations[{0}] is 0: expected at least 1")]
     NoIterations(usize),
     /// Lists that belong together have different lengths.
-    #[error("{list} has {found} entries, samples.iterations has {expected}: expected as many")]
+    #[error("{list} has {found} entries, its iterations are {expected}: expected as many")]
     Length {
         /// The list.
         list: String,
@@ -36,6 +36,16 @@ pub enum Invalid {
     /// A load without a window.
     #[error("load.window_s is {0}: expected more than 0")]
     NoWindow(f64),
+    /// A mark on a sample that is not there.
+    #[error("samples.throttled.{cause} names sample {place}, and there are {expected}")]
+    NoSuchSample {
+        /// The mark.
+        cause: String,
+        /// The sample it names, from 0.
+        place: usize,
+        /// The number of samples.
+        expected: usize,
+    },
     /// `measured` without times.
     #[error("the outcome is `measured` and there are no samples")]
     NotMeasured,
@@ -92,6 +102,19 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
             return Err(Invalid::Empty(format!("samples.{name}")));
         }
         times(&name, seconds, seconds.len())?;
+    }
+    if let Some(launch_s) = &samples.launch_s {
+        times("launch_s", launch_s, expected)?;
+    }
+    for (cause, places) in &samples.throttled {
+        if let Some(place) = places.iter().find(|place| **place >= expected) {
+            return Err(Invalid::NoSuchSample { cause: cause.clone(), place: *place, expected });
+        }
+    }
+    if let Some(burst) = &samples.burst {
+        times("burst.seconds", &burst.seconds, burst.iterations.len())?;
+        number(|| "samples.burst.rest_s".to_owned(), burst.rest_s)?;
+        number(|| "samples.burst.load_s".to_owned(), burst.load_s)?;
     }
     number(|| "samples.warm_up_s".to_owned(), samples.warm_up_s)
 }

@@ -102,6 +102,7 @@ extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
 extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
     with_context("cuGraphLaunch", |machine| {
         let kernels = machine.graphs.get(&exec).cloned().ok_or(INVALID_HANDLE)?;
+        machine.working()?.launched(stream)?;
         kernels.into_iter().try_for_each(|kernel| module::replay(machine, kernel, stream))
     })
 }

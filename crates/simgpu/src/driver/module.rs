@@ -171,6 +171,7 @@ extern "C" fn cuLaunchKernel(
             capture.kernels.push(kernel);
             return Ok(());
         }
+        machine.working()?.launched(stream)?;
         let least = machine.working()?.profile.launch_us;
         launch(machine, kernel, stream, least)
     })
@@ -215,14 +216,27 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
         }
         None => {}
     }
+    let pinned = machine.pinned.clone();
+    let of_the_host = |p: u64| {
+        let before = pinned.range(..=p as usize).next_back();
+        before.is_some_and(|(start, bytes)| (p as usize) < start + bytes)
+    };
     let device = machine.working()?;
     device.stream(stream)?;
     let (memory, profile) = (&mut device.memory, &device.profile);
-    let mut launch = Launch { entry: &entry, arguments, blocks, threads, memory, profile };
+    let mut launch =
+        Launch { entry: &entry, arguments, blocks, threads, memory, profile, gate: None };
     let pointers = launch.pointers();
     // A kernel may be given a null pointer to mean "none".
-    let dangling = pointers.iter().filter(|&&p| p != 0 && !launch.memory.is_live(p)).count();
+    let dangling = pointers
+        .iter()
+        .filter(|&&p| p != 0 && !launch.memory.is_live(p) && !of_the_host(p))
+        .count();
     let result = if dangling > 0 { Err(ILLEGAL_ADDRESS) } else { launch.run() };
+    if let Some(gate) = launch.gate.take().filter(|_| result.is_ok()) {
+        device.stream(stream)?.hold(gate);
+        return Ok(());
+    }
     match result {
         Ok(work) => {
             let seconds = device.profile.seconds_from(least_us * 1e-6, work);

@@ -36,6 +36,7 @@ fn entry_of(case: Case, dtype: Dtype) -> Entry {
             single: false,
         },
         iteration_estimate: Seconds(0.001),
+        preparation_estimate: Seconds(0.0),
         memory_estimate: Bytes(0.0),
         sweep: None,
         skip: None,

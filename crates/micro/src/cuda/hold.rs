@@ -1,0 +1,104 @@
+//! Holding a stream back while launches are queued on it: `kernels/hold.cu`.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cudarc::driver::{CudaFunction, CudaStream, result};
+use warpmark_measure::{Hold, WorkloadError};
+
+use super::compile::Compiler;
+use super::{argument, function, launch, refused};
+
+/// After so many nanoseconds the device goes on by itself: long against queueing a few hundred launches,
+/// short against what a person waits.
+const LIMIT: u64 = 5_000_000_000;
+
+/// A gate in memory of the host, and the kernel that waits at it.
+pub(crate) struct Gate {
+    stream: Arc<CudaStream>,
+    kernel: CudaFunction,
+    words: Words,
+    /// The number of the last hold.
+    ticket: Cell<u32>,
+}
+
+/// Two words of pinned memory, which the device reads where they are: with unified addressing, which
+/// every 64-bit driver has, their address on the host is that on the device.
+struct Words(*const AtomicU32);
+
+impl Words {
+    fn new() -> Result<Self, WorkloadError> {
+        // SAFETY: it is given back in `drop`.
+        let start = unsafe { result::malloc_host(2 * size_of::<AtomicU32>(), 0) }
+            .map_err(refused("pinning a word of the host's memory"))?;
+        let words = Self(start.cast::<AtomicU32>());
+        words.at(0).store(0, Ordering::SeqCst);
+        words.at(1).store(0, Ordering::SeqCst);
+        Ok(words)
+    }
+
+    fn at(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: there are two words, page-aligned, which live until `drop`; every access is atomic, and
+        // the device's are of one aligned word.
+        unsafe { &*self.0.add(index % 2) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`, and freed only here.
+        let _ = unsafe { result::free_host(self.0.cast_mut().cast()) };
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(
+        compiler: &Compiler,
+        stream: &Arc<CudaStream>,
+    ) -> Result<Self, WorkloadError> {
+        let source = include_str!("../../../../kernels/hold.cu");
+        let module = compiler.compile("hold.cu", source)?.module;
+        let gate = Self {
+            stream: Arc::clone(stream),
+            kernel: function(&module, "hold_stream")?,
+            words: Words::new()?,
+            ticket: Cell::new(0),
+        };
+        // Once through an open gate: a kernel that is launched for the first time may be loaded then,
+        // which waits for the device.
+        gate.close()?;
+        gate.open();
+        super::wait(stream)?;
+        Ok(gate)
+    }
+}
+
+impl Hold for Gate {
+    fn close(&self) -> Result<(), WorkloadError> {
+        let ticket = self.ticket.get().wrapping_add(1);
+        let address = self.words.0 as u64;
+        let mut arguments = [argument(&address), argument(&ticket), argument(&LIMIT)];
+        // SAFETY: the arguments are those of the kernel, in order; it reads and writes the two words,
+        // which are freed behind everything on the stream.
+        unsafe { launch(&self.stream, &self.kernel, 1, 1, &mut arguments) }?;
+        self.ticket.set(ticket);
+        Ok(())
+    }
+
+    fn open(&self) {
+        self.words.at(0).store(self.ticket.get(), Ordering::SeqCst);
+    }
+
+    fn lasted(&self) -> bool {
+        self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.open();
+        // The kernel may still look at the words. A context that answers with an error runs nothing.
+        let _ = self.stream.synchronize();
+    }
+}
