@@ -5,7 +5,7 @@ use warpmark_record::machine::GpuSpec;
 use warpmark_record::{DeviceSpec, Field};
 
 use crate::probe::{self, LibraryInfo};
-use crate::{OpenError, cuda};
+use crate::{OpenError, cuda, toolkit};
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,7 +32,8 @@ pub enum FindingState {
     Broken,
 }
 
-/// Looks at driver, NVRTC, cuBLASLt, NVML, and each GPU's persistence mode and other processes.
+/// Looks at driver, NVRTC, cuBLASLt, NVML, toolkit, and each GPU's sensors, persistence mode and other
+/// processes.
 pub fn findings() -> Vec<Finding> {
     let libraries = probe::libraries();
     let cards = cuda::list();
@@ -42,15 +43,15 @@ pub fn findings() -> Vec<Finding> {
             "NVRTC",
             &libraries.nvrtc,
             "kernels are compiled at run time; without it the micro suite has no GPU part",
-            "install the CUDA toolkit's NVRTC 12 or 13 (`pip install nvidia-cuda-nvrtc-cu12` and put its \
-             lib folder into LD_LIBRARY_PATH, or the distribution's cuda-nvrtc package)",
+            "install the CUDA toolkit's NVRTC 12 or 13 (`eval \"$(scripts/cuda-toolkit \
+             --libraries 13.0)\"`, or the distribution's cuda-nvrtc package)",
         ),
         library(
             "cuBLASLt",
             &libraries.cublaslt,
             "matrix products go through it; without it matmul is skipped",
-            "install cuBLAS 12 or 13 (`pip install nvidia-cublas-cu12` and put its lib folder into \
-             LD_LIBRARY_PATH, or the distribution's libcublas package)",
+            "install cuBLAS 12 or 13 (`eval \"$(scripts/cuda-toolkit --libraries 13.0)\"`, or the \
+             distribution's libcublas package)",
         ),
         library(
             "NVML",
@@ -60,7 +61,9 @@ pub fn findings() -> Vec<Finding> {
              capability (docker: `--gpus 'all,capabilities=utility,compute'`)",
         ),
     ];
+    findings.extend(toolkit::findings(cards.as_deref().unwrap_or_default()));
     for card in cards.iter().flatten() {
+        findings.extend(toolkit::sensors(card));
         if let Some(gpu) = &card.gpu {
             findings.push(persistence(card, gpu));
             findings.push(others(card, gpu));

@@ -32,7 +32,9 @@ pub mod probe;
 pub mod resident;
 pub mod sensors;
 pub mod symbols;
+pub mod target;
 pub mod telemetry;
+mod toolkit;
 
 pub use choice::{ChoiceError, Described, DeviceChoice, OpenError, Opened, look, open};
 pub use code::{CudaError, describe};
