@@ -16,6 +16,40 @@ fn main() {
     println!("cargo::rustc-env=WARPMARK_RUSTC={}", first_line("rustc", &["--version"]));
     println!("cargo::rustc-env=WARPMARK_PROFILE={}", env::var("PROFILE").unwrap_or_default());
     println!("cargo::rustc-env=WARPMARK_CRATES={}", crates());
+    #[cfg(feature = "cuda")]
+    cuda();
+}
+
+/// What candle's kernels are going to be compiled for, or at once what is missing: their own build takes
+/// a quarter of an hour. The finished program asks the kernels themselves.
+#[cfg(feature = "cuda")]
+fn cuda() {
+    for variable in ["CUDA_COMPUTE_CAP", "NVCC", "CUDA_HOME", "CUDA_PATH"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    if cudaforge::CudaToolkit::detect().is_err() {
+        println!(
+            "cargo::error=the feature `cuda` needs nvcc, and there is none; \
+             `eval \"$(scripts/cuda-toolkit 13.0)\"` installs it without root (12.9 for a V100)"
+        );
+    }
+    match cudaforge::detect_compute_cap() {
+        Ok(target) => println!(
+            "cargo::warning=candle's kernels are compiled for {}, one architecture a build; \
+             CUDA_COMPUTE_CAP=NN chooses another",
+            target.to_nvcc_arch()
+        ),
+        Err(_) => println!(
+            "cargo::error=candle's kernels are compiled for one architecture, and neither \
+             CUDA_COMPUTE_CAP nor nvidia-smi says which: CUDA_COMPUTE_CAP=NN cargo build --release \
+             --features cuda (V100 70, T4 75, A100 80, A10G 86, L4 89, H100 90)"
+        ),
+    }
+    // So that the program starts in another shell too; LD_LIBRARY_PATH still comes first.
+    if let Some(home) = env::var_os("CUDA_HOME").or_else(|| env::var_os("CUDA_PATH")) {
+        let folder = std::path::Path::new(&home).join("lib64");
+        println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", folder.display());
+    }
 }
 
 /// The revision, with `-dirty` behind it where tracked files differ, or why it is unknown.

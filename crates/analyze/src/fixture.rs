@@ -113,6 +113,7 @@ pub(crate) fn cpu_run() -> Run {
             rustc: "1.95.0".to_owned(),
             profile: "release".to_owned(),
             features: vec![],
+            cuda_kernels: None,
             crates: BTreeMap::new(),
         },
         settings: BTreeMap::new(),

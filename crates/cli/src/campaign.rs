@@ -1,5 +1,6 @@
 //! The road of a run: device and catalog make a plan, the plan runs, every row is kept as it comes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl Campaign {
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
-        let run = environment::run(selection, device.spec(), device.settings(), id);
+        let run = environment::run(selection, device.spec(), settings(&device), id);
         let mut recorder = Recorder::open(&output.results, run.clone())?;
         clear_log(&cache)?;
         let own_report = own_report(&cache, output.verbose)?;
@@ -153,6 +154,13 @@ pub(crate) fn open(spec: &DeviceSpec) -> anyhow::Result<Device> {
         DeviceKind::Cuda | DeviceKind::Simulated => DeviceChoice::Cuda(spec.index),
     };
     Ok(warpmark_device::open(choice, threads())?.device)
+}
+
+/// How an open device was set up, by us and for candle.
+pub(crate) fn settings(device: &Device) -> BTreeMap<String, String> {
+    let mut settings = device.settings();
+    settings.extend(warpmark_models::engine::settings(device));
+    settings
 }
 
 /// What measures on an open device.

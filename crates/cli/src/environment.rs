@@ -101,6 +101,10 @@ fn build() -> Build {
             .filter(|(_, on)| *on)
             .map(|(name, _)| name.to_owned())
             .collect(),
+        cuda_kernels: warpmark_models::engine::compiled_kernels().map(|kernels| match kernels {
+            Ok(kernels) => kernels.to_string(),
+            Err(error) => format!("unknown: {error}"),
+        }),
         crates: crates.map(|(name, version)| (name.to_owned(), version.to_owned())).collect(),
     }
 }

@@ -49,7 +49,7 @@ pub fn run() -> anyhow::Result<u8> {
             return Ok(exit::ERROR);
         }
     };
-    voice.say(&Message::Ready { settings: device.settings() });
+    voice.say(&Message::Ready { settings: campaign::settings(&device) });
     let Some(ids) = orders.next::<Vec<BenchmarkId>>()? else {
         return Ok(exit::OK);
     };

@@ -1,6 +1,13 @@
 //! candle's device for one of ours, and what it cannot do there.
 
+#[cfg_attr(feature = "cuda", path = "engine/cuda.rs")]
+#[cfg_attr(not(feature = "cuda"), path = "engine/no_cuda.rs")]
+mod backend;
+
+use std::collections::BTreeMap;
+
 use warpmark_device::Device;
+use warpmark_device::target::{Card, Form, Kernels};
 use warpmark_measure::WorkloadError;
 use warpmark_record::{Bytes, DeviceSpec};
 
@@ -12,54 +19,57 @@ use crate::catalog::Dtype;
 /// the per-thread stream, and two threads' streams do not wait for each other.
 ///
 /// # Errors
-/// [`WorkloadError::Unsupported`] for a GPU in a build without candle's CUDA backend.
+/// [`WorkloadError::Unsupported`] for a GPU that candle's kernels of this build cannot run on.
 pub fn candle_device(device: &Device) -> Result<candle_core::Device, WorkloadError> {
+    let Device::Cuda(gpu) = device else {
+        return Ok(candle_core::Device::Cpu);
+    };
+    match refusal(&gpu.spec) {
+        Some(reason) => Err(WorkloadError::Unsupported(reason)),
+        None => backend::device(gpu.ordinal),
+    }
+}
+
+/// What candle's CUDA kernels in this program were compiled for; `None` in a build without them.
+///
+/// # Errors
+/// What of the kernels' own head cannot be read.
+pub fn compiled_kernels() -> Option<Result<Kernels, String>> {
+    backend::compiled()
+}
+
+/// Why candle's kernels of this build cannot run on a device at all, and what to do; `None` where they
+/// can, and on a CPU.
+pub fn refusal(spec: &DeviceSpec) -> Option<String> {
+    backend::refusal(Card::of(spec)?, Form::Ptx)
+}
+
+/// How candle is set up on a device, for the run's record; empty on a CPU.
+pub fn settings(device: &Device) -> BTreeMap<String, String> {
     match device {
-        Device::Cpu(_) => Ok(candle_core::Device::Cpu),
-        Device::Cuda(device) => cuda(device.ordinal),
+        Device::Cpu(_) => BTreeMap::new(),
+        Device::Cuda(_) => backend::settings(),
     }
 }
-
-#[cfg(feature = "cuda")]
-fn cuda(ordinal: usize) -> Result<candle_core::Device, WorkloadError> {
-    let device = candle_core::Device::new_cuda(ordinal).map_err(WorkloadError::failed)?;
-    if let candle_core::Device::Cuda(cuda) = &device {
-        // Every allocation would make two events otherwise, at a cost of microseconds each.
-        // SAFETY: without events nothing orders work on different streams; all of it goes to the one
-        // stream of the one thread, as the documentation of `candle_device` demands. No tensor is
-        // allocated before this.
-        unsafe { cuda.disable_event_tracking() };
-    }
-    Ok(device)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_ordinal: usize) -> Result<candle_core::Device, WorkloadError> {
-    Err(WorkloadError::Unsupported(NO_BACKEND.to_owned()))
-}
-
-#[cfg(not(feature = "cuda"))]
-const NO_BACKEND: &str =
-    "this build has no candle CUDA backend: rebuild with --features cuda (needs nvcc)";
 
 /// Why candle cannot run a dtype on a device in this build; `None` where it can.
 ///
 /// candle itself says that every CUDA device does bf16; its kernels for it are compiled from compute
 /// capability 8.0 on.
 pub fn unsupported(spec: &DeviceSpec, dtype: Dtype) -> Option<String> {
-    let gpu = spec.gpu.as_ref()?;
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = (gpu, dtype);
-        Some(NO_BACKEND.to_owned())
-    }
-    #[cfg(feature = "cuda")]
-    {
-        let (major, minor) = gpu.compute_capability;
+    let (major, minor) = Card::of(spec)?.capability;
+    refusal(spec).or_else(|| {
         (dtype == Dtype::Bf16 && major < 8).then(|| {
             format!("bf16 needs compute capability 8.0, and {} has {major}.{minor}", spec.name)
         })
-    }
+    })
+}
+
+/// Why candle cannot run quantised weights on a device in this build; `None` where it can. Their kernels
+/// are machine code, which runs on fewer cards than the others, and fail without a word elsewhere.
+pub fn unsupported_quantised(spec: &DeviceSpec) -> Option<String> {
+    let card = Card::of(spec)?;
+    refusal(spec).or_else(|| backend::refusal(card, Form::MachineCode))
 }
 
 /// Refuses before anything is allocated what the host's memory cannot hold: the kernel would end the

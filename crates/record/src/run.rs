@@ -58,6 +58,10 @@ pub struct Build {
     pub profile: String,
     /// Cargo features that were on.
     pub features: Vec<String>,
+    /// What candle's CUDA kernels were compiled for, as `sm_90a, PTX 9.0`; `None` in a build without
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda_kernels: Option<String>,
     /// Versions of the crates that do the measured work.
     pub crates: BTreeMap<String, String>,
 }

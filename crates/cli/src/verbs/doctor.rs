@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use warpmark_device::{Finding, FindingState};
-use warpmark_record::Bytes;
+use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::arguments::Doctor;
 use crate::output::{show, show_json};
@@ -16,7 +16,7 @@ const ROOM: Bytes = Bytes(8e9);
 /// exit code tells only whether something that is there is broken.
 pub fn run(options: &Doctor) -> anyhow::Result<u8> {
     let mut findings = warpmark_device::findings();
-    findings.push(candle());
+    findings.extend(candle());
     findings.push(hub_cache());
     findings.push(weights_cache());
     findings.push(disk(&options.results));
@@ -45,18 +45,37 @@ fn finding(what: &str, state: FindingState, detail: String, mend: Option<String>
     Finding { what: what.to_owned(), state, detail, mend }
 }
 
-/// Whether this build can run models on a GPU.
-fn candle() -> Finding {
-    if cfg!(feature = "cuda") {
-        let detail = "this build has candle's CUDA backend".to_owned();
-        return finding("models on a GPU", FindingState::Ok, detail, None);
+/// Whether this build can run models on the cards that are there.
+fn candle() -> Vec<Finding> {
+    let what = |index| format!("models on cuda:{index}");
+    let kernels = match warpmark_models::engine::compiled_kernels() {
+        Some(Ok(kernels)) => format!("candle's kernels are compiled for {kernels}"),
+        Some(Err(error)) => error,
+        None => "this build has no candle kernels for a GPU".to_owned(),
+    };
+    let cards = warpmark_device::list().unwrap_or_default();
+    if cards.is_empty() {
+        let mend = "`eval \"$(scripts/cuda-toolkit 13.0)\"` where nvcc is missing, then \
+                    `CUDA_COMPUTE_CAP=NN cargo build --release --features cuda` (T4 75, A100 80, H100 90)";
+        let built = cfg!(feature = "cuda");
+        let state = if built { FindingState::Ok } else { FindingState::Missing };
+        return vec![finding("models on a GPU", state, kernels, (!built).then(|| mend.to_owned()))];
     }
-    finding(
-        "models on a GPU",
-        FindingState::Missing,
-        "this build has no candle CUDA backend: on a GPU the models are skipped".to_owned(),
-        Some("with the CUDA toolkit's nvcc at hand: cargo bench --features cuda".to_owned()),
-    )
+    let look = |card: &DeviceSpec| match warpmark_models::engine::refusal(card) {
+        None => finding(&what(card.index), FindingState::Ok, kernels.clone(), None),
+        Some(reason) => {
+            // The reason ends in what to do.
+            let (detail, mend) =
+                reason.split_once("; ").unwrap_or((&reason, "measure the micro suite"));
+            finding(
+                &what(card.index),
+                FindingState::Missing,
+                detail.to_owned(),
+                Some(mend.to_owned()),
+            )
+        }
+    };
+    cards.iter().map(look).collect()
 }
 
 /// The hub's own cache, shared with Python's `huggingface_hub`.

@@ -47,6 +47,7 @@ fn run(name: &str) -> Run {
             rustc: "1.95.0".to_owned(),
             profile: "release".to_owned(),
             features: vec![],
+            cuda_kernels: None,
             crates: BTreeMap::new(),
         },
         settings: BTreeMap::new(),

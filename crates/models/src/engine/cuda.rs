@@ -1,0 +1,60 @@
+//! candle's CUDA backend: in a build with the feature `cuda`.
+
+use std::collections::BTreeMap;
+
+use candle_core::cuda_backend::{
+    gemm_reduced_precision_bf16, gemm_reduced_precision_f16, gemm_reduced_precision_f32, kernels,
+    set_gemm_reduced_precision_bf16, set_gemm_reduced_precision_f16,
+    set_gemm_reduced_precision_f32,
+};
+use warpmark_device::target::{Card, Form, Kernels};
+use warpmark_measure::WorkloadError;
+
+/// candle's device on the primary context that is open already.
+pub(super) fn device(ordinal: usize) -> Result<candle_core::Device, WorkloadError> {
+    settle_precision();
+    let device = candle_core::Device::new_cuda(ordinal).map_err(WorkloadError::failed)?;
+    if let candle_core::Device::Cuda(cuda) = &device {
+        // Every allocation would make two events otherwise, at a cost of microseconds each.
+        // SAFETY: without events nothing orders work on different streams; all of it goes to the one
+        // stream of the one thread, as the documentation of `candle_device` demands. No tensor is
+        // allocated before this.
+        unsafe { cuda.disable_event_tracking() };
+    }
+    Ok(device)
+}
+
+/// What candle's kernels were compiled for, as the kernels themselves say it: the variable that chose it
+/// at build time may have another value by now.
+pub(super) fn compiled() -> Option<Result<Kernels, String>> {
+    Some(Kernels::of_ptx(kernels::AFFINE.ptx()))
+}
+
+/// Why the kernels of this build cannot run on a card.
+pub(super) fn refusal(card: Card<'_>, form: Form) -> Option<String> {
+    match compiled()? {
+        Ok(kernels) => kernels.refusal(card, form),
+        Err(error) => Some(format!("candle's kernels in this build cannot be recognised: {error}")),
+    }
+}
+
+/// Products are summed in f32 whatever the operands, and f32 operands are not cut to TF32. These are
+/// candle's own defaults, set all the same: the flags are the whole process's.
+fn settle_precision() {
+    set_gemm_reduced_precision_f16(false);
+    set_gemm_reduced_precision_bf16(false);
+    set_gemm_reduced_precision_f32(false);
+}
+
+/// How candle is set up, as its own getters answer.
+pub(super) fn settings() -> BTreeMap<String, String> {
+    settle_precision();
+    let sums = |reduced| if reduced { "reduced precision" } else { "f32" };
+    let f32 = if gemm_reduced_precision_f32() { "tf32" } else { "f32" };
+    let flags = [
+        ("candle_gemm_f16_sums", sums(gemm_reduced_precision_f16())),
+        ("candle_gemm_bf16_sums", sums(gemm_reduced_precision_bf16())),
+        ("candle_gemm_f32_operands", f32),
+    ];
+    flags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}

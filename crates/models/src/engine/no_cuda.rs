@@ -1,0 +1,26 @@
+//! What stands for candle's CUDA backend in a build without the feature `cuda`.
+
+use std::collections::BTreeMap;
+
+use warpmark_device::target::{Card, Form, Kernels, how_to_build};
+use warpmark_measure::WorkloadError;
+
+pub(super) fn device(_ordinal: usize) -> Result<candle_core::Device, WorkloadError> {
+    Err(WorkloadError::Unsupported("this build has no candle kernels for a GPU".to_owned()))
+}
+
+pub(super) fn compiled() -> Option<Result<Kernels, String>> {
+    None
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of its counterpart, which can")]
+pub(super) fn refusal(card: Card<'_>, _form: Form) -> Option<String> {
+    Some(format!(
+        "this build has no candle kernels for a GPU; build with them: {}",
+        how_to_build(card)
+    ))
+}
+
+pub(super) fn settings() -> BTreeMap<String, String> {
+    BTreeMap::new()
+}
