@@ -3,19 +3,30 @@
 //! candle multiplies a single row on one thread, widens both operands of a bf16 product to f32 in full
 //! each time, and runs a batch of attention products one after the other. Decoding is made of just
 //! these three, so on a CPU they are done here: on all threads, reading each weight once, summing in
-//! f32 whatever the storage type. On a GPU none of this is used.
+//! f32 whatever the storage type. What denoising is made of (convolutions, group norms, attention of
+//! whole images) it does on one thread for the greater part, or in several passes over memory; that is
+//! done here too. On a GPU none of this is used.
 
 mod attention;
+mod convolution;
+mod elementary;
+mod geglu;
 mod gelu;
+mod group_norm;
 mod product;
+mod whole_attention;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 pub(super) use attention::decode_attention;
+pub(super) use convolution::conv2d;
+pub(super) use geglu::bias_geglu;
 pub(super) use gelu::bias_gelu;
+pub(super) use group_norm::group_norm;
 pub(super) use product::few_rows;
+pub(super) use whole_attention::whole_attention;
 
 /// A storage type that is summed in f32.
 trait Element: Copy + Send + Sync + 'static {

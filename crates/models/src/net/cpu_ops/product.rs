@@ -134,15 +134,15 @@ impl<'a, T: Element> Weights<'a, T> {
     }
 }
 
-struct Strided<'a> {
-    elements: &'a [f32],
+pub(super) struct Strided<'a> {
+    pub(super) elements: &'a [f32],
     /// Elements from a row to the next, and from a column to the next.
-    strides: (usize, usize),
+    pub(super) strides: (usize, usize),
 }
 
 /// `sums [+]= rows · w` on the calling thread, `sums` being `[m, width]`, `rows` `[m, depth]` with
 /// `next_row` elements from one to the next, and `w` `[depth, width]`.
-fn add_product(
+pub(super) fn add_product(
     sums: &mut [f32],
     width: usize,
     (rows, next_row): (&[f32], usize),

@@ -1,0 +1,81 @@
+//! Elementary functions that a compiler can put into vector registers: the system's own are calls, one
+//! number at a time.
+
+/// `exp(x)` to two units in the last place; 0 below -87.3 and the largest power there is above 88.
+///
+/// `x` is split into `n ln 2 + r`; `exp(r)` is its Taylor series to the sixth power, whose rest is below
+/// 2⁻²⁴ for `|r| <= ln 2 / 2`.
+#[inline]
+pub(super) fn exp(x: f32) -> f32 {
+    // Adding and taking away 1.5 · 2²³ leaves the nearest whole number.
+    const SHIFT: f32 = 12_582_912.0;
+    // ln 2 in two parts, the first short enough that `n` times it is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let bounded = x.clamp(-87.3, 88.0);
+    let n = (bounded * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
+    let r = (bounded - n * LN2_HIGH) - n * LN2_LOW;
+    let series = 1.0
+        + r * (1.0
+            + r * (0.5
+                + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
+    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    if x < -87.3 { 0.0 } else { series * power }
+}
+
+/// `1 / (1 + exp(-x))`.
+#[inline]
+pub(super) fn logistic(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `x/2 · (1 + erf(x / √2))`, the error function after Abramowitz and Stegun 1964, 7.1.26, which is off
+/// by 1.5e-7 at most.
+#[inline]
+pub(super) fn gelu_erf(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let series = t
+        * (0.254_829_6
+            + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152_1 + t * 1.061_405_4))));
+    // 1 - erf(z), which is erf's own distance from its limit: small for large z, and not cancelled.
+    let tail = series * exp(-z * z);
+    if x < 0.0 { 0.5 * x * tail } else { x - 0.5 * x * tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range() -> impl Iterator<Item = f32> {
+        (-4000..4000).map(|step| step as f32 * 0.025)
+    }
+
+    #[test]
+    fn powers_are_those_of_the_library() {
+        for x in range().filter(|x| (-87.0..88.0).contains(x)) {
+            let exact = f64::from(x).exp();
+            let off = (f64::from(exp(x)) - exact).abs() / exact;
+            assert!(off < 3e-7, "exp({x}): {off:e}");
+        }
+        assert!(exp(f32::NEG_INFINITY).abs() < f32::MIN_POSITIVE);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn gelu_is_that_of_the_error_function() {
+        // From tables of the error function.
+        for (x, erf) in [(0.5f32, 0.520_499_88f64), (1.0, 0.842_700_79), (2.0, 0.995_322_27)] {
+            let x = x * std::f32::consts::SQRT_2;
+            for (x, erf) in [(x, erf), (-x, -erf)] {
+                let exact = f64::from(x) / 2.0 * (1.0 + erf);
+                assert!((f64::from(gelu_erf(x)) - exact).abs() < 5e-7, "gelu({x})");
+            }
+        }
+        for x in range() {
+            let candle = candle_core::Tensor::new(x, &candle_core::Device::Cpu).unwrap();
+            let candle = candle.gelu_erf().unwrap().to_scalar::<f32>().unwrap();
+            assert!((gelu_erf(x) - candle).abs() <= 1e-6 * (1.0 + x.abs()), "gelu({x})");
+        }
+    }
+}

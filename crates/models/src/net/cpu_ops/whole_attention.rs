@@ -1,0 +1,241 @@
+//! Attention of many positions over many.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::elementary::exp;
+use super::product::{Strided, add_product};
+use super::{Element, by_dtype, contiguous};
+
+/// Attention of every query over every key: `q` is `[b, n, h·d]`, `k` and `v` are `[b, t, h·d]`, with
+/// the heads beside each other. Returns `[b, n, h·d]`.
+///
+/// A task takes the queries of one head a block at a time, so that of all scores only a few rows are
+/// ever held.
+pub(in crate::net) fn whole_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+) -> Result<Tensor> {
+    q.contiguous()?.apply_op3_no_bwd(
+        &k.contiguous()?,
+        &v.contiguous()?,
+        &WholeAttention { heads },
+    )
+}
+
+struct WholeAttention {
+    heads: usize,
+}
+
+impl CustomOp3 for WholeAttention {
+    fn name(&self) -> &'static str {
+        "whole-attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (batch, queries, width) = q_layout.shape().dims3()?;
+        let (sets, keys, columns) = k_layout.shape().dims3()?;
+        let fits = sets == batch && columns == width && k_layout.dims() == v_layout.dims();
+        if !fits || self.heads == 0 || width % self.heads != 0 {
+            bail!("{} heads cannot attend with {:?} to {:?}", self.heads, q_layout, k_layout);
+        }
+        let extents =
+            Extents { queries, keys, width, heads: self.heads, head_width: width / self.heads };
+        let y = by_dtype!(q, attend((q, q_layout), (k, k_layout), (v, v_layout), &extents))?;
+        Ok((y, q_layout.shape().clone()))
+    }
+}
+
+struct Extents {
+    queries: usize,
+    keys: usize,
+    width: usize,
+    heads: usize,
+    head_width: usize,
+}
+
+/// Queries of a block at most, and scores that a block may hold: 1 MiB of them.
+const BLOCK: usize = 128;
+const SCORES: usize = 1 << 18;
+
+type Operand<'a> = (&'a CpuStorage, &'a Layout);
+
+fn attend<T: Element>(
+    q: Operand<'_>,
+    k: Operand<'_>,
+    v: Operand<'_>,
+    extents: &Extents,
+) -> Result<CpuStorage> {
+    let Extents { queries, width, heads, .. } = *extents;
+    let q = contiguous::<T>(q.0, q.1)?;
+    let (k, v) = (contiguous::<T>(k.0, k.1)?, contiguous::<T>(v.0, v.1)?);
+    let mut mixed = vec![T::narrow(0.0); q.len()];
+    let block = BLOCK.min(SCORES / extents.keys.max(1)).max(1);
+    // A block of queries is one stretch of memory with all its heads; its task takes one after the
+    // other.
+    let per_image = queries.div_ceil(block);
+    let tasks: Vec<(usize, usize)> = (0..q.len() / (queries * width).max(1))
+        .flat_map(|image| (0..per_image).map(move |index| (image, index * block)))
+        .collect();
+    let mut parts = Vec::with_capacity(tasks.len());
+    let mut rest = mixed.as_mut_slice();
+    for (_, first) in &tasks {
+        let (own, others) = rest.split_at_mut(block.min(queries - first) * width);
+        parts.push(own);
+        rest = others;
+    }
+    tasks.into_par_iter().zip(parts).for_each_init(Scratch::default, |scratch, (task, mixed)| {
+        let (image, first) = task;
+        let set = image * extents.keys * width..(image + 1) * extents.keys * width;
+        let start = (image * queries + first) * width;
+        let q = &q[start..start + mixed.len()];
+        for head in 0..heads {
+            scratch.attend(extents, head, q, (&k[set.clone()], &v[set.clone()]), mixed);
+        }
+    });
+    Ok(T::storage(mixed))
+}
+
+/// Buffers of a thread.
+#[derive(Default)]
+struct Scratch {
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    scores: Vec<f32>,
+    mixture: Vec<f32>,
+}
+
+impl Scratch {
+    /// One head of a block of queries.
+    fn attend<T: Element>(
+        &mut self,
+        extents: &Extents,
+        head: usize,
+        q: &[T],
+        (k, v): (&[T], &[T]),
+        mixed: &mut [T],
+    ) {
+        let Extents { keys, width, head_width, .. } = *extents;
+        let columns = head * head_width..(head + 1) * head_width;
+        gather(q, width, columns.clone(), &mut self.queries);
+        gather(k, width, columns.clone(), &mut self.keys);
+        gather(v, width, columns.clone(), &mut self.values);
+        let scale = 1.0 / (head_width as f32).sqrt();
+        for query in &mut self.queries {
+            *query *= scale;
+        }
+        let rows = self.queries.len() / head_width;
+        self.scores.resize(rows * keys, 0.0);
+        let transposed = Strided { elements: &self.keys, strides: (1, head_width) };
+        let queries = (self.queries.as_slice(), head_width);
+        add_product(&mut self.scores, keys, queries, &transposed, head_width, false);
+        self.mixture.resize(rows * head_width, 0.0);
+        let totals: Vec<f32> = self.scores.chunks_mut(keys).map(powers).collect();
+        let values = Strided { elements: &self.values, strides: (head_width, 1) };
+        let scores = (self.scores.as_slice(), keys);
+        add_product(&mut self.mixture, head_width, scores, &values, keys, false);
+        let mixture = self.mixture.chunks_mut(head_width).zip(&totals);
+        for ((mixture, total), mixed) in mixture.zip(mixed.chunks_mut(width)) {
+            for value in mixture.iter_mut() {
+                *value /= total;
+            }
+            T::narrow_all(mixture, &mut mixed[columns.clone()]);
+        }
+    }
+}
+
+/// Some columns of a matrix with `width` of them, in f32 and without gaps.
+fn gather<T: Element>(
+    from: &[T],
+    width: usize,
+    columns: std::ops::Range<usize>,
+    into: &mut Vec<f32>,
+) {
+    into.resize(from.len() / width * columns.len(), 0.0);
+    for (row, target) in from.chunks(width).zip(into.chunks_mut(columns.len())) {
+        T::widen(&row[columns.clone()], target);
+    }
+}
+
+/// Replaces scores by their powers over that of the highest one, and returns the powers' sum.
+fn powers(scores: &mut [f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for lane in scores.chunks(LANES) {
+        for (highest, score) in highest.iter_mut().zip(lane) {
+            *highest = if *score > *highest { *score } else { *highest };
+        }
+    }
+    let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut totals = [0f32; LANES];
+    for lane in scores.chunks_mut(LANES) {
+        for (total, score) in totals.iter_mut().zip(lane) {
+            *score = exp(*score - highest);
+            *total += *score;
+        }
+    }
+    totals.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::worst::relative_error;
+
+    /// The plain formula, `[b, n, h·d]`.
+    fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Tensor {
+        let split = |x: &Tensor| {
+            let (batch, count, width) = x.dims3().unwrap();
+            let x = x.reshape((batch, count, heads, width / heads)).unwrap();
+            x.transpose(1, 2).unwrap().contiguous().unwrap()
+        };
+        let (batch, count, width) = q.dims3().unwrap();
+        let scores = split(q).matmul(&split(k).t().unwrap()).unwrap();
+        let scale = 1.0 / ((width / heads) as f64).sqrt();
+        let scores = candle_nn::ops::softmax_last_dim(&(scores * scale).unwrap()).unwrap();
+        let mixed = scores.matmul(&split(v)).unwrap().transpose(1, 2).unwrap();
+        mixed.reshape((batch, count, width)).unwrap()
+    }
+
+    #[test]
+    fn attention_equals_the_plain_formula_in_every_dtype_and_over_blocks() {
+        for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 1e-3), (DType::BF16, 8e-3)] {
+            // One key; fewer than a vector of them; more queries than a block; blocks cut short by
+            // the number of keys.
+            for (queries, keys) in [(3, 1), (5, 7), (300, 77), (9, 70_001)] {
+                let random = |count: usize| {
+                    let x = Tensor::randn(0f32, 1.0, (2, count, 24), &Device::Cpu).unwrap();
+                    x.to_dtype(dtype).unwrap()
+                };
+                let (q, k, v) = (random(queries), random(keys), random(keys));
+                let found = whole_attention(&q, &k, &v, 3).unwrap();
+                let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+                let expected = plain(&wide(&q), &wide(&k), &wide(&v), 3);
+                let flat = |x: &Tensor| wide(x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let off = relative_error(&flat(&found), &flat(&expected));
+                assert!(off <= tolerance, "{dtype:?} {queries} x {keys}: {off:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_the_width_are_refused() {
+        let x = Tensor::zeros((1, 2, 10), DType::F32, &Device::Cpu).unwrap();
+        assert!(whole_attention(&x, &x, &x, 3).is_err());
+    }
+}
