@@ -39,6 +39,19 @@ pub enum NetError {
         /// Sequences of the cache.
         cache: usize,
     },
+    /// An image that the net cannot halve as often as it does.
+    #[error(
+        "latents of {height} by {width} cannot be halved as often as the net does; take a multiple of \
+         {multiple}, which is {} pixels", 8 * multiple
+    )]
+    Size {
+        /// Rows of latents.
+        height: usize,
+        /// Columns of them.
+        width: usize,
+        /// Of what they must be multiples.
+        multiple: usize,
+    },
     /// candle or the device refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -253,7 +253,7 @@ fn multiply(x: &Tensor, w: &Tensor) -> candle_core::Result<Tensor> {
     }
 }
 
-fn causal_mask(positions: usize, device: &Device) -> candle_core::Result<Tensor> {
+pub(super) fn causal_mask(positions: usize, device: &Device) -> candle_core::Result<Tensor> {
     let mask: Vec<f32> = (0..positions)
         .flat_map(|row| {
             (0..positions).map(move |column| if column <= row { 0.0 } else { f32::NEG_INFINITY })

@@ -9,6 +9,7 @@ use candle_core::{DType, Device};
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
+use super::component;
 use super::header::Header;
 use super::read::Reader;
 use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
@@ -17,9 +18,9 @@ use crate::catalog::Dtype;
 /// The prefix under which some checkpoints keep the whole net.
 const PREFIX: &str = "transformer.";
 
-/// Tensors that checkpoints carry and no net needs: causal masks and copies of tied embeddings, by
-/// the end of their names.
-const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "lm_head.weight"];
+/// Tensors that checkpoints carry and no net needs: causal masks, copies of tied embeddings and lists of
+/// positions, by the end of their names.
+const BUFFERS: [&str; 4] = [".attn.bias", ".attn.masked_bias", "lm_head.weight", ".position_ids"];
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -28,6 +29,8 @@ const LISTED: usize = 5;
 #[derive(Debug, Clone)]
 pub struct WeightFiles {
     paths: Vec<PathBuf>,
+    /// The component of each file, where the model comes in components.
+    components: Vec<Option<String>>,
     stamp: WeightsStamp,
 }
 
@@ -58,7 +61,14 @@ enum Finite {
 
 impl WeightFiles {
     pub(super) fn new(paths: Vec<PathBuf>, stamp: WeightsStamp) -> Self {
-        Self { paths, stamp }
+        let components = vec![None; paths.len()];
+        Self { paths, components, stamp }
+    }
+
+    /// Files of a repository by their paths in it: one in a folder is a component's.
+    pub(super) fn of_repo(paths: Vec<PathBuf>, files: &[String], stamp: WeightsStamp) -> Self {
+        let components = files.iter().map(|file| component::of(file).map(str::to_owned)).collect();
+        Self { paths, components, stamp }
     }
 
     /// What goes on the record.
@@ -199,7 +209,10 @@ impl WeightFiles {
         let mut stored = BTreeMap::new();
         for (index, file) in opened.iter().enumerate() {
             for (name, info) in file.header.tensors() {
-                let short = name.strip_prefix(PREFIX).unwrap_or(&name).to_owned();
+                let short = match self.components.get(index) {
+                    Some(Some(component)) => component::canonical(component, &name),
+                    _ => name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(),
+                };
                 if let Some((first, _)) = stored.insert(short, (index, info)) {
                     return Err(WeightsError::Duplicate {
                         name,
@@ -248,7 +261,9 @@ impl WeightFiles {
             missing.truncate(LISTED);
             return Err(WeightsError::Missing { count, names: missing, place: self.describe() });
         }
-        let is_buffer = |name: &String| BUFFERS.iter().any(|end| name.ends_with(end));
+        let is_buffer = |name: &String| {
+            BUFFERS.iter().any(|end| name.ends_with(end)) || component::is_unused(name)
+        };
         let mut extra: Vec<String> = stored.into_keys().filter(|name| !is_buffer(name)).collect();
         if !extra.is_empty() {
             let count = extra.len();

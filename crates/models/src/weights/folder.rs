@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use warpmark_record::WeightsStamp;
 
-use super::{WeightFiles, WeightsError};
+use super::{WeightFiles, WeightsError, component};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -17,9 +17,10 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The weight files of a folder: the shards its index lists, else `model.safetensors`, else the one
-/// safetensors file in it.
-pub(super) fn locate(path: &Path) -> Result<WeightFiles, WeightsError> {
+/// The weight files of a folder: where the model comes in components, the files that its stanza lists;
+/// else the shards that the folder's index lists, else `model.safetensors`, else the one safetensors
+/// file in it.
+pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, WeightsError> {
     let problem = |problem: String| WeightsError::Folder { path: path.to_owned(), problem };
     let metadata = std::fs::metadata(path)
         .map_err(|error| problem(format!("{error}; give the folder that holds the weights")))?;
@@ -29,6 +30,10 @@ pub(super) fn locate(path: &Path) -> Result<WeightFiles, WeightsError> {
     let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name =
         name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let stamp = WeightsStamp::Folder { name };
+    if files.iter().any(|file| component::of(file).is_some()) {
+        return Ok(WeightFiles::of_repo(components(path, files)?, files, stamp));
+    }
     let paths = if path.join(INDEX).is_file() {
         shards(path)?
     } else if path.join(SINGLE).is_file() {
@@ -36,7 +41,22 @@ pub(super) fn locate(path: &Path) -> Result<WeightFiles, WeightsError> {
     } else {
         vec![only_file(path)?]
     };
-    Ok(WeightFiles::new(paths, WeightsStamp::Folder { name }))
+    Ok(WeightFiles::new(paths, stamp))
+}
+
+/// The files of a model in components, below a folder that is laid out as its repository.
+fn components(folder: &Path, files: &[String]) -> Result<Vec<PathBuf>, WeightsError> {
+    let missing: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| !folder.join(file).is_file()).collect();
+    if missing.is_empty() {
+        return Ok(files.iter().map(|file| folder.join(file)).collect());
+    }
+    let problem = format!(
+        "it has no {}: a model in components is laid out as its repository; fetch what is missing, or \
+         give the folder above",
+        missing.join(", ")
+    );
+    Err(WeightsError::Folder { path: folder.to_owned(), problem })
 }
 
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
@@ -94,9 +114,14 @@ mod tests {
         folder
     }
 
+    /// What a stanza lists that says nothing.
+    fn listed() -> Vec<String> {
+        vec![SINGLE.to_owned()]
+    }
+
     fn names(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let folder = folder(files);
-        let located = locate(folder.path()).map_err(|error| error.to_string())?;
+        let located = locate(folder.path(), &listed()).map_err(|error| error.to_string())?;
         let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
         Ok(located.paths().iter().map(name).collect())
     }
@@ -131,10 +156,23 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         let file = folder(&[("model.safetensors", "")]);
-        let error = locate(&file.path().join("model.safetensors")).unwrap_err().to_string();
+        let error = locate(&file.path().join("model.safetensors"), &listed()).unwrap_err().to_string();
         assert!(error.contains("not a folder"), "{error}");
-        let error = locate(&file.path().join("gone")).unwrap_err().to_string();
+        let error = locate(&file.path().join("gone"), &listed()).unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("give the folder"), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("unet")).unwrap();
+        std::fs::write(folder.path().join("unet/x.safetensors"), "").unwrap();
+        let files = ["unet/x.safetensors", "vae/x.safetensors"].map(str::to_owned);
+        let error = locate(folder.path(), &files).unwrap_err().to_string();
+        assert!(error.contains("vae/x.safetensors") && error.contains("fetch"), "{error}");
+        assert!(!error.contains("unet/x"), "{error}");
+        let located = locate(folder.path(), &files[..1]).unwrap();
+        assert_eq!(located.paths(), [folder.path().join("unet/x.safetensors")]);
     }
 
     #[test]
@@ -143,7 +181,7 @@ mod tests {
         let inner = outer.path().join("my-gpt2");
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join(SINGLE), "").unwrap();
-        let stamp = locate(&inner.join(".")).unwrap().stamp();
+        let stamp = locate(&inner.join("."), &listed()).unwrap().stamp();
         assert_eq!(stamp, WeightsStamp::Folder { name: "my-gpt2".to_owned() });
     }
 }

@@ -199,7 +199,7 @@ pub(super) fn locate(
         repo: model.repo.clone(),
         revision: client.revision().to_owned(),
     };
-    Ok(WeightFiles::new(paths?, stamp))
+    Ok(WeightFiles::of_repo(paths?, &model.files, stamp))
 }
 
 /// Fetches one file of a model's repo, such as its tokenizer.

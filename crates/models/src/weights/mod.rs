@@ -5,6 +5,7 @@
 //! another in silence.
 
 pub mod cache;
+mod component;
 mod element;
 mod error;
 pub mod file;
@@ -107,7 +108,7 @@ pub fn locate(
     match source {
         Source::Synthetic { seed } => synthetic::locate(model, tensors, *seed, cache, progress),
         Source::Hub(options) => hub::locate(model, options, progress),
-        Source::Folder(path) => folder::locate(path),
+        Source::Folder(path) => folder::locate(path, &model.files),
     }
 }
 
