@@ -11,7 +11,7 @@
 //! swaps the verdicts. A row that is the very same measurement on both sides is *same*.
 
 mod side;
-mod unlike;
+pub(crate) mod unlike;
 mod verdict;
 
 use warpmark_record::stats::{self, Bootstrap, Interval};
@@ -29,13 +29,16 @@ pub struct Options {
     pub threshold: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
+    /// Whether of several runs of a side all count, so that intervals cover what changes from run to run;
+    /// else the latest row of each benchmark does.
+    pub all_runs: bool,
     /// Compare this engine's rows of A with that engine's rows of B, path by path, instead of equal ids.
     pub engines: Option<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threshold: 0.01, bootstrap: Bootstrap::default(), engines: None }
+        Self { threshold: 0.01, bootstrap: Bootstrap::default(), all_runs: false, engines: None }
     }
 }
 
@@ -124,8 +127,10 @@ impl Comparison {
 pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
     let mut comparison = Comparison { threshold: options.threshold, ..Comparison::default() };
     let engines = options.engines.as_ref();
-    let mut left = Side::of(a, engines.map(|(a, _)| a.as_str()), "A", &mut comparison.notes);
-    let mut right = Side::of(b, engines.map(|(_, b)| b.as_str()), "B", &mut comparison.notes);
+    let (engine_a, engine_b) = (engines.map(|e| e.0.as_str()), engines.map(|e| e.1.as_str()));
+    let all = options.all_runs;
+    let mut left = Side::of(a, engine_a, all, "A", &mut comparison.notes);
+    let mut right = Side::of(b, engine_b, all, "B", &mut comparison.notes);
     let keys: Vec<String> = left.rows.keys().chain(right.rows.keys()).cloned().collect();
     for key in keys {
         if let (Some(row_a), Some(row_b)) = (left.rows.get(&key), right.rows.get(&key))
@@ -133,7 +138,8 @@ pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
             && measured(row_b)
         {
             let runs = (left.run(row_a), right.run(row_b));
-            comparison.add(row_a, row_b, runs, options);
+            let repeats = (left.repeats(&key, row_a), right.repeats(&key, row_b));
+            comparison.add(row_a, row_b, runs, &repeats, options);
             left.rows.remove(&key);
             right.rows.remove(&key);
         }
@@ -153,6 +159,7 @@ impl Comparison {
         a: &Record,
         b: &Record,
         runs: (Option<&Run>, Option<&Run>),
+        repeats: &(Vec<&Record>, Vec<&Record>),
         options: &Options,
     ) {
         let mut reasons = unlike::rows(a, b);
@@ -168,7 +175,7 @@ impl Comparison {
             _ => reasons.push("the line of a run is missing, so its device is unknown".to_owned()),
         }
         if reasons.is_empty() {
-            match pair(a, b, options) {
+            match pair(a, b, repeats, options) {
                 Some(pair) => return self.pairs.push(pair),
                 None => reasons.push("a median time is 0, so there is no ratio".to_owned()),
             }
@@ -204,17 +211,25 @@ impl Comparison {
     }
 }
 
-fn pair(a: &Record, b: &Record, options: &Options) -> Option<Pair> {
-    let (samples_a, samples_b) = (a.samples.as_ref()?, b.samples.as_ref()?);
-    let (time_a, time_b) = (samples_a.median()?, samples_b.median()?);
+/// `repeats` are all rows of the benchmark that count, `a` and `b` among them.
+fn pair(
+    a: &Record,
+    b: &Record,
+    repeats: &(Vec<&Record>, Vec<&Record>),
+    options: &Options,
+) -> Option<Pair> {
+    let (runs_a, runs_b) = (times(&repeats.0), times(&repeats.1));
+    let (time_a, time_b) = (middle(&runs_a)?, middle(&runs_b)?);
     if time_a.0 <= 0.0 || time_b.0 <= 0.0 {
         return None;
     }
-    let interval = if a == b {
+    let interval = if repeats.0 == repeats.1 {
         // One and the same measurement, so there is nothing to be uncertain of.
         Interval { low: 1.0, high: 1.0, confidence: 1.0 }
+    } else if let ([one_a], [one_b]) = (runs_a.as_slice(), runs_b.as_slice()) {
+        options.bootstrap.median_ratio(one_b, one_a)?
     } else {
-        options.bootstrap.median_ratio(&samples_b.per_iteration(), &samples_a.per_iteration())?
+        options.bootstrap.median_ratio_of_runs(&runs_b, &runs_a)?
     };
     Some(Pair {
         a: a.id.clone(),
@@ -225,6 +240,16 @@ fn pair(a: &Record, b: &Record, options: &Options) -> Option<Pair> {
         interval,
         verdict: verdict(interval, options.threshold),
     })
+}
+
+fn times(rows: &[&Record]) -> Vec<Vec<f64>> {
+    rows.iter().filter_map(|row| Some(row.samples.as_ref()?.per_iteration())).collect()
+}
+
+/// The median of the runs' medians.
+fn middle(runs: &[Vec<f64>]) -> Option<Seconds> {
+    let medians: Option<Vec<f64>> = runs.iter().map(|run| stats::median(run)).collect();
+    stats::median(&medians?).map(Seconds)
 }
 
 #[cfg(test)]

@@ -12,10 +12,13 @@ pub mod load;
 pub mod money;
 pub mod place;
 pub mod prices;
+pub mod rank;
 pub mod rates;
+pub mod recommend;
 pub mod reference;
 pub mod roofline;
 pub mod trust;
+pub mod tune;
 
 use std::collections::HashMap;
 

@@ -50,6 +50,16 @@ pub enum Verb {
     Cost(Cost),
     /// Keep runs under a name, to compare with
     Baseline(Baseline),
+    /// Say which of the recorded devices to rent for a model
+    Recommend(Recommend),
+    /// Say which precision, batch and model size recorded rows speak for, and what to change
+    Tune(Tune),
+    /// Rank recorded devices, workload by workload
+    Rank(Rank),
+    /// Write the runs of several machines into one file
+    Merge(Merge),
+    /// Run two builds in turn and compare them
+    Ab(Ab),
     /// Say what is missing on this machine, and how to mend it
     Doctor(Doctor),
     /// Print completions for a shell

@@ -31,6 +31,11 @@ fn main() -> ExitCode {
         Verb::Reference(options) => verbs::reference::run(&options),
         Verb::Cost(options) => verbs::cost::run(&options),
         Verb::Baseline(options) => verbs::baseline::run(&options),
+        Verb::Recommend(options) => verbs::recommend::run(&options),
+        Verb::Tune(options) => verbs::tune::run(&options),
+        Verb::Rank(options) => verbs::rank::run(&options),
+        Verb::Merge(options) => verbs::merge::run(&options),
+        Verb::Ab(options) => verbs::ab::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
     })

@@ -231,6 +231,31 @@ impl Bootstrap {
         self.ends(&draws)
     }
 
+    /// The same when both were sampled in several runs, one list a run: runs are drawn first and samples
+    /// within them after, so that the interval covers what changes from one run to the next (Davison and
+    /// Hinkley, *Bootstrap Methods*, 1997, section 3.8). A side's figure is the median of its runs'
+    /// medians. `None` as for [`Bootstrap::median_ratio`].
+    pub fn median_ratio_of_runs<R: AsRef<[f64]>>(
+        &self,
+        numerator: &[R],
+        denominator: &[R],
+    ) -> Option<Interval> {
+        self.statistic(|random| {
+            Some(random.median_of_runs(numerator)? / random.median_of_runs(denominator)?)
+        })
+    }
+
+    /// The percentile interval of a statistic that draws for itself. `None` when a draw has no value or
+    /// is not finite, or when `resamples` are too few for `confidence`.
+    pub fn statistic(
+        &self,
+        mut statistic: impl FnMut(&mut Resampler) -> Option<f64>,
+    ) -> Option<Interval> {
+        let mut random = Resampler(SplitMix64(self.seed));
+        let draws: Option<Vec<f64>> = (0..self.resamples).map(|_| statistic(&mut random)).collect();
+        self.ends(&draws?)
+    }
+
     fn ends(&self, draws: &[f64]) -> Option<Interval> {
         if draws.iter().any(|draw| !draw.is_finite()) {
             return None;
@@ -239,6 +264,34 @@ impl Bootstrap {
         let low = percentile(draws, tail).ok()?;
         let high = percentile(draws, 1.0 - tail).ok()?;
         Some(Interval { low, high, confidence: self.confidence })
+    }
+}
+
+/// Draws with replacement, for [`Bootstrap::statistic`].
+pub struct Resampler(SplitMix64);
+
+impl Resampler {
+    /// One of the numbers below `n`, each as likely; 0 where there is none.
+    pub fn index(&mut self, n: usize) -> usize {
+        self.0.index(n)
+    }
+
+    /// The median of as many values as there are, drawn from them; `None` of nothing or of NaN.
+    pub fn median(&mut self, values: &[f64]) -> Option<f64> {
+        let mut drawn = ordered_input(values)?;
+        self.0.resample(values, &mut drawn);
+        Some(median_of(&mut drawn))
+    }
+
+    /// The median of the medians of as many runs as there are, drawn from them.
+    pub fn median_of_runs<R: AsRef<[f64]>>(&mut self, runs: &[R]) -> Option<f64> {
+        let medians: Option<Vec<f64>> = (0..runs.len())
+            .map(|_| {
+                let run = runs.get(self.index(runs.len()))?;
+                self.median(run.as_ref())
+            })
+            .collect();
+        median(&medians?)
     }
 }
 
@@ -312,10 +365,13 @@ impl SplitMix64 {
     /// Fills `into` with values drawn with replacement.
     fn resample(&mut self, values: &[f64], into: &mut [f64]) {
         for slot in into {
-            // The high half of a 128-bit product maps 64 bits onto the indices without a division.
-            let index = (u128::from(self.next()) * values.len() as u128) >> 64;
-            *slot = values[index as usize];
+            *slot = values[self.index(values.len())];
         }
+    }
+
+    /// The high half of a 128-bit product maps 64 bits onto the indices without a division.
+    fn index(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }
 

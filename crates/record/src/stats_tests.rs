@@ -214,3 +214,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn runs_that_differ_widen_the_interval_of_their_ratio() {
+    let steady: Vec<f64> = (0..20).map(|i| 1.0 + 1e-4 * f64::from(i)).collect();
+    let shifted: Vec<f64> = steady.iter().map(|time| time * 1.1).collect();
+    let bootstrap = Bootstrap::default();
+    let alike = bootstrap.median_ratio_of_runs(&[&steady, &steady], &[&steady, &steady]).unwrap();
+    assert!(alike.high - alike.low < 0.002, "{alike:?}");
+    let apart = bootstrap.median_ratio_of_runs(&[&steady, &shifted], &[&steady, &steady]).unwrap();
+    assert!(apart.low < 1.002 && apart.high > 1.098, "{apart:?}");
+    assert_eq!(bootstrap.median_ratio_of_runs(&[], &[&steady]), None);
+    assert_eq!(bootstrap.median_ratio_of_runs(&[&vec![f64::NAN]], &[&steady]), None);
+}

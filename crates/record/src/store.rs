@@ -230,6 +230,24 @@ struct Probe {
     schema: Option<u64>,
 }
 
+/// Writes a recording as the lines of one results file: each run, and behind it its rows; rows of lost
+/// runs at the end. Warnings have no place in it.
+pub fn write_lines(recording: &Recording, mut to: impl io::Write) -> io::Result<()> {
+    let mut line = |line: &Line<'_>| {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        to.write_all(&text)
+    };
+    for run in &recording.runs {
+        line(&Line::Run(run))?;
+        for row in recording.rows.iter().filter(|row| row.run == run.run) {
+            line(&Line::Row(row))?;
+        }
+    }
+    let known = |row: &&Record| recording.runs.iter().any(|run| run.run == row.run);
+    recording.rows.iter().filter(|row| !known(row)).try_for_each(|row| line(&Line::Row(row)))
+}
+
 #[cfg(test)]
 #[path = "store/store_tests.rs"]
 mod tests;

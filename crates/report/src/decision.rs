@@ -2,7 +2,10 @@
 //! kind is made in a file of its own and written by the formats' common hand.
 
 pub mod cost;
+pub mod rank;
+pub mod recommend;
 pub mod reference;
+pub mod tune;
 
 use serde_json::Value;
 

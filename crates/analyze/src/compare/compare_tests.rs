@@ -155,6 +155,32 @@ fn of_several_runs_the_latest_row_counts_and_it_is_said() {
     assert!(found.notes[0].starts_with("A holds several runs"), "{:?}", found.notes);
 }
 
+#[test]
+fn where_all_runs_count_the_interval_covers_what_changes_between_them() {
+    let runs = |times: &[f64]| {
+        let rows = times.iter().enumerate().map(|(at, time)| {
+            let mut row = decode("f32", *time);
+            row.started_at = format!("2026-11-2{at}T00:00:00Z");
+            row
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let compared = |a: &[f64], b: &[f64], all_runs| {
+        let options = Options { all_runs, ..Options::default() };
+        compare(&recording(runs(a)), &recording(runs(b)), &options)
+    };
+    // The latest rows differ by 5 %, and so do two runs of one side.
+    let (a, b) = ([1.00, 1.05, 1.00], [1.05, 1.00, 1.05]);
+    assert_eq!(compared(&a, &b, false).pairs[0].verdict, Verdict::Slower);
+    let all = compared(&a, &b, true);
+    assert_eq!(all.pairs[0].verdict, Verdict::Ambiguous, "{all:?}");
+    assert!(all.notes.iter().any(|note| note.contains("all of them count")), "{:?}", all.notes);
+    let clear = compared(&a, &[1.2, 1.25, 1.2], true);
+    assert_eq!(clear.pairs[0].verdict, Verdict::Slower);
+    assert!((clear.pairs[0].ratio - 1.2).abs() < 1e-3);
+    assert_eq!(compared(&a, &a, true).pairs[0].verdict, Verdict::Same);
+}
+
 fn with_times(times: &[f64]) -> Recording {
     let mut row = decode("f32", 1.0);
     let samples = row.samples.as_mut().unwrap();

@@ -4,13 +4,13 @@ use warpmark_record::machine::GpuSpec;
 use warpmark_record::{ClockKind, Record, Run, WeightsStamp};
 
 /// Why two runs must not be compared.
-pub(super) fn runs(a: &Run, b: &Run) -> Vec<String> {
+pub(crate) fn runs(a: &Run, b: &Run) -> Vec<String> {
     let device = |run: &Run| format!("{} ({})", run.device.name, run.device.kind);
     differing([("device", device(a), device(b))])
 }
 
 /// Why two rows must not be compared.
-pub(super) fn rows(a: &Record, b: &Record) -> Vec<String> {
+pub(crate) fn rows(a: &Record, b: &Record) -> Vec<String> {
     let parameter = |row: &Record, name: &str| {
         row.parameters.get(name).map_or_else(|| "none".to_owned(), ToString::to_string)
     };
@@ -56,7 +56,7 @@ fn weights(row: &Record) -> String {
 }
 
 /// What does not forbid a comparison of two runs and may explain it.
-pub(super) fn notes(a: &Run, b: &Run) -> Vec<String> {
+pub(crate) fn notes(a: &Run, b: &Run) -> Vec<String> {
     let gpu = |run: &Run, field: fn(&GpuSpec) -> String| {
         run.device.gpu.as_deref().map_or_else(String::new, field)
     };

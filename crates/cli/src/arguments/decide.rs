@@ -1,9 +1,12 @@
 //! The options of the verbs that read records and help to decide.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use warpmark_analyze::UsdPerHour;
+use warpmark_analyze::money::MoneyError;
 use warpmark_record::Filter;
 
 use super::Form;
@@ -135,6 +138,10 @@ pub struct Compare {
     /// Where baselines are kept.
     #[command(flatten)]
     pub baselines: BaselineFolder,
+    /// Of several runs of a side let all count, so that intervals cover what changes from run to run;
+    /// without this the latest row of each benchmark counts
+    #[arg(long)]
+    pub all_runs: bool,
     /// The least difference that counts, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     pub threshold: f64,
@@ -248,6 +255,123 @@ pub enum BaselineVerb {
         /// The name.
         name: String,
     },
+}
+
+/// `warpmark recommend`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark recommend --model gpt2-124m --latency 50ms --budget 2usd/h
+  warpmark recommend --model whisper-large-v3 --usd-per-hour a10g=0.75 --usd-per-hour t4=0.35
+
+A row is within the latency when the upper end of its median's interval is. Exit codes: 0 there is one ·
+1 none will do.")]
+pub struct Recommend {
+    /// Which runs.
+    #[command(flatten)]
+    pub recorded: Recorded,
+    /// The model, as ids name it
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Which phase of it counts; without this decode, transcribe or generate
+    #[arg(long, value_name = "PHASE")]
+    pub phase: Option<String>,
+    /// The longest that a step of it may take, such as `50ms`
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
+    pub latency: Option<Duration>,
+    /// The most that an hour may cost, with its currency: `2usd/h`
+    #[arg(long, value_name = "PRICE", value_parser = money)]
+    pub budget: Option<UsdPerHour>,
+    /// What an hour costs.
+    #[command(flatten)]
+    pub prices: PriceOptions,
+    /// The form.
+    #[command(flatten)]
+    pub form: FormOption,
+}
+
+fn money(text: &str) -> Result<UsdPerHour, String> {
+    text.parse().map_err(|error: MoneyError| error.to_string())
+}
+
+/// `warpmark rank`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark rank                          all recorded devices
+  warpmark rank a.jsonl b.jsonl --filter matmul,memory
+
+Exit codes: 0 ranked · 3 nothing in common, or measured by unlike methods.")]
+pub struct Rank {
+    /// Which runs.
+    #[command(flatten)]
+    pub recorded: Recorded,
+    /// The form.
+    #[command(flatten)]
+    pub form: FormOption,
+}
+
+/// `warpmark tune`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark tune                                every recorded run
+  warpmark tune results/nvidia-l4 --filter gpt2/decode
+
+Precisions and batches side by side, models by size, and what to change. It reads records and runs nothing.")]
+pub struct Tune {
+    /// Which runs.
+    #[command(flatten)]
+    pub recorded: Recorded,
+    /// The form.
+    #[command(flatten)]
+    pub form: FormOption,
+}
+
+/// `warpmark merge`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  warpmark merge t4.jsonl from-elsewhere/ --output all.jsonl")]
+pub struct Merge {
+    /// Results files or folders
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// The new file
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// `warpmark ab`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark ab old/warpmark new/warpmark
+  warpmark ab old/warpmark new/warpmark --rounds 5 -- --filter gpt2/decode
+
+The two run in turn, and every round counts: intervals cover what changes from run to run. Exit codes as
+those of `compare`.")]
+pub struct Ab {
+    /// The build to compare with
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The build in question
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// How often each runs
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub rounds: u32,
+    /// A new folder for the runs of both
+    #[arg(long, short, value_name = "DIR", default_value = "ab")]
+    pub output: PathBuf,
+    /// The least difference that counts, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    pub threshold: f64,
+    /// The form.
+    #[command(flatten)]
+    pub form: FormOption,
+    /// Options of `warpmark run` for both
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub arguments: Vec<OsString>,
 }
 
 #[cfg(test)]

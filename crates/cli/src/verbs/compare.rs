@@ -28,7 +28,12 @@ pub fn run(options: &Compare) -> anyhow::Result<u8> {
     }
     let engines = options.engines.as_deref().map(engines).transpose()?;
     let (a, b) = sides(options)?;
-    let settings = Options { threshold: options.threshold / 100.0, engines, ..Options::default() };
+    let settings = Options {
+        threshold: options.threshold / 100.0,
+        all_runs: options.all_runs,
+        engines,
+        ..Options::default()
+    };
     let comparison = compare(&a, &b, &settings);
     show(&render_comparison(&comparison, options.form.form(), style())?);
     if options.github_summary {

@@ -1,8 +1,10 @@
 use serde_json::Value as Json;
-use warpmark_analyze::UsdPerHour;
 use warpmark_analyze::cost::Tariffs;
+use warpmark_analyze::recommend::{self, Wish};
+use warpmark_analyze::{UsdPerHour, analyze};
+use warpmark_record::stats::Bootstrap;
 
-use super::*;
+use super::{Decision, Grid, Note, cost, rank, tune};
 use crate::fixture::{self, HOSTILE};
 use crate::{Format, Style, render_decision};
 
@@ -42,6 +44,23 @@ fn hostile_names_stay_names_in_every_format() {
     let mut recording = fixture::recording();
     recording.runs[0].device.name = HOSTILE.to_owned();
     stays_harmless(&cost::of(&recording, |_| true, &tariffs()));
+    stays_harmless(&tune::of(&recording, |_| true));
+    let mut other = recording.clone();
+    other.runs[0].run.0 = "r2".to_owned();
+    other.runs[0].device.name = format!("{HOSTILE}2");
+    for row in &mut other.rows {
+        row.run.0 = "r2".to_owned();
+    }
+    other.runs.extend(recording.runs.clone());
+    other.rows.extend(recording.rows.clone());
+    let ranking = warpmark_analyze::rank::rank(&other, &Bootstrap::default()).unwrap();
+    stays_harmless(&rank::of(&ranking));
+    let wish = Wish { model: HOSTILE.to_owned(), phase: None, latency: None, budget: None };
+    let found = recommend::recommend(&analyze(&recording), &wish, &tariffs());
+    stays_harmless(&super::recommend::of(&found, &wish));
+    let wish = Wish { model: "gpt2-124m".to_owned(), ..wish };
+    let found = recommend::recommend(&analyze(&recording), &wish, &tariffs());
+    stays_harmless(&super::recommend::of(&found, &wish));
     let page = Decision {
         title: HOSTILE.to_owned(),
         facts: vec![("fact", HOSTILE.to_owned())],

@@ -1,0 +1,120 @@
+use warpmark_record::{Bytes, Check, Field, ItemUnit, Items, Memory, Record, RunId, Telemetry};
+
+use super::*;
+use crate::{analyze, fixture};
+
+const GB: f64 = 1e9;
+
+fn step(model: &str, dtype: &str, batch: u64, seconds: f64, weights: f64) -> Record {
+    let id = format!("text/{model}/decode/{dtype}/b{batch}/c128@warpmark");
+    let mut row = fixture::row(&id, seconds);
+    row.run = RunId("r1".to_owned());
+    row.parameters.insert("dtype".to_owned(), dtype.into());
+    row.parameters.insert("batch".to_owned(), batch.into());
+    row.work.items = Some(Items { count: batch as f64, unit: ItemUnit::Token });
+    row.memory = Some(Memory {
+        method: "a test".to_owned(),
+        weights: Field::Known(Bytes(weights)),
+        peak: Field::Known(Bytes(1.1 * weights + 0.5 * GB)),
+    });
+    row
+}
+
+fn tuned(rows: Vec<Record>) -> Tuning {
+    let recording = fixture::recording(fixture::cpu_run(), rows);
+    Tuning::of(&analyze(&recording)[0])
+}
+
+#[test]
+fn precisions_stand_side_by_side_with_speed_memory_and_difference() {
+    let mut half = step("m", "f16", 1, 0.005, 1.0 * GB);
+    half.check = Some(Check { what: "f32".to_owned(), worst_error: 2e-3, tolerance: 1e-2 });
+    let found = tuned(vec![step("m", "f32", 1, 0.010, 2.0 * GB), half]);
+    assert_eq!(found.precisions.len(), 1);
+    let precision = &found.precisions[0];
+    assert_eq!(precision.what, "text/m/decode/b1/c128@warpmark");
+    let names: Vec<&str> = precision.rows.iter().map(|row| row.dtype.as_str()).collect();
+    assert_eq!(names, ["f32", "f16"]);
+    assert!((precision.rows[1].speedup - 2.0).abs() < 1e-2);
+    assert_eq!(precision.rows[1].weights, Some(Bytes(GB)));
+    assert_eq!(precision.rows[1].difference, Some(2e-3));
+    let advice = &found.advice[0].text;
+    assert!(advice.starts_with("use f16: 2.00 times as fast as f32, holds 1.49 GiB"), "{advice}");
+    assert!(advice.ends_with("its output differs by 2.0e-3 from the reference"), "{advice}");
+}
+
+#[test]
+fn the_best_batch_is_the_smallest_that_is_about_as_fast_as_any() {
+    let curve = |times: &[(u64, f64)]| {
+        let rows = times.iter().map(|(batch, time)| step("m", "f32", *batch, *time, GB));
+        tuned(rows.collect()).batches.remove(0)
+    };
+    // 100, 400, 780 and 800 tokens a second.
+    let flat = curve(&[(16, 0.020), (1, 0.010), (4, 0.010), (8, 8.0 / 780.0)]);
+    assert_eq!((flat.best, flat.still_rising), (8, false));
+    assert!((flat.points[1].efficiency.unwrap() - 1.0).abs() < 1e-2);
+    assert!((flat.points[3].efficiency.unwrap() - 0.5).abs() < 1e-2);
+    let rising = curve(&[(1, 0.010), (2, 0.010)]);
+    assert_eq!((rising.best, rising.still_rising), (2, true));
+    let useless = tuned(vec![step("m", "f32", 1, 0.01, GB), step("m", "f32", 2, 0.03, GB)]);
+    assert!(useless.advice[0].text.starts_with("keep the batch at 1"), "{:?}", useless.advice);
+}
+
+#[test]
+fn models_of_several_sizes_give_lines_and_the_largest_that_fits() {
+    // 1 ms and 10 GB/s; the peak is 1.1 times the weights and half a GB.
+    let rows =
+        [1.0, 2.0, 4.0].map(|gb| step(&format!("m{gb}"), "f32", 1, 0.001 + gb / 10.0, gb * GB));
+    let found = tuned(rows.to_vec());
+    let scaling = &found.scalings[0];
+    assert_eq!(scaling.what, "text/*/decode/f32/b1/c128@warpmark");
+    let bandwidth = scaling.time.unwrap().bandwidth().unwrap();
+    assert!((bandwidth.0 / (10.0 * GB) - 1.0).abs() < 1e-2, "{bandwidth}");
+    // The device has 8 GB.
+    let largest = scaling.largest.unwrap().0;
+    assert!((largest / (7.5 / 1.1 * GB) - 1.0).abs() < 1e-6, "{largest}");
+    assert!((scaling.largest_parameters.unwrap() / (largest / 4.0) - 1.0).abs() < 1e-9);
+    assert_eq!(scaling.models[2].parameters, Some(GB));
+    let one = tuned(vec![step("m", "q4_k_m", 1, 0.01, GB)]);
+    assert_eq!((one.scalings[0].time, one.scalings[0].largest), (None, None));
+    assert_eq!(one.scalings[0].models[0].parameters, None);
+}
+
+#[test]
+fn a_clock_that_was_held_down_is_worth_a_word() {
+    let mut row = step("m", "f32", 1, 0.01, GB);
+    row.telemetry = Some(Telemetry {
+        readings: 10,
+        sm_clock_mean: Field::absent("not asked"),
+        sm_clock_min: Field::absent("not asked"),
+        power_mean: Field::absent("not asked"),
+        energy: Field::absent("not asked"),
+        window: Field::absent("not asked"),
+        temperature_max: Field::absent("not asked"),
+        throttle_causes: Field::Known([("power cap".to_owned(), 5)].into()),
+    });
+    let found = tuned(vec![row.clone()]);
+    assert!(found.advice[0].text.contains("\"power cap\" in 1 rows"), "{:?}", found.advice);
+    row.telemetry.as_mut().unwrap().throttle_causes = Field::Known([("x".to_owned(), 1)].into());
+    assert!(tuned(vec![row]).advice.is_empty());
+}
+
+#[test]
+fn what_bounds_most_rows_of_a_phase_is_said_with_their_number() {
+    let rows = (1..4).map(|batch| {
+        let mut row = step("m", "f32", batch, 0.01, GB);
+        row.samples.as_mut().unwrap().device_s = Some(vec![0.004; 10]);
+        row
+    });
+    let found = tuned(rows.collect());
+    let host = found.advice.iter().find(|advice| advice.text.contains("host")).unwrap();
+    assert_eq!(host.about, "text/m/decode@warpmark");
+    assert!(host.text.ends_with("(3 of 3 rows)"), "{}", host.text);
+}
+
+#[test]
+fn a_run_without_models_says_nothing() {
+    let found = tuned(vec![fixture::matmul("f32", 100, 0.01)]);
+    let nothing = Tuning { precisions: vec![], batches: vec![], scalings: vec![], advice: vec![] };
+    assert_eq!(found, nothing);
+}
