@@ -10,13 +10,10 @@ fn tariffs(usd: f64) -> Tariffs {
 fn telemetry(energy: Field<Joules>, power: Field<Watts>) -> Telemetry {
     Telemetry {
         readings: 10,
-        sm_clock_mean: Field::absent("not asked"),
-        sm_clock_min: Field::absent("not asked"),
         power_mean: power,
         energy,
         window: Field::Known(Seconds(10.0)),
-        temperature_max: Field::absent("not asked"),
-        throttle_causes: Field::absent("not asked"),
+        ..Telemetry::absent("not asked")
     }
 }
 

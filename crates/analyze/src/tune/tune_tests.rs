@@ -85,13 +85,8 @@ fn a_clock_that_was_held_down_is_worth_a_word() {
     let mut row = step("m", "f32", 1, 0.01, GB);
     row.telemetry = Some(Telemetry {
         readings: 10,
-        sm_clock_mean: Field::absent("not asked"),
-        sm_clock_min: Field::absent("not asked"),
-        power_mean: Field::absent("not asked"),
-        energy: Field::absent("not asked"),
-        window: Field::absent("not asked"),
-        temperature_max: Field::absent("not asked"),
         throttle_causes: Field::Known([("power cap".to_owned(), 5)].into()),
+        ..Telemetry::absent("not asked")
     });
     let found = tuned(vec![row.clone()]);
     assert!(found.advice[0].text.contains("\"power cap\" in 1 rows"), "{:?}", found.advice);
