@@ -46,7 +46,7 @@ impl Failures {
 /// Puts a level of load on a service that answers whole requests.
 ///
 /// # Errors
-/// A level that cannot be meant, and a service that fails [`PATIENCE`] times in a row; single failures
+/// A level that cannot be meant, and a service that fails many times in a row; single failures
 /// are counted.
 pub fn batched(
     service: &mut dyn Batched,
