@@ -16,8 +16,8 @@ mod weights;
 use candle_core::{DType, Device, Tensor};
 
 pub use architecture::{
-    Activation, AddedNumbers, Architecture, PIXELS_OF_A_LATENT, Prediction, SchedulerNumbers, Spacing,
-    TEXT_FOLDERS, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
+    Activation, AddedNumbers, Architecture, PIXELS_OF_A_LATENT, Prediction, SchedulerNumbers,
+    Spacing, TEXT_FOLDERS, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
 };
 pub use auto_encoder::AutoEncoder;
 pub use schedule::{Schedule, Scheduler, Step};

@@ -2,6 +2,8 @@
 //! plainest ops, one head after the other, a convolution as a sum over its taps. Slow, and meant to
 //! share nothing with the measured nets but the weights and the numbers of the architecture.
 
+#![expect(clippy::implicit_hasher, reason = "the maps that weights are loaded into")]
+
 mod plain;
 
 use std::collections::HashMap;
@@ -9,7 +11,8 @@ use std::collections::HashMap;
 use candle_core::{D, DType, Result, Tensor};
 
 use super::diffusion::{
-    Activation, Architecture, SchedulerNumbers, Step, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
+    Activation, Architecture, SchedulerNumbers, Step, TextNumbers, TextOutput, UnetNumbers,
+    VaeNumbers,
 };
 use plain::{Plain, attention, layer_norm, quick_gelu, silu};
 
@@ -193,8 +196,13 @@ fn look(net: &Plain<'_>, name: &str, x: &Tensor) -> Result<Tensor> {
     let normalised = net.group_norm(&format!("{name}.group_norm"), x)?;
     let pixels = normalised.reshape((channels, height * width))?.t()?.contiguous()?;
     let part = |part: &str, x: &Tensor| net.linear(&format!("{name}.{part}"), x);
-    let mixed =
-        attention(&part("to_q", &pixels)?, &part("to_k", &pixels)?, &part("to_v", &pixels)?, 1, false)?;
+    let mixed = attention(
+        &part("to_q", &pixels)?,
+        &part("to_k", &pixels)?,
+        &part("to_v", &pixels)?,
+        1,
+        false,
+    )?;
     x + part("to_out.0", &mixed)?.t()?.contiguous()?.reshape(x.shape())?
 }
 

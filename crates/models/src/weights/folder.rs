@@ -156,7 +156,8 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         let file = folder(&[("model.safetensors", "")]);
-        let error = locate(&file.path().join("model.safetensors"), &listed()).unwrap_err().to_string();
+        let error =
+            locate(&file.path().join("model.safetensors"), &listed()).unwrap_err().to_string();
         assert!(error.contains("not a folder"), "{error}");
         let error = locate(&file.path().join("gone"), &listed()).unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("give the folder"), "{error}");

@@ -83,9 +83,8 @@ mod tests {
             let sum = wide(&x).broadcast_add(&wide(&bias)).unwrap();
             let half = |at: usize| sum.narrow(D::Minus1, at, 7).unwrap();
             let expected = (half(0) * half(7).gelu_erf().unwrap()).unwrap();
-            let flat = |tensor: &Tensor| {
-                wide(tensor).flatten_all().unwrap().to_vec1::<f32>().unwrap()
-            };
+            let flat =
+                |tensor: &Tensor| wide(tensor).flatten_all().unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(found.dims(), [2, 3, 7]);
             let off = relative_error(&flat(&found), &flat(&expected));
             assert!(off <= tolerance, "{dtype:?}: {off:e}");

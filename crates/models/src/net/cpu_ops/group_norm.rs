@@ -58,7 +58,10 @@ fn normalise<T: Element>(
     let [batch, channels, ..] = *x.1.dims() else { bail!("no channels in {:?}", x.1.shape()) };
     let x = contiguous::<T>(x.0, x.1)?;
     let (gain, bias) = (wide::<T>(gain)?, wide::<T>(bias)?);
-    if op.groups == 0 || channels % op.groups != 0 || gain.len() != channels || bias.len() != channels
+    if op.groups == 0
+        || channels % op.groups != 0
+        || gain.len() != channels
+        || bias.len() != channels
     {
         bail!("{channels} channels do not make {} groups", op.groups);
     }

@@ -20,11 +20,7 @@ pub(in crate::net) fn whole_attention(
     v: &Tensor,
     heads: usize,
 ) -> Result<Tensor> {
-    q.contiguous()?.apply_op3_no_bwd(
-        &k.contiguous()?,
-        &v.contiguous()?,
-        &WholeAttention { heads },
-    )
+    q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &WholeAttention { heads })
 }
 
 struct WholeAttention {

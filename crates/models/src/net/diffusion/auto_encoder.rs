@@ -37,7 +37,8 @@ impl AutoEncoder {
         weights: &Weights<'_>,
     ) -> Result<Self, NetError> {
         let norms = Norms { groups: numbers.groups, epsilon: EPSILON, time: None };
-        let (Some(&narrow), Some(&wide)) = (numbers.channels.first(), numbers.channels.last()) else {
+        let (Some(&narrow), Some(&wide)) = (numbers.channels.first(), numbers.channels.last())
+        else {
             return Err(NetError::Missing("a resolution".to_owned()));
         };
         let unquantise =

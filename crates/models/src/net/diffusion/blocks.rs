@@ -153,8 +153,9 @@ impl Transformer {
             }
             Ok(Convolution::new([width, width, 1], 1, &weights)?.into_product()?)
         };
-        let block =
-            |index| Block::new([width, text], heads, &weights.at(&format!("transformer_blocks.{index}")));
+        let block = |index| {
+            Block::new([width, text], heads, &weights.at(&format!("transformer_blocks.{index}")))
+        };
         Ok(Self {
             norm: GroupNorm::new(width, groups, TRANSFORMER_EPSILON, &weights.at("norm"))?,
             first: projection("proj_in")?,

@@ -164,10 +164,7 @@ pub(super) struct LayerNorm {
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
 impl LayerNorm {
-    pub(super) fn new(
-        width: usize,
-        weights: &Weights<'_>,
-    ) -> std::result::Result<Self, NetError> {
+    pub(super) fn new(width: usize, weights: &Weights<'_>) -> std::result::Result<Self, NetError> {
         Ok(Self { gain: weights.get("weight", &[width])?, bias: weights.get("bias", &[width])? })
     }
 
@@ -183,10 +180,7 @@ pub(super) struct FeedForward {
 }
 
 impl FeedForward {
-    pub(super) fn new(
-        width: usize,
-        weights: &Weights<'_>,
-    ) -> std::result::Result<Self, NetError> {
+    pub(super) fn new(width: usize, weights: &Weights<'_>) -> std::result::Result<Self, NetError> {
         Ok(Self {
             gate: Product::new([width, 8 * width], &weights.at("net.0.proj"))?,
             out: Product::new([4 * width, width], &weights.at("net.2"))?,

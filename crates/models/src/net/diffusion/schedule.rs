@@ -84,9 +84,7 @@ fn timesteps(spacing: Spacing, offset: usize, count: usize) -> Vec<f64> {
         Spacing::Leading => ((count - 1 - index) * (TRAINED / count) + offset) as f64,
         Spacing::Trailing => (TRAINED as f64 - index as f64 * ratio).round_ties_even() - 1.0,
         Spacing::Linspace if count == 1 => 0.0,
-        Spacing::Linspace => {
-            (TRAINED - 1) as f64 * (count - 1 - index) as f64 / (count - 1) as f64
-        }
+        Spacing::Linspace => (TRAINED - 1) as f64 * (count - 1 - index) as f64 / (count - 1) as f64,
     };
     // An offset may push the first of very many steps past the last one trained.
     (0..count).map(|index| of(index).clamp(0.0, (TRAINED - 1) as f64)).collect()

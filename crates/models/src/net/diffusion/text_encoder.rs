@@ -50,11 +50,10 @@ impl TextEncoder {
         let text = weights.at("text_model");
         let embeddings = text.at("embeddings");
         let tokens = embeddings.get("token_embedding.weight", &[vocabulary, width])?;
-        let layer =
-            |index| Layer::new(numbers, &text.at(&format!("encoder.layers.{index}")));
-        let pooling = numbers.pooled_width.map(|pooled| {
-            Product::without_bias([width, pooled], &weights.at("text_projection"))
-        });
+        let layer = |index| Layer::new(numbers, &text.at(&format!("encoder.layers.{index}")));
+        let pooling = numbers
+            .pooled_width
+            .map(|pooled| Product::without_bias([width, pooled], &weights.at("text_projection")));
         Ok(Self {
             mask: crate::net::gpt2::causal_mask(positions, tokens.device())?,
             tokens,

@@ -67,9 +67,9 @@ impl Unet {
         let build = Build { numbers, norms, weights };
         let first_weight = weights.at("conv_in");
         let first = Convolution::new([numbers.latents, narrow, 3], 1, &first_weight)?;
-        let added = numbers.added.map(|added| {
-            Embedding::new([added.width(), time], &weights.at("add_embedding"))
-        });
+        let added = numbers
+            .added
+            .map(|added| Embedding::new([added.width(), time], &weights.at("add_embedding")));
         let example = weights.get_again("conv_in.bias", &[narrow])?;
         Ok(Self {
             numbers: numbers.clone(),
@@ -79,7 +79,10 @@ impl Unet {
             added: added.transpose()?,
             first,
             down: (0..channels.len()).map(|index| build.down(index)).collect::<Result<_, _>>()?,
-            middle: numbers.middle_transformers.map(|count| build.middle(deep, count)).transpose()?,
+            middle: numbers
+                .middle_transformers
+                .map(|count| build.middle(deep, count))
+                .transpose()?,
             up: (0..channels.len()).map(|index| build.up(index)).collect::<Result<_, _>>()?,
             norm: GroupNorm::new(narrow, numbers.groups, EPSILON, &weights.at("conv_norm_out"))?,
             last: Convolution::new([narrow, numbers.latents, 3], 1, &weights.at("conv_out"))?,
@@ -263,8 +266,7 @@ impl Build<'_> {
 
     fn middle(&self, width: usize, blocks: usize) -> Result<Middle, NetError> {
         let weights = self.weights.at("mid_block");
-        let residual =
-            |name: &str| Residual::new([width, width], self.norms, &weights.at(name));
+        let residual = |name: &str| Residual::new([width, width], self.norms, &weights.at(name));
         let level = self.numbers.channels.len() - 1;
         Ok(Middle {
             residuals: [residual("resnets.0")?, residual("resnets.1")?],

@@ -54,9 +54,11 @@ impl<'a> Plain<'a> {
         let (outputs, _, kernel, _) = weight.dims4()?;
         let (_, channels, height, width) = x.dims4()?;
         let margin = kernel / 2;
-        let padded = x
-            .pad_with_zeros(2, margin, margin + stride)?
-            .pad_with_zeros(3, margin, margin + stride)?;
+        let padded = x.pad_with_zeros(2, margin, margin + stride)?.pad_with_zeros(
+            3,
+            margin,
+            margin + stride,
+        )?;
         let (rows, columns) = (height.div_ceil(stride), width.div_ceil(stride));
         let every = |x: &Tensor, dim: usize, count: usize| -> Result<Tensor> {
             if stride == 1 {
@@ -65,14 +67,20 @@ impl<'a> Plain<'a> {
             let mut split = x.dims().to_vec();
             split[dim] = count;
             split.insert(dim + 1, stride);
-            x.narrow(dim, 0, count * stride)?.contiguous()?.reshape(split)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
+            x.narrow(dim, 0, count * stride)?
+                .contiguous()?
+                .reshape(split)?
+                .narrow(dim + 1, 0, 1)?
+                .squeeze(dim + 1)
         };
         let mut sum: Option<Tensor> = None;
         for down in 0..kernel {
             for across in 0..kernel {
-                let shifted = padded
-                    .narrow(2, down, padded.dim(2)? - down)?
-                    .narrow(3, across, padded.dim(3)? - across)?;
+                let shifted = padded.narrow(2, down, padded.dim(2)? - down)?.narrow(
+                    3,
+                    across,
+                    padded.dim(3)? - across,
+                )?;
                 let shifted = every(&every(&shifted, 2, rows)?, 3, columns)?;
                 let shifted = shifted.contiguous()?.reshape((channels, rows * columns))?;
                 let tap = weight.narrow(2, down, 1)?.narrow(3, across, 1)?;
@@ -105,12 +113,7 @@ impl<'a> Plain<'a> {
         layer_norm(x, &self.get(&format!("{name}.weight"))?, &self.get(&format!("{name}.bias"))?)
     }
 
-    pub(super) fn residual(
-        &self,
-        name: &str,
-        x: &Tensor,
-        time: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    pub(super) fn residual(&self, name: &str, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let norm = |which: &str, x: &Tensor| self.group_norm(&format!("{name}.{which}"), x);
         let mut y = self.conv(&format!("{name}.conv1"), &silu(&norm("norm1", x)?)?, 1)?;
         if let Some(time) = time {
@@ -236,7 +239,9 @@ pub(super) fn next_latents(
             ),
         };
         if euler {
-            let target = next.map_or(0.0, |next| ((1.0 - kept_at(next.timestep)) / kept_at(next.timestep)).sqrt());
+            let target = next.map_or(0.0, |next| {
+                ((1.0 - kept_at(next.timestep)) / kept_at(next.timestep)).sqrt()
+            });
             (latent + (latent - image) / sigma * (target - sigma)) as f32
         } else {
             let target = kept_at((step.timestep - (1000 / count) as f64).max(0.0));
