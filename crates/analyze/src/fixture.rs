@@ -155,6 +155,7 @@ pub(crate) fn gpu_run() -> Run {
         other_processes: Field::Known(0),
         idle: absent(),
         book: Field::Known(BookEntry {
+            absent: BTreeMap::new(),
             name: "some-gpu".to_owned(),
             peaks: BTreeMap::from([(
                 "f16/f32".to_owned(),

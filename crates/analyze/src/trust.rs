@@ -29,6 +29,9 @@ pub const GENERATOR: f64 = 0.01;
 pub const OVERLOADED: f64 = 0.05;
 /// How far burst and sustained speed may lie apart before both are told.
 pub const BURST: f64 = 0.02;
+/// How far NVML's count of the process may lie from the sum of the others, as a share of it, and in bytes:
+/// both round to pages of 2 MiB, and a few of them belong to the driver.
+pub const MEMORY_DISAGREEMENT: (f64, f64) = (0.05, 64.0 * 1024.0 * 1024.0);
 /// The share of the host's cores that may have been busy when the run began.
 pub const BUSY_HOST: f64 = 0.25;
 
@@ -54,6 +57,7 @@ pub fn of_row(
             of_load(load, &mut caveats);
         }
         of_telemetry(record, &mut caveats);
+        caveats.extend(of_memory(record));
     }
     for share in placement.into_iter().flat_map(Placement::contradictions) {
         let what = match share.resource {
@@ -158,6 +162,15 @@ fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     {
         caveats.push(Caveat::ClockChanged(least.ratio(*mean)));
     }
+}
+
+/// Whether the counts of a GPU's memory contradict each other.
+fn of_memory(record: &Record) -> Option<Caveat> {
+    let counts = record.memory.as_ref()?.device.as_ref()?;
+    let (counted, told) = (counts.accounted()?, *counts.process.known()?);
+    let (share, bytes) = MEMORY_DISAGREEMENT;
+    let apart = (counted - told).get().abs();
+    (apart > bytes.max(share * told.get())).then_some(Caveat::MemoryDisagrees { counted, told })
 }
 
 /// What holds for all rows of a run, which are given beside it.

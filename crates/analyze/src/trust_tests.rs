@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use warpmark_record::{Burst, Bytes, Field, Hertz, Telemetry};
+use warpmark_record::{Burst, Bytes, DeviceMemory, Field, Hertz, Memory, Telemetry};
 
 use super::*;
 use crate::analyze;
@@ -176,4 +176,35 @@ fn what_the_sensors_contradict_is_told() {
     let doubts = vec!["the energy counter ran backwards".to_owned()];
     row.telemetry = Some(Telemetry { doubts: doubts.clone(), ..Telemetry::absent("not asked") });
     assert_eq!(caveats(gpu_run(), row).1, [Caveat::Recorded(doubts[0].clone())]);
+}
+
+#[test]
+fn counts_of_memory_that_do_not_add_up_to_nvmls_are_a_doubt() {
+    let mib = |count: f64| Field::Known(Bytes(count * 1024.0 * 1024.0));
+    let with = |process: Field<Bytes>| {
+        let mut row = memory("triad", 1e9, 0.1);
+        row.memory = Some(Memory {
+            method: "a test".to_owned(),
+            weights: Field::absent("none"),
+            peak: mib(768.0),
+            device: Some(Box::new(DeviceMemory {
+                loaded: mib(768.0),
+                pool_reserved: mib(1000.0),
+                graphs: mib(0.0),
+                graphs_reserved: mib(100.0),
+                context: mib(300.0),
+                libraries: mib(600.0),
+                process,
+            })),
+        });
+        caveats(gpu_run(), row).1
+    };
+    assert_eq!(with(mib(2000.0)), []);
+    // 5 % of the larger figure.
+    assert_eq!(with(mib(2099.0)), []);
+    let found = with(mib(2200.0));
+    let [Caveat::MemoryDisagrees { counted, told }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((counted.binary(), told.binary()), ("1.95 GiB".to_owned(), "2.15 GiB".to_owned()));
+    // What is not known contradicts nothing.
+    assert_eq!(with(Field::absent("NVML does not list this process")), []);
 }

@@ -193,6 +193,7 @@ impl Stanza {
         Ok(BookEntry {
             name: self.name.clone(),
             peaks,
+            absent: self.absent.clone(),
             bandwidth: optional("bandwidth_gb_s", &self.bandwidth_gb_s)?
                 .map(|f| f.map_value(|gb| BytesPerSecond(gb * 1e9))),
             l2: optional("l2_mib", &self.l2_mib)?
@@ -238,8 +239,16 @@ pub fn find(name: &str, memory: &Field<Bytes>, sm_count: &Field<u32>) -> Field<B
 mod tests {
     use super::*;
 
-    const ARITHMETICS: [&str; 7] =
-        ["f16/f32", "f16/f16", "bf16/f32", "tf32/f32", "f32/f32", "int8/int32", "fp8/f32"];
+    const ARITHMETICS: [&str; 8] = [
+        "f16/f32",
+        "f16/f16",
+        "bf16/f32",
+        "tf32/f32",
+        "f32/f32",
+        "f64/f64",
+        "int8/int32",
+        "fp8/f32",
+    ];
 
     /// Dense f16 tensor FLOPs of one SM in one clock, by compute capability.
     fn f16_rate(compute_capability: (u32, u32)) -> f64 {
@@ -272,7 +281,9 @@ mod tests {
                 "l40s",
                 "h100-pcie",
                 "h100-sxm",
+                "h100-nvl",
                 "h200-sxm",
+                "h200-nvl",
                 "b200",
             ]
         );
@@ -302,6 +313,27 @@ mod tests {
                 let off = entry.peaks[arithmetic].value.get() / expected - 1.0;
                 assert!(off.abs() < 0.03, "{} {arithmetic} is off by {off:.3}", stanza.name);
             }
+        }
+    }
+
+    /// Dense f64 FLOPs of one SM in one clock, by compute capability: tensor cores where they have it.
+    fn f64_rate(compute_capability: (u32, u32)) -> f64 {
+        match compute_capability {
+            (7, 0) => 64.0,
+            (8 | 10, 0) => 128.0,
+            (9, 0) => 256.0,
+            _ => 4.0,
+        }
+    }
+
+    #[test]
+    fn f64_peaks_are_sms_times_rate_times_a_clock_of_the_card() {
+        for Card { stanza, entry } in &book().unwrap().cards {
+            let rate = f64::from(stanza.sm_count) * f64_rate(stanza.compute_capability);
+            let clock = entry.peaks["f64/f64"].value.get() / rate;
+            // The tensor peaks of Hopper and Blackwell hold at a lower clock than the others.
+            let tensor = entry.clock.as_ref().unwrap().value.get();
+            assert!((0.97..1.17).contains(&(clock / tensor)), "{}: {clock}", stanza.name);
         }
     }
 

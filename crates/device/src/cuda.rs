@@ -10,6 +10,7 @@ use warpmark_record::{Bytes, BytesPerSecond, DeviceKind, DeviceSpec, Field, Hert
 
 use crate::choice::{self, OpenError};
 use crate::code::CudaError;
+use crate::footprint::Baseline;
 use crate::{CudaDevice, book, nvml, probe, slug};
 
 use CUdevice_attribute as Attribute;
@@ -42,6 +43,8 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
     let card = find(index)?;
     // Before the context exists, so that `idle` is idle and this process is not among the others.
     let spec = card.spec(index)?;
+    let sensors = card.sensors();
+    let used_before = nvml::used(sensors.as_ref());
     let failed = |call| move |error| OpenError::Device { index, error: CudaError::of(call)(error) };
 
     let ordinal = index as usize;
@@ -66,12 +69,35 @@ pub(crate) fn open(index: u32) -> Result<CudaDevice, OpenError> {
         Field::Absent { absent } => format!("not set: {absent}"),
     };
     settings.insert("cuda_pool_release_threshold".to_owned(), threshold);
-    let power = match card.sensors() {
+    let power = match &sensors {
         Ok(sensors) => sensors.power_sensor().to_owned(),
         Err(reason) => format!("none: {reason}"),
     };
     settings.insert("power_sensor".to_owned(), power);
-    Ok(CudaDevice { spec, ordinal, context, stream, settings })
+    settings.extend(variables());
+    let free = context.mem_get_info().map_err(CudaError::of("cuMemGetInfo"));
+    let baseline = Baseline {
+        context: nvml::grown(sensors.as_ref(), used_before),
+        free: free.map(|(free, _total)| Bytes::from_count(free)).into(),
+    };
+    Ok(CudaDevice { spec, ordinal, context, stream, settings, baseline })
+}
+
+/// Variables that change what the driver and its libraries do, where they are set.
+pub(crate) const VARIABLES: [&str; 6] = [
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUDA_FORCE_PTX_JIT",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUDA_VISIBLE_DEVICES",
+];
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    VARIABLES.into_iter().filter_map(|name| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        Some((format!("env_{}", name.to_ascii_lowercase()), value))
+    })
 }
 
 /// The time between two events that have both completed, on any driver that is new enough to be opened.

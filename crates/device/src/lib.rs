@@ -22,6 +22,7 @@ pub mod code;
 pub mod cpu;
 pub mod cuda;
 pub mod doctor;
+pub mod footprint;
 mod health;
 pub mod host;
 mod loader;
@@ -40,6 +41,7 @@ pub use choice::{ChoiceError, Described, DeviceChoice, OpenError, Opened, look, 
 pub use code::{CudaError, describe};
 pub use cuda::{elapsed, list};
 pub use doctor::{Finding, FindingState, findings};
+pub use footprint::Footprint;
 pub use host::{busy_cores, host_spec};
 pub use memory::available as available_memory;
 pub use probe::{Libraries, LibraryInfo, libraries};
@@ -77,6 +79,8 @@ pub struct CudaDevice {
     pub stream: Arc<CudaStream>,
     /// How it was set up, for the run's record.
     pub settings: BTreeMap<String, String>,
+    /// What it had of memory when it was opened.
+    pub baseline: footprint::Baseline,
 }
 
 impl Device {
@@ -126,9 +130,14 @@ impl CudaDevice {
     /// # Errors
     /// Why they cannot be read, in words.
     pub fn sensors(&self) -> Result<Box<dyn Sensors>, String> {
+        self.card().map(|card| Box::new(card) as Box<_>)
+    }
+
+    /// The card as NVML knows it.
+    fn card(&self) -> Result<nvml::Card, String> {
         let pci_id = self.spec.gpu.as_ref().map(|gpu| &gpu.pci_id);
         match pci_id {
-            Some(Field::Known(id)) => nvml::Card::at(id).map(|card| Box::new(card) as Box<_>),
+            Some(Field::Known(id)) => nvml::Card::at(id),
             Some(Field::Absent { absent }) => Err(format!("NVML needs the PCI id: {absent}")),
             None => Err("the device has no PCI id".to_owned()),
         }

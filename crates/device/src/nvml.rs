@@ -3,18 +3,18 @@
 //! A card is found by its PCI id, never by its index: NVML counts all cards in bus order, CUDA counts
 //! those that `CUDA_VISIBLE_DEVICES` leaves, fastest first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
-use nvml_wrapper::enums::device::SampleValue;
+use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::sys_exports::field_id::NVML_FI_DEV_POWER_INSTANT;
 use nvml_wrapper::{Device, Nvml};
 use warpmark_record::machine::{GpuState, PcieLink};
-use warpmark_record::{Celsius, Field, Hertz, Joules, Watts};
+use warpmark_record::{Bytes, Celsius, Field, Hertz, Joules, Watts};
 
 use crate::loader::{full_reason, mapped_file};
 use crate::probe::LibraryInfo;
@@ -157,10 +157,58 @@ impl Card {
         field(compute).map(|compute| compute.into_iter().chain(graphics).map(|p| p.pid).collect())
     }
 
+    /// What is taken of the card's memory, by whomever.
+    fn memory_used(&self) -> Field<Bytes> {
+        field(self.device.memory_info()).map(|memory| Bytes(memory.used as f64))
+    }
+
+    /// What this process has of the card's memory: all of it, context and libraries included.
+    pub(crate) fn own_memory(&self) -> Field<Bytes> {
+        let listed = field(self.device.running_compute_processes());
+        let listed = listed.map(|list| -> BTreeMap<u32, Option<Bytes>> {
+            let used = |memory| match memory {
+                UsedGpuMemory::Used(bytes) => Some(Bytes(bytes as f64)),
+                UsedGpuMemory::Unavailable => None,
+            };
+            list.into_iter().map(|p| (p.pid, used(p.used_gpu_memory))).collect()
+        });
+        match listed {
+            Field::Known(list) => memory_of(std::process::id(), &list),
+            Field::Absent { absent } => Field::Absent { absent },
+        }
+    }
+
     /// The other processes before this one has a context.
     fn others_beforehand(&self) -> Field<u32> {
         let own = std::process::id();
         self.processes().map(|pids| pids.iter().filter(|pid| **pid != own).count() as u32)
+    }
+}
+
+/// What NVML counts as used on a card.
+pub(crate) fn used(card: Result<&Card, &String>) -> Field<Bytes> {
+    card.map_or_else(|reason| Field::absent(reason.clone()), Card::memory_used)
+}
+
+/// What is used on a card beyond what was.
+pub(crate) fn grown(card: Result<&Card, &String>, before: Field<Bytes>) -> Field<Bytes> {
+    match before {
+        Field::Known(before) => used(card).map(|now| (now - before).max(Bytes(0.0))),
+        absent @ Field::Absent { .. } => absent,
+    }
+}
+
+/// The memory of process `own` among those listed; the only one there is, is this one under the number of
+/// another PID namespace.
+fn memory_of(own: u32, list: &BTreeMap<u32, Option<Bytes>>) -> Field<Bytes> {
+    let found = list.get(&own).or_else(|| list.values().next().filter(|_| list.len() == 1));
+    match found {
+        Some(Some(bytes)) => Field::Known(*bytes),
+        Some(None) => Field::absent("NVML tells no memory of single processes here"),
+        None => Field::absent(
+            "NVML does not list this process under its own number, so that its memory cannot be told from \
+             that of others",
+        ),
     }
 }
 
@@ -287,6 +335,19 @@ mod tests {
         assert_eq!(others(&[4711]), Field::Known(0));
         assert_eq!(others(&[4711, 4712]), Field::Known(1));
         assert!(others(&[]).reason().unwrap().contains("not even this one"));
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_never_that_of_another() {
+        let (ours, theirs) = (Some(Bytes(7.0)), Some(Bytes(9.0)));
+        let list = |entries: &[(u32, Option<Bytes>)]| entries.iter().copied().collect();
+        assert_eq!(memory_of(7, &list(&[(7, ours), (8, theirs)])), Field::Known(Bytes(7.0)));
+        assert_eq!(memory_of(7, &list(&[(4711, ours)])), Field::Known(Bytes(7.0)));
+        let mixed = memory_of(7, &list(&[(4711, ours), (8, theirs)]));
+        assert!(mixed.reason().unwrap().contains("cannot be told"), "{mixed:?}");
+        assert!(memory_of(7, &list(&[])).reason().is_some());
+        let silent = memory_of(7, &list(&[(7, None)]));
+        assert!(silent.reason().unwrap().contains("no memory of single processes"), "{silent:?}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use criterion::Criterion;
-use warpmark_device::{Device, Sampler};
-use warpmark_record::{Outcome, Record, RunId, Telemetry};
+use warpmark_device::{Device, Footprint, Sampler};
+use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
 use crate::lap::{Feeding, feeding};
@@ -110,12 +110,17 @@ impl Runner<'_> {
             Some(Err(error)) => Err(copy_of(error)),
             None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
         };
-        if let (Err(error @ WorkloadError::OutOfMemory { .. }), Some(sweep)) =
-            (&result, &entry.sweep)
-        {
-            let reason = format!("the device was full at {}: {error}", entry.id);
-            running.full.insert(sweep.clone(), reason);
-        }
+        let result = match result {
+            Err(error @ WorkloadError::OutOfMemory { .. }) => {
+                if let Some(sweep) = &entry.sweep {
+                    let reason = format!("the device was full at {}: {error}", entry.id);
+                    running.full.insert(sweep.clone(), reason);
+                }
+                // The next one must find what this one could not use.
+                given_back(self.device).and(Err(error))
+            }
+            other => other,
+        };
         row.outcome = self.outcome(result);
         if row.outcome != Outcome::Measured {
             row.samples = None;
@@ -145,11 +150,24 @@ impl Runner<'_> {
         if self.depth == Depth::Verify {
             return Ok(());
         }
+        let footprint = self.footprint();
         self.sample(entry, workload.as_mut(), observer, row)?;
-        row.memory = workload.memory();
+        let weights = || Field::absent("the benchmark has no weights");
+        row.memory =
+            workload.memory().or_else(|| footprint.map(|footprint| footprint.read(weights())));
         observer.step(&entry.id, Step::Verifying);
         row.check = Some(workload.verify()?);
         Ok(())
+    }
+
+    /// The marks of a GPU's memory from here on, for workloads that keep none of their own.
+    fn footprint(&self) -> Option<Footprint> {
+        let Device::Cuda(device) = self.device else {
+            return None;
+        };
+        let mut footprint = Footprint::of(device);
+        footprint.begin();
+        Some(footprint)
     }
 
     /// Warms up and takes the samples, and watches the sensors meanwhile.
@@ -220,6 +238,19 @@ fn aftermath(device: &Device) -> Result<(), WorkloadError> {
         let error = warpmark_device::describe(&error);
         WorkloadError::Failed(format!("the device reported afterwards: {error}"))
     })
+}
+
+/// Lets a device that was full have back what nothing holds any more: the pool keeps what was freed, and
+/// libraries do not allocate from it.
+fn given_back(device: &Device) -> Result<(), WorkloadError> {
+    let Device::Cuda(gpu) = device else {
+        return Ok(());
+    };
+    gpu.still_works().map_err(WorkloadError::failed)?;
+    if gpu.context.has_async_alloc() {
+        gpu.trim().map_err(WorkloadError::failed)?;
+    }
+    Ok(())
 }
 
 /// The error of a group's opening, for each of its entries.

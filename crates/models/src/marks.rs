@@ -1,63 +1,58 @@
 //! Where the high-water mark of held memory is read while a model runs.
 
-use warpmark_device::{CudaDevice, Device, pool, resident};
+use warpmark_device::{Device, Footprint, resident};
 use warpmark_record::{Bytes, Field, Memory};
 
 /// The high-water mark of held memory.
 ///
 /// Its figures are whole ones, not differences: what an earlier workload gave back may still be
 /// resident and be used again, so that a difference would come out too small.
-pub(crate) struct Marks {
-    source: Source,
-    /// Whether the mark begins with this workload, or why it does not.
-    reset: Result<(), String>,
-}
-
-enum Source {
-    /// The resident set of this process, everything it holds included.
-    Host,
-    /// The pool of a GPU, which candle shares.
-    Pool(CudaDevice),
+pub(crate) enum Marks {
+    /// The resident set of this process, everything it holds included, and whether the mark begins
+    /// with this workload, or why it does not.
+    Host(Result<(), String>),
+    /// The memory of a GPU, whose pool candle shares.
+    Gpu(Box<Footprint>),
 }
 
 impl Marks {
+    /// The marks on a device on which the weights were just loaded.
     pub(crate) fn of(device: &Device) -> Self {
         match device {
             Device::Cpu(_) => Self::host(),
-            Device::Cuda(device) => Self::new(Source::Pool(device.clone())),
+            Device::Cuda(device) => Self::Gpu(Box::new(Footprint::of(device))),
         }
     }
 
     /// The marks of a workload on a CPU.
     pub(crate) fn host() -> Self {
-        Self::new(Source::Host)
-    }
-
-    fn new(source: Source) -> Self {
-        Self { source, reset: Err("no sample was begun".to_owned()) }
+        Self::Host(Err("no sample was begun".to_owned()))
     }
 
     /// Starts the high-water mark anew.
     pub(crate) fn begin(&mut self) {
-        self.reset = match &self.source {
-            Source::Host => resident::reset_peak().map_err(|error| error.to_string()),
-            Source::Pool(device) => device.reset_peak().map_err(|error| error.to_string()),
-        };
+        match self {
+            Self::Host(reset) => {
+                *reset = resident::reset_peak().map_err(|error| error.to_string());
+            }
+            Self::Gpu(footprint) => footprint.begin(),
+        }
     }
 
     /// The most that was held since then, beside what the weights alone hold.
     pub(crate) fn read(&self, weights: Bytes) -> Memory {
-        let (method, peak) = match &self.source {
-            Source::Host => (resident::METHOD, resident::peak()),
-            Source::Pool(device) => (pool::METHOD, device.peak()),
+        let weights = Field::Known(weights);
+        let reset = match self {
+            Self::Gpu(footprint) => return footprint.read(weights),
+            Self::Host(reset) => reset,
         };
-        let peak = match &self.reset {
-            Ok(()) => peak,
+        let peak = match reset {
+            Ok(()) => resident::peak(),
             Err(reason) => {
                 Field::absent(format!("the high-water mark could not be reset: {reason}"))
             }
         };
-        Memory { method: method.to_owned(), weights: Field::Known(weights), peak }
+        Memory { method: resident::METHOD.to_owned(), weights, peak, device: None }
     }
 }
 

@@ -224,6 +224,9 @@ pub struct BookEntry {
     pub name: String,
     /// Peaks by arithmetic: `f16/f32` is f16 operands with f32 accumulation.
     pub peaks: BTreeMap<String, Sourced<crate::units::FlopsPerSecond>>,
+    /// Why there is no peak, for arithmetic that the card lacks or the book does not know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<String, String>,
     /// The SM clock that `peaks` are stated for, which is not always the highest one: it turns them
     /// into operations per cycle, and so into the peak at another clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -258,6 +258,38 @@ pub struct Memory {
     pub weights: Field<Bytes>,
     /// The most that was held at any moment, weights included.
     pub peak: Field<Bytes>,
+    /// What only a GPU tells of its memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Box<DeviceMemory>>,
+}
+
+/// A GPU's memory, count by count. `peak` of [`Memory`] is the pool's; the others are not in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceMemory {
+    /// Live in the pool when the weights were loaded; without weights, before the first launch. What
+    /// the run itself takes is the difference between the peak and this.
+    pub loaded: Field<Bytes>,
+    /// What the pool had taken from the device when the samples were done, in use or not.
+    pub pool_reserved: Field<Bytes>,
+    /// The most that the memory of graphs held, which is no part of the pool.
+    pub graphs: Field<Bytes>,
+    /// What the memory of graphs had taken from the device when the samples were done.
+    pub graphs_reserved: Field<Bytes>,
+    /// What making the context took of the device; once a process.
+    pub context: Field<Bytes>,
+    /// What went beside pool and graphs since then: code, workspaces of libraries, direct allocations.
+    pub libraries: Field<Bytes>,
+    /// The whole of this process as NVML has it, against which the others are held.
+    pub process: Field<Bytes>,
+}
+
+impl DeviceMemory {
+    /// What the counts add up to that should make the whole of the process; `None` where one is absent.
+    pub fn accounted(&self) -> Option<Bytes> {
+        let parts = [&self.pool_reserved, &self.graphs_reserved, &self.context, &self.libraries];
+        let parts: Option<Vec<f64>> = parts.iter().map(|part| Some(part.known()?.get())).collect();
+        Some(Bytes(parts?.into_iter().sum()))
+    }
 }
 
 /// The sensors while a workload ran, sampled off the timed path.

@@ -3,7 +3,7 @@
 use crate::load;
 use serde_json::{Map, Value, json};
 use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis};
-use warpmark_record::{Outcome, Record, WeightsStamp};
+use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, WeightsStamp};
 
 /// Name and value of every figure of a row. Each row has all names, in the same order; what is unknown
 /// is null. Units stand at the end of a name; shares and changes are fractions of 1.
@@ -128,9 +128,20 @@ fn surroundings(record: &Record) -> Vec<(&'static str, Value)> {
     let memory = record.memory.as_ref();
     let telemetry = record.telemetry.as_ref();
     let check = record.check.as_ref();
+    let counts = memory.and_then(|memory| memory.device.as_ref());
+    let count = |of: fn(&DeviceMemory) -> &Field<Bytes>| {
+        json!(counts.and_then(|counts| of(counts).known()).map(|bytes| bytes.0))
+    };
     vec![
+        ("memory_method", json!(memory.map(|m| &m.method))),
         ("memory_peak_byte", json!(memory.and_then(|m| m.peak.known()).map(|bytes| bytes.0))),
         ("memory_weights_byte", json!(memory.and_then(|m| m.weights.known()).map(|bytes| bytes.0))),
+        ("memory_loaded_byte", count(|counts| &counts.loaded)),
+        ("memory_pool_reserved_byte", count(|counts| &counts.pool_reserved)),
+        ("memory_graphs_byte", count(|counts| &counts.graphs)),
+        ("memory_context_byte", count(|counts| &counts.context)),
+        ("memory_libraries_byte", count(|counts| &counts.libraries)),
+        ("memory_process_byte", count(|counts| &counts.process)),
         ("sm_clock_mean_hz", json!(telemetry.and_then(|t| t.sm_clock_mean.known()).map(|c| c.0))),
         ("power_mean_w", json!(telemetry.and_then(|t| t.power_mean.known()).map(|p| p.0))),
         ("energy_j", json!(telemetry.and_then(|t| t.energy.known()).map(|e| e.0))),

@@ -10,6 +10,7 @@ pub mod csv;
 pub mod decision;
 pub mod escape;
 pub mod html;
+pub mod index;
 pub mod json;
 pub mod load;
 pub mod markdown;
@@ -18,6 +19,7 @@ pub mod terminal;
 pub mod view;
 
 mod fields;
+mod memory;
 
 use warpmark_analyze::cost::Tariffs;
 use warpmark_analyze::{Comparison, RunAnalysis, analyze};
@@ -102,6 +104,11 @@ pub fn render_page(
     tariffs: &Tariffs,
 ) -> String {
     html::run(&chosen(recording, selected), &recording.warnings, tariffs)
+}
+
+/// The page over a folder of results, in Markdown: every device, every run with its environment.
+pub fn render_index(recording: &Recording) -> String {
+    index::of(&analyze(recording))
 }
 
 fn chosen(recording: &Recording, selected: impl Fn(&Record) -> bool) -> Vec<RunAnalysis<'_>> {

@@ -128,6 +128,7 @@ fn section(page: &mut Page, section: &Section) {
         };
         row.distributions.iter().map(line).collect::<Vec<_>>()
     }));
+    page.list(section.memory.iter().map(|memory| escape(memory)));
 }
 
 /// What a machine said of itself.

@@ -69,6 +69,10 @@ fn known(name: &str, value: impl Display) -> Fact {
     Fact { name: name.to_owned(), value: Ok(value.to_string()) }
 }
 
+fn absent(name: &str, reason: &str) -> Fact {
+    Fact { name: name.to_owned(), value: Err(reason.to_owned()) }
+}
+
 fn field<T>(name: &str, field: &Field<T>, show: impl FnOnce(&T) -> String) -> Fact {
     let value = match field {
         Field::Known(value) => Ok(show(value)),
@@ -153,7 +157,7 @@ fn facts<T>(name: &str, field: &Field<T>, of: impl FnOnce(&T) -> Vec<Fact>) -> V
     match field {
         Field::Known(value) => of(value),
         Field::Absent { absent } => {
-            vec![Fact { name: name.to_owned(), value: Err(absent.clone()) }]
+            vec![self::absent(name, absent)]
         }
     }
 }
@@ -176,11 +180,15 @@ fn idle_facts(state: &GpuState) -> Vec<Fact> {
 
 fn book_facts(book: &BookEntry) -> Vec<Fact> {
     let mut facts = vec![known("entry", &book.name)];
-    facts.extend(book.peaks.iter().map(|(name, peak)| sourced(name, peak, peak.value)));
-    let unknown = "the book does not say";
+    facts.extend(book.peaks.iter().map(|(name, peak)| {
+        let value = peak.value.to_string();
+        // The operations of integers are no floating-point ones.
+        let value = if name.starts_with("int") { value.replace("FLOP/s", "OP/s") } else { value };
+        sourced(name, peak, value)
+    }));
+    facts.extend(book.absent.iter().map(|(name, reason)| absent(name, reason)));
     let mut optional = |name: &str, fact: Option<Fact>| {
-        let missing = || Fact { name: name.to_owned(), value: Err(unknown.to_owned()) };
-        facts.push(fact.unwrap_or_else(missing));
+        facts.push(fact.unwrap_or_else(|| absent(name, "the book does not say")));
     };
     let clock = book.clock.as_ref();
     optional("clock of the peaks", clock.map(|c| sourced("clock of the peaks", c, c.value)));

@@ -190,6 +190,9 @@ fn section(page: &mut Page, section: &Section) {
             page.paragraph(None, "  ", &format!("{} {what}: {figures}", row.name));
         }
     }
+    if let Some(memory) = &section.memory {
+        page.paragraph(None, "  ", memory);
+    }
 }
 
 fn load(page: &mut Page, section: &LoadSection) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::load::{self, LoadSection};
+use crate::memory;
 use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Outcome, Record, Run, Seconds};
@@ -39,6 +40,8 @@ pub struct Section {
     pub limit: Option<Limit>,
     /// The rows.
     pub rows: Vec<RowView>,
+    /// What held the memory of the row that held most, on a GPU.
+    pub memory: Option<String>,
 }
 
 /// A measured row.
@@ -218,6 +221,7 @@ fn section(title: String, rows: &[&RowAnalysis<'_>], footnotes: &mut Footnotes) 
             .iter()
             .map(|row| row_view(row, engine.is_some(), limit.is_some(), footnotes))
             .collect(),
+        memory: memory::most(rows, |row| name(row.record, engine.is_some())),
         title,
         engine,
         limit,

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::contents::{Contents, Snapshot};
+use crate::profile::{CODE, CONTEXT};
 
 const MIB: u64 = 1 << 20;
-
-/// What a context takes before anything is allocated.
-const CONTEXT: u64 = 300 * MIB;
 
 /// A pool asks the device for memory in pieces of this size.
 const PIECE: u64 = 32 * MIB;
@@ -41,6 +39,8 @@ pub(crate) struct AddressSpace {
     next: u64,
     /// Allocated past the pool.
     direct: u64,
+    /// Loaded modules.
+    pub(crate) modules: u64,
     live: BTreeMap<u64, Allocation>,
     pub(crate) pool: Pool,
 }
@@ -52,6 +52,7 @@ impl AddressSpace {
             limit: limit.unwrap_or(total - CONTEXT),
             next: 0x7_0000_0000,
             direct: 0,
+            modules: 0,
             live: BTreeMap::new(),
             pool: Pool::default(),
         }
@@ -59,7 +60,7 @@ impl AddressSpace {
 
     /// New addresses. From the pool, memory that it holds already is taken first.
     pub(crate) fn allocate(&mut self, len: u64, pooled: bool) -> Result<u64, u32> {
-        let room = self.limit - self.direct;
+        let room = self.limit.saturating_sub(self.beside_the_pool());
         if pooled {
             let used = self.pool.used + len;
             if used > room {
@@ -106,7 +107,11 @@ impl AddressSpace {
 
     /// Bytes that the device could still give.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.limit.saturating_sub(self.direct + self.pool.reserved)
+        self.limit.saturating_sub(self.beside_the_pool() + self.pool.reserved)
+    }
+
+    fn beside_the_pool(&self) -> u64 {
+        self.direct + self.modules * CODE
     }
 
     /// What `len` bytes at `address` hold; refused unless one live allocation has all of them.

@@ -95,6 +95,15 @@ impl Device {
         self.profile.memory_mib << 20
     }
 
+    pub(crate) fn free_memory(&self) -> u64 {
+        self.memory.free_bytes().saturating_sub(self.wrong.graphs)
+    }
+
+    /// What this process holds: nothing before it has a context.
+    pub(crate) fn held_memory(&self) -> u64 {
+        if self.retained == 0 { 0 } else { self.total_memory() - self.free_memory() }
+    }
+
     /// The same in every run, and another one for each card.
     pub(crate) fn uuid(&self) -> [u8; 16] {
         let mut uuid = *b"simulated gpu 00";

@@ -23,6 +23,8 @@
 //! | `energy_step=5` | the fifth reading of the energy counter and all after it are a kilojoule ahead |
 //! | `launch_us=20` | a launch takes the host so long; a queue that runs dry waits for it |
 //! | `queue=100` | a queue holds so many launches, and then lets the host wait |
+//! | `graphs=4096` | graphs hold so many bytes of memory of their own |
+//! | `own_memory=4096` | NVML counts so many bytes more for this process than it has |
 //! | `energy_back=5` | the fifth reading of the energy counter and all after it begin anew at zero |
 //!
 //! A code that leaves a real context unusable stays: every later call answers it as well.
@@ -70,6 +72,10 @@ pub struct Cards {
     pub energy_back: Option<u64>,
     /// The reading of it that jumps ahead.
     pub energy_step: Option<u64>,
+    /// Bytes that graphs hold.
+    pub graphs: u64,
+    /// Bytes by which NVML is wrong about this process.
+    pub own_memory: u64,
     /// Microseconds that a launch takes the host.
     pub launch_us: f64,
     /// Launches that a queue holds.
@@ -124,6 +130,8 @@ impl Cards {
             "processes" => read(&mut self.processes, value),
             "energy_back" => some(&mut self.energy_back, value),
             "energy_step" => some(&mut self.energy_step, value),
+            "graphs" => read(&mut self.graphs, value),
+            "own_memory" => read(&mut self.own_memory, value),
             "launch_us" => read(&mut self.launch_us, value),
             "queue" => some(&mut self.queue, value),
             "pools" => flag(&mut self.no_pools, value, "0"),
@@ -260,7 +268,7 @@ mod tests {
     fn cards_have_the_properties_of_the_plan() {
         let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
                     energy_back=5; energy_step=6; tenant_after=2.5; processes=foreign; \
-                    launch_us=20; queue=100";
+                    launch_us=20; queue=100; graphs=4096; own_memory=8192";
         let expected = Cards {
             memory: Some(64),
             throttled: 8,
@@ -272,6 +280,8 @@ mod tests {
             energy_step: Some(6),
             tenant_after: Some(2.5),
             processes: Listing::Foreign,
+            graphs: 4096,
+            own_memory: 8192,
             launch_us: 20.0,
             queue: Some(100),
         };

@@ -235,6 +235,27 @@ extern "C" fn nvmlDeviceGetMigMode(
     })
 }
 
+/// `nvmlMemory_v2_t`.
+#[repr(C)]
+struct Memory {
+    version: c_uint,
+    total: c_ulonglong,
+    reserved: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: u64, memory: Option<&mut Memory>) -> u32 {
+    elsewhere("nvmlDeviceGetMemoryInfo_v2", |machine| {
+        let card = card(machine, handle)?;
+        let memory = memory.ok_or(INVALID_ARGUMENT)?;
+        let (total, used) = (card.total_memory(), card.held_memory());
+        (memory.total, memory.reserved, memory.free, memory.used) = (total, 0, total - used, used);
+        Ok(())
+    })
+}
+
 /// A process on the card, as version 3 of the functions tells it.
 #[repr(C)]
 struct Process {
@@ -267,7 +288,7 @@ extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
         if !pids.is_empty() && list.is_null() {
             return Err(INVALID_ARGUMENT);
         }
-        let memory = card.total_memory() - card.memory.free_bytes();
+        let memory = card.held_memory() + card.wrong.own_memory;
         for (place, pid) in pids.into_iter().enumerate() {
             // SAFETY: there is room for all of them.
             unsafe { list.add(place).write(Process { pid, memory, instances: [u32::MAX; 2] }) };

@@ -9,6 +9,12 @@ const TEXT: &str = include_str!("profiles.toml");
 /// What a name gets behind it, so that nobody takes the card for a real one.
 pub const SUFFIX: &str = " (simulated)";
 
+/// Bytes that a context takes of every card before anything is allocated.
+pub const CONTEXT: u64 = 300 << 20;
+
+/// Bytes that a loaded module takes for its code.
+pub const CODE: u64 = 1 << 20;
+
 /// A simulated card.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

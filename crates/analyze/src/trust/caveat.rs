@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use warpmark_record::Seconds;
+use warpmark_record::{Bytes, Seconds};
 
 use super::{DRIFT, OUTLIERS, WIDE_INTERVAL};
 
 const HOST_SLOWER: &str = "the host takes longer to launch this than the device to run it; launches were \
                            queued beforehand, so that the time is the device's own";
+
+const MEMORY_DISAGREES: &str = "the counts of the card's memory do not add up to what NVML tells of this \
+                                process";
 
 /// A reason to doubt a number.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +66,13 @@ pub enum Caveat {
     },
     /// The SM clock fell while sampling; its lowest value as a share of its mean.
     ClockChanged(f64),
+    /// Counts of the memory do not add up to what NVML tells of the process.
+    MemoryDisagrees {
+        /// The sum of the counts.
+        counted: Bytes,
+        /// What NVML tells.
+        told: Bytes,
+    },
     /// The answer was not checked.
     NotChecked,
     /// The device's clock ran longer than the wall's, by this share.
@@ -118,6 +128,7 @@ impl Caveat {
                 format!("the median is known to no better than ±{}", percent(WIDE_INTERVAL))
             }
             Self::HostSlower { .. } => HOST_SLOWER.to_owned(),
+            Self::MemoryDisagrees { .. } => MEMORY_DISAGREES.to_owned(),
             Self::Outliers { .. } => {
                 format!("more than {} of the samples are outliers", percent(OUTLIERS))
             }
@@ -180,7 +191,8 @@ impl fmt::Display for Caveat {
             ),
             Self::FakeClock => f.write_str("the times come from a test's clock"),
             Self::Recorded(text) => f.write_str(text),
-            Self::OtherProcesses(_)
+            Self::MemoryDisagrees { .. }
+            | Self::OtherProcesses(_)
             | Self::TenantsUnknown(_)
             | Self::BusyHost { .. }
             | Self::Virtualised(_)
@@ -195,6 +207,13 @@ impl Caveat {
     /// The words of what is no matter of the row's own times.
     fn of_surroundings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::MemoryDisagrees { counted, told } => write!(
+                f,
+                "pool, graphs, context and libraries add up to {}, and NVML tells {} of this process: \
+                 memory was taken that no mark counts, or another process came or went",
+                counted.binary(),
+                told.binary()
+            ),
             Self::OtherProcesses(1) => f.write_str("another process held memory on the card"),
             Self::OtherProcesses(n) => write!(f, "{n} other processes held memory on the card"),
             Self::TenantsUnknown(reason) => {

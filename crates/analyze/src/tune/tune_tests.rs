@@ -16,6 +16,7 @@ fn step(model: &str, dtype: &str, batch: u64, seconds: f64, weights: f64) -> Rec
         method: "a test".to_owned(),
         weights: Field::Known(Bytes(weights)),
         peak: Field::Known(Bytes(1.1 * weights + 0.5 * GB)),
+        device: None,
     });
     row
 }

@@ -65,6 +65,9 @@ int cuMemPoolSetAttribute(void *pool, int mark, void *value) {
 }
 int cuMemPoolTrimTo(void *pool, size_t keep) { marks[5] = marks[7]; return 0; }
 
+int cuDeviceGetGraphMemAttribute(int device, int mark, void *value) { memset(value, 0, 8); return 0; }
+int cuDeviceSetGraphMemAttribute(int device, int mark, void *value) { return 0; }
+
 int cuEventCreate(void **event, unsigned flags) {
     static int made;
     *event = (void *)(intptr_t)(0x20 + made++);

@@ -112,6 +112,8 @@ pub(super) fn memory(run: &RunAnalysis<'_>) -> Option<Markup> {
             Cell::Code(id.clone()),
         ]
     });
+    let counts =
+        crate::memory::most(&run.rows.iter().collect::<Vec<_>>(), |row| row.record.id.to_string());
     let entries =
         [("weights".to_owned(), color::of_part(0)), ("the rest".to_owned(), color::of_part(1))];
     let note = capacity.map(|all| format!("The device has {}.", show(all)));
@@ -119,6 +121,7 @@ pub(super) fn memory(run: &RunAnalysis<'_>) -> Option<Markup> {
         (legend(&entries))
         (table(&heads, lines))
         @if let Some(note) = note { p.note { (note) } }
+        @if let Some(counts) = counts { p.note { (counts) } }
     })
 }
 

@@ -49,7 +49,7 @@ extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn cuMemGetInfo_v2(free: Option<&mut usize>, total: Option<&mut usize>) -> u32 {
     in_context("cuMemGetInfo_v2", |device| {
-        put(free, device.memory.free_bytes() as usize, INVALID_VALUE)?;
+        put(free, device.free_memory() as usize, INVALID_VALUE)?;
         put(total, device.total_memory() as usize, INVALID_VALUE)
     })
 }
@@ -96,6 +96,36 @@ extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
     started("cuMemPoolTrimTo", |machine| {
         of_pool(machine, pool)?.memory.trim(keep as u64);
         Ok(())
+    })
+}
+
+/// What graphs hold: nothing, unless the plan says otherwise, since no capture takes an allocation.
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceGetGraphMemAttribute(
+    device: c_int,
+    which: c_int,
+    value: Option<&mut u64>,
+) -> u32 {
+    started("cuDeviceGetGraphMemAttribute", |machine| {
+        let held = machine.device(device)?.wrong.graphs;
+        if !(0..=3).contains(&which) {
+            return Err(INVALID_VALUE);
+        }
+        put(value, held, INVALID_VALUE)
+    })
+}
+
+/// High-water marks can be reset and nothing else.
+#[unsafe(no_mangle)]
+extern "C" fn cuDeviceSetGraphMemAttribute(
+    device: c_int,
+    which: c_int,
+    value: Option<&mut u64>,
+) -> u32 {
+    started("cuDeviceSetGraphMemAttribute", |machine| {
+        machine.device(device)?;
+        let reset = matches!(which, 1 | 3) && value.is_some_and(|value| *value == 0);
+        reset.then_some(()).ok_or(INVALID_VALUE)
     })
 }
 

@@ -31,6 +31,7 @@ extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -
         if !runs_on(&target, machine.working()?.profile.compute_capability) {
             return Err(NO_BINARY_FOR_GPU);
         }
+        machine.working()?.memory.modules += 1;
         let handle = machine.handle();
         machine.images.insert(handle, entries);
         machine.modules.insert(handle, Vec::new());
@@ -51,6 +52,8 @@ extern "C" fn cuModuleUnload(module: u64) -> u32 {
     with_context("cuModuleUnload", |machine| {
         let functions = machine.modules.remove(&module).ok_or(INVALID_HANDLE)?;
         machine.images.remove(&module);
+        let device = machine.working()?;
+        device.memory.modules = device.memory.modules.saturating_sub(1);
         for function in functions {
             machine.functions.remove(&function);
         }

@@ -1,0 +1,108 @@
+//! The page over a folder of results: every device that was measured, every run with its environment.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use warpmark_analyze::RunAnalysis;
+use warpmark_record::{Outcome, Run};
+
+use crate::escape::markdown as escape;
+use crate::{markdown, specs};
+
+/// The command that writes the page, which the page names.
+pub const COMMAND: &str = "warpmark report --index --output results/README.md";
+
+/// The page, in Markdown; runs without a line of their own are left out, since nobody knows what they ran
+/// on. Writing to a string cannot fail, so results of `write!` are dropped.
+pub(crate) fn of(runs: &[RunAnalysis<'_>]) -> String {
+    let mut devices: BTreeMap<&str, Vec<(&RunAnalysis<'_>, &Run)>> = BTreeMap::new();
+    for analysis in runs {
+        if let Some(run) = analysis.run {
+            devices.entry(&run.device.slug).or_default().push((analysis, run));
+        }
+    }
+    let mut page = format!("<!-- Written by `{COMMAND}`; do not edit. -->\n\n# Recorded runs\n");
+    for (slug, runs) in &mut devices {
+        runs.sort_by(|(_, a), (_, b)| (&a.started_at, &a.run.0).cmp(&(&b.started_at, &b.run.0)));
+        let name = runs.first().map_or("", |(_, run)| run.device.name.as_str());
+        let _ = write!(page, "\n## {}\n\n", escape(name));
+        page.push_str("| run | started | suite | build | measured | skipped | failed | best |\n");
+        page.push_str("| :-- | :-- | :-- | :-- | --: | --: | --: | :-- |\n");
+        for (analysis, run) in runs.iter() {
+            line(&mut page, slug, analysis, run);
+        }
+        for (analysis, run) in runs.iter() {
+            environment(&mut page, analysis, run);
+        }
+    }
+    if devices.is_empty() {
+        page.push_str("\nNo run was recorded.\n");
+    }
+    page
+}
+
+fn line(page: &mut String, slug: &str, analysis: &RunAnalysis<'_>, run: &Run) {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        analysis.rows.iter().filter(|row| wanted(&row.record.outcome)).count()
+    };
+    let measured = count(|outcome| matches!(outcome, Outcome::Measured));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
+    let limits = &analysis.limits;
+    let mut best: Vec<String> =
+        limits.measured_peaks().map(|(name, peak)| format!("{name} {peak}")).collect();
+    best.extend(limits.measured_bandwidth().map(|bandwidth| format!("memory {bandwidth}")));
+    let build = format!("{} ({}), {}", run.build.version, run.build.git, run.build.profile);
+    let id = &run.run.0;
+    let _ = writeln!(
+        page,
+        "| [{}]({slug}/{id}.jsonl) | {} | {} | {} | {measured} | {skipped} | {failed} | {} |",
+        escape(id),
+        escape(&run.started_at),
+        escape(&run.suite),
+        escape(&build),
+        escape(&best.join(", ")),
+    );
+}
+
+/// What a run was made with and on, folded away.
+fn environment(page: &mut String, analysis: &RunAnalysis<'_>, run: &Run) {
+    let _ =
+        write!(page, "\n<details><summary>{}: its environment</summary>\n\n", escape(&run.run.0));
+    for caveat in &analysis.caveats {
+        let _ = writeln!(page, "- caution: {}", escape(&caveat.to_string()));
+    }
+    if !analysis.caveats.is_empty() {
+        page.push('\n');
+    }
+    let mut sheets = vec![specs::run_sheet(run)];
+    sheets.extend(specs::of(&run.device, &run.host));
+    page.push_str(markdown::specs(&sheets).trim_end());
+    page.push_str("\n\n</details>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn every_run_has_its_line_and_its_environment_and_nothing_gets_out_of_its_cell() {
+        let recording = fixture::recording();
+        let page = of(&warpmark_analyze::analyze(&recording));
+        let run = &recording.runs[0];
+        let id = &run.run.0;
+        let line = page.lines().find(|line| line.contains(&format!("{id}.jsonl"))).unwrap();
+        assert!(line.contains(&format!("({}/{id}.jsonl)", run.device.slug)), "{line}");
+        assert!(line.contains(" | 5 | 1 | 1 | "), "{line}");
+        assert_eq!(line.replace("\\|", "").matches('|').count(), 9, "{line}");
+        assert!(page.contains("its environment</summary>"), "{page}");
+        assert!(page.contains("| memory | 8.00 GiB |"), "{page}");
+        assert!(page.starts_with("<!-- Written by `warpmark report --index"), "{page}");
+    }
+
+    #[test]
+    fn a_folder_without_runs_says_so() {
+        assert!(of(&[]).contains("No run was recorded."));
+    }
+}
