@@ -28,3 +28,13 @@ fn every_committed_record_is_read_without_a_warning_and_none_is_simulated() {
         assert_ne!(run.device.kind, DeviceKind::Simulated, "{}", run.run);
     }
 }
+
+#[test]
+fn the_page_over_the_results_is_what_the_command_writes() {
+    let recording = store::read_all(committed()).unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("results/README.md"));
+    let written = warpmark_report::render_index(&recording);
+    let command = warpmark_report::index::COMMAND;
+    assert!(page.unwrap() == written, "results/README.md is stale; run `{command}`");
+}

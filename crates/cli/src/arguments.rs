@@ -291,7 +291,8 @@ Examples:
   warpmark report results/nvidia-h200                every run of a device
   warpmark report results/nvidia-h200/RUN.jsonl --format markdown
   warpmark report results --format html --output report.html
-  warpmark report --format csv --output run.csv")]
+  warpmark report --format csv --output run.csv
+  warpmark report --index --output results/README.md")]
 pub struct Report {
     /// Results files or folders; without any, the newest run of the results folder
     #[arg(value_name = "PATH")]
@@ -302,6 +303,9 @@ pub struct Report {
     /// The same as `--format json`
     #[arg(long)]
     pub json: bool,
+    /// Every run of the results folder with its environment, in Markdown: its README.md
+    #[arg(long, conflicts_with_all = ["paths", "format", "json", "filter"])]
+    pub index: bool,
     /// Which benchmarks
     #[arg(long, value_name = "FILTER")]
     pub filter: Option<Filter>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use warpmark_record::Record;
 use warpmark_record::store::{self, Recording, StoreError};
-use warpmark_report::{Format, render_page, render_selected};
+use warpmark_report::{Format, render_index, render_page, render_selected};
 
 use super::cost::tariffs;
 use crate::arguments::Report;
@@ -14,6 +14,11 @@ use crate::output::{show, style};
 
 /// Shows recorded runs.
 pub fn run(options: &Report) -> anyhow::Result<u8> {
+    if options.index {
+        let recording = store::read_all(std::slice::from_ref(&options.results))?;
+        warn(&recording);
+        return written(&render_index(&recording), options);
+    }
     let recording = if options.paths.is_empty() {
         store::read(&newest(&options.results)?)?
     } else {
@@ -33,10 +38,15 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         Format::Html => render_page(&recording, selects, &tariffs(&options.prices)?),
         _ => render_selected(&recording, selects, format, style())?,
     };
+    written(&text, options)
+}
+
+/// To the file that was asked for, or to standard output.
+fn written(text: &str, options: &Report) -> anyhow::Result<u8> {
     match &options.output {
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("{} cannot be written", path.display()))?,
-        None => show(&text),
+        None => show(text),
     }
     Ok(exit::OK)
 }
