@@ -72,6 +72,16 @@ const ADVICE: &[(u32, &str)] = &[
          the GPU (docker: `--gpus all`)",
     ),
     (101, "the device index does not exist; `nvidia-smi -L` lists those that do"),
+    (
+        200,
+        "the driver cannot read this machine code, as when it was compiled by a toolkit newer than the \
+         driver; update the driver, or use the libraries of the driver's own CUDA version",
+    ),
+    (
+        209,
+        "the code was compiled for another architecture, or by a toolkit newer than the driver; \
+         `warpmark doctor` says which",
+    ),
     (222, "the kernel was compiled by a toolkit newer than the driver; update the driver"),
     (
         304,

@@ -37,6 +37,7 @@ pub enum FindingState {
 pub fn findings() -> Vec<Finding> {
     let libraries = probe::libraries();
     let cards = cuda::list();
+    let driver_cuda = libraries.driver.known().and_then(|info| major(&info.version));
     let mut findings = vec![
         driver(&libraries.driver, &cards),
         library(
@@ -45,14 +46,16 @@ pub fn findings() -> Vec<Finding> {
             "kernels are compiled at run time; without it the micro suite has no GPU part",
             "install the CUDA toolkit's NVRTC 12 or 13 (`eval \"$(scripts/cuda-toolkit \
              --libraries 13.0)\"`, or the distribution's cuda-nvrtc package)",
-        ),
+        )
+        .beside(driver_cuda, &libraries.nvrtc),
         library(
             "cuBLASLt",
             &libraries.cublaslt,
             "matrix products go through it; without it matmul is skipped",
             "install cuBLAS 12 or 13 (`eval \"$(scripts/cuda-toolkit --libraries 13.0)\"`, or the \
              distribution's libcublas package)",
-        ),
+        )
+        .beside(driver_cuda, &libraries.cublaslt),
         library(
             "NVML",
             &libraries.nvml,
@@ -61,6 +64,7 @@ pub fn findings() -> Vec<Finding> {
              capability (docker: `--gpus 'all,capabilities=utility,compute'`)",
         ),
     ];
+    findings.extend(disturbing(|name| std::env::var(name).ok()));
     findings.extend(toolkit::findings(cards.as_deref().unwrap_or_default()));
     for card in cards.iter().flatten() {
         findings.extend(toolkit::sensors(card));
@@ -70,6 +74,54 @@ pub fn findings() -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The major version of `13.0`.
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+impl Finding {
+    /// The finding of a library beside a driver of this major CUDA version: what a newer library makes is
+    /// not for it.
+    fn beside(self, driver: Option<u32>, library: &Field<LibraryInfo>) -> Self {
+        let library = library.known().and_then(|info| major(&info.version));
+        match (driver, library) {
+            (Some(driver), Some(library)) if library > driver => Self {
+                state: FindingState::Broken,
+                detail: format!(
+                    "{}; the driver is for CUDA {driver}, and may load nothing of CUDA {library}",
+                    self.detail
+                ),
+                mend: Some(format!(
+                    "update NVIDIA's driver, or take the libraries of CUDA {driver} (`eval \
+                     \"$(scripts/cuda-toolkit --libraries 12.9)\"`)"
+                )),
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
+/// Variables that are set and falsify what is measured; `value` looks one up.
+fn disturbing(value: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
+    type Harmless = fn(&str) -> bool;
+    let variables: [(&str, Harmless, &str); 3] = [
+        ("CUDA_LAUNCH_BLOCKING", |v| v == "0", "each launch waits until its kernel is done"),
+        ("CUDA_FORCE_PTX_JIT", |v| v == "0", "the libraries' machine code is not used"),
+        ("NVIDIA_TF32_OVERRIDE", |v| v != "0", "no product is made in TF32, whoever asks for it"),
+    ];
+    let set = variables.into_iter().filter_map(|(name, harmless, what)| {
+        let value = value(name).filter(|value| !value.is_empty() && !harmless(value))?;
+        Some(Finding {
+            what: name.to_owned(),
+            state: FindingState::Broken,
+            detail: format!("is \"{value}\": {what}"),
+            mend: Some(format!("unset {name}")),
+        })
+    });
+    set.collect()
 }
 
 fn driver(library: &Field<LibraryInfo>, cards: &Result<Vec<DeviceSpec>, OpenError>) -> Finding {
@@ -150,4 +202,47 @@ fn others(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
 /// nvidia-smi counts cards as NVML does, so it is given the PCI id rather than CUDA's index.
 fn selector(gpu: &GpuSpec, card: &DeviceSpec) -> String {
     gpu.pci_id.known().cloned().unwrap_or_else(|| card.index.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(version: &str) -> Field<LibraryInfo> {
+        let (name, path) = ("libnvrtc.so".to_owned(), None);
+        Field::Known(LibraryInfo { name, path, version: version.to_owned() })
+    }
+
+    #[test]
+    fn a_library_newer_than_the_driver_is_named_with_both_ways_out() {
+        let beside = |driver, version: &str| {
+            let library = found(version);
+            super::library("NVRTC", &library, "", "").beside(driver, &library)
+        };
+        for fits in [beside(Some(13), "13.0"), beside(Some(13), "12.9"), beside(None, "13.0")] {
+            assert_eq!((fits.state, fits.mend), (FindingState::Ok, None));
+        }
+        let newer = beside(Some(12), "13.0");
+        assert_eq!(newer.state, FindingState::Broken);
+        assert!(newer.detail.contains("for CUDA 12") && newer.detail.contains("of CUDA 13"));
+        let mend = newer.mend.unwrap();
+        assert!(mend.contains("update NVIDIA's driver") && mend.contains("12.9"), "{mend}");
+    }
+
+    #[test]
+    fn variables_that_falsify_what_is_measured_are_named_and_harmless_values_are_not() {
+        let told = |set: &[(&str, &str)]| {
+            let found = disturbing(|name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            });
+            found.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[]), [] as [&str; 0]);
+        assert_eq!(told(&[("CUDA_LAUNCH_BLOCKING", "1")]), ["CUDA_LAUNCH_BLOCKING"]);
+        assert_eq!(
+            told(&[("CUDA_LAUNCH_BLOCKING", "0"), ("NVIDIA_TF32_OVERRIDE", "1")]),
+            [] as [&str; 0]
+        );
+        assert_eq!(told(&[("NVIDIA_TF32_OVERRIDE", "0")]), ["NVIDIA_TF32_OVERRIDE"]);
+    }
 }
