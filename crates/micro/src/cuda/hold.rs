@@ -21,6 +21,9 @@ pub(crate) struct Gate {
     words: Words,
     /// The number of the last hold.
     ticket: Cell<u32>,
+    /// Whether the device can be held at all. Where each launch waits for its own end (by
+    /// `CUDA_LAUNCH_BLOCKING`, or under a debugger) every hold would only last to its limit.
+    holds: bool,
 }
 
 /// Two words of pinned memory, which the device reads where they are: with unified addressing, which
@@ -59,23 +62,28 @@ impl Gate {
     ) -> Result<Self, WorkloadError> {
         let source = include_str!("../../../../kernels/hold.cu");
         let module = compiler.compile("hold.cu", source)?.module;
-        let gate = Self {
+        let mut gate = Self {
             stream: Arc::clone(stream),
             kernel: function(&module, "hold_stream")?,
             words: Words::new()?,
             ticket: Cell::new(0),
+            holds: true,
         };
         // Once through an open gate: a kernel that is launched for the first time may be loaded then,
         // which waits for the device.
         gate.close()?;
         gate.open();
         super::wait(stream)?;
+        gate.holds = gate.lasted();
         Ok(gate)
     }
 }
 
 impl Hold for Gate {
     fn close(&self) -> Result<(), WorkloadError> {
+        if !self.holds {
+            return Ok(());
+        }
         let ticket = self.ticket.get().wrapping_add(1);
         let address = self.words.0 as u64;
         let mut arguments = [argument(&address), argument(&ticket), argument(&LIMIT)];
@@ -91,7 +99,7 @@ impl Hold for Gate {
     }
 
     fn lasted(&self) -> bool {
-        self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
+        self.holds && self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
     }
 }
 

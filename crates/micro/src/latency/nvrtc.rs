@@ -6,14 +6,14 @@ use cudarc::driver::{CudaFunction, CudaStream};
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
+use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Seconds, Value};
 
 use super::{Cycle, described, entry, parameters, work};
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
 use crate::cuda::{self, Buffer, Library, argument};
 use crate::levels::Levels;
-use crate::memory::cache_caveat;
+use crate::memory::{ASSUMED_CACHE, cache_caveat};
 use crate::{Micro, Processor, Request};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
@@ -36,7 +36,9 @@ fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
     let planned = sizes.into_iter().filter_map(|size| {
         // Guesses, for the plan.
         let latency = if size <= SMALL { Seconds(50e-9) } else { Seconds(500e-9) };
-        Some((entry((spec, request), ENGINE, size, loads(size), latency)?, size))
+        let mut entry = entry((spec, request), ENGINE, size, loads(size), latency)?;
+        entry.memory_estimate = entry.memory_estimate + Bytes::from_count(flushed(spec));
+        Some((entry, size))
     });
     let seed = request.seed;
     vec![cases::group("latency of the GPU", planned.collect(), move |device, cases| {
@@ -53,8 +55,16 @@ fn loads(size: usize) -> u32 {
     if size <= SMALL { 1 << 18 } else { 1 << 14 }
 }
 
+/// What has to be written so that the last cache holds nothing else.
+fn flushed(spec: &DeviceSpec) -> usize {
+    2 * spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0) as usize
+}
+
 struct Walks {
     stream: Arc<CudaStream>,
+    /// Written before a walk through more than the last cache: part of its table would else be there,
+    /// from when it was copied to the device.
+    flush: usize,
     kernel: CudaFunction,
     code: String,
     caveat: Option<String>,
@@ -69,6 +79,7 @@ impl Walks {
         let kernels = compiler.compile("chase.cu", include_str!("../../../../kernels/chase.cu"))?;
         Ok(Self {
             stream: device.stream.clone(),
+            flush: flushed(&device.spec),
             kernel: cuda::function(&kernels.module, "chase_walk")?,
             code: kernels.code,
             caveat: cache_caveat(&device.spec),
@@ -96,8 +107,14 @@ impl Session for Walks {
         state.write(stream, &[first.to_le_bytes(), [0; 8]].concat())?;
         let mut chase =
             Chase { id, size, table, state, cycle, walked: 0, cycles: 0, session: self };
-        // The second walk finds in the cache what it can hold.
-        chase.launch()?;
+        if 2 * size > chase.session.flush {
+            Buffer::new(stream, chase.session.flush, "what displaces the table")?.set(stream, 0)?;
+        }
+        // Once round what the cache can hold, and one more walk, which finds it there.
+        let rounds = if 2 * size > chase.session.flush { 0 } else { size / LINE };
+        for _ in 0..=rounds.div_ceil(loads(size) as usize) {
+            chase.launch()?;
+        }
         chase.launch()?;
         chase.cycles = chase.state()?.1;
         Ok(Box::new(chase))

@@ -8,7 +8,7 @@ use warpmark_record::Seconds;
 
 use super::Problem;
 use super::cublaslt::LtSession;
-use super::lt::Operation;
+use super::lt::{Operation, none_proposed};
 use super::operands::Operands;
 use crate::cuda::hold::Gate;
 use crate::cuda::refused;
@@ -137,9 +137,7 @@ pub(super) fn choose(
     let watch = Timer::new(&session.stream, &session.gate)?;
     let mut spent = 0.0;
     let mut times: Vec<(usize, f64)> = Vec::new();
-    let mut refusal = WorkloadError::Unsupported(
-        "cuBLASLt proposes no algorithm for this multiplication on this card".to_owned(),
-    );
+    let mut refusal = none_proposed();
     for (rank, algorithm) in candidates.iter().take(effort.candidates).enumerate() {
         if spent > effort.limit.0 {
             break;

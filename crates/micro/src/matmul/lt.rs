@@ -23,6 +23,9 @@ static TRANSPOSED: i32 = 1;
 const REDUCE_IN_COMPUTE_TYPE: u32 =
     sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
+/// `CUBLAS_STATUS_NOT_SUPPORTED`: what the library answers where it has no algorithm at all.
+const NOT_SUPPORTED: u32 = 15;
+
 /// How many candidates the library is asked for.
 pub(super) const CANDIDATES: u16 = 16;
 
@@ -51,12 +54,25 @@ fn refused(call: &str) -> impl Fn(CublasError) -> WorkloadError {
             8 => "ARCH_MISMATCH",
             13 => "EXECUTION_FAILED",
             14 => "INTERNAL_ERROR",
-            15 => "NOT_SUPPORTED",
+            NOT_SUPPORTED => "NOT_SUPPORTED",
             16 => "LICENSE_ERROR",
             _ => "a code that cublas_api.h 13.0 lacks",
         };
-        WorkloadError::Failed(format!("{call} answered {name} ({code})"))
+        // As cuBLASLt of CUDA 13 answers on a driver for 12.
+        let advice = if code == 1 {
+            ": is the library newer than the driver? `warpmark doctor`"
+        } else {
+            ""
+        };
+        WorkloadError::Failed(format!("{call} answered {name} ({code}){advice}"))
     }
+}
+
+/// What a row says for which the library has nothing.
+pub(super) fn none_proposed() -> WorkloadError {
+    WorkloadError::Unsupported(
+        "cuBLASLt proposes no algorithm for this multiplication on this card".to_owned(),
+    )
 }
 
 /// The library, opened.
@@ -154,7 +170,10 @@ impl Operation {
             )
         }
         .result()
-        .map_err(refused("cublasLtMatmulAlgoGetHeuristic"))?;
+        .map_err(|error| match error.0 as u32 {
+            NOT_SUPPORTED => none_proposed(),
+            _ => refused("cublasLtMatmulAlgoGetHeuristic")(error),
+        })?;
         // SAFETY: zeroed results are valid (a zero status is success), and the library overwrites the
         // first `count` of them.
         let results = found.map(|result| unsafe { result.assume_init() });
