@@ -1,0 +1,100 @@
+//! The scripts for the day on which a card is there, run on simulated ones: `scripts/first-card`, and
+//! `peers/gpu.py` with torch's side from a file.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::print_stdout, reason = "what a machine cannot test is said")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::Ran;
+use support::machine::Machine;
+
+/// A script of the project on a machine with simulated cards; its settings are those of the command.
+fn script(machine: &Machine, program: &str, name: &str) -> Command {
+    let warpmark = machine.command(&[]);
+    let mut command = Command::new(program);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
+    command.current_dir(warpmark.get_current_dir().unwrap());
+    for (name, value) in warpmark.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("WARPMARK", env!("CARGO_BIN_EXE_warpmark"));
+    command
+}
+
+#[test]
+fn the_first_call_on_a_card_tells_each_steps_exit_code_and_keeps_its_output() {
+    let machine = Machine::with("h100");
+    let out = machine.world.path("first card");
+    let mut command = script(&machine, "bash", "scripts/first-card");
+    let ran = Ran::of(command.arg(&out).args(["doctor", "specs", "models"]).output().unwrap());
+    ran.exits(0);
+    for said in
+        ["-- doctor: exit code 0 after", "-- specs: exit code 0 after", "== models: left out"]
+    {
+        assert!(ran.stdout.contains(said), "{said:?} is missing in {}", ran.stdout);
+    }
+    let specs = std::fs::read_to_string(out.join("specs.txt")).unwrap();
+    assert!(specs.contains("NVIDIA H100 80GB HBM3 (simulated)"), "{specs}");
+    assert!(std::fs::read_to_string(out.join("specs.json")).unwrap().contains("\"sm_count\""));
+}
+
+#[test]
+fn a_step_that_fails_stops_no_other_and_is_the_scripts_own_failure() {
+    let machine = Machine::with("");
+    let out = machine.world.path("none");
+    let mut command = script(&machine, "bash", "scripts/first-card");
+    let ran = Ran::of(command.arg(&out).args(["specs", "doctor"]).output().unwrap());
+    ran.exits(1);
+    assert!(ran.stdout.contains("-- specs: exit code 70 after"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("-- doctor: exit code 0 after"), "{}", ran.stdout);
+    let mut command = script(&machine, "bash", "scripts/first-card");
+    let ran = Ran::of(command.arg(&out).arg("spec").output().unwrap());
+    ran.exits(64).says(&["there is no step \"spec\"", "doctor specs"]);
+}
+
+/// What torch would have measured: a product a little slower than the simulated card's 702.2 TFLOP/s, and a
+/// copy a little faster than its 3082 GB/s.
+const TORCH: &str = r#"{"name": "torch", "version": "2.9.1", "cuda": "12.8", "device": "a test"}
+{"name": "matmul/f16.f32", "median_s": 0.00157, "per_s": 7.0e14, "samples": 20}
+{"name": "matmul/bf16.f32", "refused": "not in this test"}
+{"name": "copy", "median_s": 0.00067, "per_s": 3.2e12, "samples": 20}
+{"name": "triad", "median_s": 0.00067, "per_s": 3.1e12, "samples": 20}
+{"name": "profiler", "events_s": 0.001005, "cupti_s": 0.001}
+"#;
+
+#[test]
+fn the_comparison_with_torch_reads_our_records_and_names_each_target() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("not tested: there is no python3 on this machine");
+        return;
+    }
+    let machine = Machine::with("h100");
+    let lines = machine.world.write("torch.jsonl", TORCH);
+    let keep = machine.world.path("kept");
+    let mut command = script(&machine, "python3", "peers/gpu.py");
+    command.arg(env!("CARGO_BIN_EXE_warpmark")).args(["--suite", "quick", "--rounds", "2"]);
+    command.args(["--device", "cuda:0", "--arithmetics", "f16.f32,bf16.f32"]);
+    command.arg("--peer-lines").arg(lines).arg("--keep").arg(&keep);
+    let ran = Ran::of(command.output().unwrap());
+    // A target is missed: torch copies faster.
+    ran.exits(1);
+    for line in [
+        "| `micro/matmul/f16.f32/8192x8192x8192` / torch | 702.2 TFLOP/s | 700 TFLOP/s | 1.003 | ≥ 1.00 | reached |",
+        "| `micro/matmul/bf16.f32/8192x8192x8192` / torch | 702.2 TFLOP/s | None | not in this test | ≥ 1.00 | not measured |",
+        "| `micro/memory/copy/f32/256MiB` / torch's copy | 3.082 TB/s | 3.2 TB/s | 0.963 | ≥ 1.00 | MISSED |",
+        "| `micro/launch/queued` repeats over 2 rounds | 2.000 µs | 2.000 µs | 0.00 % | ≤ 5 % | reached |",
+        "| events around a kernel of 1 ms / CUPTI | 1.0050 ms | 1.0000 ms | +0.50 % | within 1 % | reached |",
+    ] {
+        assert!(ran.stdout.contains(line), "{line} is missing in {}", ran.stdout);
+    }
+    assert!(ran.stdout.contains("NVIDIA H100 80GB HBM3 (simulated) (simulated), driver 580.65.06"));
+    assert!(keep.join("torch-1.jsonl").is_file() && keep.join("round-1/warpmark.txt").is_file());
+}
