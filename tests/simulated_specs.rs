@@ -1,0 +1,80 @@
+//! What `specs` and `doctor` print of each simulated card, word for word: `tests/golden/specs-*.txt`, which
+//! were read against the published figures of the real ones.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::machine::Machine;
+use warpmark_simgpu::profile::Profile;
+
+const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
+
+/// What belongs to the card: without the host, and without the one figure that differs each time.
+fn of_the_card(text: &str) -> String {
+    let lines = text.lines().take_while(|line| *line != "host");
+    let lines = lines.filter(|line| !line.trim_start().starts_with("energy since"));
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn specs_print_each_card_as_its_documents_have_it() {
+    for name in PROFILES {
+        let ran = Machine::with(name).run(&["specs", "--device", "cuda"]);
+        let said = of_the_card(&ran.exits(0).stdout);
+        let path = format!("tests/golden/specs-{name}.txt");
+        let expected =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap();
+        assert!(said == expected, "{path} is not what is printed:\n{said}");
+    }
+}
+
+#[test]
+fn the_doctor_finds_each_card_in_order_and_says_what_to_build_for_it() {
+    for name in PROFILES {
+        let card = Profile::named(name);
+        let ran = Machine::with(name).run(&["doctor", "--json"]);
+        let findings: Vec<Value> = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+        let state = |what: &str| {
+            let finding = findings.iter().find(|finding| finding["what"] == what);
+            finding.unwrap_or_else(|| panic!("{what} is not in {findings:?}"))["state"].clone()
+        };
+        for what in [
+            "CUDA driver",
+            "NVRTC",
+            "cuBLASLt",
+            "NVML",
+            "sensors of cuda:0",
+            "persistence mode of cuda:0",
+            "other processes on cuda:0",
+        ] {
+            assert_eq!(state(what), "ok", "{name}: {what}");
+        }
+        let (major, minor) = card.compute_capability;
+        let build = format!("CUDA_COMPUTE_CAP={major}{minor} ");
+        let models = findings.iter().find(|finding| finding["what"] == "models on cuda:0").unwrap();
+        let there = models["state"] == "ok";
+        assert!(there || models["mend"].as_str().unwrap().contains(&build), "{name}: {models}");
+    }
+}
+
+#[test]
+fn libraries_newer_than_the_driver_and_falsifying_variables_break_the_doctors_verdict() {
+    let machine = Machine::with("t4").set(|simulator| simulator.driver(12_040));
+    let mut command = machine.command(&["doctor"]);
+    let ran = support::Ran::of(command.env("CUDA_LAUNCH_BLOCKING", "1").output().unwrap());
+    let said = ran.exits(1).stdout.clone();
+    for part in [
+        "BROKEN   NVRTC: 13.0",
+        "the driver is for CUDA 12, and may load nothing of CUDA 13",
+        "BROKEN   cuBLASLt: 13.0",
+        "BROKEN   CUDA_LAUNCH_BLOCKING: is \"1\": each launch waits until its kernel is done",
+        "to mend: unset CUDA_LAUNCH_BLOCKING",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+}
