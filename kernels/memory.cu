@@ -4,14 +4,28 @@
 // writes. A block handles one chunk of CHUNK elements, as 128-bit accesses of which each thread has
 // UNROLL in flight; the host makes n a multiple of CHUNK and launches n / CHUNK blocks.
 //
+// Which way is the fastest differs from card to card, so that the host builds all of them and tries: a chunk
+// is read by few threads or by many (THREADS), through the caches as usual or as what is not wanted
+// again (STREAMING).
+//
 // Dead code: five kernels store all they compute. `memory_read` folds what it read and stores the
 // fold where it shares a bit with `mask`. Timed launches pass a mask of 0, so the store never happens,
 // but only the loaded data can tell, so no load can be left out or moved behind the branch. The
 // checking launch passes a mask of all ones and gets the fold of the whole array.
 
+#ifndef THREADS
 #define THREADS 256
-#define UNROLL 4
-#define CHUNK (THREADS * UNROLL * 4)
+#endif
+#define CHUNK 4096
+#define UNROLL (CHUNK / 4 / THREADS)
+
+#ifdef STREAMING
+#define LOAD(from) __ldcs(&(from))
+#define STORE(to, value) __stcs(&(to), value)
+#else
+#define LOAD(from) (from)
+#define STORE(to, value) ((to) = (value))
+#endif
 
 // Where this thread's first vector lies; its others follow at a distance of THREADS.
 __device__ __forceinline__ unsigned long long first_vector() {
@@ -24,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   unsigned int mine = 0;
 #pragma unroll
   for (int u = 0; u < UNROLL; u++) {
-    const uint4 v = a[u * THREADS];
+    const uint4 v = LOAD(a[u * THREADS]);
     mine ^= v.x ^ v.y ^ v.z ^ v.w;
   }
   if (mine & mask) atomicXor(fold, mine);
@@ -34,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     memory_write(float4* __restrict__ c, float4 pattern) {
   c += first_vector();
 #pragma unroll
-  for (int u = 0; u < UNROLL; u++) c[u * THREADS] = pattern;
+  for (int u = 0; u < UNROLL; u++) STORE(c[u * THREADS], pattern);
 }
 
 // All loads before the first store, so that UNROLL of them are under way at once.
@@ -45,10 +59,10 @@ __device__ __forceinline__ void map_one(const float4* __restrict__ a, float4* __
   c += first_vector();
   float4 v[UNROLL];
 #pragma unroll
-  for (int u = 0; u < UNROLL; u++) v[u] = a[u * THREADS];
+  for (int u = 0; u < UNROLL; u++) v[u] = LOAD(a[u * THREADS]);
 #pragma unroll
   for (int u = 0; u < UNROLL; u++)
-    c[u * THREADS] = make_float4(map(v[u].x), map(v[u].y), map(v[u].z), map(v[u].w));
+    STORE(c[u * THREADS], make_float4(map(v[u].x), map(v[u].y), map(v[u].z), map(v[u].w)));
 }
 
 template <typename Map>
@@ -60,13 +74,13 @@ __device__ __forceinline__ void map_two(const float4* __restrict__ a, const floa
   float4 v[UNROLL], w[UNROLL];
 #pragma unroll
   for (int u = 0; u < UNROLL; u++) {
-    v[u] = a[u * THREADS];
-    w[u] = b[u * THREADS];
+    v[u] = LOAD(a[u * THREADS]);
+    w[u] = LOAD(b[u * THREADS]);
   }
 #pragma unroll
   for (int u = 0; u < UNROLL; u++)
-    c[u * THREADS] = make_float4(map(v[u].x, w[u].x), map(v[u].y, w[u].y), map(v[u].z, w[u].z),
-                                 map(v[u].w, w[u].w));
+    STORE(c[u * THREADS], make_float4(map(v[u].x, w[u].x), map(v[u].y, w[u].y),
+                                      map(v[u].z, w[u].z), map(v[u].w, w[u].w)));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

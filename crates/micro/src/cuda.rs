@@ -5,12 +5,13 @@
 
 pub(crate) mod compile;
 pub(crate) mod hold;
+pub(crate) mod timer;
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use cudarc::driver::result;
-use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::sys::{CUdeviceptr, CUfunction_attribute};
 use cudarc::driver::{CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
 use warpmark_device::{CudaDevice, Device, describe, libraries};
 use warpmark_measure::WorkloadError;
@@ -187,6 +188,25 @@ pub(crate) fn function(
     name: &str,
 ) -> Result<CudaFunction, WorkloadError> {
     module.load_function(name).map_err(refused(name))
+}
+
+/// How much of a multiprocessor's memory a kernel leaves to the L1 cache, where the driver would guess.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Split {
+    /// All that can be had.
+    Cache,
+    /// As little as there is, for shared memory.
+    Shared,
+}
+
+/// Settles the split of a kernel; a hint, which older cards round to one of a few.
+pub(crate) fn prefer(function: &CudaFunction, split: Split) -> Result<(), WorkloadError> {
+    let percent = match split {
+        Split::Cache => 0,
+        Split::Shared => 100,
+    };
+    let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+    function.set_attribute(attribute, percent).map_err(refused("splitting L1 and shared memory"))
 }
 
 /// The kernel that fills memory with numbers of each type; TF32 lies in memory as f32.

@@ -12,6 +12,7 @@ pub(crate) mod host;
 pub(crate) mod nvrtc;
 pub(crate) mod sweep;
 pub(crate) mod team;
+pub(crate) mod ways;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value, Work};
 
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
-use crate::cuda::{self, Buffer, Library, argument};
+use crate::cuda::{self, Buffer, Library, Split, argument};
 use crate::{Micro, Processor, Request, guess};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
@@ -63,8 +63,10 @@ impl Shared {
         let compiler = Compiler::new(device)?;
         let kernels = compiler.compile("shared.cu", include_str!("../../../kernels/shared.cu"))?;
         let stream = device.stream.clone();
+        let kernel = cuda::function(&kernels.module, "shared_read")?;
+        cuda::prefer(&kernel, Split::Shared)?;
         Ok(Self {
-            kernel: cuda::function(&kernels.module, "shared_read")?,
+            kernel,
             sum: Buffer::new(&stream, size_of::<u32>(), "the sum")?,
             blocks: BLOCKS * cuda::multiprocessors(device)?,
             code: kernels.code,

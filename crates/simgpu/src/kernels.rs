@@ -12,8 +12,8 @@ use crate::timeline::Gate;
 
 const NOT_SUPPORTED: u32 = 801;
 
-/// Elements of f32 that a thread of `memory.cu` handles: four vectors of four.
-const PER_THREAD: u64 = 16;
+/// Elements of f32 that a block of `memory.cu` handles, however many threads it has.
+const CHUNK: u64 = 4096;
 
 /// One launch, its arguments copied.
 pub(crate) struct Launch<'a> {
@@ -93,7 +93,7 @@ impl Launch<'_> {
 
     /// The bytes of an array that the grid covers in `memory.cu`.
     fn extent(&self) -> u64 {
-        self.blocks * self.threads * PER_THREAD * 4
+        self.blocks * CHUNK * 4
     }
 
     fn store(&mut self, at: u64, len: u64, source: Arc<dyn Source>) -> Result<(), u32> {

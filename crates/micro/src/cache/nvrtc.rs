@@ -12,7 +12,7 @@ use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 use super::{entry, parameters, work};
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
-use crate::cuda::{self, Buffer, Filler, Library, argument};
+use crate::cuda::{self, Buffer, Filler, Library, Split, argument};
 use crate::data::{self, Dtype, Stream};
 use crate::levels::Levels;
 use crate::memory::cache_caveat;
@@ -73,8 +73,10 @@ impl Caches {
         Filler::new(&compiler)?.fill(&stream, &mut data, Dtype::F32, Stream::new(seed, 0))?;
         let sum = Buffer::new(&stream, size_of::<u32>(), "the sum")?;
         cuda::wait(&stream)?;
+        let kernel = cuda::function(&kernels.module, "cache_read")?;
+        cuda::prefer(&kernel, Split::Cache)?;
         Ok(Self {
-            kernel: cuda::function(&kernels.module, "cache_read")?,
+            kernel,
             blocks: 4 * cuda::multiprocessors(device)?,
             caveat: cache_caveat(&device.spec),
             code: kernels.code,

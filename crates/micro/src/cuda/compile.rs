@@ -198,7 +198,7 @@ mod tests {
     #[ignore = "needs NVRTC, which cargo test must not require"]
     fn every_kernel_compiles_for_every_architecture_that_this_nvrtc_knows() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels");
-        let sources: Vec<(String, String)> = std::fs::read_dir(folder)
+        let mut sources: Vec<(String, String)> = std::fs::read_dir(folder)
             .unwrap()
             .map(|file| file.unwrap().path())
             .map(|path| {
@@ -207,6 +207,7 @@ mod tests {
             })
             .collect();
         assert!(sources.len() >= 7, "{}", sources.len());
+        sources.extend(crate::memory::ways::sources());
         for arch in known_architectures().unwrap() {
             for (name, source) in &sources {
                 let cubin = image(name, source, Target::Cubin(arch)).unwrap();

@@ -11,7 +11,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Seconds, Value};
 use super::{Cycle, described, entry, parameters, work};
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
-use crate::cuda::{self, Buffer, Library, argument};
+use crate::cuda::{self, Buffer, Library, Split, argument};
 use crate::levels::Levels;
 use crate::memory::{ASSUMED_CACHE, cache_caveat};
 use crate::{Micro, Processor, Request};
@@ -77,10 +77,12 @@ impl Walks {
         let device = cuda::required(device, &[Library::Nvrtc])?;
         let compiler = Compiler::new(device)?;
         let kernels = compiler.compile("chase.cu", include_str!("../../../../kernels/chase.cu"))?;
+        let kernel = cuda::function(&kernels.module, "chase_walk")?;
+        cuda::prefer(&kernel, Split::Cache)?;
         Ok(Self {
             stream: device.stream.clone(),
             flush: flushed(&device.spec),
-            kernel: cuda::function(&kernels.module, "chase_walk")?,
+            kernel,
             code: kernels.code,
             caveat: cache_caveat(&device.spec),
             cases,

@@ -14,8 +14,11 @@ const SAMPLED: u64 = 64;
 /// Report" (2024), section 3.3.2.
 const FP8_SUM_ROUNDOFF: f64 = 1.0 / (1 << 13) as f64;
 
-/// How an operand's bits are read.
-type Reading = fn(f64) -> f64;
+/// What an operand's bits are taken for.
+type Read = fn(f64) -> f64;
+
+/// How the two operands are read.
+type Reading = [Read; 2];
 
 impl Problem {
     /// Compares sampled entries of the product, which `product(row, column)` fetches, with dot products
@@ -78,13 +81,19 @@ impl Problem {
         adding + storing
     }
 
-    /// What a multiplication may take an operand for. TF32 sees 10 bits of an f32's fraction, and whether
-    /// the others are cut off or rounded is nowhere promised: all entries must agree with one of the two,
-    /// which leaves no room for the error of the operands in the tolerance.
+    /// What a multiplication may take its operands for. TF32 sees 10 bits of an f32's fraction, and whether
+    /// the others are cut off or rounded is nowhere promised, nor that both operands come the same way: all
+    /// entries must agree with one of the four, which leaves no room for the error of the operands in the
+    /// tolerance.
     fn readings(&self) -> &'static [Reading] {
         match self.dtype {
-            Dtype::Tf32 => &[cut_to_tf32, rounded_to_tf32],
-            _ => &[std::convert::identity],
+            Dtype::Tf32 => &[
+                [cut_to_tf32, cut_to_tf32],
+                [rounded_to_tf32, rounded_to_tf32],
+                [cut_to_tf32, rounded_to_tf32],
+                [rounded_to_tf32, cut_to_tf32],
+            ],
+            _ => &[[std::convert::identity, std::convert::identity]],
         }
     }
 
@@ -92,7 +101,7 @@ impl Problem {
         let products = (0..self.k).map(|i| {
             let a = self.dtype.element(inputs.a, (row * self.k + i) as u64);
             let b = self.dtype.element(inputs.b, self.place_in_b(i, column) as u64);
-            read(a) * read(b)
+            read[0](a) * read[1](b)
         });
         products.sum()
     }
@@ -130,8 +139,8 @@ mod tests {
     }
 
     /// Whether products of operands that are read in such a way pass.
-    fn passes(problem: &Problem, read: Reading) -> bool {
-        problem.check(inputs(), 1.0, |r, c| Ok(problem.dot(inputs(), r, c, read))).is_ok()
+    fn passes(problem: &Problem, read: Read) -> bool {
+        problem.check(inputs(), 1.0, |r, c| Ok(problem.dot(inputs(), r, c, [read; 2]))).is_ok()
     }
 
     #[test]
@@ -145,13 +154,15 @@ mod tests {
     fn tf32_may_cut_or_round_but_not_keep_more_or_less() {
         let problem = Problem::square(Dtype::Tf32, Dtype::F32, 1024);
         assert!(passes(&problem, cut_to_tf32) && passes(&problem, rounded_to_tf32));
+        let apart = |r, c| Ok(problem.dot(inputs(), r, c, [cut_to_tf32, rounded_to_tf32]));
+        assert!(problem.check(inputs(), 1.0, apart).is_ok());
         let bf16 = |value: f64| f64::from(f32::from_bits((value as f32).to_bits() & !0xFFFF));
         assert!(!passes(&problem, bf16));
         assert!(!passes(&problem, identity));
         // One reading for one entry and the other for the next is no arithmetic.
         let mixed = problem.check(inputs(), 1.0, |row, column| {
-            let read: Reading = if row % 2 == 0 { cut_to_tf32 } else { rounded_to_tf32 };
-            Ok(problem.dot(inputs(), row, column, read))
+            let read: Read = if row % 2 == 0 { cut_to_tf32 } else { rounded_to_tf32 };
+            Ok(problem.dot(inputs(), row, column, [read; 2]))
         });
         assert!(mixed.is_err());
     }
@@ -162,7 +173,7 @@ mod tests {
         assert!(passes(&problem, identity));
         let off_by_one = problem.check(inputs(), 1.0, |row, column| {
             let wrong = if (row, column) == (511, 511) { 1.0 } else { 0.0 };
-            Ok(problem.dot(inputs(), row, column, identity) + wrong)
+            Ok(problem.dot(inputs(), row, column, [identity; 2]) + wrong)
         });
         assert!(matches!(off_by_one, Err(WorkloadError::WrongAnswer { .. })));
     }
@@ -175,7 +186,7 @@ mod tests {
             // The largest size, whose tolerance is the widest.
             let problem = Problem { dtype, accumulate, m: 96, n: 96, k: 16384 };
             let swapped = problem.check(inputs(), 1.0, |row, column| {
-                Ok(problem.dot(inputs(), column, row, identity))
+                Ok(problem.dot(inputs(), column, row, [identity; 2]))
             });
             assert!(swapped.is_err(), "{problem:?}");
             let spoilt = problem.result().decode([0xFF; 8]);

@@ -1,17 +1,14 @@
 //! Finding the library's fastest algorithm for a problem, and the fastest problem of a grid.
 
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
-use cudarc::driver::sys::CUevent_flags;
-use cudarc::driver::{CudaEvent, CudaStream};
-use warpmark_measure::{Hold, WorkloadError};
+use warpmark_measure::WorkloadError;
 use warpmark_record::Seconds;
 
 use super::Problem;
 use super::cublaslt::LtSession;
 use super::lt::{Operation, none_proposed};
 use super::operands::Operands;
-use crate::cuda::hold::Gate;
-use crate::cuda::refused;
+use crate::cuda::timer::Timer;
 
 /// How long to look for the fastest algorithm of one problem.
 #[derive(Clone, Copy)]
@@ -81,51 +78,6 @@ impl Chosen {
     }
 }
 
-/// A pair of events on the session's stream, and the gate that holds it back: algorithms of a few
-/// microseconds would else all take as long as their launches.
-struct Timer<'a> {
-    gate: &'a Gate,
-    stream: &'a CudaStream,
-    start: CudaEvent,
-    end: CudaEvent,
-}
-
-impl<'a> Timer<'a> {
-    fn new(stream: &'a CudaStream, gate: &'a Gate) -> Result<Self, WorkloadError> {
-        let event = || {
-            let made = stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
-            made.map_err(refused("making an event"))
-        };
-        Ok(Self { gate, stream, start: event()?, end: event()? })
-    }
-
-    /// Queues launches between the two events.
-    fn queue(
-        &self,
-        launches: usize,
-        launch: &mut dyn FnMut() -> Result<(), WorkloadError>,
-    ) -> Result<(), WorkloadError> {
-        self.start.record(self.stream).map_err(refused("recording an event"))?;
-        (0..launches).try_for_each(|_| launch())?;
-        self.end.record(self.stream).map_err(refused("recording an event"))
-    }
-
-    /// Seconds that `launches` take on the device.
-    fn time(
-        &self,
-        launches: usize,
-        mut launch: impl FnMut() -> Result<(), WorkloadError>,
-    ) -> Result<f64, WorkloadError> {
-        self.gate.close()?;
-        let queued = self.queue(launches, &mut launch);
-        self.gate.open();
-        queued?;
-        self.end.synchronize().map_err(refused("waiting for an event"))?;
-        // Not cudarc's: it calls a function that drivers before 12.8 lack.
-        Ok(warpmark_device::elapsed(&self.start, &self.end).map_err(WorkloadError::failed)?.0)
-    }
-}
-
 /// Times the library's candidates and keeps the fastest.
 pub(super) fn choose(
     session: &LtSession,
@@ -134,7 +86,7 @@ pub(super) fn choose(
     effort: Effort,
 ) -> Result<Chosen, WorkloadError> {
     let candidates = operation.candidates(&session.handle, session.workspace.bytes())?;
-    let watch = Timer::new(&session.stream, &session.gate)?;
+    let watch = Timer::new(&session.stream, Some(&session.gate))?;
     let mut spent = 0.0;
     let mut times: Vec<(usize, f64)> = Vec::new();
     let mut refusal = none_proposed();

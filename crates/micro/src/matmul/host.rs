@@ -289,7 +289,8 @@ mod tests {
         small.launch().unwrap();
         for row in 0..17 {
             for column in 0..29 {
-                let want = small.problem.dot(small.inputs, row, column, std::convert::identity);
+                let want =
+                    small.problem.dot(small.inputs, row, column, [std::convert::identity; 2]);
                 let got = small.c[row * 29 + column].wide();
                 assert!((got - want).abs() < 1e-5, "{row},{column}: {got} is not {want}");
             }

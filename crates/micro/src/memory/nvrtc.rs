@@ -9,9 +9,11 @@ use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
 
+use super::ways::{Build, Way};
 use super::{Contents, FACTOR, Operation, cache_caveat, groups, parameters, work};
 use crate::cases::Cases;
 use crate::cuda::compile::Compiler;
+use crate::cuda::timer::Timer;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
 use crate::{Micro, Processor, Request, sustained};
@@ -23,22 +25,32 @@ const ENGINE: &str = "nvrtc";
 /// The smallest array, however small the cache: long enough that a launch's start and end do not count.
 const FLOOR: usize = 256 << 20;
 
-/// `THREADS` and `CHUNK` of `kernels/memory.cu`.
-const THREADS: u32 = 256;
+/// `CHUNK` of `kernels/memory.cu`.
 const CHUNK: usize = 4096;
+
+/// Timed rounds of a build, of which the fastest counts, and the launches of each.
+const ROUNDS: usize = 3;
+const LAUNCHES: usize = 3;
 
 /// Slices of `c` that are checked, and the elements of each.
 const SLICES: u64 = 64;
 const SLICE: usize = 1024;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    groups((spec, request), ("GPU", ENGINE), FLOOR, GpuSession::open)
+    let mut groups = groups((spec, request), ("GPU", ENGINE), FLOOR, GpuSession::open);
+    for entry in groups.iter_mut().flat_map(|group| &mut group.entries) {
+        // Each way once without a clock, then in its rounds.
+        let launches = Way::all().count() * (1 + ROUNDS * LAUNCHES);
+        let trials = entry.iteration_estimate * launches as f64;
+        entry.preparation_estimate = entry.preparation_estimate + trials;
+    }
+    groups
 }
 
 /// The arrays and the kernels.
 struct GpuSession {
     stream: Arc<CudaStream>,
-    kernels: Vec<(Operation, CudaFunction)>,
+    builds: Vec<Build>,
     a: Buffer,
     b: Buffer,
     c: Buffer,
@@ -46,8 +58,6 @@ struct GpuSession {
     fold: Buffer,
     /// The fold of what `a` is filled with, computed when the first check asks for it.
     expected_fold: Option<u32>,
-    /// What the kernels were compiled to.
-    code: String,
     cache_caveat: Option<String>,
     cases: Cases<Operation>,
     contents: Contents,
@@ -63,15 +73,7 @@ impl GpuSession {
         let device = cuda::required(device, &[Library::Nvrtc])?;
         let stream = device.stream.clone();
         let compiler = Compiler::new(device)?;
-        let memory =
-            compiler.compile("memory.cu", include_str!("../../../../kernels/memory.cu"))?;
-        let kernels = Operation::ALL
-            .into_iter()
-            .map(|operation| {
-                let name = format!("memory_{}", operation.name());
-                Ok((operation, cuda::function(&memory.module, &name)?))
-            })
-            .collect::<Result<_, WorkloadError>>()?;
+        let builds = Way::all().map(|way| Build::new(&compiler, way)).collect::<Result<_, _>>()?;
         let filler = Filler::new(&compiler)?;
         let mut arrays = [
             Buffer::new(&stream, size, "array a")?,
@@ -83,21 +85,8 @@ impl GpuSession {
         let fold = Buffer::new(&stream, size_of::<u32>(), "the fold")?;
         cuda::wait(&stream)?;
         let [a, b, c] = arrays;
-        let (code, cache_caveat) = (memory.code, cache_caveat(&device.spec));
-        let expected_fold = None;
-        Ok(Self {
-            stream,
-            kernels,
-            a,
-            b,
-            c,
-            fold,
-            expected_fold,
-            code,
-            cache_caveat,
-            cases,
-            contents,
-        })
+        let (cache_caveat, expected_fold) = (cache_caveat(&device.spec), None);
+        Ok(Self { stream, builds, a, b, c, fold, expected_fold, cache_caveat, cases, contents })
     }
 
     fn size(&self) -> usize {
@@ -120,33 +109,48 @@ fn fold_of(numbers: Stream, elements: u64) -> u32 {
 impl Session for GpuSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let (id, operation) = self.cases.find(entry)?;
-        let kernel = self.kernels.iter().find(|(which, _)| *which == operation);
-        let (_, kernel) = kernel.cloned().ok_or_else(|| {
-            WorkloadError::Failed(format!("memory.cu has no kernel for {}", operation.name()))
-        })?;
+        let (way, kernel, code) = self.fastest(operation)?;
         self.c.set(&self.stream, 0xFF)?;
         cuda::wait(&self.stream)?;
-        Ok(Box::new(Pass { id, operation, kernel, session: self, launched: false }))
+        let launched = false;
+        Ok(Box::new(Pass { id, operation, way, kernel, code, session: self, launched }))
     }
 }
 
-struct Pass<'a> {
-    id: BenchmarkId,
-    operation: Operation,
-    kernel: CudaFunction,
-    session: &'a mut GpuSession,
-    /// Whether `c` holds the answer of a launch since it was last checked.
-    launched: bool,
-}
+impl GpuSession {
+    /// The way that takes the least time for an operation, with its kernel and what that was compiled to.
+    fn fastest(&self, operation: Operation) -> Result<(Way, CudaFunction, String), WorkloadError> {
+        let timer = Timer::new(&self.stream, None)?;
+        let mut fastest: Option<(f64, &Build, &CudaFunction)> = None;
+        for build in &self.builds {
+            let kernel = build.kernel(operation)?;
+            let launch = || self.enqueue(operation, build.way, kernel, 0);
+            launch()?;
+            for _ in 0..ROUNDS {
+                let time = timer.time(LAUNCHES, launch)?;
+                if fastest.is_none_or(|(least, _, _)| time < least) {
+                    fastest = Some((time, build, kernel));
+                }
+            }
+        }
+        let (_, build, kernel) =
+            fastest.ok_or_else(|| WorkloadError::failed("memory.cu was built in no way"))?;
+        Ok((build.way, kernel.clone(), build.code.clone()))
+    }
 
-impl Pass<'_> {
     /// Enqueues one pass; `mask` decides whether `read` stores its fold.
-    fn enqueue(&self, mask: u32) -> Result<(), WorkloadError> {
-        let GpuSession { stream, a, b, c, fold, contents, .. } = &*self.session;
-        let blocks = (self.session.size() / size_of::<f32>() / CHUNK) as u32;
+    fn enqueue(
+        &self,
+        operation: Operation,
+        way: Way,
+        kernel: &CudaFunction,
+        mask: u32,
+    ) -> Result<(), WorkloadError> {
+        let Self { stream, a, b, c, fold, contents, .. } = self;
+        let blocks = (self.size() / size_of::<f32>() / CHUNK) as u32;
         let (a, b, c) = (argument(&a.address), argument(&b.address), argument(&c.address));
         let factor = argument(&FACTOR);
-        let mut arguments: [*mut c_void; 4] = match self.operation {
+        let mut arguments: [*mut c_void; 4] = match operation {
             Operation::Read => [a, argument(&fold.address), argument(&mask), a],
             Operation::Write => [c, argument(&contents.pattern), c, c],
             Operation::Copy => [a, c, c, c],
@@ -156,8 +160,27 @@ impl Pass<'_> {
         };
         // SAFETY: the arguments are those of the kernel in memory.cu, in order; the driver reads as many
         // as the kernel has and leaves the rest of the four. Arrays are a multiple of CHUNK elements
-        // (powers of two of at least FLOOR bytes), which the blocks cover exactly.
-        unsafe { cuda::launch(stream, &self.kernel, blocks, THREADS, &mut arguments) }
+        // (powers of two of at least FLOOR bytes), which the blocks cover exactly; the kernel was built for
+        // as many threads.
+        unsafe { cuda::launch(stream, kernel, blocks, way.threads, &mut arguments) }
+    }
+}
+
+struct Pass<'a> {
+    id: BenchmarkId,
+    operation: Operation,
+    way: Way,
+    kernel: CudaFunction,
+    /// What it was compiled to.
+    code: String,
+    session: &'a mut GpuSession,
+    /// Whether `c` holds the answer of a launch since it was last checked.
+    launched: bool,
+}
+
+impl Pass<'_> {
+    fn enqueue(&self, mask: u32) -> Result<(), WorkloadError> {
+        self.session.enqueue(self.operation, self.way, &self.kernel, mask)
     }
 
     /// Reads the whole of `a` once more, this time keeping the fold. 1 if it is wrong.
@@ -206,7 +229,9 @@ impl Workload for Pass<'_> {
     fn describe(&self) -> Description {
         let session = &*self.session;
         let mut parameters = parameters(self.operation, session.size());
-        parameters.insert("code".to_owned(), Value::from(session.code.as_str()));
+        parameters.insert("code".to_owned(), Value::from(self.code.as_str()));
+        parameters.insert("kernel".to_owned(), Value::from(self.way.name().as_str()));
+        parameters.insert("kernels_tried".to_owned(), Value::from(session.builds.len()));
         Description {
             id: self.id.clone(),
             parameters,
@@ -276,10 +301,13 @@ mod tests {
     #[test]
     fn the_numbers_of_the_kernel_source_are_those_of_the_launch() {
         let source = include_str!("../../../../kernels/memory.cu");
-        assert!(source.contains(&format!("#define THREADS {THREADS}\n")));
-        assert!(source.contains("#define UNROLL 4\n"));
-        assert!(source.contains("#define CHUNK (THREADS * UNROLL * 4)\n"));
-        assert_eq!(CHUNK, THREADS as usize * 4 * 4);
+        assert!(source.contains(&format!("#define CHUNK {CHUNK}\n")));
+        assert!(source.contains("#define UNROLL (CHUNK / 4 / THREADS)\n"));
+        for way in Way::all() {
+            assert_eq!(CHUNK % (4 * way.threads as usize), 0, "{way:?}");
+            assert!(way.source().starts_with(&format!("#define THREADS {}\n", way.threads)));
+            assert_eq!(way.source().contains("#define STREAMING\n"), way.streaming);
+        }
         assert_eq!(FLOOR % (CHUNK * size_of::<f32>()), 0);
     }
 

@@ -1,0 +1,56 @@
+//! Timing a few launches when one of several ways is chosen, before anything is sampled.
+
+use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::{CudaEvent, CudaStream};
+use warpmark_measure::{Hold, WorkloadError};
+
+use super::hold::Gate;
+use super::refused;
+
+/// A pair of events on a stream, and the gate that holds it back, where what is tried takes microseconds:
+/// all of it would else take as long as its launches.
+pub(crate) struct Timer<'a> {
+    gate: Option<&'a Gate>,
+    stream: &'a CudaStream,
+    start: CudaEvent,
+    end: CudaEvent,
+}
+
+impl<'a> Timer<'a> {
+    pub(crate) fn new(
+        stream: &'a CudaStream,
+        gate: Option<&'a Gate>,
+    ) -> Result<Self, WorkloadError> {
+        let event = || {
+            let made = stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+            made.map_err(refused("making an event"))
+        };
+        Ok(Self { gate, stream, start: event()?, end: event()? })
+    }
+
+    /// Queues launches between the two events.
+    fn queue(
+        &self,
+        launches: usize,
+        launch: &mut dyn FnMut() -> Result<(), WorkloadError>,
+    ) -> Result<(), WorkloadError> {
+        self.start.record(self.stream).map_err(refused("recording an event"))?;
+        (0..launches).try_for_each(|_| launch())?;
+        self.end.record(self.stream).map_err(refused("recording an event"))
+    }
+
+    /// Seconds that `launches` take on the device.
+    pub(crate) fn time(
+        &self,
+        launches: usize,
+        mut launch: impl FnMut() -> Result<(), WorkloadError>,
+    ) -> Result<f64, WorkloadError> {
+        self.gate.map_or(Ok(()), Hold::close)?;
+        let queued = self.queue(launches, &mut launch);
+        self.gate.map(Hold::open);
+        queued?;
+        self.end.synchronize().map_err(refused("waiting for an event"))?;
+        // Not cudarc's: it calls a function that drivers before 12.8 lack.
+        Ok(warpmark_device::elapsed(&self.start, &self.end).map_err(WorkloadError::failed)?.0)
+    }
+}
