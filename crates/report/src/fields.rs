@@ -143,8 +143,21 @@ fn surroundings(record: &Record) -> Vec<(&'static str, Value)> {
         ("memory_libraries_byte", count(|counts| &counts.libraries)),
         ("memory_process_byte", count(|counts| &counts.process)),
         ("sm_clock_mean_hz", json!(telemetry.and_then(|t| t.sm_clock_mean.known()).map(|c| c.0))),
+        ("sm_clock_min_hz", json!(telemetry.and_then(|t| t.sm_clock_min.known()).map(|c| c.0))),
+        (
+            "memory_clock_mean_hz",
+            json!(telemetry.and_then(|t| t.memory_clock_mean.known()).map(|c| c.0)),
+        ),
         ("power_mean_w", json!(telemetry.and_then(|t| t.power_mean.known()).map(|p| p.0))),
         ("energy_j", json!(telemetry.and_then(|t| t.energy.known()).map(|e| e.0))),
+        (
+            "energy_by_power_j",
+            json!(telemetry.and_then(|t| t.energy_by_power.known()).map(|e| e.0)),
+        ),
+        ("gpu_utilisation", json!(telemetry.and_then(|t| t.gpu_utilisation_mean.known()))),
+        ("memory_utilisation", json!(telemetry.and_then(|t| t.memory_utilisation_mean.known()))),
+        ("other_processes", json!(telemetry.and_then(|t| t.other_processes.known()))),
+        ("throttle_causes", json!(telemetry.and_then(|t| t.throttle_causes.known()))),
         (
             "temperature_max_c",
             json!(telemetry.and_then(|t| t.temperature_max.known()).map(|t| t.0)),
