@@ -180,6 +180,8 @@ fn faults_of_driver_and_libraries_are_rows_and_never_a_crash() {
         // A driver newer than the bindings: the code has no name there.
         ("cuLaunchKernel:3=4242", "code 4242"),
         ("cuModuleLoadData:1=222", "update the driver"),
+        ("cuModuleLoadData:1=200", "compiled by a toolkit newer than the driver"),
+        ("cuModuleLoadData:1=209", "another architecture"),
         ("nvrtcCompileProgram:1=6", "NVRTC could not compile"),
         ("cuMemAllocAsync:1=999", "CUDA_ERROR_UNKNOWN (999)"),
     ];
@@ -189,13 +191,16 @@ fn faults_of_driver_and_libraries_are_rows_and_never_a_crash() {
     }
     for (plan, part) in [
         ("cublasLtMatmul:1+=13", "EXECUTION_FAILED (13)"),
-        ("cublasLtCreate:1=1", "NOT_INITIALIZED (1)"),
+        ("cublasLtCreate:1=1", "NOT_INITIALIZED (1): is the library newer than the driver?"),
         // cudarc keeps the error of a drop for the next caller, whoever that is.
         ("cuMemFreeAsync:1=1", "the device reported afterwards"),
     ] {
         let said = verify_under(plan, "micro/matmul/f16.f32", 1);
         assert!(said.contains(part), "{plan}: {said}");
     }
+    // What the library has no algorithm for is skipped.
+    let said = verify_under("cublasLtMatmulAlgoGetHeuristic:1+=15", "micro/matmul/f16.f32", 0);
+    assert!(said.contains("cuBLASLt proposes no algorithm"), "{said}");
     // A refusal to be destroyed is nobody's failure.
     let destroys = "cublasLtDestroy:1+=14; cublasLtMatmulDescDestroy:1+=14; \
                     cublasLtMatrixLayoutDestroy:1+=14; nvrtcDestroyProgram:1+=4";
@@ -226,6 +231,11 @@ fn devices_are_counted_as_the_driver_counts_them() {
     assert_eq!(second.specs("cuda:0")["device"]["name"], "NVIDIA L4 (simulated)");
     let said = second.run(&["specs", "--device", "cuda:1"]);
     said.exits(70).says(&["there is no device cuda:1", "CUDA_VISIBLE_DEVICES is \"1\""]);
+    // By its UUID, as `nvidia-smi -L` prints it.
+    let id = "GPU-73696d75-6c61-7465-6420-677075203031";
+    let by_id = Machine::with("t4,l4").set(|simulator| simulator.visible(id));
+    assert_eq!(by_id.specs("cuda:0")["device"]["name"], "NVIDIA L4 (simulated)");
+    by_id.run(&["specs", "--device", "cuda:1"]).exits(70).says(&["there is no device cuda:1", id]);
     for hidden in ["", "-1", "GPU-none"] {
         let none = Machine::with("t4").set(|simulator| simulator.visible(hidden));
         let said = none.run(&["specs", "--device", "cuda"]);
