@@ -5,6 +5,7 @@
 
 pub(crate) mod compile;
 pub(crate) mod hold;
+pub(crate) mod sum;
 pub(crate) mod timer;
 
 use std::ffi::c_void;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaFunction, CudaStream};
 use warpmark_device::Device;
-use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value, Work};
 
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
-use crate::cuda::{self, Buffer, Library, Split, argument};
+use crate::cuda::sum::Sum;
+use crate::cuda::{self, Library, Split, argument};
 use crate::{Micro, Processor, Request, guess};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
@@ -50,7 +50,7 @@ fn bytes(blocks: u32) -> Bytes {
 struct Shared {
     stream: Arc<CudaStream>,
     kernel: CudaFunction,
-    sum: Buffer,
+    sum: Sum,
     blocks: u32,
     code: String,
     cases: Cases<()>,
@@ -67,7 +67,7 @@ impl Shared {
         cuda::prefer(&kernel, Split::Shared)?;
         Ok(Self {
             kernel,
-            sum: Buffer::new(&stream, size_of::<u32>(), "the sum")?,
+            sum: Sum::new(&stream)?,
             blocks: BLOCKS * cuda::multiprocessors(device)?,
             code: kernels.code,
             stream,
@@ -97,7 +97,7 @@ impl Read<'_> {
             argument(key),
             argument(&STEPS),
             argument(&THREADS),
-            argument(&sum.address),
+            argument(sum.address()),
             argument(&mask),
         ];
         // SAFETY: the arguments are those of the kernel, in order; the sum is one word.
@@ -142,18 +142,10 @@ impl Workload for Read<'_> {
     /// Timed launches leave nothing; one more is made with its sum kept.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let stream = self.session.stream.clone();
-        self.session.sum.set(&stream, 0)?;
+        self.session.sum.clear(&stream)?;
         self.enqueue(u32::MAX)?;
-        let mut bytes = [0; 4];
-        self.session.sum.read(&stream, 0, &mut bytes)?;
         let expected = expected_sum(self.session.key, self.session.blocks);
-        let wrong = u32::from(u32::from_le_bytes(bytes) != expected);
-        // The sum has one right value, so nothing is tolerated.
-        checked(
-            "whether the sum of all words read is that of the tile (0 if so)",
-            wrong.into(),
-            0.0,
-        )
+        self.session.sum.check(&stream, expected, "the tile")
     }
 }
 

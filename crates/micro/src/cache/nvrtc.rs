@@ -5,13 +5,13 @@ use std::sync::Arc;
 use cudarc::driver::{CudaFunction, CudaStream};
 use rayon::prelude::*;
 use warpmark_device::Device;
-use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
 use super::{entry, parameters, work};
 use crate::cases::{self, Cases};
 use crate::cuda::compile::Compiler;
+use crate::cuda::sum::Sum;
 use crate::cuda::{self, Buffer, Filler, Library, Split, argument};
 use crate::data::{self, Dtype, Stream};
 use crate::levels::Levels;
@@ -50,7 +50,7 @@ struct Caches {
     stream: Arc<CudaStream>,
     kernel: CudaFunction,
     data: Buffer,
-    sum: Buffer,
+    sum: Sum,
     blocks: u32,
     code: String,
     caveat: Option<String>,
@@ -71,7 +71,7 @@ impl Caches {
         let kernels = compiler.compile("cache.cu", include_str!("../../../../kernels/cache.cu"))?;
         let mut data = Buffer::new(&stream, largest, "the largest working set")?;
         Filler::new(&compiler)?.fill(&stream, &mut data, Dtype::F32, Stream::new(seed, 0))?;
-        let sum = Buffer::new(&stream, size_of::<u32>(), "the sum")?;
+        let sum = Sum::new(&stream)?;
         cuda::wait(&stream)?;
         let kernel = cuda::function(&kernels.module, "cache_read")?;
         cuda::prefer(&kernel, Split::Cache)?;
@@ -122,7 +122,7 @@ impl Sweep<'_> {
             argument(&data.address),
             argument(&tiles),
             argument(&steps),
-            argument(&sum.address),
+            argument(sum.address()),
             argument(&mask),
         ];
         // SAFETY: the arguments are those of the kernel, in order; it reads `tiles` tiles, which is the
@@ -177,21 +177,13 @@ impl Workload for Sweep<'_> {
     /// Timed launches leave nothing; one more is made with its sum kept.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let stream = self.session.stream.clone();
-        self.session.sum.set(&stream, 0)?;
+        self.session.sum.clear(&stream)?;
         self.enqueue(u32::MAX)?;
-        let mut bytes = [0; 4];
-        self.session.sum.read(&stream, 0, &mut bytes)?;
         let (blocks, steps, tiles) = (self.session.blocks, self.session.steps(), self.tiles());
         let numbers = Stream::new(self.session.seed, 0);
         let expected =
             *self.expected.get_or_insert_with(|| expected_sum(numbers, blocks, tiles, steps));
-        let wrong = u32::from(u32::from_le_bytes(bytes) != expected);
-        // The sum has one right value, so nothing is tolerated.
-        checked(
-            "whether the sum of all words read is that of the data (0 if so)",
-            wrong.into(),
-            0.0,
-        )
+        self.session.sum.check(&stream, expected, "the data")
     }
 }
 
