@@ -7,13 +7,13 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
-use std::fmt::{Display, Write as _};
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+mod fake;
 
+use std::fmt::Write as _;
+use std::path::Path;
+
+use fake::Fake;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use warpmark_device::{Device, DeviceChoice, OpenError, symbols};
 use warpmark_record::DeviceSpec;
 
@@ -57,97 +57,6 @@ fn describe(device: &Device) -> Value {
         answer["sensors"] = json!(sensors.as_mut().map(|sensors| sensors.read()));
     }
     answer
-}
-
-/// A folder with fake libraries, for one child.
-struct Fake {
-    folder: TempDir,
-    variables: Vec<(&'static str, String)>,
-}
-
-impl Fake {
-    fn nothing() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
-    }
-
-    /// A driver that has every function except `without`.
-    fn driver(without: &[&str]) -> Self {
-        let fake = Self::nothing();
-        let written = include_str!("fake/driver.c");
-        let mut source = String::new();
-        for name in without {
-            // Renaming takes the function away under its own name.
-            writeln!(source, "#define {name} taken_away_{name}").unwrap();
-        }
-        source.push_str(written);
-        for name in symbols::DRIVER {
-            if !written.contains(&format!("int {name}(")) && !without.contains(name) {
-                writeln!(source, "int {name}(void) {{ return 801; }}").unwrap();
-            }
-        }
-        fake.compile("libcuda.so.1", &source);
-        fake
-    }
-
-    fn and_nvml(self) -> Self {
-        self.compile("libnvidia-ml.so.1", include_str!("fake/nvml.c"));
-        self
-    }
-
-    fn with(mut self, name: &'static str, value: impl Display) -> Self {
-        self.variables.push((name, format!("{value}")));
-        self
-    }
-
-    fn with_garbage(self, library: &str) -> Self {
-        fs::write(self.folder.path().join(library), "no library").unwrap();
-        self
-    }
-
-    fn compile(&self, library: &str, source: &str) {
-        let file = self.folder.path().join("source.c");
-        fs::write(&file, source).unwrap();
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let output = Command::new(&compiler)
-            .args(["-shared", "-fPIC", "-O0", "-w", "-o"])
-            .arg(self.folder.path().join(library))
-            .arg(&file)
-            .output()
-            .unwrap_or_else(|error| panic!("the tests need a C compiler; {compiler}: {error}"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn run(&self, ask: &str) -> Output {
-        let path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "child", "--ignored", "--nocapture"])
-            .env_remove("CUDA_VISIBLE_DEVICES")
-            .env("FAKE_ASK", ask)
-            .env("LD_LIBRARY_PATH", format!("{}:{path}", self.folder.path().display()));
-        for (name, value) in &self.variables {
-            command.env(name, value);
-        }
-        command.output().unwrap()
-    }
-
-    fn ask(&self, ask: &str) -> Value {
-        let output = self.run(ask);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "the child died: {}\n{text}\n{errors}", output.status);
-        let answer = text.lines().find_map(|line| line.strip_prefix("ANSWER "));
-        serde_json::from_str(answer.unwrap_or_else(|| panic!("no answer in\n{text}"))).unwrap()
-    }
-
-    /// Asks for `auto` and for `cuda` and expects the same refusal of both.
-    fn refusal(&self) -> String {
-        let [auto, cuda] = ["auto", "cuda"].map(|ask| self.ask(ask)["error"].clone());
-        assert_eq!(auto, cuda, "auto fell back in silence");
-        let text = auto.as_str().unwrap_or_else(|| panic!("no error")).to_owned();
-        assert!(text.contains("--device cpu"), "no way out is told: {text}");
-        text
-    }
 }
 
 /// Whether this machine has a driver of its own, in which case "no driver" cannot be tried on it.
