@@ -13,7 +13,8 @@ pub mod tokenizer;
 pub mod weights;
 mod worst;
 
-use warpmark_measure::Group;
+use warpmark_measure::{Entry, Group};
+use warpmark_record::Bytes;
 
 pub use catalog::{Catalog, CatalogError, Dtype, Model};
 pub use engine::candle_device;
@@ -27,5 +28,62 @@ pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, Catalo
     for model in catalog.models() {
         groups.extend(model.family()?.groups(model, request)?);
     }
+    if let Some(capacity) = request.spec.memory.known() {
+        let entries = groups.iter_mut().flat_map(|group| &mut group.entries);
+        entries.for_each(|entry| skip_what_does_not_fit(entry, *capacity));
+    }
     Ok(groups)
+}
+
+/// Leaves out what the device cannot hold at all, before any weights are fetched or written for it.
+fn skip_what_does_not_fit(entry: &mut Entry, capacity: Bytes) {
+    if entry.skip.is_none() && entry.memory_estimate > capacity {
+        let needed = entry.memory_estimate.binary();
+        entry.skip = Some(format!("needs {needed}, device has {}", capacity.binary()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_record::Field;
+
+    use super::*;
+    use crate::weights::{Cache, Quiet, Source};
+
+    /// The committed catalog on a card of so many bytes.
+    fn plan(capacity: Option<f64>) -> Vec<Entry> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models.toml");
+        let catalog = Catalog::parse(&std::fs::read_to_string(path).unwrap(), path).unwrap();
+        let mut spec = warpmark_device::cpu::device_spec();
+        spec.memory = match capacity {
+            Some(bytes) => Field::Known(Bytes(bytes)),
+            None => Field::absent("for the test"),
+        };
+        let request = Request {
+            full: true,
+            seed: 1,
+            source: Source::Synthetic { seed: 1 }.into(),
+            cache: Cache::at(std::env::temp_dir()).into(),
+            progress: std::sync::Arc::new(Quiet),
+            spec,
+            dtypes: None,
+        };
+        groups(&catalog, &request).unwrap().into_iter().flat_map(|group| group.entries).collect()
+    }
+
+    #[test]
+    fn what_the_device_cannot_hold_is_left_out_with_what_it_needs_and_has() {
+        let of = |capacity| {
+            let entries = plan(capacity);
+            let id = "text/tinyllama-1.1b/decode/f32/b1/c128@warpmark";
+            entries.into_iter().find(|entry| entry.id.to_string() == id).unwrap().skip
+        };
+        assert_eq!(of(Some(16e9)), None);
+        assert_eq!(of(None), None, "an unknown capacity refuses nothing");
+        let reason = of(Some(4e9)).unwrap();
+        assert!(
+            reason.starts_with("needs 4.") && reason.ends_with("device has 3.73 GiB"),
+            "{reason}"
+        );
+    }
 }

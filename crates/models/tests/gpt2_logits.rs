@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use warpmark_models::net::NetError;
-use warpmark_models::net::gpt2::{Architecture, Cache, Gpt2, argmax};
+use warpmark_models::net::causal::argmax;
+use warpmark_models::net::gpt2::{Architecture, Gpt2};
 use warpmark_models::net::gpt2_reference;
+use warpmark_models::net::kv_cache::Cache;
 use warpmark_models::weights::{self, Loaded, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
 

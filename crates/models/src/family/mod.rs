@@ -3,6 +3,7 @@
 //! A new family is one file here and its line in [`FAMILIES`].
 
 pub mod gpt2;
+pub mod llama;
 mod text;
 
 use warpmark_measure::{Group, WorkloadError};
@@ -39,10 +40,13 @@ pub trait Family: Sync {
 }
 
 /// Every family there is.
-pub const FAMILIES: &[&dyn Family] = &[&gpt2::Gpt2Family];
+pub const FAMILIES: &[&dyn Family] = &[&gpt2::Gpt2Family, &llama::LlamaFamily];
 
 /// The engine of our own nets in ids; `candle` is candle-transformers as published.
 pub(crate) const OWN: &str = "warpmark";
+
+/// The engine of candle-transformers as published in ids.
+pub(crate) const CANDLE: &str = "candle";
 
 /// A net's error as a workload's: a full device is told apart from everything else.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]

@@ -14,6 +14,7 @@ mod geglu;
 mod gelu;
 mod group_norm;
 mod product;
+mod swiglu;
 mod whole_attention;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
@@ -26,6 +27,7 @@ pub(super) use geglu::bias_geglu;
 pub(super) use gelu::bias_gelu;
 pub(super) use group_norm::group_norm;
 pub(super) use product::few_rows;
+pub(super) use swiglu::swiglu;
 pub(super) use whole_attention::whole_attention;
 
 /// A storage type that is summed in f32.

@@ -52,6 +52,9 @@ pub enum NetError {
         /// Of what they must be multiples.
         multiple: usize,
     },
+    /// The stanza's numbers are no architecture.
+    #[error(transparent)]
+    Stanza(#[from] Box<crate::catalog::CatalogError>),
     /// candle or the device refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

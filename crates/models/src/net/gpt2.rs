@@ -5,16 +5,16 @@
 //! in that type; layer norms, attention weights and sums run in f32.
 
 mod architecture;
-mod cache;
 
 use std::collections::HashMap;
 
-use candle_core::{D, DType, Device, Tensor};
-use candle_nn::ops::{layer_norm, softmax_last_dim};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::ops::layer_norm;
 
 pub use architecture::Architecture;
-pub use cache::Cache;
 
+use super::causal::{attention, causal_mask, multiply, multiply_each};
+use super::kv_cache::{Cache, Extents, Place, append};
 use super::{NetError, cpu_ops};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
@@ -125,33 +125,25 @@ impl Gpt2 {
             let what = "the model";
             return Err(NetError::TooLong { tokens: capacity, length: 0, what, limit });
         }
-        let shape = (batch, self.architecture.heads, capacity, self.architecture.head_width());
-        let buffer = || Tensor::zeros(shape, self.dtype(), self.device());
-        let layers = (0..self.architecture.layers).map(|_| Ok((buffer()?, buffer()?)));
-        Ok(Cache { layers: layers.collect::<Result<_, NetError>>()?, batch, capacity, length: 0 })
+        let extents = Extents {
+            layers: self.architecture.layers,
+            batch,
+            heads: self.architecture.heads,
+            capacity,
+            head_width: self.architecture.head_width(),
+        };
+        Ok(Cache::new(extents, self.dtype(), self.device())?)
     }
 
     /// Reads prompts, `[batch, tokens]` of u32, behind what the cache holds. Returns the logits that
     /// follow the last position, `[batch, vocab]`.
     pub fn prefill(&self, tokens: &Tensor, cache: &mut Cache) -> Result<Tensor, NetError> {
         let (batch, count) = tokens.dims2()?;
-        if batch != cache.batch {
-            return Err(NetError::Batch { tokens: batch, cache: cache.batch });
-        }
-        let (length, limit) = (cache.length, cache.capacity);
-        if length + count > limit {
-            return Err(NetError::TooLong { tokens: count, length, what: "the cache", limit });
-        }
-        let positions = self.wpe.narrow(0, length, count)?;
-        let embedded = self.wte.embedding(&tokens.flatten_all()?)?;
-        let mut x =
-            embedded.reshape((batch, count, self.architecture.width))?.broadcast_add(&positions)?;
-        for (block, buffers) in self.blocks.iter().zip(&cache.layers) {
-            x = self.block(block, &x, buffers, length)?;
-        }
-        cache.length += count;
-        let last = x.narrow(1, count - 1, 1)?.reshape((batch, self.architecture.width))?;
-        Ok(multiply(&self.ln_f.apply(&last.contiguous()?)?, &self.head)?)
+        cache.check(batch, count)?;
+        let place = Place::Together { length: cache.len() };
+        let logits = self.pass(tokens, cache, &place)?;
+        cache.advance(count);
+        Ok(logits)
     }
 
     /// Reads one token of each sequence, `[batch]` of u32. Returns the logits that follow, `[batch,
@@ -160,57 +152,73 @@ impl Gpt2 {
         self.prefill(&tokens.unsqueeze(1)?, cache)
     }
 
+    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each behind a
+    /// number of positions of its own. Returns the logits that follow, `[sequences, vocab]`. Whoever
+    /// calls it keeps count of the lengths; the cache's own stays.
+    pub fn decode_apart(
+        &self,
+        tokens: &Tensor,
+        lengths: &[usize],
+        cache: &Cache,
+    ) -> Result<Tensor, NetError> {
+        cache.check_apart(lengths)?;
+        let place = Place::apart(lengths, self.device())?;
+        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &place)?)
+    }
+
+    fn pass(&self, tokens: &Tensor, cache: &Cache, place: &Place) -> candle_core::Result<Tensor> {
+        let (batch, count) = tokens.dims2()?;
+        let width = self.architecture.width;
+        let embedded = self.wte.embedding(&tokens.flatten_all()?)?;
+        let embedded = embedded.reshape((batch, count, width))?;
+        let mut x = match place {
+            Place::Together { length } => {
+                embedded.broadcast_add(&self.wpe.narrow(0, *length, count)?)?
+            }
+            Place::Apart(apart) => {
+                (embedded + self.wpe.index_select(&apart.positions, 0)?.unsqueeze(1)?)?
+            }
+        };
+        for (block, buffers) in self.blocks.iter().zip(cache.layers()) {
+            x = self.block(block, &x, buffers, place)?;
+        }
+        let last = x.narrow(1, count - 1, 1)?.reshape((batch, width))?;
+        multiply(&self.ln_f.apply(&last.contiguous()?)?, &self.head)
+    }
+
     fn block(
         &self,
         block: &Block,
         x: &Tensor,
         buffers: &(Tensor, Tensor),
-        length: usize,
+        place: &Place,
     ) -> candle_core::Result<Tensor> {
-        let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, length)?;
+        let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, place)?;
         let x = (x + mixed)?;
         let hidden = block.c_fc.gelu(&block.ln_2.apply(&x)?)?;
         x + block.mlp_c_proj.apply(&hidden)?
     }
 
-    /// Attention of the positions of `x`, `[batch, tokens, width]`, over themselves and the `length`
-    /// positions in the buffers, to which their keys and values are added.
+    /// Attention of the positions of `x`, `[batch, tokens, width]`, over themselves and the positions in
+    /// the buffers, to which their keys and values are added.
     fn attention(
         &self,
         block: &Block,
         x: &Tensor,
-        (keys, values): &(Tensor, Tensor),
-        length: usize,
+        buffers: &(Tensor, Tensor),
+        place: &Place,
     ) -> candle_core::Result<Tensor> {
         let (batch, count, width) = x.dims3()?;
         let heads = self.architecture.heads;
         let qkv = block.c_attn.apply(x)?.reshape((batch, count, 3, heads, width / heads))?;
         let part =
             |index: usize| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        keys.slice_set(&part(1)?, 2, length)?;
-        values.slice_set(&part(2)?, 2, length)?;
+        let (k, v) = append(buffers, (&part(1)?, &part(2)?), place)?;
         // A power of two for every published size, so that scaling first is exact in half precision.
         let q = (part(0)? * (1.0 / ((width / heads) as f64).sqrt()))?;
-        let (k, v) = (keys.narrow(2, 0, length + count)?, values.narrow(2, 0, length + count)?);
-        let mixed = if count == 1 && x.device().is_cpu() {
-            cpu_ops::decode_attention(&q, &k, &v)?
-        } else {
-            let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
-            let scores = if count == 1 {
-                scores
-            } else {
-                let mask = self.mask.narrow(0, length, count)?.narrow(1, 0, length + count)?;
-                scores.broadcast_add(&mask)?
-            };
-            softmax_last_dim(&scores)?.to_dtype(x.dtype())?.matmul(&v)?
-        };
+        let mixed = attention(&q, &k, &v, place, &self.mask)?;
         block.attn_c_proj.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
     }
-}
-
-/// The most likely next token of each sequence, `[batch]` of u32, left on the device.
-pub fn argmax(logits: &Tensor) -> Result<Tensor, NetError> {
-    Ok(logits.argmax(D::Minus1)?)
 }
 
 impl Norm {
@@ -234,30 +242,6 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let (batch, count, width) = x.dims3()?;
-        let product = multiply(&x.reshape((batch * count, width))?, &self.weight)?;
-        product.reshape((batch, count, ()))
+        multiply_each(x, &self.weight)
     }
-}
-
-/// Up to this many rows, a product on a CPU is bound by reading its weights.
-const FEW_ROWS: usize = 64;
-
-/// `[m, k] · [k, n]`.
-fn multiply(x: &Tensor, w: &Tensor) -> candle_core::Result<Tensor> {
-    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
-        cpu_ops::few_rows(x, w)
-    } else {
-        x.matmul(w)
-    }
-}
-
-pub(super) fn causal_mask(positions: usize, device: &Device) -> candle_core::Result<Tensor> {
-    let mask: Vec<f32> = (0..positions)
-        .flat_map(|row| {
-            (0..positions).map(move |column| if column <= row { 0.0 } else { f32::NEG_INFINITY })
-        })
-        .collect();
-    Tensor::from_vec(mask, (positions, positions), device)
 }

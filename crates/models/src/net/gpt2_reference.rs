@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use super::gpt2::{Architecture, LAYER_NORM_EPSILON};
+use super::plain::upper_triangle;
 
 /// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
 ///
@@ -69,15 +70,6 @@ fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     };
     let heads: Vec<Tensor> = (0..heads).map(head).collect::<Result<_>>()?;
     Tensor::cat(&heads, 1)
-}
-
-/// -inf above the diagonal, 0 elsewhere.
-fn upper_triangle(tokens: usize, device: &Device) -> Result<Tensor> {
-    let mut mask = vec![0f32; tokens * tokens];
-    for row in 0..tokens {
-        mask[row * tokens + row + 1..(row + 1) * tokens].fill(f32::NEG_INFINITY);
-    }
-    Tensor::from_vec(mask, (tokens, tokens), device)
 }
 
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`

@@ -1,10 +1,15 @@
 //! The nets, on candle's ops: those that candle lacks, or has in a form that is not worth measuring.
 
+pub mod causal;
 mod cpu_ops;
 pub mod diffusion;
 pub mod diffusion_reference;
 mod error;
 pub mod gpt2;
 pub mod gpt2_reference;
+pub mod kv_cache;
+pub mod llama;
+pub mod llama_reference;
+mod plain;
 
 pub use error::NetError;

@@ -8,13 +8,22 @@ use rayon::prelude::*;
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of one new position over a cache: `q` is `[b, h, 1, d]` and already scaled, `k` and `v`
-/// are the first `t` positions of caches, `[b, h, t, d]` with any stride between heads. Returns
-/// `[b, h, 1, d]`.
-pub(in crate::net) fn decode_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    q.contiguous()?.apply_op3_no_bwd(k, v, &DecodeAttention)
+/// are the first `t` positions of caches, `[b, g, t, d]` with any stride between heads, each of which
+/// serves `h / g` neighbouring heads of `q`. `lengths` are the positions in front of each sequence's new
+/// one; without them every sequence attends to all `t`. Returns `[b, h, 1, d]`.
+pub(in crate::net) fn decode_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: Option<&[usize]>,
+) -> Result<Tensor> {
+    let lengths = lengths.map(<[usize]>::to_vec);
+    q.contiguous()?.apply_op3_no_bwd(k, v, &DecodeAttention { lengths })
 }
 
-struct DecodeAttention;
+struct DecodeAttention {
+    lengths: Option<Vec<usize>>,
+}
 
 impl CustomOp3 for DecodeAttention {
     fn name(&self) -> &'static str {
@@ -30,7 +39,8 @@ impl CustomOp3 for DecodeAttention {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        by_dtype!(q, decode_attention_of((q, q_layout), (k, k_layout), (v, v_layout)))
+        let lengths = self.lengths.as_deref();
+        by_dtype!(q, decode_attention_of((q, q_layout), (k, k_layout), (v, v_layout), lengths))
     }
 }
 
@@ -40,8 +50,13 @@ fn decode_attention_of<T: Element>(
     q: Operand<'_>,
     k: Operand<'_>,
     v: Operand<'_>,
+    lengths: Option<&[usize]>,
 ) -> Result<(CpuStorage, Shape)> {
-    let (_, heads, _, width) = q.1.shape().dims4()?;
+    let (batch, heads, _, width) = q.1.shape().dims4()?;
+    let attended = k.1.shape().dims4()?.2;
+    if lengths.is_some_and(|all| all.len() != batch || all.iter().any(|&one| one >= attended)) {
+        bail!("lengths {lengths:?} do not suit {batch} sequences of up to {attended} positions");
+    }
     let (keys, values) = (Heads::<T>::new(k, heads)?, Heads::<T>::new(v, heads)?);
     let queries = contiguous::<T>(q.0, q.1)?;
     let mut mixed = vec![T::narrow(0.0); queries.len()];
@@ -49,7 +64,9 @@ fn decode_attention_of<T: Element>(
         |(head, (mixed, query))| {
             let mut wide_query = vec![0f32; width];
             T::widen(query, &mut wide_query);
-            let mixture = attend(&wide_query, keys.head(head), values.head(head));
+            let length = lengths.map_or(attended, |lengths| lengths[head / heads] + 1) * width;
+            let (keys, values) = (&keys.head(head)[..length], &values.head(head)[..length]);
+            let mixture = attend(&wide_query, keys, values);
             for (target, value) in mixed.iter_mut().zip(mixture) {
                 *target = T::narrow(value);
             }
@@ -61,7 +78,8 @@ fn decode_attention_of<T: Element>(
 /// The heads of a cache, each one contiguous.
 struct Heads<'a, T> {
     elements: &'a [T],
-    per_sequence: usize,
+    /// Heads of the queries: of a sequence, and of those that share one of these.
+    queries: (usize, usize),
     /// Elements from a sequence to the next, and from a head to the next.
     strides: (usize, usize),
     length: usize,
@@ -71,20 +89,25 @@ impl<'a, T: Element> Heads<'a, T> {
     fn new((storage, layout): Operand<'a>, heads: usize) -> Result<Self> {
         let (_, own_heads, positions, width) = layout.shape().dims4()?;
         let Some(elements) = T::slice(storage) else { bail!("operands differ in dtype") };
+        if own_heads == 0 || !heads.is_multiple_of(own_heads) {
+            bail!("{heads} heads cannot share {own_heads}");
+        }
         match layout.stride() {
-            &[batch, head, position, 1] if position == width && own_heads == heads => Ok(Self {
+            &[batch, head, position, 1] if position == width => Ok(Self {
                 elements: &elements[layout.start_offset()..],
-                per_sequence: heads,
+                queries: (heads, heads / own_heads),
                 strides: (batch, head),
                 length: positions * width,
             }),
-            other => bail!("a cache of {heads} heads cannot have strides {other:?}"),
+            other => bail!("a cache of {own_heads} heads cannot have strides {other:?}"),
         }
     }
 
+    /// What the head of that number among all queries attends to.
     fn head(&self, index: usize) -> &'a [T] {
-        let start =
-            index / self.per_sequence * self.strides.0 + index % self.per_sequence * self.strides.1;
+        let (of_sequence, sharing) = self.queries;
+        let (sequence, head) = (index / of_sequence, index % of_sequence / sharing);
+        let start = sequence * self.strides.0 + head * self.strides.1;
         &self.elements[start..start + self.length]
     }
 }

@@ -55,7 +55,7 @@ impl TextEncoder {
             .pooled_width
             .map(|pooled| Product::without_bias([width, pooled], &weights.at("text_projection")));
         Ok(Self {
-            mask: crate::net::gpt2::causal_mask(positions, tokens.device())?,
+            mask: crate::net::causal::causal_mask(positions, tokens.device())?,
             tokens,
             positions: embeddings.get("position_embedding.weight", &[positions, width])?,
             layers: (0..numbers.layers).map(layer).collect::<Result<_, _>>()?,

@@ -1,43 +1,47 @@
-//! A loaded GPT-2 in one dtype, from which its workloads are made.
+//! A loaded causal language model in one dtype, from which its workloads are made.
 
 use std::collections::BTreeMap;
-#[cfg(test)]
-use std::collections::HashMap;
 
 use candle_core::Tensor;
 use warpmark_device::Device;
 use warpmark_measure::{Entry, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, Value, WeightsStamp};
 
-use super::check::Reference;
-use super::work::{self, FILL};
+use super::check::{PlainLogits, Reference};
+use super::generate::Generate;
+use super::lm::{CausalLm, Memory as _};
+use super::work::{self, FILL, Numbers};
 use super::workloads::{Bench, Decode, Prefill};
+use super::{Build, Case, Phase};
 use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
-use crate::family::text::{self, Case, Phase};
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::net::NetError;
-use crate::net::gpt2::{Architecture, Cache, Gpt2, argmax};
+use crate::net::causal::argmax;
 use crate::request::Request;
 use crate::weights::{self, TensorSpec};
 
 /// Everything needed to load a model once the device is open.
-pub(super) struct Recipe {
-    pub(super) architecture: Architecture,
+pub(super) struct Recipe<N> {
+    pub(super) numbers: Numbers,
+    /// Builds the net, for sequences of up to `positions` tokens.
+    pub(super) build: Build<N>,
+    pub(super) positions: usize,
     pub(super) dtype: Dtype,
     pub(super) model: Model,
     pub(super) tensors: Vec<TensorSpec>,
     pub(super) cases: Vec<(BenchmarkId, Case)>,
+    pub(super) caveats: &'static [&'static str],
     pub(super) request: Request,
 }
 
 /// A loaded model and what its workloads hand on to each other.
-pub(super) struct Gpt2Session {
-    net: Gpt2,
+pub(super) struct TextSession<N: CausalLm> {
+    net: N,
     about: About,
     reference: Reference,
-    filled: Option<Filled>,
+    filled: Option<Filled<N::Memory>>,
     marks: Marks,
     cases: Vec<(BenchmarkId, Case)>,
 }
@@ -46,24 +50,24 @@ pub(super) struct Gpt2Session {
 pub(super) struct About {
     pub(super) model: String,
     pub(super) dtype: Dtype,
+    pub(super) numbers: Numbers,
     pub(super) seed: u64,
     pub(super) stamp: WeightsStamp,
-    pub(super) weight_bytes: Bytes,
-    pub(super) vocabulary: usize,
+    pub(super) caveats: &'static [&'static str],
 }
 
-/// A decode cache: each sequence has read its prompt.
-pub(super) struct Filled {
-    pub(super) cache: Cache,
+/// Sequences that have read their prompts and are ready for decoding.
+pub(super) struct Filled<M> {
+    pub(super) memory: M,
     pub(super) context: usize,
     /// The most likely token behind each prompt.
     pub(super) next: Vec<u32>,
 }
 
-impl Recipe {
+impl<N: CausalLm> Recipe<N> {
     /// Finds the weights, loads them and builds the net.
-    pub(super) fn open(self, device: &Device) -> Result<Gpt2Session, WorkloadError> {
-        let weight_bytes = work::weight_bytes(&self.architecture, self.dtype);
+    pub(super) fn open(self, device: &Device) -> Result<TextSession<N>, WorkloadError> {
+        let weight_bytes = work::weight_bytes(&self.numbers, self.dtype);
         if matches!(device, Device::Cpu(_)) {
             check_host_memory("the weights", weight_bytes)?;
         }
@@ -77,26 +81,21 @@ impl Recipe {
             request.progress.as_ref(),
         )?;
         let loaded = files.load(&self.tensors, self.dtype.candle(), &candle)?;
-        let net = Gpt2::new(self.architecture, &loaded.tensors).map_err(workload_error)?;
-        Ok(Gpt2Session {
-            net,
-            about: About {
-                model: self.model.id.clone(),
-                dtype: self.dtype,
-                seed: request.seed,
-                stamp: files.stamp(),
-                weight_bytes,
-                vocabulary: self.architecture.vocabulary,
-            },
-            reference: Reference::new(self.architecture, loaded.tensors),
-            filled: None,
-            marks: Marks::of(device),
-            cases: self.cases,
-        })
+        let (net, plain) =
+            (self.build)(&self.model, self.positions, &loaded.tensors).map_err(workload_error)?;
+        let about = About {
+            model: self.model.id.clone(),
+            dtype: self.dtype,
+            numbers: self.numbers,
+            seed: request.seed,
+            stamp: files.stamp(),
+            caveats: self.caveats,
+        };
+        Ok(TextSession::new(net, about, plain, Marks::of(device), self.cases))
     }
 }
 
-impl Session for Gpt2Session {
+impl<N: CausalLm> Session for TextSession<N> {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let case = self.cases.iter().find(|(id, _)| *id == entry.id).map(|(_, case)| *case);
         let case = case.ok_or_else(|| {
@@ -105,7 +104,7 @@ impl Session for Gpt2Session {
                 entry.id, self.about.model
             ))
         })?;
-        if !self.filled.as_ref().is_some_and(|filled| filled.serves(case)) {
+        if !self.filled.as_ref().is_some_and(|filled| filled.serves::<N>(case)) {
             self.filled = None;
         }
         if self.net.device().is_cpu() {
@@ -115,25 +114,30 @@ impl Session for Gpt2Session {
             self.fill(case.batch, case.length).map_err(workload_error)?;
         }
         let (bench, filled) = self.bench(&entry.id, case);
-        match filled {
-            Some(filled) => Ok(Box::new(Decode::new(bench, filled).map_err(workload_error)?)),
-            None => Ok(Box::new(Prefill::new(bench).map_err(workload_error)?)),
-        }
+        let workload: Box<dyn Workload + 'a> = match (case.phase, filled) {
+            (Phase::Generate { tokens }, _) => {
+                Box::new(Generate::new(bench, tokens).map_err(workload_error)?)
+            }
+            (_, Some(filled)) => Box::new(Decode::new(bench, filled).map_err(workload_error)?),
+            (_, None) => Box::new(Prefill::new(bench).map_err(workload_error)?),
+        };
+        Ok(workload)
     }
 }
 
-impl Filled {
-    /// Whether a case can go on from this cache.
-    fn serves(&self, case: Case) -> bool {
+impl<M: super::lm::Memory> Filled<M> {
+    /// Whether a case can go on from here.
+    fn serves<N: CausalLm>(&self, case: Case) -> bool {
         let same = case.phase == Phase::Decode && self.context == case.length;
-        same && self.cache.batch() <= case.batch
+        let batch = self.memory.batch();
+        same && (batch == case.batch || N::JOINS && batch < case.batch)
     }
 }
 
 impl About {
     /// The prompt of one sequence.
     pub(super) fn prompt(&self, sequence: usize, length: usize) -> Vec<u32> {
-        text::prompt(self.seed, sequence, length, self.vocabulary)
+        super::prompt(self.seed, sequence, length, self.numbers.vocabulary)
     }
 
     /// The prompts of neighbouring sequences, `[count, length]`.
@@ -149,95 +153,95 @@ impl About {
         Ok(Tensor::from_vec(tokens, (count, length), device)?)
     }
 
+    /// Bytes that the weights hold.
+    pub(super) fn weight_bytes(&self) -> Bytes {
+        work::weight_bytes(&self.numbers, self.dtype)
+    }
+
     /// The parameters of a case as data.
     pub(super) fn parameters(&self, case: Case) -> BTreeMap<String, Value> {
         let length = match case.phase {
-            Phase::Prefill => "prompt",
+            Phase::Prefill | Phase::Generate { .. } => "prompt",
             Phase::Decode => "context",
         };
-        BTreeMap::from([
+        let mut parameters = BTreeMap::from([
             ("model".to_owned(), self.model.as_str().into()),
             ("dtype".to_owned(), self.dtype.to_string().as_str().into()),
             ("batch".to_owned(), case.batch.into()),
             (length.to_owned(), case.length.into()),
-        ])
+        ]);
+        if let Phase::Generate { tokens } = case.phase {
+            parameters.insert("tokens".to_owned(), tokens.into());
+        }
+        parameters
     }
 }
 
-impl Gpt2Session {
+impl<N: CausalLm> TextSession<N> {
+    pub(super) fn new(
+        net: N,
+        about: About,
+        plain: PlainLogits,
+        marks: Marks,
+        cases: Vec<(BenchmarkId, Case)>,
+    ) -> Self {
+        Self { net, about, reference: Reference::new(plain), filled: None, marks, cases }
+    }
+
     /// Refuses a case for which the host has no memory left beside what is there already.
     fn check_host_memory(&self, case: Case) -> Result<(), WorkloadError> {
-        let (architecture, dtype) = (self.net.architecture(), self.about.dtype);
-        let before = self.filled.as_ref().map_or(0, |filled| filled.cache.batch());
-        let held = work::cache(architecture, dtype, case, before);
-        let needed = work::memory(architecture, dtype, case, before) - held;
+        let (numbers, dtype) = (&self.about.numbers, self.about.dtype);
+        let before = self.filled.as_ref().map_or(0, |filled| filled.memory.batch());
+        let held = work::cache(numbers, dtype, case, before);
+        let needed = work::memory(numbers, dtype, case, before) - held;
         check_host_memory(&format!("the cache and activations of batch {}", case.batch), needed)
     }
 
-    /// What a workload of that case borrows, and the decode cache if there is one.
-    fn bench(&mut self, id: &BenchmarkId, case: Case) -> (Bench<'_>, Option<&mut Filled>) {
+    /// What a workload of that case borrows, and the filled memory if there is one.
+    fn bench(
+        &mut self,
+        id: &BenchmarkId,
+        case: Case,
+    ) -> (Bench<'_, N>, Option<&mut Filled<N::Memory>>) {
         let Self { net, about, reference, marks, filled, .. } = self;
         (Bench { net, about, reference, marks, id: id.clone(), case }, filled.as_mut())
     }
 
-    /// Makes the decode cache of `batch` sequences. Those that a smaller one has read are copied; the
-    /// others read their prompts now, a few at a time to keep activations small.
+    /// Lets `batch` sequences read their prompts. Those that fewer have read are copied; the others read
+    /// theirs now, a few at a time to keep activations small, where the net's memory can be put together.
     pub(super) fn fill(&mut self, batch: usize, context: usize) -> Result<(), NetError> {
-        let capacity = context + text::WINDOW;
+        let capacity = context + super::WINDOW;
         let old = self.filled.take();
-        if old.as_ref().is_some_and(|old| old.cache.batch() == batch) {
+        if old.as_ref().is_some_and(|old| old.memory.batch() == batch) {
             self.filled = old;
             return Ok(());
         }
-        let mut cache = self.net.cache(batch, capacity)?;
+        let mut memory = self.net.memory(batch, capacity)?;
         let mut next = Vec::with_capacity(batch);
-        if let Some(mut old) = old {
-            old.cache.truncate(context);
-            cache.copy_sequences(0, &old.cache, old.cache.batch())?;
+        if !N::JOINS {
+            let prompts = self.about.prompts(0, batch, context, self.net.device())?;
+            next = argmax(&self.net.read(&prompts, &mut memory)?)?.to_vec1::<u32>()?;
+        } else if let Some(mut old) = old {
+            old.memory.rewind(context);
+            memory.take_over(0, &old.memory, old.memory.batch())?;
             next = old.next;
         }
         while next.len() < batch {
             let count = FILL.min(batch - next.len());
-            let mut part = self.net.cache(count, capacity)?;
+            let mut part = self.net.memory(count, capacity)?;
             let prompts = self.about.prompts(next.len(), count, context, self.net.device())?;
-            let logits = self.net.prefill(&prompts, &mut part)?;
-            cache.copy_sequences(next.len(), &part, count)?;
+            let logits = self.net.read(&prompts, &mut part)?;
+            memory.take_over(next.len(), &part, count)?;
             next.extend(argmax(&logits)?.to_vec1::<u32>()?);
         }
-        self.filled = Some(Filled { cache, context, next });
+        memory.mark();
+        self.filled = Some(Filled { memory, context, next });
         Ok(())
-    }
-}
-
-#[cfg(test)]
-impl Gpt2Session {
-    /// A session on given weights, with a net built from `net_tensors` and checked against `tensors`.
-    pub(super) fn on(
-        architecture: Architecture,
-        dtype: Dtype,
-        net_tensors: &HashMap<String, Tensor>,
-        tensors: HashMap<String, Tensor>,
-        cases: Vec<(BenchmarkId, Case)>,
-    ) -> Result<Self, NetError> {
-        Ok(Self {
-            net: Gpt2::new(architecture, net_tensors)?,
-            about: About {
-                model: "tiny".to_owned(),
-                dtype,
-                seed: 7,
-                stamp: WeightsStamp::Synthetic { seed: 7 },
-                weight_bytes: work::weight_bytes(&architecture, dtype),
-                vocabulary: architecture.vocabulary,
-            },
-            reference: Reference::new(architecture, tensors),
-            filled: None,
-            marks: Marks::host(),
-            cases,
-        })
     }
 
     /// The decode workload as its own type.
-    pub(super) fn decode(&mut self, entry: &Entry, case: Case) -> Option<Decode<'_>> {
+    #[cfg(test)]
+    pub(super) fn decode(&mut self, entry: &Entry, case: Case) -> Option<Decode<'_, N>> {
         let (bench, filled) = self.bench(&entry.id, case);
         Decode::new(bench, filled?).ok()
     }

@@ -5,21 +5,21 @@ use warpmark_measure::{Description, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::check::{Reference, check};
+use super::lm::{CausalLm, Memory as _};
 use super::session::{About, Filled};
-use super::work;
+use super::{Case, WINDOW, work};
 use crate::catalog::Dtype;
-use crate::family::text::{Case, WINDOW};
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::net::NetError;
-use crate::net::gpt2::{Cache, Gpt2, argmax};
+use crate::net::causal::argmax;
 
 /// Decode steps that a check follows.
 const CHECKED_STEPS: usize = 3;
 
 /// A loaded net with what its workloads need beside it.
-pub(super) struct Bench<'a> {
-    pub(super) net: &'a Gpt2,
+pub(super) struct Bench<'a, N> {
+    pub(super) net: &'a N,
     pub(super) about: &'a About,
     pub(super) reference: &'a mut Reference,
     pub(super) marks: &'a mut Marks,
@@ -29,29 +29,29 @@ pub(super) struct Bench<'a> {
 
 /// Reading prompts: one iteration is one pass over the batch's prompts into an empty cache, the logits
 /// of their last positions and the tokens they choose.
-pub(super) struct Prefill<'a> {
-    bench: Bench<'a>,
+pub(super) struct Prefill<'a, N: CausalLm> {
+    bench: Bench<'a, N>,
     prompts: Tensor,
-    cache: Cache,
+    memory: N::Memory,
 }
 
-impl<'a> Prefill<'a> {
-    pub(super) fn new(bench: Bench<'a>) -> Result<Self, NetError> {
+impl<'a, N: CausalLm> Prefill<'a, N> {
+    pub(super) fn new(bench: Bench<'a, N>) -> Result<Self, NetError> {
         let Case { batch, length, .. } = bench.case;
         Ok(Self {
             prompts: bench.about.prompts(0, batch, length, bench.net.device())?,
-            cache: bench.net.cache(batch, length)?,
+            memory: bench.net.memory(batch, length)?,
             bench,
         })
     }
 
     fn pass(&mut self) -> Result<Tensor, NetError> {
-        self.cache.truncate(0);
-        self.bench.net.prefill(&self.prompts, &mut self.cache)
+        self.memory.rewind(0);
+        self.bench.net.read(&self.prompts, &mut self.memory)
     }
 }
 
-impl Workload for Prefill<'_> {
+impl<N: CausalLm> Workload for Prefill<'_, N> {
     fn describe(&self) -> Description {
         self.bench.describe("")
     }
@@ -82,32 +82,35 @@ impl Workload for Prefill<'_> {
 
 /// Writing: one iteration is one token of every sequence, chosen on the device from the logits and fed
 /// to the next iteration.
-pub(super) struct Decode<'a> {
-    bench: Bench<'a>,
-    cache: &'a mut Cache,
+pub(super) struct Decode<'a, N: CausalLm> {
+    bench: Bench<'a, N>,
+    memory: &'a mut N::Memory,
     /// The tokens that follow the prompts, and those to be fed next.
     first: Tensor,
     tokens: Tensor,
 }
 
-impl<'a> Decode<'a> {
-    pub(super) fn new(bench: Bench<'a>, filled: &'a mut Filled) -> Result<Self, NetError> {
+impl<'a, N: CausalLm> Decode<'a, N> {
+    pub(super) fn new(
+        bench: Bench<'a, N>,
+        filled: &'a mut Filled<N::Memory>,
+    ) -> Result<Self, NetError> {
         let first = Tensor::new(filled.next.as_slice(), bench.net.device())?;
-        Ok(Self { bench, cache: &mut filled.cache, tokens: first.clone(), first })
+        Ok(Self { bench, memory: &mut filled.memory, tokens: first.clone(), first })
     }
 
     fn reset(&mut self) {
-        self.cache.truncate(self.bench.case.length);
+        self.memory.rewind(self.bench.case.length);
         self.tokens = self.first.clone();
     }
 
     /// One step; returns its logits and leaves the chosen tokens for the next.
     fn step(&mut self) -> Result<Tensor, NetError> {
         let context = self.bench.case.length;
-        if self.cache.len() == context + WINDOW {
-            self.cache.truncate(context);
+        if self.memory.length() == context + WINDOW {
+            self.memory.rewind(context);
         }
-        let logits = self.bench.net.decode(&self.tokens, self.cache)?;
+        let logits = self.bench.net.read(&self.tokens.unsqueeze(1)?, self.memory)?;
         self.tokens = argmax(&logits)?;
         Ok(logits)
     }
@@ -124,14 +127,14 @@ impl<'a> Decode<'a> {
         Ok((logits, fed))
     }
 
-    /// The cache, for tests that damage it.
+    /// What it remembers, for tests that damage it.
     #[cfg(test)]
-    pub(super) fn cache(&self) -> &Cache {
-        self.cache
+    pub(super) fn memory(&self) -> &N::Memory {
+        self.memory
     }
 }
 
-impl Workload for Decode<'_> {
+impl<N: CausalLm> Workload for Decode<'_, N> {
     fn describe(&self) -> Description {
         let from = self.bench.case.length;
         let to = from + WINDOW - 1;
@@ -169,10 +172,10 @@ impl Workload for Decode<'_> {
     }
 }
 
-impl Bench<'_> {
-    fn describe(&self, continuation: &str) -> Description {
+impl<N: CausalLm> Bench<'_, N> {
+    pub(super) fn describe(&self, continuation: &str) -> Description {
         let about = self.about;
-        let mut caveats = Vec::new();
+        let mut caveats: Vec<String> = about.caveats.iter().map(|&text| text.to_owned()).collect();
         if self.net.device().is_cpu() && about.dtype != Dtype::F32 {
             caveats
                 .push(format!("on this CPU, {} is widened to f32 to be multiplied", about.dtype));
@@ -180,7 +183,7 @@ impl Bench<'_> {
         Description {
             id: self.id.clone(),
             parameters: about.parameters(self.case),
-            work: work::work(self.net.architecture(), about.dtype, self.case),
+            work: work::work(&about.numbers, about.dtype, self.case),
             data: Some(format!(
                 "another prompt for each sequence, tokens drawn evenly from the vocabulary, seed \
                  {}{continuation}",
@@ -191,11 +194,11 @@ impl Bench<'_> {
         }
     }
 
-    fn wait(&self) -> Result<(), WorkloadError> {
+    pub(super) fn wait(&self) -> Result<(), WorkloadError> {
         self.net.device().synchronize().map_err(|error| workload_error(error.into()))
     }
 
-    fn memory(&self) -> Memory {
-        self.marks.read(self.about.weight_bytes)
+    pub(super) fn memory(&self) -> Memory {
+        self.marks.read(self.about.weight_bytes())
     }
 }

@@ -1,6 +1,7 @@
 //! The answer a workload must give, computed another way.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use candle_core::{DType, Tensor};
 use warpmark_measure::WorkloadError;
@@ -10,14 +11,15 @@ use warpmark_record::Check;
 use crate::catalog::Dtype;
 use crate::family::workload_error;
 use crate::net::NetError;
-use crate::net::gpt2::Architecture;
-use crate::net::gpt2_reference;
 use crate::worst::{relative_error, worst};
+
+/// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32, computed
+/// by a net that shares nothing with the measured one but the weights.
+pub(in crate::family) type PlainLogits = Rc<dyn Fn(&[u32], usize) -> candle_core::Result<Tensor>>;
 
 /// Recomputes logits in f32 from whole sequences, without a cache, one sequence at a time.
 pub(super) struct Reference {
-    architecture: Architecture,
-    tensors: HashMap<String, Tensor>,
+    plain: PlainLogits,
     /// By sequence and the number of positions: a sequence is the same in every batch.
     known: HashMap<(Vec<u32>, usize), Vec<f32>>,
 }
@@ -26,8 +28,8 @@ pub(super) struct Reference {
 const KEPT: usize = 32;
 
 impl Reference {
-    pub(super) fn new(architecture: Architecture, tensors: HashMap<String, Tensor>) -> Self {
-        Self { architecture, tensors, known: HashMap::new() }
+    pub(super) fn new(plain: PlainLogits) -> Self {
+        Self { plain, known: HashMap::new() }
     }
 
     /// The logits behind the last `positions` tokens of a sequence, one position after the other.
@@ -37,8 +39,7 @@ impl Reference {
             if self.known.len() >= KEPT {
                 self.known.clear();
             }
-            let logits =
-                gpt2_reference::logits(&self.architecture, &self.tensors, tokens, positions)?;
+            let logits = (self.plain)(tokens, positions)?;
             self.known.insert(key.clone(), logits.flatten_all()?.to_vec1()?);
         }
         Ok(self.known.get(&key).map_or(&[], Vec::as_slice))

@@ -1,16 +1,25 @@
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
-use warpmark_measure::{Entry, Sampling, Session, Workload};
-use warpmark_record::{Bytes, Seconds};
+use std::rc::Rc;
 
-use super::session::Gpt2Session;
+use candle_core::{DType, Device, Tensor};
+use warpmark_measure::{Entry, Sampling, Session, Workload, WorkloadError};
+use warpmark_record::{Bytes, Seconds, WeightsStamp};
+
+use super::session::{About, TextSession};
 use super::*;
+use crate::family::gpt2::{Gpt2Family, init, numbers};
+use crate::family::{Family, OWN, workload_error};
+use crate::marks::Marks;
+use crate::net::gpt2::{Architecture, Gpt2};
+use crate::net::gpt2_reference;
+use crate::weights::Init;
 
 const TINY: Architecture =
     Architecture { layers: 2, heads: 4, width: 32, context: 64, vocabulary: 101 };
 const DECODE: Case = Case { phase: Phase::Decode, batch: 3, length: 20 };
 const PREFILL: Case = Case { phase: Phase::Prefill, batch: 3, length: 20 };
+const GENERATE: Case = Case { phase: Phase::Generate { tokens: 5 }, batch: 3, length: 20 };
 
 fn tensors(dtype: DType) -> HashMap<String, Tensor> {
     let fill = |(name, shape): (String, Vec<usize>)| {
@@ -28,7 +37,7 @@ fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 
 fn entry_of(case: Case, dtype: Dtype) -> Entry {
     Entry {
-        id: case.id("tiny", dtype).unwrap(),
+        id: case.id("tiny", dtype, OWN).unwrap(),
         sampling: Sampling {
             samples: 10,
             target: Seconds(1.0),
@@ -43,14 +52,26 @@ fn entry_of(case: Case, dtype: Dtype) -> Entry {
     }
 }
 
-fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Gpt2Session {
+/// A session on a tiny model, with a net built from damaged tensors and checked against sound ones.
+fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> TextSession<Gpt2> {
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
     damage(&mut wrong);
-    let with_id = |case: Case| (case.id("tiny", dtype).unwrap(), case);
+    let with_id = |case: Case| (case.id("tiny", dtype, OWN).unwrap(), case);
     let larger = Case { batch: 12, ..DECODE };
-    let cases = [DECODE, PREFILL, larger].map(with_id).to_vec();
-    Gpt2Session::on(TINY, dtype, &wrong, right, cases).unwrap()
+    let cases = [DECODE, PREFILL, GENERATE, larger].map(with_id).to_vec();
+    let about = About {
+        model: "tiny".to_owned(),
+        dtype,
+        numbers: numbers(&TINY),
+        seed: 7,
+        stamp: WeightsStamp::Synthetic { seed: 7 },
+        caveats: &[],
+    };
+    let plain: PlainLogits = Rc::new(move |tokens: &[u32], count: usize| {
+        gpt2_reference::logits(&TINY, &right, tokens, count)
+    });
+    TextSession::new(Gpt2::new(TINY, &wrong).unwrap(), about, plain, Marks::host(), cases)
 }
 
 /// Negates one bias of the second block.
@@ -63,11 +84,11 @@ fn negate(tensors: &mut HashMap<String, Tensor>) {
 fn a_sound_net_passes_its_checks_in_every_dtype_before_and_after_launches() {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         let mut session = session(dtype, |_| ());
-        for case in [PREFILL, DECODE] {
+        for case in [PREFILL, DECODE, GENERATE] {
             let mut workload = session.workload(&entry_of(case, dtype)).unwrap();
             workload.verify().unwrap();
-            workload.prepare(40).unwrap();
-            for _ in 0..40 {
+            workload.prepare(20).unwrap();
+            for _ in 0..20 {
                 workload.launch().unwrap();
             }
             workload.wait().unwrap();
@@ -81,7 +102,7 @@ fn a_sound_net_passes_its_checks_in_every_dtype_before_and_after_launches() {
 fn a_wrong_bias_fails_both_checks() {
     for dtype in [Dtype::F32, Dtype::F16] {
         let mut session = session(dtype, negate);
-        for case in [PREFILL, DECODE] {
+        for case in [PREFILL, DECODE, GENERATE] {
             let mut workload = session.workload(&entry_of(case, dtype)).unwrap();
             let error = workload.verify().unwrap_err();
             assert!(matches!(error, WorkloadError::WrongAnswer { .. }), "{error}");
@@ -95,7 +116,7 @@ fn a_damaged_cache_fails_the_check_of_decoding() {
     session.fill(DECODE.batch, DECODE.length).unwrap();
     let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
     workload.verify().unwrap();
-    let (_, values) = workload.cache().layer(1).unwrap();
+    let (_, values) = workload.memory().layer(1).unwrap();
     // The values of one position of the last sequence.
     let zeros = Tensor::zeros((3, 4, 1, 8), DType::F32, &Device::Cpu).unwrap();
     values.slice_set(&zeros, 2, 9).unwrap();
@@ -107,7 +128,7 @@ fn a_nan_anywhere_in_the_batch_fails_the_check() {
     let mut session = session(Dtype::F32, |_| ());
     session.fill(DECODE.batch, DECODE.length).unwrap();
     let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
-    let (keys, _) = workload.cache().layer(0).unwrap();
+    let (keys, _) = workload.memory().layer(0).unwrap();
     // The middle sequence is not among those that are recomputed.
     let (before, after) = (keys.narrow(0, 0, 1).unwrap(), keys.narrow(0, 2, 1).unwrap());
     let nan = Tensor::full(f32::NAN, (1, 4, 36, 8), &Device::Cpu).unwrap();
@@ -133,8 +154,8 @@ fn positions_cycle_within_the_window_however_long_a_sample_is() {
     workload.prepare(1).unwrap();
     for iteration in 1..=100 {
         workload.launch().unwrap();
-        let position = workload.cache().len() - DECODE.length;
-        assert_eq!(position, (iteration - 1) % text::WINDOW + 1);
+        let position = workload.memory().len() - DECODE.length;
+        assert_eq!(position, (iteration - 1) % WINDOW + 1);
     }
 }
 
@@ -148,6 +169,24 @@ fn a_row_says_what_was_fed_and_how_much_work_it_was() {
     assert_eq!(row.work.items.map(|items| items.count), Some(3.0));
     assert!(row.data.unwrap().contains("seed 7"));
     assert_eq!(row.caveats.len(), 1, "f16 on a CPU needs a word");
+}
+
+#[test]
+fn a_generation_tells_its_first_token_from_the_times_between_the_others() {
+    let mut session = session(Dtype::F32, |_| ());
+    let mut workload = session.workload(&entry_of(GENERATE, Dtype::F32)).unwrap();
+    workload.verify().unwrap();
+    workload.prepare(3).unwrap();
+    for _ in 0..3 {
+        workload.launch().unwrap();
+    }
+    let times = workload.distributions();
+    assert_eq!(times["time_to_first_token_s"].len(), 3);
+    assert_eq!(times["time_between_tokens_s"].len(), 3 * 4);
+    assert!(times.values().flatten().all(|time| *time > 0.0));
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "text/tiny/generate/f32/b3/p20+5@warpmark");
+    assert_eq!(row.work.items.map(|items| items.count), Some(15.0));
 }
 
 #[test]
@@ -224,6 +263,17 @@ fn an_architecture_that_cannot_be_meant_is_refused_with_its_line_and_value() {
 fn a_context_that_the_window_pushes_past_the_last_position_is_refused() {
     let text = model(NUMBERS, "prompts = [64]\ncontexts = [49]").unwrap_err().to_string();
     assert!(text.contains("inputs.contexts = 49") && text.contains("from 1 to 48"), "{text}");
+}
+
+#[test]
+fn generations_are_refused_where_nothing_is_written_or_the_positions_do_not_suffice() {
+    let of = |generations: &str| {
+        let inputs = format!("{INPUTS}\ngenerations = {generations}");
+        model(NUMBERS, &inputs).err().map(|error| error.to_string())
+    };
+    assert_eq!(of("[[60, 5]]"), None);
+    assert!(of("[[61, 5]]").unwrap().contains("inputs.generations = 61"));
+    assert!(of("[[8, 0]]").unwrap().contains("inputs.generations"));
 }
 
 #[test]

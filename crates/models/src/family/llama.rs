@@ -1,0 +1,172 @@
+//! Llama: 1, 2 and 3, `TinyLlama`, and others of their architecture.
+
+mod candle;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use candle_core::Tensor;
+use warpmark_measure::{Group, WorkloadError};
+
+use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
+use super::{CANDLE, Family, OWN, workload_error};
+use crate::catalog::{CatalogError, Model};
+use crate::net::llama::{Architecture, Llama};
+use crate::net::{NetError, llama_reference};
+use crate::request::Request;
+use crate::weights::{Init, Loaded, TensorSpec};
+use candle::Published;
+
+/// Llama in all its sizes.
+pub struct LlamaFamily;
+
+const ENGINE: Engine<Llama> =
+    Engine { name: OWN, caveats: &[], kernels_of_a_block: 34, most: usize::MAX, build };
+
+/// candle-transformers as published. Its batches end at 32: it reads all prompts at once, and holds the
+/// scores of all of them in f32.
+const PUBLISHED: Engine<Published> = Engine {
+    name: CANDLE,
+    caveats: &[
+        "candle-transformers as published: its cache is copied and grown by every token, and keys and \
+         values are repeated for every head",
+    ],
+    kernels_of_a_block: 48,
+    most: 32,
+    build: candle::build,
+};
+
+impl Family for LlamaFamily {
+    fn name(&self) -> &'static str {
+        "llama"
+    }
+
+    fn group(&self) -> &'static str {
+        "text"
+    }
+
+    fn phases(&self) -> &'static [&'static str] {
+        text::PHASES
+    }
+
+    fn check(&self, model: &Model) -> Result<(), CatalogError> {
+        Inputs::of(model, architecture(model)?.context).map(drop)
+    }
+
+    fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError> {
+        let architecture = architecture(model)?;
+        let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
+            init: init(&name, architecture.layers),
+            name,
+            shape,
+        };
+        Ok(architecture.tensors().into_iter().map(spec).collect())
+    }
+
+    fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {
+        let architecture = architecture(model).map_err(WorkloadError::failed)?;
+        let net = Llama::new(&architecture, 1, &weights.tensors).map_err(workload_error)?;
+        text::first_run(&net).map_err(workload_error)
+    }
+
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+        let architecture = architecture(model)?;
+        let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
+        let mut groups = text::groups(model, &numbers, request, &ENGINE)?;
+        if request.full {
+            groups.extend(text::groups(model, &numbers, request, &PUBLISHED)?);
+        }
+        Ok(groups)
+    }
+}
+
+fn build(
+    model: &Model,
+    positions: usize,
+    tensors: &HashMap<String, Tensor>,
+) -> Result<(Llama, PlainLogits), NetError> {
+    let architecture = architecture(model).map_err(Box::new)?;
+    let net = Llama::new(&architecture, positions, tensors)?;
+    Ok((net, plain(architecture, tensors)))
+}
+
+/// What checks both engines.
+fn plain(architecture: Architecture, tensors: &HashMap<String, Tensor>) -> PlainLogits {
+    let tensors = tensors.clone();
+    Rc::new(move |tokens, count| llama_reference::logits(&architecture, &tensors, tokens, count))
+}
+
+/// What is counted of an architecture, for sequences of up to so many positions.
+fn numbers(architecture: &Architecture, positions: usize) -> Numbers {
+    let (width, vocabulary) = (architecture.width, architecture.vocabulary);
+    let embedding = (vocabulary * width) as f64;
+    Numbers {
+        parameters: text::parameters(&architecture.tensors()),
+        looked_up: if architecture.tied { 0.0 } else { embedding },
+        block_weights: architecture.block_weights() as f64,
+        layers: architecture.layers,
+        heads: architecture.heads,
+        width,
+        vocabulary,
+        context: architecture.context,
+        cache_elements: architecture.cache_elements() as f64,
+        // The residual stream twice and either the queries, keys and values before and after their
+        // rotation, or the gate, the values and their product.
+        stream: 2.0 * width as f64
+            + (2 * (width + 2 * architecture.key_value_width())).max(3 * architecture.hidden)
+                as f64,
+        mask: positions,
+    }
+}
+
+/// The stanza's architecture, refused where its numbers cannot be meant.
+fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
+    let architecture: Architecture = model.section("architecture")?;
+    text::check_numbers(
+        model,
+        "a Llama",
+        &[
+            ("layers", architecture.layers, 1_000),
+            ("heads", architecture.heads, 1_000),
+            ("key_value_heads", architecture.key_value_heads, 1_000),
+            ("width", architecture.width, 100_000),
+            ("hidden", architecture.hidden, 1_000_000),
+            ("context", architecture.context, 10_000_000),
+            ("vocabulary", architecture.vocabulary, 10_000_000),
+        ],
+    )?;
+    let heads = ("heads", architecture.heads);
+    text::check_multiple(model, ("width", architecture.width), heads)?;
+    text::check_multiple(model, heads, ("key_value_heads", architecture.key_value_heads))?;
+    if !architecture.head_width().is_multiple_of(2) {
+        let advice = "a head must have an even width: its halves are rotated against each other";
+        return Err(model.invalid("architecture.width", architecture.width, advice));
+    }
+    let positive = |value: f64| value.is_finite() && value > 0.0;
+    if !positive(architecture.rope_theta) || !positive(f64::from(architecture.norm_epsilon)) {
+        let advice = "rope_theta and norm_epsilon are positive numbers";
+        return Err(model.invalid("architecture.rope_theta", architecture.rope_theta, advice));
+    }
+    if let Some(scaling) = architecture.rope_scaling {
+        let ordered = positive(scaling.low_frequency_factor)
+            && scaling.high_frequency_factor > scaling.low_frequency_factor;
+        if !ordered || !positive(scaling.factor) || scaling.original_context == 0 {
+            let advice = "the factors are positive, and high_frequency_factor is the larger one";
+            return Err(model.invalid("architecture.rope_scaling", scaling.factor, advice));
+        }
+    }
+    Ok(architecture)
+}
+
+/// As its published training code: normal with 0.02, and products that add to the residual stream scaled
+/// down by the root of their number, so that synthetic activations stay finite in f16.
+fn init(name: &str, layers: usize) -> Init {
+    let path: Vec<&str> = name.split('.').collect();
+    match path[..] {
+        [.., "input_layernorm" | "post_attention_layernorm" | "norm", _] => Init::Ones,
+        [.., "o_proj" | "down_proj", _] => {
+            Init::Normal { std: 0.02 / (2.0 * layers as f32).sqrt() }
+        }
+        _ => Init::Normal { std: 0.02 },
+    }
+}

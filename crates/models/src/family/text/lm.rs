@@ -1,0 +1,89 @@
+//! A causal language model as the text workloads see it.
+
+use candle_core::{Device, Tensor};
+
+use crate::net::NetError;
+use crate::net::gpt2::Gpt2;
+use crate::net::kv_cache::Cache;
+use crate::net::llama::Llama;
+
+/// A causal language model, loaded.
+pub(in crate::family) trait CausalLm: 'static {
+    /// What it remembers of the sequences it has read.
+    type Memory: Memory;
+
+    /// Whether [`Memory::take_over`] works: whether sequences can be read a few at a time and put together.
+    const JOINS: bool;
+
+    /// Where it is.
+    fn device(&self) -> &Device;
+
+    /// Room for `batch` sequences of up to `capacity` tokens.
+    fn memory(&self, batch: usize, capacity: usize) -> Result<Self::Memory, NetError>;
+
+    /// Reads tokens, `[batch, tokens]` of u32, behind what is remembered. Returns the logits that follow
+    /// the last of each sequence, `[batch, vocabulary]`.
+    fn read(&self, tokens: &Tensor, memory: &mut Self::Memory) -> Result<Tensor, NetError>;
+}
+
+/// What a causal language model remembers of the sequences it has read.
+pub(in crate::family) trait Memory {
+    /// Positions of each sequence.
+    fn length(&self) -> usize;
+
+    /// Sequences.
+    fn batch(&self) -> usize;
+
+    /// Forgets everything from this position on. A memory that cannot go back everywhere can go back to
+    /// nothing and to where it was marked last.
+    fn rewind(&mut self, length: usize);
+
+    /// Makes the present length one that can be gone back to.
+    fn mark(&mut self) {}
+
+    /// Copies the first `count` sequences of another memory to the place from `at` on.
+    fn take_over(&mut self, at: usize, other: &Self, count: usize) -> Result<(), NetError>;
+}
+
+impl Memory for Cache {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn batch(&self) -> usize {
+        Cache::batch(self)
+    }
+
+    fn rewind(&mut self, length: usize) {
+        self.truncate(length);
+    }
+
+    fn take_over(&mut self, at: usize, other: &Self, count: usize) -> Result<(), NetError> {
+        self.copy_sequences(at, other, 0, count)
+    }
+}
+
+macro_rules! own_net {
+    ($net:ty) => {
+        impl CausalLm for $net {
+            type Memory = Cache;
+
+            const JOINS: bool = true;
+
+            fn device(&self) -> &Device {
+                <$net>::device(self)
+            }
+
+            fn memory(&self, batch: usize, capacity: usize) -> Result<Cache, NetError> {
+                self.cache(batch, capacity)
+            }
+
+            fn read(&self, tokens: &Tensor, memory: &mut Cache) -> Result<Tensor, NetError> {
+                self.prefill(tokens, memory)
+            }
+        }
+    };
+}
+
+own_net!(Gpt2);
+own_net!(Llama);

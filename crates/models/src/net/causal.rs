@@ -1,0 +1,82 @@
+//! What causal language models on candle's ops have in common: attention over a cache, products, the
+//! choice of the next token.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
+
+use super::kv_cache::{Apart, Place};
+use super::{NetError, cpu_ops};
+
+/// The most likely next token of each sequence, `[batch]` of u32, left on the device.
+pub fn argmax(logits: &Tensor) -> std::result::Result<Tensor, NetError> {
+    Ok(logits.argmax(D::Minus1)?)
+}
+
+/// Attention of new positions over everything up to themselves.
+///
+/// `q` is `[sequences, heads, new, d]` and already scaled; `k` and `v` are `[sequences, key-value heads,
+/// attended, d]`, narrowed from a cache's buffers. Where there are fewer key-value heads than heads,
+/// neighbouring heads share one, and nothing is repeated in memory. `mask` holds 0 on and below the
+/// diagonal and -inf above, of as many rows as the longest prompt. Returns `[sequences, heads, new, d]`.
+pub(super) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    place: &Place,
+    mask: &Tensor,
+) -> Result<Tensor> {
+    let (batch, heads, count, width) = q.dims4()?;
+    let (shared, attended) = (k.dim(1)?, k.dim(2)?);
+    if count == 1 && q.device().is_cpu() {
+        let lengths = match place {
+            Place::Together { .. } => None,
+            Place::Apart(Apart { lengths, .. }) => Some(lengths.as_slice()),
+        };
+        return cpu_ops::decode_attention(q, k, v, lengths);
+    }
+    let together = heads / shared * count;
+    let q = q.reshape((batch, shared, together, width))?;
+    let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
+    let scores = match place {
+        Place::Together { .. } if count == 1 => scores,
+        Place::Together { length } => {
+            let mask = mask.narrow(0, *length, count)?.narrow(1, 0, attended)?;
+            let apart = scores.reshape((batch, shared, heads / shared, count, attended))?;
+            apart.broadcast_add(&mask)?.reshape((batch, shared, together, attended))?
+        }
+        Place::Apart(Apart { mask, .. }) => match mask {
+            Some(mask) => scores.broadcast_add(mask)?,
+            None => candle_core::bail!("sequences apart have a mask on a GPU"),
+        },
+    };
+    let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(v)?;
+    mixed.reshape((batch, heads, count, width))
+}
+
+/// 0 on and below the diagonal, -inf above, `[positions, positions]` in f32.
+pub(super) fn causal_mask(positions: usize, device: &Device) -> Result<Tensor> {
+    let row = |row: usize| {
+        (0..positions).map(move |column| if column <= row { 0.0 } else { f32::NEG_INFINITY })
+    };
+    let mask: Vec<f32> = (0..positions).flat_map(row).collect();
+    Tensor::from_vec(mask, (positions, positions), device)
+}
+
+/// Up to this many rows, a product on a CPU is bound by reading its weights.
+const FEW_ROWS: usize = 64;
+
+/// `[m, k] · [k, n]`.
+pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
+    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
+        cpu_ops::few_rows(x, w)
+    } else {
+        x.matmul(w)
+    }
+}
+
+/// `[sequences, new, k] · [k, n]`.
+pub(super) fn multiply_each(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (batch, count, width) = x.dims3()?;
+    multiply(&x.reshape((batch * count, width))?, w)?.reshape((batch, count, ()))
+}

@@ -1,0 +1,205 @@
+//! The key-value cache of a causal language model.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::NetError;
+
+/// Keys and values of every position so far, in buffers of fixed size.
+pub struct Cache {
+    /// `[batch, key-value heads, capacity, head width]`, keys and values of each layer.
+    layers: Vec<(Tensor, Tensor)>,
+    batch: usize,
+    capacity: usize,
+    length: usize,
+}
+
+/// The extents of a cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extents {
+    pub(super) layers: usize,
+    pub(super) batch: usize,
+    pub(super) heads: usize,
+    pub(super) capacity: usize,
+    pub(super) head_width: usize,
+}
+
+/// Where the new positions of a pass stand.
+pub(super) enum Place {
+    /// Behind the same number of positions in every sequence.
+    Together {
+        /// Positions that are there.
+        length: usize,
+    },
+    /// One new position in each sequence, behind a number of its own.
+    Apart(Apart),
+}
+
+/// One new position in each sequence, behind a number of its own.
+pub(super) struct Apart {
+    /// Positions that each sequence has, the new one not counted.
+    pub(super) lengths: Vec<usize>,
+    /// The same on the device, `[sequences]` of u32.
+    pub(super) positions: Tensor,
+    /// 0 on the positions that a sequence attends to, -inf behind them: `[sequences, 1, 1, attended]` of
+    /// f32. On a CPU the lengths themselves do.
+    pub(super) mask: Option<Tensor>,
+}
+
+impl Place {
+    /// One new position in each of the first sequences, behind these numbers of positions.
+    pub(super) fn apart(lengths: &[usize], device: &Device) -> Result<Self> {
+        let positions: Vec<u32> = lengths.iter().map(|length| *length as u32).collect();
+        let attended = attended(lengths);
+        let mask = if device.is_cpu() {
+            None
+        } else {
+            let row = |length: &usize| {
+                let length = *length;
+                (0..attended).map(move |at| if at <= length { 0f32 } else { f32::NEG_INFINITY })
+            };
+            let mask: Vec<f32> = lengths.iter().flat_map(row).collect();
+            Some(Tensor::from_vec(mask, (lengths.len(), 1, 1, attended), device)?)
+        };
+        let positions = Tensor::new(positions, device)?;
+        Ok(Self::Apart(Apart { lengths: lengths.to_vec(), positions, mask }))
+    }
+}
+
+/// Positions of the longest sequence, its new one included.
+fn attended(lengths: &[usize]) -> usize {
+    lengths.iter().max().map_or(0, |longest| longest + 1)
+}
+
+impl Cache {
+    /// An empty cache.
+    pub(super) fn new(extents: Extents, dtype: DType, device: &Device) -> Result<Self> {
+        let Extents { layers, batch, heads, capacity, head_width } = extents;
+        let buffer = || Tensor::zeros((batch, heads, capacity, head_width), dtype, device);
+        let layers = (0..layers).map(|_| Ok((buffer()?, buffer()?))).collect::<Result<_>>()?;
+        Ok(Self { layers, batch, capacity, length: 0 })
+    }
+
+    /// Positions that are filled.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no position is filled.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Positions there are.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets everything from this position on; the buffers stay.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// Sequences there is room for.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Copies `count` sequences of `other` from its sequence `from` on into this cache from sequence `at`
+    /// on, as many positions as `other` has filled, which then count as filled here.
+    pub fn copy_sequences(
+        &mut self,
+        at: usize,
+        other: &Self,
+        from: usize,
+        count: usize,
+    ) -> std::result::Result<(), NetError> {
+        if at + count > self.batch || from + count > other.batch {
+            return Err(NetError::Batch { tokens: at + count, cache: self.batch });
+        }
+        if other.length > self.capacity {
+            let (tokens, limit) = (other.length, self.capacity);
+            return Err(NetError::TooLong { tokens, length: 0, what: "the cache", limit });
+        }
+        let copy = |target: &Tensor, source: &Tensor| -> Result<()> {
+            let source = source.narrow(0, from, count)?;
+            if other.capacity == self.capacity {
+                return target.slice_set(&source, 0, at);
+            }
+            let source = source.narrow(2, 0, other.length)?.contiguous()?;
+            target.narrow(0, at, count)?.slice_set(&source, 2, 0)
+        };
+        for ((keys, values), (from_keys, from_values)) in self.layers.iter().zip(&other.layers) {
+            copy(keys, from_keys)?;
+            copy(values, from_values)?;
+        }
+        self.length = other.length;
+        Ok(())
+    }
+
+    /// The buffers of a layer, keys and values: `[batch, key-value heads, capacity, head width]`.
+    pub fn layer(&self, index: usize) -> Option<&(Tensor, Tensor)> {
+        self.layers.get(index)
+    }
+
+    /// The buffers of all layers.
+    pub(super) fn layers(&self) -> &[(Tensor, Tensor)] {
+        &self.layers
+    }
+
+    /// Refuses tokens of another batch, and more of them than there is room for.
+    pub(super) fn check(&self, batch: usize, count: usize) -> std::result::Result<(), NetError> {
+        if batch != self.batch {
+            return Err(NetError::Batch { tokens: batch, cache: self.batch });
+        }
+        let (length, limit) = (self.length, self.capacity);
+        if length + count > limit {
+            return Err(NetError::TooLong { tokens: count, length, what: "the cache", limit });
+        }
+        Ok(())
+    }
+
+    /// Refuses more sequences than there are, and one without room for its new position.
+    pub(super) fn check_apart(&self, lengths: &[usize]) -> std::result::Result<(), NetError> {
+        if lengths.len() > self.batch || lengths.is_empty() {
+            return Err(NetError::Batch { tokens: lengths.len(), cache: self.batch });
+        }
+        let (attended, limit) = (attended(lengths), self.capacity);
+        if attended > limit {
+            let length = attended - 1;
+            return Err(NetError::TooLong { tokens: 1, length, what: "the cache", limit });
+        }
+        Ok(())
+    }
+
+    /// Counts so many more positions as filled in every sequence.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.length += count;
+    }
+}
+
+/// Writes the keys and values of new positions, `[sequences, key-value heads, new, head width]`, into a
+/// layer's buffers. Returns everything that they may attend to.
+pub(super) fn append(
+    (keys, values): &(Tensor, Tensor),
+    (new_keys, new_values): (&Tensor, &Tensor),
+    place: &Place,
+) -> Result<(Tensor, Tensor)> {
+    match place {
+        Place::Together { length } => {
+            let attended = length + new_keys.dim(2)?;
+            keys.slice_set(new_keys, 2, *length)?;
+            values.slice_set(new_values, 2, *length)?;
+            Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
+        }
+        Place::Apart(apart) => {
+            let sequences = apart.lengths.len();
+            let index = apart.positions.reshape((sequences, 1, 1, 1))?;
+            let index = index.broadcast_as(new_keys.shape())?.contiguous()?;
+            let (keys, values) = (keys.narrow(0, 0, sequences)?, values.narrow(0, 0, sequences)?);
+            keys.scatter_set(&index, new_keys, 2)?;
+            values.scatter_set(&index, new_values, 2)?;
+            let attended = attended(&apart.lengths);
+            Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
+        }
+    }
+}
