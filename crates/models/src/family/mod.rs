@@ -2,6 +2,7 @@
 //!
 //! A new family is one file here and its line in [`FAMILIES`].
 
+pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
 mod text;
@@ -40,7 +41,8 @@ pub trait Family: Sync {
 }
 
 /// Every family there is.
-pub const FAMILIES: &[&dyn Family] = &[&gpt2::Gpt2Family, &llama::LlamaFamily];
+pub const FAMILIES: &[&dyn Family] =
+    &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily];
 
 /// The engine of our own nets in ids; `candle` is candle-transformers as published.
 pub(crate) const OWN: &str = "warpmark";

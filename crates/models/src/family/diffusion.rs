@@ -1,0 +1,207 @@
+//! Latent diffusion of the Stable Diffusion kind: 1.5, 2.1, SDXL.
+
+mod check;
+mod inputs;
+mod prompt;
+mod session;
+#[cfg(test)]
+mod tests;
+mod work;
+mod workloads;
+
+use warpmark_measure::{Entry, Group, WorkloadError};
+use warpmark_record::{DeviceSpec, Seconds};
+
+use super::{Family, OWN, text, workload_error};
+use crate::catalog::{CatalogError, Dtype, Model};
+use crate::engine::unsupported;
+use crate::net::NetError;
+use crate::net::diffusion::Architecture;
+use crate::request::Request;
+use crate::weights::{Init, Loaded, TensorSpec};
+use inputs::{Case, Inputs};
+use session::Nets;
+
+/// Stable Diffusion in all its versions.
+pub struct DiffusionFamily;
+
+impl Family for DiffusionFamily {
+    fn name(&self) -> &'static str {
+        "diffusion"
+    }
+
+    fn group(&self) -> &'static str {
+        "image"
+    }
+
+    fn phases(&self) -> &'static [&'static str] {
+        &["text", "unet", "vae", "generate"]
+    }
+
+    fn check(&self, model: &Model) -> Result<(), CatalogError> {
+        Inputs::of(model, &architecture(model)?).map(drop)
+    }
+
+    fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError> {
+        let tensors = architecture(model)?.tensors();
+        let tensors =
+            tensors.map_err(|error| model.invalid("architecture", &model.id, error.to_string()))?;
+        let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
+            init: init(&name, &shape),
+            name,
+            shape,
+        };
+        Ok(tensors.into_iter().map(spec).collect())
+    }
+
+    fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {
+        let architecture = architecture(model).map_err(WorkloadError::failed)?;
+        let run = || -> Result<(), NetError> {
+            let nets = Nets::new(&architecture, &weights.tensors)?;
+            nets.smallest(&architecture)?;
+            Ok(nets.unet.device().synchronize()?)
+        };
+        run().map_err(workload_error)
+    }
+
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+        let architecture = architecture(model)?;
+        let inputs = Inputs::of(model, &architecture)?;
+        let tensors = self.tensors(model)?;
+        let mut groups = Vec::new();
+        for &dtype in request.dtypes(model) {
+            let cases = inputs.cases(model, request.full);
+            let mut by_id = Vec::with_capacity(cases.len());
+            let mut entries = Vec::with_capacity(cases.len());
+            for case in cases {
+                let entry = entry(model, &architecture, request, dtype, case)?;
+                by_id.push((entry.id.clone(), case));
+                entries.push(entry);
+            }
+            if entries.is_empty() {
+                continue;
+            }
+            let recipe = session::Recipe {
+                architecture: architecture.clone(),
+                guidance: inputs.guidance(),
+                dtype,
+                model: model.clone(),
+                tensors: tensors.clone(),
+                cases: by_id,
+                request: request.clone(),
+            };
+            groups.push(Group {
+                name: format!("{} {dtype}", model.title),
+                entries,
+                open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
+            });
+        }
+        Ok(groups)
+    }
+}
+
+fn entry(
+    model: &Model,
+    architecture: &Architecture,
+    request: &Request,
+    dtype: Dtype,
+    case: Case,
+) -> Result<Entry, CatalogError> {
+    let id = case
+        .id(&model.id, dtype, OWN)
+        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    let work = work::work(architecture, dtype, case);
+    let iteration = text::guess(&work, work::kernels(architecture, case), dtype, &request.spec);
+    let weights = work::weight_bytes(model, architecture, dtype)?;
+    Ok(Entry {
+        id,
+        sampling: text::sampling(request.full, iteration),
+        iteration_estimate: iteration,
+        preparation_estimate: Seconds(0.0),
+        memory_estimate: weights + work::activations(architecture, dtype, case),
+        sweep: Some(case.sweep(&model.id, dtype, OWN)),
+        skip: skip(&request.spec, dtype, iteration),
+    })
+}
+
+/// An iteration that would take a CPU longer than this takes minutes of samples and checks.
+const LONGEST_CPU_ITERATION: Seconds = Seconds(60.0);
+
+fn skip(spec: &DeviceSpec, dtype: Dtype, iteration: Seconds) -> Option<String> {
+    if spec.gpu.is_none() && iteration > LONGEST_CPU_ITERATION {
+        return Some(format!(
+            "would take this CPU about {:.0} s each time, and ten samples at least are taken",
+            iteration.0
+        ));
+    }
+    unsupported(spec, dtype)
+}
+
+/// The stanza's architecture, refused where its numbers cannot be meant.
+fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
+    let architecture: Architecture = model.section("architecture")?;
+    let unet = &architecture.unet;
+    let depth = unet.channels.len();
+    for (name, count) in [("transformers", unet.transformers.len()), ("heads", unet.heads.len())] {
+        if count != depth {
+            let advice = format!("give one number for each of the {depth} channels");
+            return Err(model.invalid(&format!("architecture.unet.{name}"), count, advice));
+        }
+    }
+    let texts = architecture.text.len();
+    if texts == 0 || texts > crate::net::diffusion::TEXT_FOLDERS.len() {
+        let advice = "there are one or two text encoders";
+        return Err(model.invalid("architecture.text", texts, advice));
+    }
+    let width: usize = architecture.text.iter().map(|text| text.width).sum();
+    if width != unet.text_width {
+        let advice = format!("the text encoders together are {width} wide");
+        return Err(model.invalid("architecture.unet.text_width", unet.text_width, advice));
+    }
+    let pooled = architecture.text.last().and_then(|text| text.pooled_width);
+    if let Some(added) = unet.added.filter(|added| Some(added.pooled_width) != pooled) {
+        let advice = "must be the pooled_width of the last text encoder";
+        let value = added.pooled_width;
+        return Err(model.invalid("architecture.unet.added.pooled_width", value, advice));
+    }
+    let grouped = |channels: &[usize], groups: usize| {
+        groups > 0
+            && channels.iter().all(|width| (1..=100_000).contains(width) && width % groups == 0)
+    };
+    for (name, channels, groups) in [
+        ("unet", &unet.channels, unet.groups),
+        ("vae", &architecture.vae.channels, architecture.vae.groups),
+    ] {
+        if !grouped(channels, groups) || channels.is_empty() || channels.len() > 8 {
+            let advice = format!("up to 8 channel counts that {groups} groups divide");
+            let field = format!("architecture.{name}.channels");
+            return Err(model.invalid(&field, format!("{channels:?}"), advice));
+        }
+    }
+    Ok(architecture)
+}
+
+/// Products and convolutions as wide as keep the variance of what passes through, those that add to a
+/// residual stream at a third of it, so that synthetic activations stay finite in f16 through all layers.
+fn init(name: &str, shape: &[usize]) -> Init {
+    const ADDING: [&str; 6] = [
+        "conv2.weight",
+        "to_out.0.weight",
+        "net.2.weight",
+        "proj_out.weight",
+        "fc2.weight",
+        "out_proj.weight",
+    ];
+    if name.ends_with("bias") {
+        return Init::Zeros;
+    }
+    if shape.len() == 1 {
+        return Init::Ones;
+    }
+    if name.contains("embeddings.") {
+        return Init::Normal { std: 0.02 };
+    }
+    let inputs: usize = shape[1..].iter().product();
+    let part = if ADDING.iter().any(|end| name.ends_with(end)) { 1.0 / 3.0 } else { 1.0 };
+    Init::Normal { std: part / (inputs.max(1) as f32).sqrt() }
+}

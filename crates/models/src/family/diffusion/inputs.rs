@@ -1,0 +1,198 @@
+//! What a stanza of a diffusion model asks to be measured, and the benchmarks that follow.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use warpmark_record::{BenchmarkId, IdError, Value};
+
+use crate::catalog::{CatalogError, Dtype, Model};
+use crate::net::diffusion::{Architecture, PIXELS_OF_A_LATENT, Scheduler};
+
+/// A part of making an image from a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// The text encoders.
+    Text,
+    /// One pass of the `UNet`.
+    Unet {
+        /// Pixels of a side.
+        size: usize,
+    },
+    /// From latents to pixels.
+    Vae {
+        /// Pixels of a side.
+        size: usize,
+    },
+    /// All of it.
+    Generate {
+        /// Pixels of a side.
+        size: usize,
+        /// Denoising steps.
+        steps: usize,
+        /// How the noise is followed down.
+        scheduler: Scheduler,
+    },
+}
+
+impl Phase {
+    /// Its name in stanzas and ids.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Unet { .. } => "unet",
+            Self::Vae { .. } => "vae",
+            Self::Generate { .. } => "generate",
+        }
+    }
+
+    /// Pixels of a side, where it has to do with images.
+    pub(super) fn size(self) -> Option<usize> {
+        match self {
+            Self::Text => None,
+            Self::Unet { size } | Self::Vae { size } | Self::Generate { size, .. } => Some(size),
+        }
+    }
+}
+
+/// One benchmark of a model in one dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Case {
+    /// What is measured.
+    pub(super) phase: Phase,
+    /// Images side by side.
+    pub(super) batch: usize,
+}
+
+impl Case {
+    /// `image/<model>/unet/<dtype>/b<batch>/s<pixels>@<engine>`
+    pub(super) fn id(
+        self,
+        model: &str,
+        dtype: Dtype,
+        engine: &str,
+    ) -> Result<BenchmarkId, IdError> {
+        let mut segments = vec!["image".to_owned(), model.to_owned()];
+        segments.extend([self.phase.name().to_owned(), dtype.to_string()]);
+        segments.push(format!("b{}", self.batch));
+        segments.extend(self.phase.size().map(|size| format!("s{size}")));
+        if let Phase::Generate { steps, scheduler, .. } = self.phase {
+            segments.extend([format!("n{steps}"), scheduler.name().to_owned()]);
+        }
+        BenchmarkId::new(segments, engine)
+    }
+
+    /// The entries that run short of memory together.
+    pub(super) fn sweep(self, model: &str, dtype: Dtype, engine: &str) -> String {
+        let (phase, size) = (self.phase.name(), self.phase.size().unwrap_or(0));
+        format!("image/{model}/{phase}/{dtype}/{size}@{engine}")
+    }
+
+    /// Its parameters as data.
+    pub(super) fn parameters(self, model: &str, dtype: Dtype) -> BTreeMap<String, Value> {
+        let mut parameters = BTreeMap::from([
+            ("model".to_owned(), model.into()),
+            ("dtype".to_owned(), dtype.to_string().as_str().into()),
+            ("batch".to_owned(), self.batch.into()),
+        ]);
+        if let Some(size) = self.phase.size() {
+            parameters.insert("size".to_owned(), size.into());
+        }
+        if let Phase::Generate { steps, scheduler, .. } = self.phase {
+            parameters.insert("steps".to_owned(), steps.into());
+            parameters.insert("scheduler".to_owned(), scheduler.name().into());
+        }
+        parameters
+    }
+}
+
+/// `[model.inputs]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inputs {
+    /// Pixels of a side for one pass of the `UNet`.
+    unet: Vec<usize>,
+    /// Pixels of a side for the decoder.
+    vae: Vec<usize>,
+    /// Pixels of a side for whole images.
+    generate: Vec<usize>,
+    /// Denoising steps of a whole image.
+    steps: Vec<usize>,
+    /// Schedulers of a whole image.
+    schedulers: Vec<Scheduler>,
+    /// How much the prediction for the text is preferred to that for no text.
+    guidance: f64,
+}
+
+/// Pixels of a side, at most.
+const LARGEST: usize = 8192;
+
+/// Timesteps that the models were trained with.
+const MOST_STEPS: usize = 1000;
+
+impl Inputs {
+    /// The stanza's inputs, refused where the model cannot make such an image.
+    pub(super) fn of(model: &Model, architecture: &Architecture) -> Result<Self, CatalogError> {
+        let inputs: Self = model.section("inputs")?;
+        let whole = architecture.granularity();
+        for (key, sizes, multiple) in [
+            ("unet", &inputs.unet, whole),
+            ("vae", &inputs.vae, PIXELS_OF_A_LATENT),
+            ("generate", &inputs.generate, whole),
+        ] {
+            let fits = |size: &usize| (1..=LARGEST).contains(size) && size.is_multiple_of(multiple);
+            if let Some(size) = sizes.iter().find(|size| !fits(size)) {
+                let advice = format!("must be a multiple of {multiple} pixels up to {LARGEST}");
+                return Err(model.invalid(&format!("inputs.{key}"), size, advice));
+            }
+        }
+        if let Some(steps) = inputs.steps.iter().find(|steps| !(1..=MOST_STEPS).contains(*steps)) {
+            let advice = format!("must be from 1 to {MOST_STEPS}");
+            return Err(model.invalid("inputs.steps", steps, advice));
+        }
+        if !(inputs.guidance.is_finite() && inputs.guidance >= 1.0) {
+            let advice = "must be 1 or more";
+            return Err(model.invalid("inputs.guidance", inputs.guidance, advice));
+        }
+        Ok(inputs)
+    }
+
+    /// How much the prediction for the text is preferred to that for no text.
+    pub(super) fn guidance(&self) -> f64 {
+        self.guidance
+    }
+
+    /// The benchmarks of a model, in the order in which they run. The quick suite takes the first size and
+    /// the first schedule; whole images are made in batches with the first schedule only.
+    pub(super) fn cases(&self, model: &Model, full: bool) -> Vec<Case> {
+        let first = |sizes: &[usize]| sizes.len().min(if full { usize::MAX } else { 1 });
+        let mut phases = vec![Phase::Text];
+        phases.extend(self.unet[..first(&self.unet)].iter().map(|&size| Phase::Unet { size }));
+        phases.extend(self.vae[..first(&self.vae)].iter().map(|&size| Phase::Vae { size }));
+        let generate = first(&self.generate);
+        let mut cases: Vec<Case> = Vec::new();
+        for phase in phases.into_iter().filter(|phase| model.has_phase(phase.name())) {
+            let batches = model.batches.iter().copied().enumerate();
+            // The quick suite sweeps what an image spends its time on.
+            let swept = full || matches!(phase, Phase::Unet { .. });
+            let batches = batches.filter(|(index, _)| swept || *index == 0);
+            cases.extend(batches.map(|(_, batch)| Case { phase, batch }));
+        }
+        if !model.has_phase("generate") {
+            return cases;
+        }
+        for &size in &self.generate[..generate] {
+            for (at, &scheduler) in self.schedulers.iter().enumerate() {
+                for (nth, &steps) in self.steps.iter().enumerate() {
+                    let phase = Phase::Generate { size, steps, scheduler };
+                    let swept = full && at == 0 && nth == 0;
+                    let wanted = if swept { model.batches.len() } else { 1 };
+                    let batches = model.batches.iter().take(wanted);
+                    if full || (at == 0 && nth == 0) {
+                        cases.extend(batches.map(|&batch| Case { phase, batch }));
+                    }
+                }
+            }
+        }
+        cases
+    }
+}

@@ -1,0 +1,251 @@
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor};
+use warpmark_measure::{Entry, Session, WorkloadError};
+use warpmark_record::WeightsStamp;
+
+use super::inputs::{Case, Phase};
+use super::session::{About, DiffusionSession, Nets};
+use super::*;
+use crate::marks::Marks;
+use crate::net::diffusion::Scheduler;
+use crate::weights::{Cache, Quiet, Source};
+
+/// The small models of the fixtures.
+fn catalog() -> crate::Catalog {
+    let text = include_str!("../../../tests/fixtures/diffusion/models.toml");
+    crate::Catalog::parse(text, "models.toml").unwrap()
+}
+
+const GENERATE: Phase = Phase::Generate { size: 32, steps: 3, scheduler: Scheduler::Euler };
+const PHASES: [Phase; 4] =
+    [Phase::Text, Phase::Unet { size: 64 }, Phase::Vae { size: 32 }, GENERATE];
+
+/// A session on seeded weights, with nets built from damaged tensors and checked against sound ones.
+fn session(
+    id: &str,
+    dtype: Dtype,
+    damage: impl FnOnce(&mut HashMap<String, Tensor>),
+) -> DiffusionSession {
+    let catalog = catalog();
+    let model = catalog.model(id).unwrap();
+    let specs = DiffusionFamily.tensors(model).unwrap();
+    let fill = |spec: &TensorSpec| {
+        let (mean, std) = match spec.init {
+            // Not exactly one and zero, so that every gain and bias counts.
+            Init::Ones => (1.0f32, 0.1),
+            Init::Zeros => (0.0, 0.1),
+            Init::Normal { std } => (0.0, std.max(0.1)),
+        };
+        let tensor =
+            Tensor::randn(mean, std, spec.shape.clone(), &candle_core::Device::Cpu).unwrap();
+        (spec.name.clone(), tensor.to_dtype(dtype.candle()).unwrap())
+    };
+    let right: HashMap<String, Tensor> = specs.iter().map(fill).collect();
+    let mut wrong = right.clone();
+    damage(&mut wrong);
+    let architecture = architecture(model).unwrap();
+    let cases = PHASES.map(|phase| Case { phase, batch: 2 });
+    DiffusionSession {
+        nets: Nets::new(&architecture, &wrong).unwrap(),
+        about: About {
+            guidance: 7.5,
+            model: id.to_owned(),
+            dtype,
+            seed: 7,
+            stamp: WeightsStamp::Synthetic { seed: 7 },
+            weight_bytes: work::weight_bytes(model, &architecture, dtype).unwrap(),
+            tensors: right,
+            architecture,
+        },
+        marks: Marks::host(),
+        cases: cases.map(|case| (case.id(id, dtype, OWN).unwrap(), case)).to_vec(),
+    }
+}
+
+fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
+    let case = Case { phase, batch: 2 };
+    Entry {
+        id: case.id(id, dtype, OWN).unwrap(),
+        sampling: text::sampling(false, Seconds(0.001)),
+        iteration_estimate: Seconds(0.001),
+        preparation_estimate: Seconds(0.0),
+        memory_estimate: warpmark_record::Bytes(0.0),
+        sweep: None,
+        skip: None,
+    }
+}
+
+#[test]
+fn sound_nets_pass_their_checks_in_every_dtype_and_version() {
+    for id in ["v1", "v2", "xl"] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            let mut session = session(id, dtype, |_| ());
+            for phase in PHASES {
+                let mut workload = session.workload(&entry_of(id, phase, dtype)).unwrap();
+                workload.prepare(2).unwrap();
+                workload.launch().unwrap();
+                workload.launch().unwrap();
+                workload.wait().unwrap();
+                let check = workload.verify();
+                let check = check.unwrap_or_else(|error| panic!("{id} {dtype} {phase:?}: {error}"));
+                assert!(check.worst_error > 0.0, "{id} {dtype} {phase:?} compared nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_weight_fails_the_checks_of_what_it_is_in() {
+    let weights = [
+        ("text_encoder.text_model.encoder.layers.1.self_attn.out_proj.bias", [0, 3]),
+        ("unet.up_blocks.1.resnets.1.conv2.bias", [1, 3]),
+        ("vae.decoder.mid_block.attentions.0.to_out.0.bias", [2, 3]),
+    ];
+    for (name, phases) in weights {
+        let mut session = session("v1", Dtype::F32, |tensors| {
+            let tensor = tensors.get_mut(name).unwrap();
+            *tensor = (tensor.affine(-3.0, 0.0)).unwrap();
+        });
+        for (index, phase) in PHASES.into_iter().enumerate() {
+            let entry = entry_of("v1", phase, Dtype::F32);
+            let found = session.workload(&entry).unwrap().verify();
+            if phases.contains(&index) {
+                assert!(
+                    matches!(found, Err(WorkloadError::WrongAnswer { .. })),
+                    "{name} {phase:?}: {found:?}"
+                );
+            } else {
+                found.unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_generation_tells_its_parts_apart_and_says_what_it_was() {
+    let mut session = session("xl", Dtype::F32, |_| ());
+    let entry = entry_of("xl", GENERATE, Dtype::F32);
+    let mut workload = session.workload(&entry).unwrap();
+    workload.prepare(1).unwrap();
+    workload.launch().unwrap();
+    let phases = workload.phases();
+    assert!(["text_s", "denoise_s", "decode_s"].iter().all(|part| phases[*part] > 0.0));
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "image/xl/generate/f32/b2/s32/n3/euler@warpmark");
+    assert_eq!(row.parameters["steps"], 3usize.into());
+    assert_eq!(row.work.items.map(|items| items.count), Some(2.0));
+}
+
+fn request(full: bool) -> Request {
+    Request {
+        full,
+        seed: 1,
+        source: Source::Synthetic { seed: 1 }.into(),
+        cache: Cache::at(std::env::temp_dir()).into(),
+        progress: std::sync::Arc::new(Quiet),
+        spec: warpmark_device::cpu::device_spec(),
+        dtypes: None,
+    }
+}
+
+/// The committed models.
+fn shipped() -> crate::Catalog {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models.toml");
+    crate::Catalog::parse(&std::fs::read_to_string(path).unwrap(), path).unwrap()
+}
+
+#[test]
+fn shipped_models_have_their_published_numbers_of_parameters() {
+    // Of UNet, decoder and text encoders; from the files of the repositories.
+    for (id, unet) in
+        [("sd-1.5", 859_520_964), ("sd-2.1", 865_910_724), ("sdxl-1.0", 2_567_463_684)]
+    {
+        let catalog = shipped();
+        let model = catalog.model(id).unwrap();
+        let tensors = DiffusionFamily.tensors(model).unwrap();
+        let of = |part: &str| -> u64 {
+            let of_part = tensors.iter().filter(|spec| spec.name.starts_with(part));
+            of_part.map(|spec| spec.elements().unwrap()).sum()
+        };
+        assert_eq!(of("unet."), unet, "{id}");
+        // The decoder with its first convolution, which has 20 numbers of 49,490,199.
+        assert_eq!(of("vae."), 49_490_199, "{id}");
+    }
+}
+
+#[test]
+fn a_pass_of_stable_diffusion_at_512_pixels_does_its_published_work() {
+    let catalog = shipped();
+    let architecture = architecture(catalog.model("sd-1.5").unwrap()).unwrap();
+    // Published counts of multiply-adds lie around 0.40e12 with attention, two FLOPs each.
+    let flops = work::unet_flops(&architecture, 512);
+    assert!((0.74e12..0.86e12).contains(&flops), "{flops:e}");
+}
+
+#[test]
+fn sizes_steps_and_guidance_that_cannot_be_are_refused_with_their_line() {
+    let text = include_str!("../../../tests/fixtures/diffusion/models.toml");
+    let with = |from: &str, to: &str| {
+        let catalog = crate::Catalog::parse(&text.replace(from, to), "models.toml");
+        catalog.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let error = with("unet = [64]", "unet = [60]");
+    assert!(error.contains("inputs.unet = 60") && error.contains("multiple of 32"), "{error}");
+    assert!(error.contains("models.toml:"), "{error}");
+    assert!(with("vae = [32]", "vae = [0]").contains("inputs.vae = 0"));
+    assert!(with("steps = [2]", "steps = [1001]").contains("inputs.steps = 1001"));
+    assert!(with("guidance = 7.5", "guidance = nan").contains("inputs.guidance"));
+    assert!(with("\"euler\"]", "\"karras\"]").contains("karras"));
+    assert!(with("text_width = 12", "text_width = 13").contains("text_width = 13"));
+    assert!(with("heads = [2, 2, 2]", "heads = [2, 2]").contains("architecture.unet.heads"));
+    assert!(with("heads = [2, 2, 2]", "heads = [3, 3, 3]").contains("do not divide"));
+    assert!(with("pooled_width = 10", "pooled_width = 11").is_empty(), "both are one number");
+    assert!(
+        with("time_width = 8\npooled_width = 10", "time_width = 8\npooled_width = 9")
+            .contains("added.pooled_width = 9")
+    );
+}
+
+#[test]
+fn the_quick_suite_takes_one_image_and_the_full_one_all_sizes_steps_and_schedulers() {
+    let ids = |full| -> Vec<String> {
+        let catalog = shipped();
+        let groups = DiffusionFamily.groups(catalog.model("sd-1.5").unwrap(), &request(full));
+        let groups = groups.unwrap().into_iter();
+        groups.flat_map(|group| group.entries).map(|entry| entry.id.to_string()).collect()
+    };
+    assert!(ids(false).is_empty(), "on a CPU it is not in the quick suite");
+    let full = ids(true);
+    for id in [
+        "image/sd-1.5/text/f32/b1@warpmark",
+        "image/sd-1.5/unet/f32/b1/s768@warpmark",
+        "image/sd-1.5/generate/f32/b1/s512/n50/euler@warpmark",
+    ] {
+        assert!(full.iter().any(|have| have == id), "{id} is not among {full:?}");
+    }
+}
+
+#[test]
+fn a_batch_has_the_answers_of_its_images_alone() {
+    let session = session("xl", Dtype::F32, |_| ());
+    let architecture = &session.about.architecture;
+    let device = session.nets.unet.device();
+    let run = |count: usize| {
+        let tokens = session::Tokens::new(architecture, 7, count, device).unwrap();
+        let condition = session.nets.condition(architecture, &tokens, 32).unwrap();
+        let noise = prompt::noise(7, [count, 4, 4], device).unwrap();
+        let both = Tensor::cat(&[&noise, &noise], 0).unwrap();
+        let timestep = session.nets.unet.timestep(5.0).unwrap();
+        session.nets.unet.forward(&both, &timestep, &condition).unwrap()
+    };
+    let (one, three) = (run(1), run(3));
+    for (row, of_three) in [(0, 0), (1, 3)] {
+        let flat = |tensor: &Tensor, row| {
+            let row = tensor.get(row).unwrap().to_dtype(DType::F32).unwrap();
+            row.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let off = crate::worst::relative_error(&flat(&three, of_three), &flat(&one, row));
+        assert!(off <= 1e-5, "row {row}: {off:e}");
+    }
+}
