@@ -101,7 +101,7 @@ fn destroy(name: &'static str, handle: u64) -> u32 {
 }
 
 /// The type of this number in `cudaDataType_t`.
-fn element(kind: c_int) -> Option<Element> {
+pub(crate) fn element(kind: c_int) -> Option<Element> {
     Some(match kind {
         R_32F => Element::F32,
         R_64F => Element::F64,
@@ -299,10 +299,27 @@ impl Problem {
 
     /// Seconds that the card needs with the best algorithm.
     fn seconds(&self, device: &Device) -> f64 {
-        let flops = 2.0 * self.d.rows as f64 * self.d.columns as f64 * self.inner as f64;
-        let bytes = self.a.traffic() + self.b.traffic() + self.d.traffic();
-        device.profile.seconds(Work { bytes, flops: Some((flops, self.rate)) })
+        device.profile.seconds(multiplied([self.a, self.b, self.d], self.inner, 1.0, self.rate))
     }
+}
+
+/// The work of `count` products of these two operands and this result, at a rate in FLOP a second.
+pub(crate) fn multiplied([a, b, d]: [Layout; 3], inner: u64, count: f64, rate: f64) -> Work {
+    let flops = 2.0 * d.rows as f64 * d.columns as f64 * inner as f64;
+    let bytes = a.traffic() + b.traffic() + d.traffic();
+    Work { bytes: count * bytes, flops: Some((count * flops, rate)) }
+}
+
+/// A profile's name for products that are computed so, of operands and into results of these types.
+pub(crate) fn arithmetic_of(
+    compute: c_int,
+    operands: Element,
+    result: Element,
+) -> Option<&'static str> {
+    let fits = |each: &&Arithmetic| {
+        each.compute == compute && each.operands == operands && each.result == result
+    };
+    ARITHMETICS.iter().find(fits).map(|each| each.name)
 }
 
 /// What the documentation asks of 8-bit operands: the first transposed and the second not, and lengths of

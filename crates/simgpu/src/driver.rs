@@ -12,7 +12,7 @@ pub(crate) use graph::Capture;
 mod memory;
 mod module;
 mod peer;
-pub(crate) use module::Captured;
+pub(crate) use module::{Captured, launch_by_name};
 mod stream;
 mod stubs;
 

@@ -13,23 +13,40 @@ const FILE: &str = "libwarpmark_simgpu.so";
 pub enum Library {
     /// The CUDA driver.
     Driver,
+    /// The CUDA runtime.
+    Cudart,
     /// The run-time compiler.
     Nvrtc,
-    /// Matrix products.
+    /// Matrix products, candle's.
+    Cublas,
+    /// Matrix products, ours.
     Cublaslt,
+    /// Random numbers.
+    Curand,
     /// Sensors.
     Nvml,
 }
 
 impl Library {
-    const ALL: [Self; 4] = [Self::Driver, Self::Nvrtc, Self::Cublaslt, Self::Nvml];
+    const ALL: [Self; 7] = [
+        Self::Driver,
+        Self::Cudart,
+        Self::Nvrtc,
+        Self::Cublas,
+        Self::Cublaslt,
+        Self::Curand,
+        Self::Nvml,
+    ];
 
     /// The name that is looked for first, so that a real library on the machine does not win.
     fn name(self) -> &'static str {
         match self {
             Self::Driver => "libcuda.so",
+            Self::Cudart => "libcudart.so",
             Self::Nvrtc => "libnvrtc.so",
+            Self::Cublas => "libcublas.so",
             Self::Cublaslt => "libcublasLt.so",
+            Self::Curand => "libcurand.so",
             Self::Nvml => "libnvidia-ml.so.1",
         }
     }

@@ -1,5 +1,6 @@
 //! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs.
 
+mod candle;
 mod hierarchy;
 
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use crate::source::Entry;
 use crate::timeline::Gate;
 
 const NOT_SUPPORTED: u32 = 801;
+
+/// What an `assert` in a kernel leaves: `CUDA_ERROR_ASSERT`.
+pub(crate) const ASSERT: u32 = 710;
 
 /// Elements of f32 that a block of `memory.cu` handles, however many threads it has.
 const CHUNK: u64 = 4096;
@@ -64,7 +68,10 @@ fn model(kernel: &str) -> Option<Model> {
 impl Launch<'_> {
     /// Does what the kernel does. A kernel without a model does nothing.
     pub(crate) fn run(&mut self) -> Result<Work, u32> {
-        model(&self.entry.name).map_or(Ok(Work::default()), |model| model(self))
+        match model(&self.entry.name) {
+            Some(model) => model(self),
+            None => candle::run(self).unwrap_or(Ok(Work::default())),
+        }
     }
 
     /// The arguments that are pointers.

@@ -1,4 +1,5 @@
-//! For tests only: a shared library that answers as the CUDA driver, NVRTC, cuBLASLt and NVML.
+//! For tests only: a shared library that answers as the CUDA driver and runtime, NVRTC, cuBLAS,
+//! cuBLASLt, cuRAND and NVML.
 //!
 //! The suite's real GPU code runs against it in `cargo test` on a machine without a GPU: cudarc and
 //! nvml-wrapper load it under NVIDIA's names from a folder that [`harness::Simulator`] makes. A green
@@ -16,6 +17,8 @@
 //!   profile's peaks, whatever the host did meanwhile. They are the same in each run, to the digit.
 //! - **Synchronising waits in real time** until the modelled work would be done. A clock that only
 //!   jumped would disagree with the host's, by which criterion plans its iterations.
+//! - **candle's kernels** are those of `kernels/candle.rs`, on the CPU; one that is not there writes
+//!   nothing, so that what reads its result finds NaN.
 //! - **Faults** come from a plan, by function and call number ([`faults`]).
 //!
 //! # Settings, read once from the environment
@@ -38,7 +41,10 @@ mod address_space;
 mod call;
 mod card;
 mod contents;
+mod cublas;
 mod cublaslt;
+mod cudart;
+mod curand;
 mod driver;
 mod element;
 pub mod faults;

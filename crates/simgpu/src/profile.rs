@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn every_profile_reads_and_stays_below_its_peaks() {
         let all = Profile::all();
-        assert_eq!(all.len(), 5);
+        assert_eq!(all.len(), 6);
         for (name, card) in all {
             let by_clock =
                 2.0 * f64::from(card.memory_clock_mhz) * 1e6 * f64::from(card.memory_bus_bits)

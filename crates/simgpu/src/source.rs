@@ -133,7 +133,10 @@ pub(crate) fn image(target: &str, entries: &[Entry]) -> String {
 pub(crate) fn parse(image: &str) -> Option<(String, Vec<Entry>)> {
     let mut lines = image.lines();
     let target = lines.next()?.strip_prefix(HEADER)?.to_owned();
-    let entries = lines.map(|line| {
+    // The signatures of candle's kernels tell their version of PTX and their target as well.
+    let entries =
+        lines.filter(|line| !line.starts_with(".version ") && !line.starts_with(".target "));
+    let entries = entries.map(|line| {
         let (name, rest) = line.strip_prefix(".visible .entry ")?.split_once('(')?;
         let list = rest.strip_suffix(')')?.split(", ").filter(|parameter| !parameter.is_empty());
         let parameters = list.map(|text| {
@@ -168,5 +171,26 @@ mod tests {
     fn an_error_line_stops_the_compiler_with_its_place() {
         let log = compile("x.cu", "\n#error not today\n").unwrap_err();
         assert_eq!(log, "x.cu(2): catastrophic error: #error not today\n");
+    }
+
+    #[test]
+    fn the_signatures_of_candles_kernels_are_read_and_are_those_of_its_version() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let folder = format!("{root}/scripts/simulated-cuda/signatures");
+        let mut found = Vec::new();
+        for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
+            if file.extension().is_some_and(|kind| kind == "ptx") {
+                let (target, entries) = parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+                assert_eq!(target, "compute_75");
+                found.extend(entries);
+            }
+        }
+        let softmax = found.iter().find(|entry| entry.name == "softmax_f16").unwrap();
+        let pointers: Vec<bool> = softmax.parameters.iter().map(|p| p.pointer).collect();
+        assert_eq!((pointers, found.len()), (vec![true, true, false], 591));
+        let version = std::fs::read_to_string(format!("{folder}/VERSION")).unwrap();
+        let lock = std::fs::read_to_string(format!("{root}/Cargo.lock")).unwrap();
+        let locked = format!("name = \"candle-kernels\"\nversion = \"{}\"", version.trim());
+        assert!(lock.contains(&locked), "scripts/fixtures/kernel_signatures.py makes them anew");
     }
 }

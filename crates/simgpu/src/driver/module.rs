@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::INVALID_VALUE;
 use crate::call::{put, with_context};
 use crate::faults::Fault;
-use crate::kernels::Launch;
+use crate::kernels::{ASSERT, Launch};
 use crate::machine::Machine;
 use crate::source::{self, Entry};
 
@@ -251,8 +251,25 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
             machine.poison_context(ILLEGAL_ADDRESS);
             Ok(())
         }
+        Err(ASSERT) => {
+            machine.poison_context(ASSERT);
+            Ok(())
+        }
         Err(other) => Err(other),
     }
+}
+
+/// A launch of a kernel that is known by its name alone, without arguments: the runtime's.
+pub(crate) fn launch_by_name(machine: &mut Machine, name: &str, stream: u64) -> Result<(), u32> {
+    let entry = Arc::new(Entry { name: name.to_owned(), parameters: Vec::new() });
+    let kernel = Captured { entry, arguments: Vec::new(), blocks: 1, threads: 32 };
+    if let Some(capture) = machine.working()?.capture(stream) {
+        capture.kernels.push(kernel);
+        return Ok(());
+    }
+    machine.working()?.launched(stream)?;
+    let least = machine.working()?.profile.launch_us;
+    launch(machine, kernel, stream, least)
 }
 
 #[cfg(test)]
