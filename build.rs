@@ -16,6 +16,7 @@ fn main() {
     println!("cargo::rustc-env=WARPMARK_RUSTC={}", first_line("rustc", &["--version"]));
     println!("cargo::rustc-env=WARPMARK_PROFILE={}", env::var("PROFILE").unwrap_or_default());
     println!("cargo::rustc-env=WARPMARK_CRATES={}", crates());
+    println!("cargo::rustc-check-cfg=cfg(simulated_cuda)");
     #[cfg(feature = "cuda")]
     cuda();
 }
@@ -27,11 +28,18 @@ fn cuda() {
     for variable in ["CUDA_COMPUTE_CAP", "NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    if cudaforge::CudaToolkit::detect().is_err() {
-        println!(
+    match cudaforge::CudaToolkit::detect() {
+        Ok(toolkit) => {
+            // Tests that need the simulator ask for this (`scripts/simulated-cuda`).
+            let nvcc = toolkit.nvcc_path.to_string_lossy();
+            if first_line(&nvcc, &["--version"]).contains("simulated") {
+                println!("cargo::rustc-cfg=simulated_cuda");
+            }
+        }
+        Err(_) => println!(
             "cargo::error=the feature `cuda` needs nvcc, and there is none; \
              `eval \"$(scripts/cuda-toolkit 13.0)\"` installs it without root (12.9 for a V100)"
-        );
+        ),
     }
     match cudaforge::detect_compute_cap() {
         Ok(target) => println!(

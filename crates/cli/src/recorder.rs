@@ -36,10 +36,15 @@ impl Recorder {
     /// Opens the run's file in a results folder.
     ///
     /// # Errors
-    /// Those of the store, which refuses figures of a simulated device below a folder named `results`.
+    /// Those of the store, which refuses figures of a simulated device below a folder named `results`; and
+    /// a program whose CUDA kernels are simulated records those alone.
     pub(crate) fn open(results: &Path, run: Run) -> anyhow::Result<Self> {
         let open = match run.device.kind {
             DeviceKind::Simulated => Writer::open_simulated,
+            _ if warpmark_models::engine::simulated_kernels() => anyhow::bail!(
+                "this program is built with the simulated nvcc, for tests alone, and records nothing of a \
+                 real device; build it with a toolkit, or without `--features cuda`"
+            ),
             DeviceKind::Cpu | DeviceKind::Cuda => Writer::open,
         };
         Ok(Self { writer: open(results, &run)?, run, rows: Vec::new() })

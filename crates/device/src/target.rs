@@ -16,7 +16,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use warpmark_record::DeviceSpec;
+use warpmark_record::{DeviceKind, DeviceSpec};
 
 use crate::probe::version_words;
 
@@ -121,6 +121,9 @@ impl<'a> Card<'a> {
     }
 }
 
+/// What the text of kernels without bodies begins with (`scripts/simulated-cuda`).
+const SIMULATED: &str = "//simgpu ";
+
 /// Kernels that a program carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernels {
@@ -128,11 +131,14 @@ pub struct Kernels {
     pub target: Target,
     /// The version of PTX that the toolkit writes, as `(9, 0)`.
     pub ptx: (u32, u32),
+    /// Whether they are names without bodies, which the tests' simulated nvcc makes.
+    pub simulated: bool,
 }
 
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, PTX {}.{}", self.target, self.ptx.0, self.ptx.1)
+        let mark = if self.simulated { ", simulated: for tests alone" } else { "" };
+        write!(f, "{}, PTX {}.{}{mark}", self.target, self.ptx.0, self.ptx.1)
     }
 }
 
@@ -156,6 +162,18 @@ impl Kernels {
         Ok(Self {
             target: target.parse().map_err(|error: TargetError| error.to_string())?,
             ptx: ptx.ok_or_else(|| format!("\"{version}\" is no version of PTX"))?,
+            simulated: text.starts_with(SIMULATED),
+        })
+    }
+
+    /// Why these kernels cannot run on a card whatever its architecture; `None` where that alone decides.
+    pub fn refusal_of_kind(&self, card: Card<'_>, kind: DeviceKind) -> Option<String> {
+        (self.simulated && kind != DeviceKind::Simulated).then(|| {
+            format!(
+                "candle's kernels in this build have no bodies: they are for tests on a simulated card; \
+                 build with a toolkit: {}",
+                how_to_build(card)
+            )
         })
     }
 

@@ -99,7 +99,7 @@ fn the_head_of_a_ptx_text_says_what_it_is() {
 
 #[test]
 fn a_refusal_names_the_command_that_builds_for_the_card() {
-    let kernels = |name| Kernels { target: target(name), ptx: (9, 0) };
+    let kernels = |name| Kernels { target: target(name), ptx: (9, 0), simulated: false };
     let refusal = |name, capability, form| kernels(name).refusal(card(capability, 13_000), form);
     let reason = refusal("sm_90a", (7, 5), Form::Ptx).unwrap();
     let parts = ["sm_90a", "the card", "7.5", "CUDA_COMPUTE_CAP=75 cargo build"];
@@ -116,7 +116,7 @@ fn a_refusal_names_the_command_that_builds_for_the_card() {
 
 #[test]
 fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
-    let kernels = Kernels { target: target("sm_80"), ptx: (8, 8) };
+    let kernels = Kernels { target: target("sm_80"), ptx: (8, 8), simulated: false };
     let refusal = |driver| kernels.refusal(card((8, 0), driver), Form::Ptx);
     assert_eq!(refusal(12_090), None);
     assert_eq!(refusal(13_010), None);
@@ -126,4 +126,17 @@ fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
     }
     let unknown = Kernels { ptx: (11, 0), ..kernels };
     assert_eq!(unknown.refusal(card((8, 0), 12_000), Form::Ptx), None);
+}
+
+#[test]
+fn kernels_without_bodies_say_so_and_are_refused_on_a_real_card() {
+    let text = "//simgpu compute_75\n.version 9.0\n.target sm_75\n";
+    let kernels = Kernels::of_ptx(text).unwrap();
+    assert_eq!(kernels.to_string(), "sm_75, PTX 9.0, simulated: for tests alone");
+    let refusal = |kind| kernels.refusal_of_kind(card((7, 5), 13_000), kind);
+    assert_eq!(refusal(DeviceKind::Simulated), None);
+    let reason = refusal(DeviceKind::Cuda).unwrap();
+    assert!(reason.contains("no bodies") && reason.contains("CUDA_COMPUTE_CAP=75"), "{reason}");
+    let real = Kernels { simulated: false, ..kernels };
+    assert_eq!(real.refusal_of_kind(card((7, 5), 13_000), DeviceKind::Cuda), None);
 }

@@ -41,7 +41,16 @@ pub fn compiled_kernels() -> Option<Result<Kernels, String>> {
 /// Why candle's kernels of this build cannot run on a device at all, and what to do; `None` where they
 /// can, and on a CPU.
 pub fn refusal(spec: &DeviceSpec) -> Option<String> {
-    backend::refusal(Card::of(spec)?, Form::Ptx)
+    let card = Card::of(spec)?;
+    let kernels = compiled_kernels().and_then(Result::ok);
+    kernels
+        .and_then(|kernels| kernels.refusal_of_kind(card, spec.kind))
+        .or_else(|| backend::refusal(card, Form::Ptx))
+}
+
+/// Whether candle's CUDA kernels in this program are names without bodies, made for tests.
+pub fn simulated_kernels() -> bool {
+    compiled_kernels().and_then(Result::ok).is_some_and(|kernels| kernels.simulated)
 }
 
 /// How candle is set up on a device, for the run's record; empty on a CPU.
