@@ -40,6 +40,7 @@ pub(super) fn run(launch: &mut Launch<'_>) -> Option<Result<Work, u32>> {
     }
     Some(match rest {
         "affine" => launch.affine(element),
+        "upowf" => launch.power(element),
         "fill" => launch.fill_with(element),
         "const_set" => launch.const_set(element),
         "copy2d" => launch.copy2d(element),
@@ -195,7 +196,18 @@ impl Launch<'_> {
     }
 
     fn unary(&mut self, from: Element, to: Element, map: impl Fn(f64) -> f64) -> Result<Work, u32> {
-        let (input, output) = (self.u64(3), self.u64(4));
+        self.unary_of([3, 4], from, to, map)
+    }
+
+    /// The same, with the arguments that are the operand and the result.
+    fn unary_of(
+        &mut self,
+        [input, output]: [usize; 2],
+        from: Element,
+        to: Element,
+        map: impl Fn(f64) -> f64,
+    ) -> Result<Work, u32> {
+        let (input, output) = (self.u64(input), self.u64(output));
         let numbers = if input == 0 {
             self.numbers(output, self.u64(0), from)?
         } else {
@@ -209,6 +221,11 @@ impl Launch<'_> {
         let (factor, summand) =
             (element.decode(&self.arguments[5]), element.decode(&self.arguments[6]));
         self.unary(element, element, move |x| x * factor + summand)
+    }
+
+    fn power(&mut self, element: Element) -> Result<Work, u32> {
+        let exponent = element.decode(&self.arguments[3]);
+        self.unary_of([4, 5], element, element, move |x| x.powf(exponent))
     }
 
     fn binary(
