@@ -24,7 +24,7 @@ use half::{bf16, f16};
 pub(super) use attention::decode_attention;
 pub(super) use convolution::conv2d;
 pub(super) use geglu::bias_geglu;
-pub(super) use gelu::bias_gelu;
+pub(super) use gelu::{bias_gelu, bias_gelu_erf};
 pub(super) use group_norm::group_norm;
 pub(super) use product::few_rows;
 pub(super) use swiglu::swiglu;

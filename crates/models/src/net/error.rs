@@ -55,6 +55,17 @@ pub enum NetError {
     /// The stanza's numbers are no architecture.
     #[error(transparent)]
     Stanza(#[from] Box<crate::catalog::CatalogError>),
+    /// A mel spectrogram of another size than the encoder reads.
+    #[error(
+        "a mel spectrogram of {} bins by {} frames does not fit: the encoder reads {} by {}", found.0,
+        found.1, expected.0, expected.1
+    )]
+    Mels {
+        /// Its bins and frames.
+        found: (usize, usize),
+        /// Those of the encoder.
+        expected: (usize, usize),
+    },
     /// candle or the device refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

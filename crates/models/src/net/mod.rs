@@ -11,5 +11,7 @@ pub mod kv_cache;
 pub mod llama;
 pub mod llama_reference;
 mod plain;
+pub mod whisper;
+pub mod whisper_reference;
 
 pub use error::NetError;

@@ -5,14 +5,28 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::elementary::gelu_erf;
 use super::{Element, by_dtype, contiguous};
 
 /// `gelu(x + bias)` with the tanh approximation, `x` being `[.., n]` and `bias` `[n]`.
 pub(in crate::net) fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu)
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Tanh })
 }
 
-struct BiasGelu;
+/// `gelu(x + bias)` with the error function, `x` being `[.., n]` and `bias` `[n]`.
+pub(in crate::net) fn bias_gelu_erf(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Erf })
+}
+
+#[derive(Clone, Copy)]
+enum Curve {
+    Tanh,
+    Erf,
+}
+
+struct BiasGelu {
+    curve: Curve,
+}
 
 impl CustomOp2 for BiasGelu {
     fn name(&self) -> &'static str {
@@ -26,29 +40,43 @@ impl CustomOp2 for BiasGelu {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        by_dtype!(x, bias_gelu_of(x, x_layout, bias, bias_layout))
+        by_dtype!(x, bias_gelu_of((x, x_layout), (bias, bias_layout), self.curve))
     }
 }
 
+type Operand<'a> = (&'a CpuStorage, &'a Layout);
+
 fn bias_gelu_of<T: Element>(
-    x: &CpuStorage,
-    x_layout: &Layout,
-    bias: &CpuStorage,
-    bias_layout: &Layout,
+    x: Operand<'_>,
+    bias: Operand<'_>,
+    curve: Curve,
 ) -> Result<(CpuStorage, Shape)> {
-    let x = contiguous::<T>(x, x_layout)?;
-    let mut wide_bias = vec![0f32; bias_layout.shape().elem_count()];
-    T::widen(contiguous::<T>(bias, bias_layout)?, &mut wide_bias);
-    let n = wide_bias.len();
+    let shape = x.1.shape().clone();
+    let x = contiguous::<T>(x.0, x.1)?;
+    let mut wide_bias = vec![0f32; bias.1.shape().elem_count()];
+    T::widen(contiguous::<T>(bias.0, bias.1)?, &mut wide_bias);
+    let y = match curve {
+        Curve::Tanh => rows(x, &wide_bias, gelu_tanh),
+        Curve::Erf => rows(x, &wide_bias, gelu_erf),
+    };
+    Ok((T::storage(y), shape))
+}
+
+/// `curve(x + bias)` row by row.
+fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) -> Vec<T> {
+    let n = bias.len();
     let mut y = vec![T::narrow(0.0); x.len()];
-    y.par_chunks_mut(n).zip(x.par_chunks(n)).for_each(|(y, x)| {
-        let mut wide = vec![0f32; n];
-        T::widen(x, &mut wide);
-        for ((y, x), bias) in y.iter_mut().zip(&wide).zip(&wide_bias) {
-            *y = T::narrow(gelu_tanh(x + bias));
-        }
-    });
-    Ok((T::storage(y), x_layout.shape().clone()))
+    y.par_chunks_mut(n).zip(x.par_chunks(n)).for_each_init(
+        || vec![0f32; n],
+        |wide, (y, x)| {
+            T::widen(x, wide);
+            for (x, bias) in wide.iter_mut().zip(bias) {
+                *x = curve(*x + bias);
+            }
+            T::narrow_all(wide, y);
+        },
+    );
+    y
 }
 
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, Hendrycks and Gimpel 2016, equation 2; written with
