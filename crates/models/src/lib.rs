@@ -1,5 +1,6 @@
 //! Models as data: the catalog, weights from hub, folder or seed, and the nets behind each phase.
 
+pub mod audio;
 pub mod catalog;
 pub mod engine;
 pub mod family;
