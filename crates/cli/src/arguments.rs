@@ -156,6 +156,17 @@ pub struct Fetch {
     pub seed: u64,
 }
 
+/// What speech models listen to.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+pub struct AudioOption {
+    /// A WAV, FLAC or MP3 file that speech models transcribe, instead of made-up clips
+    #[arg(long, value_name = "FILE", env = "WARPMARK_AUDIO")]
+    pub audio: Option<PathBuf>,
+    /// A text file of what is said in it: with real weights, rows then have the word error rate
+    #[arg(long, value_name = "FILE", requires = "audio", env = "WARPMARK_REFERENCE_TEXT")]
+    pub reference_text: Option<PathBuf>,
+}
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -199,6 +210,9 @@ pub struct Selection {
     /// Where models are described.
     #[command(flatten)]
     pub catalog: CatalogOption,
+    /// What speech models listen to.
+    #[command(flatten)]
+    pub audio: AudioOption,
     /// Time to spend, such as `10m` or `90s` (under `cargo bench`, on each of its targets): what does
     /// not fit is cut and listed
     #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_BUDGET")]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use warpmark_models::Catalog;
+use warpmark_models::audio::Audio;
+use warpmark_models::request::Spoken;
 use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 
-use crate::arguments::{CatalogOption, Selection};
+use crate::arguments::{AudioOption, CatalogOption, Selection};
 
 /// The catalog that the options name.
 pub(crate) fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
@@ -44,6 +46,16 @@ pub(crate) fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
     Ok(cache.path(name))
 }
 
+/// The audio that the options name, read whole: what cannot be is said before anything is measured.
+fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<Spoken>>> {
+    let Some(path) = &option.audio else { return Ok(None) };
+    let text = option.reference_text.as_ref().map(|path| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the reference text {}", path.display()))
+    });
+    Ok(Some(Arc::new(Spoken { audio: Audio::read(path)?, text: text.transpose()? })))
+}
+
 /// What a run asks of the models.
 pub(crate) fn request(
     selection: &Selection,
@@ -59,5 +71,6 @@ pub(crate) fn request(
         progress,
         spec: spec.clone(),
         dtypes: None,
+        audio: spoken(&selection.audio)?,
     })
 }

@@ -39,6 +39,12 @@ fn the_built_in_catalog_is_sound_and_its_models_have_their_published_sizes() {
         ("gpt2-355m", 354_823_168),
         ("gpt2-774m", 774_030_080),
         ("gpt2-1.5b", 1_557_611_200),
+        ("whisper-tiny", 37_760_640),
+        ("whisper-base", 72_593_920),
+        ("whisper-small", 241_734_912),
+        ("whisper-medium", 763_857_920),
+        ("whisper-large-v3", 1_543_490_560),
+        ("whisper-large-v3-turbo", 808_878_080),
     ] {
         let model = catalog.model(id).unwrap();
         assert_eq!(model.count_parameters().unwrap(), parameters, "{id}");

@@ -68,6 +68,7 @@ mod tests {
             progress: std::sync::Arc::new(Quiet),
             spec,
             dtypes: None,
+            audio: None,
         };
         groups(&catalog, &request).unwrap().into_iter().flat_map(|group| group.entries).collect()
     }

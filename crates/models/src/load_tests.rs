@@ -32,6 +32,7 @@ fn request(folder: &tempfile::TempDir) -> Request {
         progress: Arc::new(Quiet),
         spec: device_spec(DeviceKind::Cpu),
         dtypes: None,
+        audio: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use warpmark_record::DeviceSpec;
 
+use crate::audio::Audio;
 use crate::catalog::{Dtype, Model};
 use crate::weights::{Cache, Progress, Source};
 
@@ -24,6 +25,17 @@ pub struct Request {
     pub spec: DeviceSpec,
     /// Dtypes instead of those that the stanzas list; `None` leaves the choice to them.
     pub dtypes: Option<Vec<Dtype>>,
+    /// Audio that speech models transcribe instead of made-up clips.
+    pub audio: Option<Arc<Spoken>>,
+}
+
+/// Audio of the user's.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// The audio.
+    pub audio: Audio,
+    /// What is said in it, if that is known.
+    pub text: Option<String>,
 }
 
 impl Request {

@@ -6,6 +6,7 @@ pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
 mod text;
+pub mod whisper;
 
 use warpmark_measure::{Group, WorkloadError};
 
@@ -42,7 +43,7 @@ pub trait Family: Sync {
 
 /// Every family there is.
 pub const FAMILIES: &[&dyn Family] =
-    &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily];
+    &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily, &whisper::WhisperFamily];
 
 /// The engine of our own nets in ids; `candle` is candle-transformers as published.
 pub(crate) const OWN: &str = "warpmark";

@@ -20,7 +20,8 @@ const PREFIX: &str = "transformer.";
 
 /// Tensors that checkpoints carry and no net needs: causal masks, copies of tied embeddings and lists of
 /// positions, by the end of their names.
-const BUFFERS: [&str; 4] = [".attn.bias", ".attn.masked_bias", "lm_head.weight", ".position_ids"];
+const BUFFERS: [&str; 5] =
+    [".attn.bias", ".attn.masked_bias", "lm_head.weight", "proj_out.weight", ".position_ids"];
 
 /// How many names an error lists.
 const LISTED: usize = 5;

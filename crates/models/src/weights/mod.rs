@@ -45,6 +45,13 @@ pub enum Source {
     Folder(PathBuf),
 }
 
+impl Source {
+    /// Whether these are trained weights, whose answers mean something.
+    pub fn is_real(&self) -> bool {
+        !matches!(self, Self::Synthetic { .. })
+    }
+}
+
 /// A tensor that a family expects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorSpec {

@@ -146,6 +146,7 @@ fn request(full: bool) -> Request {
         progress: std::sync::Arc::new(Quiet),
         spec: warpmark_device::cpu::device_spec(),
         dtypes: None,
+        audio: None,
     }
 }
 

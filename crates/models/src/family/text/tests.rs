@@ -221,6 +221,7 @@ fn request(full: bool) -> Request {
         progress: std::sync::Arc::new(crate::weights::Quiet),
         spec: warpmark_device::cpu::device_spec(),
         dtypes: None,
+        audio: None,
     }
 }
 

@@ -1,0 +1,215 @@
+//! The answer a workload must give, computed another way.
+
+use std::collections::HashMap;
+use std::f64::consts::TAU;
+
+use candle_core::{DType, Tensor};
+use warpmark_measure::WorkloadError;
+use warpmark_measure::workload::checked;
+use warpmark_record::Check;
+
+use super::cases::Length;
+use crate::catalog::Dtype;
+use crate::family::workload_error;
+use crate::net::NetError;
+use crate::net::whisper::Architecture;
+use crate::net::whisper::beam::Transcript;
+use crate::net::whisper::mel::{FRAME, HOP, MelSpectrogram, RATE};
+use crate::net::whisper_reference::{Dialect, Reference};
+use crate::worst::{relative_error, worst};
+
+/// A clip, by where it is from and its number.
+pub(super) type Clip = (Length, usize);
+
+/// Recomputes encodings and logits in f32, one clip at a time, without a cache.
+pub(super) struct Known {
+    architecture: Architecture,
+    tensors: HashMap<String, Tensor>,
+    encoded: HashMap<(bool, Clip), Tensor>,
+}
+
+/// Encoded clips that are kept.
+const KEPT: usize = 16;
+
+impl Known {
+    pub(super) fn new(architecture: Architecture, tensors: HashMap<String, Tensor>) -> Self {
+        Self { architecture, tensors, encoded: HashMap::new() }
+    }
+
+    fn reference(&self, dialect: Dialect) -> Reference<'_> {
+        Reference { architecture: &self.architecture, tensors: &self.tensors, dialect }
+    }
+
+    /// What the encoder makes of the mels of a clip, `[mels, frames]`.
+    pub(super) fn encoded(
+        &mut self,
+        dialect: Dialect,
+        clip: Clip,
+        mels: &Tensor,
+    ) -> Result<Tensor, NetError> {
+        let key = (dialect == Dialect::Candle, clip);
+        if let Some(encoded) = self.encoded.get(&key) {
+            return Ok(encoded.clone());
+        }
+        let encoded = self.reference(dialect).encode(mels)?;
+        if self.encoded.len() >= KEPT {
+            self.encoded.clear();
+        }
+        self.encoded.insert(key, encoded.clone());
+        Ok(encoded)
+    }
+
+    /// The logits behind the last `count` tokens of a text over an encoded clip.
+    pub(super) fn logits(
+        &self,
+        dialect: Dialect,
+        encoded: &Tensor,
+        tokens: &[u32],
+        count: usize,
+    ) -> Result<Vec<Vec<f32>>, NetError> {
+        Ok(self.reference(dialect).logits(encoded, tokens, count)?.to_vec2()?)
+    }
+}
+
+/// How far encodings and logits may be off, relative to the largest of their position.
+///
+/// Twenty unit roundoffs of a half (2⁻¹¹ for f16, 2⁻⁸ for bf16): every one of a few dozen additions to
+/// the residual stream is rounded to it once, with errors that add up like their root. f32 differs by
+/// the order of its sums alone, thousands of products each.
+pub(super) fn tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 5e-5,
+        Dtype::F16 => 1e-2,
+        Dtype::Bf16 => 8e-2,
+    }
+}
+
+/// The clips of a batch that are recomputed: the first and the last.
+pub(super) fn sampled(batch: usize) -> Vec<usize> {
+    if batch == 1 { vec![0] } else { vec![0, batch - 1] }
+}
+
+/// Compares values with the reference's, row by row; every value of `all` must be finite.
+pub(super) fn against(
+    what: String,
+    dtype: Dtype,
+    all: &Tensor,
+    pairs: &[(Vec<f32>, Vec<f32>)],
+) -> Result<Check, WorkloadError> {
+    let candle = |error: candle_core::Error| workload_error(error.into());
+    // A sum of magnitudes in f32 is finite where all of them are, at the sizes that nets have.
+    let sum = all.to_dtype(DType::F32).and_then(|all| all.abs()?.mean_all()?.to_scalar::<f32>());
+    let finite = sum.map_err(candle)?.is_finite();
+    let mut errors = vec![if finite { 0.0 } else { f64::NAN }];
+    errors.extend(pairs.iter().map(|(found, expected)| relative_error(found, expected)));
+    checked(what, worst(errors), tolerance(dtype))
+}
+
+/// By how much a transcript's own account of it differs from the reference's: the sum of its
+/// log-probabilities and, where each token was to be the most likely one, by how much it is not; a mean
+/// over its tokens, relative to the largest logit.
+pub(super) fn transcript_error(
+    known: &Known,
+    dialect: Dialect,
+    encoded: &Tensor,
+    prompt: &[u32],
+    transcript: &Transcript,
+    (greedy, end): (bool, u32),
+) -> Result<f64, NetError> {
+    let mut written = transcript.tokens.clone();
+    written.extend(transcript.ended.then_some(end));
+    if written.is_empty() {
+        return Ok(f64::NAN);
+    }
+    let tokens = [prompt, &written[..written.len() - 1]].concat();
+    let logits = known.logits(dialect, encoded, &tokens, written.len())?;
+    let (mut sum, mut largest, mut regret) = (0.0, 0f64, 0f64);
+    for (logits, token) in logits.iter().zip(&written) {
+        let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let powers: f64 = logits.iter().map(|logit| (f64::from(*logit) - top).exp()).sum();
+        let chosen = f64::from(logits[*token as usize]);
+        sum += chosen - top - powers.ln();
+        largest = worst([largest, top.abs()]);
+        regret = worst([regret, top - chosen]);
+    }
+    let drift = (sum - transcript.log_probability).abs() / written.len() as f64;
+    Ok(worst([drift, if greedy { regret } else { 0.0 }]) / largest)
+}
+
+/// Frames of a spectrogram that are recomputed: every so many, and the loudest.
+const EVERY: usize = 97;
+
+/// Compares a spectrogram, `mels` rows, with one that is computed as the formula is written: a sum over
+/// 400 samples for each frequency, and each band's triangle anew.
+pub(super) fn mel_check(mels: usize, clip: &[f32], found: &[f32]) -> Result<Check, WorkloadError> {
+    let frames = found.len() / mels;
+    let samples = frames * HOP;
+    let loudest = (0..found.len()).max_by(|a, b| found[*a].total_cmp(&found[*b])).unwrap_or(0);
+    let highest = f64::from(found[loudest]) * 4.0 - 4.0;
+    let mut chosen: Vec<usize> = (0..frames).step_by(EVERY).collect();
+    chosen.extend([loudest % frames, frames - 1]);
+    let mut errors = Vec::new();
+    for frame in &chosen {
+        let logs = plain_frame(mels, clip, samples, *frame);
+        for (mel, log) in logs.into_iter().enumerate() {
+            let expected = (log.max(highest - 8.0) + 4.0) / 4.0;
+            errors.push((f64::from(found[mel * frames + frame]) - expected).abs());
+        }
+    }
+    let what = format!(
+        "{} of {frames} frames of a spectrogram, the loudest among them, against plain sums in f64",
+        chosen.len()
+    );
+    // Values are of the order of one and kept in f32.
+    checked(what, worst(errors), 1e-6)
+}
+
+fn plain_frame(mels: usize, clip: &[f32], samples: usize, frame: usize) -> Vec<f64> {
+    let sample = |n: usize| {
+        let place = (frame * HOP + n).abs_diff(FRAME / 2);
+        let last = samples - 1;
+        let place = last - last.abs_diff(place);
+        let window = (std::f64::consts::PI * n as f64 / FRAME as f64).sin().powi(2);
+        clip.get(place).map_or(0.0, |sample| f64::from(*sample)) * window
+    };
+    let windowed: Vec<f64> = (0..FRAME).map(sample).collect();
+    let power = |k: usize| {
+        let angle = |n: usize| TAU * (k * n % FRAME) as f64 / FRAME as f64;
+        let sum = |wave: fn(f64) -> f64| -> f64 {
+            windowed.iter().enumerate().map(|(n, sample)| sample * wave(angle(n))).sum()
+        };
+        sum(f64::cos).powi(2) + sum(f64::sin).powi(2)
+    };
+    let powers: Vec<f64> = (0..=FRAME / 2).map(power).collect();
+    // Slaney's scale: 200/3 Hz a mel up to 1 kHz, then 27 mels for a factor of 6.4.
+    let hertz = |index: usize| {
+        let top = 15.0 + 27.0 * 8f64.ln() / 6.4f64.ln();
+        let mel = top * index as f64 / (mels + 1) as f64;
+        if mel < 15.0 { mel * 200.0 / 3.0 } else { 1000.0 * 6.4f64.powf((mel - 15.0) / 27.0) }
+    };
+    let band = |index: usize| {
+        let (low, middle, high) = (hertz(index), hertz(index + 1), hertz(index + 2));
+        let weighted = powers.iter().enumerate().map(|(k, power)| {
+            let frequency = (k * RATE) as f64 / FRAME as f64;
+            let rise = (frequency - low) / (middle - low);
+            let fall = (high - frequency) / (high - middle);
+            power * rise.min(fall).max(0.0)
+        });
+        (weighted.sum::<f64>() * 2.0 / (high - low)).max(1e-10).log10()
+    };
+    (0..mels).map(band).collect()
+}
+
+/// The mel spectrograms of clips, `[clips, mels, frames]` in f32.
+pub(super) fn spectrograms(
+    mel: &MelSpectrogram,
+    clips: &[Vec<f32>],
+    frames: usize,
+    device: &candle_core::Device,
+) -> Result<Tensor, NetError> {
+    let mut values = Vec::with_capacity(clips.len() * mel.mels() * frames);
+    for clip in clips {
+        values.extend(mel.of(clip, frames * HOP));
+    }
+    Ok(Tensor::from_vec(values, (clips.len(), mel.mels(), frames), device)?)
+}

@@ -1,0 +1,359 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use warpmark_measure::{Sampling, Session};
+use warpmark_record::{BenchmarkId, Bytes, ItemUnit, WeightsStamp};
+
+use super::session::{About, WhisperSession};
+use super::*;
+use crate::audio::Audio;
+use crate::net::whisper::mel::MelSpectrogram;
+use crate::request::Spoken;
+use crate::tokenizer::Tokenizer;
+
+const TINY: Architecture = Architecture {
+    mels: 12,
+    audio_positions: 50,
+    text_positions: 64,
+    width: 32,
+    heads: 4,
+    encoder_layers: 2,
+    decoder_layers: 2,
+    vocabulary: 101,
+};
+
+const CASE: Case = Case {
+    phase: Phase::Encode,
+    engine: Engine::Own,
+    batch: 3,
+    length: Length::Seconds(1),
+    context: 20,
+    beams: 1,
+};
+
+fn inputs() -> Inputs {
+    Inputs {
+        seconds: vec![1],
+        tokens_per_second: 12,
+        prompt: vec![90, 3, 17],
+        end: 100,
+        contexts: vec![20],
+        beams: vec![1, 5],
+    }
+}
+
+/// Every phase of both engines.
+fn all() -> Vec<Case> {
+    let phase = |phase| Case { phase, ..CASE };
+    let candle = |phase| Case { engine: Engine::Candle, batch: 1, phase, ..CASE };
+    vec![
+        phase(Phase::Mel),
+        phase(Phase::Encode),
+        phase(Phase::Decode),
+        Case { batch: 11, ..phase(Phase::Decode) },
+        phase(Phase::Transcribe),
+        Case { beams: 5, ..phase(Phase::Transcribe) },
+        Case { length: Length::File, batch: 2, ..phase(Phase::Transcribe) },
+        candle(Phase::Encode),
+        candle(Phase::Decode),
+        candle(Phase::Transcribe),
+    ]
+}
+
+fn tensors(dtype: DType) -> HashMap<String, Tensor> {
+    let fill = |(name, shape): (String, Vec<usize>)| {
+        let std = match init(&name, &TINY) {
+            // Wider than the real one, so that every part of the net shows in the answers.
+            Init::Normal { .. } => 0.2,
+            Init::Ones | Init::Zeros => 0.05,
+        };
+        let mean = if init(&name, &TINY) == Init::Ones { 1.0f32 } else { 0.0 };
+        let tensor = Tensor::randn(mean, std, shape, &Device::Cpu).unwrap();
+        (name, tensor.to_dtype(dtype).unwrap())
+    };
+    TINY.tensors().into_iter().map(fill).collect()
+}
+
+/// Three and a half windows.
+fn spoken() -> Arc<Spoken> {
+    let samples = crate::audio::speech(3, 0, 3.5);
+    let audio = Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2 };
+    Arc::new(Spoken { audio, text: None })
+}
+
+fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> WhisperSession {
+    session_on(dtype, damage, WeightsStamp::Synthetic { seed: 7 })
+}
+
+fn session_on(
+    dtype: Dtype,
+    damage: impl FnOnce(&mut HashMap<String, Tensor>),
+    stamp: WeightsStamp,
+) -> WhisperSession {
+    let right = tensors(dtype.candle());
+    let mut wrong = right.clone();
+    damage(&mut wrong);
+    let about = About {
+        architecture: TINY,
+        inputs: inputs(),
+        mel: MelSpectrogram::new(TINY.mels),
+        model: "tiny".to_owned(),
+        dtype,
+        seed: 7,
+        stamp,
+        weight_bytes: work::weight_bytes(&TINY, dtype),
+        spoken: Some(spoken()),
+        tokenizer: None,
+    };
+    let cases = all().into_iter().map(|case| (id(case, dtype), case)).collect();
+    WhisperSession::on(about, &wrong, right, cases).unwrap()
+}
+
+fn id(case: Case, dtype: Dtype) -> BenchmarkId {
+    case.id("tiny", dtype).unwrap()
+}
+
+fn entry(case: Case, dtype: Dtype) -> Entry {
+    Entry {
+        id: id(case, dtype),
+        sampling: Sampling {
+            samples: 10,
+            target: Seconds(1.0),
+            warm_up: Seconds(0.1),
+            single: false,
+        },
+        iteration_estimate: Seconds(0.001),
+        preparation_estimate: Seconds(0.0),
+        memory_estimate: Bytes(0.0),
+        sweep: None,
+        skip: None,
+    }
+}
+
+/// Negates one bias of the decoder's second block, or of the encoder's.
+fn negate(side: &'static str) -> impl FnOnce(&mut HashMap<String, Tensor>) {
+    move |tensors| {
+        let name = format!("model.{side}.layers.1.self_attn.out_proj.weight");
+        let weight = tensors.get_mut(&name).unwrap();
+        *weight = weight.affine(-1.0, 0.0).unwrap();
+    }
+}
+
+#[test]
+fn a_sound_net_passes_its_checks_in_every_phase_before_and_after_launches() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let mut session = session(dtype, |_| ());
+        for case in all() {
+            if case.engine == Engine::Candle && dtype != Dtype::F32 {
+                continue;
+            }
+            let mut workload = session.workload(&entry(case, dtype)).unwrap();
+            workload.verify().unwrap();
+            // Past the window of positions that steps cycle through, or once.
+            let launches = if case.phase == Phase::Decode { 20 } else { 1 };
+            workload.prepare(launches).unwrap();
+            for _ in 0..launches {
+                workload.launch().unwrap();
+            }
+            workload.wait().unwrap();
+            let check = workload.verify().unwrap_or_else(|error| panic!("{case:?}: {error}"));
+            assert!(check.worst_error > 0.0, "two ways of computing never agree to the last bit");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_encoder_fails_the_encoding_and_a_wrong_decoder_what_is_written() {
+    let wrong = |result: Result<_, WorkloadError>| match result {
+        Err(WorkloadError::WrongAnswer { .. }) => (),
+        Err(error) => panic!("{error}"),
+        Ok(check) => {
+            let check: warpmark_record::Check = check;
+            panic!("passed with {:e}", check.worst_error)
+        }
+    };
+    for (side, phases) in [
+        ("encoder", vec![Phase::Encode, Phase::Decode, Phase::Transcribe]),
+        ("decoder", vec![Phase::Decode, Phase::Transcribe]),
+    ] {
+        let mut session = session(Dtype::F32, negate(side));
+        for case in all().into_iter().filter(|case| phases.contains(&case.phase)) {
+            wrong(session.workload(&entry(case, Dtype::F32)).unwrap().verify());
+        }
+    }
+}
+
+#[test]
+fn tokens_have_their_times_and_a_row_says_that_random_weights_never_end() {
+    let mut session = session(Dtype::F32, |_| ());
+    let case = Case { phase: Phase::Transcribe, ..CASE };
+    let mut workload = session.workload(&entry(case, Dtype::F32)).unwrap();
+    workload.prepare(2).unwrap();
+    workload.launch().unwrap();
+    workload.launch().unwrap();
+    let times = workload.distributions();
+    assert_eq!(times["time_to_first_token_s"].len(), 2);
+    assert_eq!(times["time_between_tokens_s"].len(), 2 * 11);
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "speech/tiny/transcribe/f32/b3/1s/greedy@warpmark");
+    assert_eq!(row.parameters["tokens"], 36usize.into());
+    let items = row.work.items.unwrap();
+    assert!((items.count - 3.0).abs() < 1e-12 && items.unit == ItemUnit::AudioSecond);
+    assert!(row.caveats[0].contains("12 tokens"), "{:?}", row.caveats);
+    workload.prepare(1).unwrap();
+    assert!(workload.distributions().is_empty());
+}
+
+#[test]
+fn a_file_is_transcribed_window_by_window_and_only_its_own_seconds_count() {
+    let mut session = session(Dtype::F32, |_| ());
+    let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
+    let mut workload = session.workload(&entry(case, Dtype::F32)).unwrap();
+    workload.prepare(1).unwrap();
+    workload.launch().unwrap();
+    // Four windows, two at a time.
+    assert_eq!(workload.distributions()["time_to_first_token_s"].len(), 2);
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "speech/tiny/transcribe/f32/b2/file/greedy@warpmark");
+    assert!((row.work.items.unwrap().count - 3.5).abs() < 1e-12);
+    let data = row.data.unwrap();
+    assert!(data.contains("talk.flac") && data.contains("44100 Hz in 2 channels"), "{data}");
+}
+
+#[test]
+fn weights_that_mean_something_may_end_a_text() {
+    let folder = WeightsStamp::Folder { name: "mine".to_owned() };
+    let mut session = session_on(Dtype::F32, |_| (), folder);
+    let case = Case { phase: Phase::Transcribe, beams: 5, ..CASE };
+    let mut workload = session.workload(&entry(case, Dtype::F32)).unwrap();
+    workload.verify().unwrap();
+    let row = workload.describe();
+    assert!(row.caveats.is_empty(), "{:?}", row.caveats);
+}
+
+/// A tokenizer whose token `n` is the word `wn`.
+fn tokenizer() -> Tokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let words: Vec<String> = (0..TINY.vocabulary).map(|n| format!("\"w{n}\": {n}")).collect();
+    let text = format!(
+        "{{\"version\": \"1.0\", \"added_tokens\": [], \"pre_tokenizer\": {{\"type\": \"Whitespace\"}}, \
+         \"model\": {{\"type\": \"WordLevel\", \"unk_token\": \"w0\", \"vocab\": {{{}}}}}}}",
+        words.join(", ")
+    );
+    std::fs::write(&path, text).unwrap();
+    Tokenizer::open(&path, TINY.vocabulary).unwrap()
+}
+
+#[test]
+fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
+    let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
+    let rate = |text: &str| {
+        let stamp = WeightsStamp::Folder { name: "mine".to_owned() };
+        let mut session = session_on(Dtype::F32, |_| (), stamp);
+        let spoken = Spoken { text: Some(text.to_owned()), ..(*spoken()).clone() };
+        session.hear(Arc::new(spoken), tokenizer());
+        let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
+        caveats.into_iter().find(|caveat| caveat.starts_with("word error rate")).unwrap()
+    };
+    // No token is such a word, so that each of these is wrong, and what is written beside them too many.
+    let text = rate("Silence, and nothing else.");
+    assert!(text.contains("beside 4 words of the reference text"), "{text}");
+    assert!(!text.starts_with("word error rate 0.0 %"), "{text}");
+}
+
+#[test]
+fn candles_rows_carry_its_name_and_what_it_does_not_do() {
+    let mut session = session(Dtype::F32, |_| ());
+    let case = Case { engine: Engine::Candle, phase: Phase::Decode, batch: 1, ..CASE };
+    let workload = session.workload(&entry(case, Dtype::F32)).unwrap();
+    let row = workload.describe();
+    assert_eq!(row.id.to_string(), "speech/tiny/decode/f32/b1/c20@candle");
+    assert!(row.caveats.iter().any(|caveat| caveat.contains("no cache")));
+}
+
+/// The stanza of a tiny model, with an architecture and inputs.
+fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
+    let text = format!(
+        "[[model]]\nid = \"tiny\"\nfamily = \"whisper\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
+         checkpoint = \"f32\"\nphases = [\"mel\", \"encode\", \"decode\", \"transcribe\"]\n\
+         batches = [1, 4, 8]\n[model.architecture]\n{architecture}\n[model.inputs]\n{inputs}\n\
+         [model.suites.quick]\ncpu = [\"f32\"]\n[model.suites.full]\ncpu = [\"bf16\", \"f32\"]\n"
+    );
+    crate::Catalog::parse(&text, "test.toml")?.model("tiny").cloned()
+}
+
+const NUMBERS: &str = "mels = 12\naudio_positions = 50\ntext_positions = 64\nwidth = 32\nheads = 4\n\
+                       encoder_layers = 2\ndecoder_layers = 2\nvocabulary = 101";
+const INPUTS: &str = "seconds = [1]\ntokens_per_second = 12\nprompt = [90, 3]\nend = 100\n\
+                      contexts = [20]\nbeams = [1, 5]";
+
+fn request(full: bool) -> Request {
+    Request {
+        full,
+        seed: 1,
+        source: crate::weights::Source::Synthetic { seed: 1 }.into(),
+        cache: crate::weights::Cache::at(std::env::temp_dir()).into(),
+        progress: Arc::new(crate::weights::Quiet),
+        spec: warpmark_device::cpu::device_spec(),
+        dtypes: None,
+        audio: None,
+    }
+}
+
+fn ids(request: &Request) -> Vec<String> {
+    let groups = WhisperFamily.groups(&model(NUMBERS, INPUTS).unwrap(), request).unwrap();
+    let entries = groups.iter().flat_map(|group| &group.entries);
+    entries.map(|entry| entry.id.to_string().replace("speech/tiny/", "")).collect()
+}
+
+#[test]
+fn the_quick_suite_has_every_phase_once_and_candles_beside() {
+    let found = ids(&request(false));
+    let expected = [
+        "mel/b1/1s@warpmark",
+        "encode/f32/b1@warpmark",
+        "decode/f32/b1/c20@warpmark",
+        "decode/f32/b8/c20@warpmark",
+        "transcribe/f32/b1/1s/greedy@warpmark",
+        "transcribe/f32/b1/1s/beam5@warpmark",
+        "encode/f32/b1@candle",
+        "decode/f32/b1/c20@candle",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_full_suite_has_every_batch_and_dtype_and_the_spectrogram_once() {
+    let found = ids(&request(true));
+    let count = |part: &str| found.iter().filter(|id| id.contains(part)).count();
+    assert_eq!(count("mel/"), 1, "it has no dtype");
+    assert_eq!(count("transcribe/bf16"), 2 * 3);
+    assert_eq!(count("encode/f32"), 3 + 1);
+    assert_eq!(count("@candle"), 3, "in f32 alone");
+}
+
+#[test]
+fn audio_of_the_users_takes_the_place_of_made_up_clips() {
+    let found = ids(&Request { audio: Some(spoken()), ..request(false) });
+    assert!(found.contains(&"mel/b1/file@warpmark".to_owned()), "{found:?}");
+    assert!(found.contains(&"transcribe/f32/b1/file/greedy@warpmark".to_owned()), "{found:?}");
+    assert!(!found.iter().any(|id| id.contains("1s")), "{found:?}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_its_value() {
+    let numbers =
+        |from: &str, to: &str| model(&NUMBERS.replace(from, to), INPUTS).unwrap_err().to_string();
+    assert!(numbers("heads = 4", "heads = 5").contains("architecture.width = 32"));
+    assert!(numbers("audio_positions = 50", "audio_positions = 51").contains("whole seconds"));
+    assert!(numbers("vocabulary = 101", "vocabulary = 0").contains("architecture.vocabulary = 0"));
+    let inputs =
+        |from: &str, to: &str| model(NUMBERS, &INPUTS.replace(from, to)).unwrap_err().to_string();
+    assert!(inputs("seconds = [1]", "seconds = [31]").contains("inputs.seconds = 31"));
+    assert!(inputs("second = 12", "second = 63").contains("from 1 to 62 tokens"));
+    assert!(inputs("end = 100", "end = 101").contains("the vocabulary ends at 101"));
+    assert!(inputs("contexts = [20]", "contexts = [49]").contains("from 1 to 48"));
+    assert!(inputs("beams = [1, 5]", "beams = [0]").contains("inputs.beams = 0"));
+}

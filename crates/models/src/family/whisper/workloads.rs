@@ -1,0 +1,446 @@
+//! The spectrogram, the encoder, single steps of the decoder, and the whole, on our own net.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use warpmark_measure::workload::checked;
+use warpmark_measure::{Description, Stopwatch, Workload, WorkloadError};
+use warpmark_record::{Check, Memory};
+
+use super::check::{Clip, against, mel_check, sampled, tolerance, transcript_error};
+use super::session::Bench;
+use super::words::{WordErrors, word_errors};
+use super::work::DISTINCT;
+use crate::family::text::{self, WINDOW};
+use crate::family::workload_error;
+use crate::net::NetError;
+use crate::net::whisper::beam::{Transcript, transcribe};
+use crate::net::whisper::{Cache, Cross, Whisper, argmax};
+use crate::net::whisper_reference::Dialect;
+use crate::worst::worst;
+
+/// Decode steps that a check follows.
+const CHECKED_STEPS: usize = 3;
+
+/// From samples to the spectrogram on the device: one iteration takes every clip of the batch.
+pub(super) struct Mel<'a> {
+    bench: Bench<'a>,
+    clips: Vec<Vec<f32>>,
+}
+
+impl<'a> Mel<'a> {
+    pub(super) fn new(bench: Bench<'a>) -> Self {
+        let clips = bench.about.clips(bench.case).into_iter().map(|(_, clip)| clip).collect();
+        Self { bench, clips }
+    }
+}
+
+impl Workload for Mel<'_> {
+    fn describe(&self) -> Description {
+        let whole = self.bench.about.transcription(self.bench.case, 0);
+        let seconds = self.bench.about.window() / crate::net::whisper::mel::RATE;
+        self.bench.describe(whole, &format!("; each followed by silence up to {seconds} s"))
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.marks.begin();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        let mut batches = self.clips.chunks(self.bench.case.batch);
+        batches.try_for_each(|clips| self.bench.mels(clips).map(drop)).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let Some(clip) = self.clips.first() else {
+            return Err(WorkloadError::Failed("there is no audio".to_owned()));
+        };
+        let about = self.bench.about;
+        let found = about.mel.of(clip, about.window());
+        mel_check(about.mel.mels(), clip, &found)
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+/// Encoding: one iteration reads the spectrograms of the batch.
+pub(super) struct Encode<'a> {
+    net: &'a Whisper,
+    bench: Bench<'a>,
+    clips: Vec<Clip>,
+    mels: Tensor,
+}
+
+impl<'a> Encode<'a> {
+    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
+        let (clips, samples): (Vec<_>, Vec<_>) = bench.about.clips(bench.case).into_iter().unzip();
+        let mels = bench.mels(&samples)?;
+        Ok(Self { net, bench, clips, mels })
+    }
+}
+
+impl Workload for Encode<'_> {
+    fn describe(&self) -> Description {
+        let whole = self.bench.about.transcription(self.bench.case, 0);
+        self.bench.describe(whole, "; its spectrogram is on the device already")
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.marks.begin();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.net.encode(&self.mels).map(drop).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let found = self.net.encode(&self.mels).map_err(workload_error)?;
+        check_encoded(&mut self.bench, Dialect::Published, &self.clips, &self.mels, &found)
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+/// Holds encoded clips against the reference.
+pub(super) fn check_encoded(
+    bench: &mut Bench<'_>,
+    dialect: Dialect,
+    clips: &[Clip],
+    mels: &Tensor,
+    found: &Tensor,
+) -> Result<Check, WorkloadError> {
+    let mut pair = |clip: usize| -> Result<_, NetError> {
+        let expected = bench.known.encoded(dialect, clips[clip], &mels.get(clip)?)?;
+        let found = found.get(clip)?.to_dtype(candle_core::DType::F32)?;
+        Ok((found.flatten_all()?.to_vec1()?, expected.flatten_all()?.to_vec1()?))
+    };
+    let pairs: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(&mut pair).collect();
+    let pairs = pairs.map_err(workload_error)?;
+    let what = format!(
+        "encodings of {} of {} clips, against plain ops in f32, one clip and head at a time",
+        pairs.len(),
+        clips.len()
+    );
+    against(what, bench.about.dtype, found, &pairs)
+}
+
+/// Writing: one iteration is one token of every clip's text, chosen on the device from the logits and fed
+/// to the next iteration.
+pub(super) struct Decode<'a> {
+    net: &'a Whisper,
+    bench: Bench<'a>,
+    clips: Vec<Clip>,
+    mels: Tensor,
+    cross: Cross,
+    cache: Cache,
+    /// The texts of the distinct clips, and the tokens that follow the texts and those to be fed next.
+    texts: Vec<Vec<u32>>,
+    first: Tensor,
+    tokens: Tensor,
+}
+
+impl<'a> Decode<'a> {
+    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
+        let (about, case) = (bench.about, bench.case);
+        let made = case.batch.min(DISTINCT);
+        let (clips, samples): (Vec<_>, Vec<_>) =
+            about.clips(super::cases::Case { batch: made, ..case }).into_iter().unzip();
+        let mels = bench.mels(&samples)?;
+        let part = net.cross(&net.encode(&mels)?)?;
+        let texts: Vec<Vec<u32>> = (0..made).map(|clip| about.text(clip, case.context)).collect();
+        let capacity = case.context + WINDOW;
+        let mut cache = net.cache(made, capacity)?;
+        let read = Tensor::from_vec(texts.concat(), (made, case.context), net.device())?;
+        let mut first = argmax(&net.read(&read, &mut cache, &part)?)?;
+        let mut cross = part;
+        if made < case.batch {
+            let rows: Vec<u32> = (0..case.batch).map(|row| (row % made) as u32).collect();
+            let rows = Tensor::new(rows, net.device())?;
+            let mut wide = net.cache(case.batch, capacity)?;
+            wide.take(&cache, &rows)?;
+            (cache, cross) = (wide, cross.select(&rows)?);
+            first = first.index_select(&rows, 0)?;
+        }
+        Ok(Self { net, bench, clips, mels, cross, cache, texts, tokens: first.clone(), first })
+    }
+
+    fn reset(&mut self) {
+        self.cache.truncate(self.bench.case.context);
+        self.tokens = self.first.clone();
+    }
+
+    /// One step; returns its logits and leaves the chosen tokens for the next.
+    fn step(&mut self) -> Result<Tensor, NetError> {
+        let context = self.bench.case.context;
+        if self.cache.len() == context + WINDOW {
+            self.cache.truncate(context);
+        }
+        let logits = self.net.read(&self.tokens.unsqueeze(1)?, &mut self.cache, &self.cross)?;
+        self.tokens = argmax(&logits)?;
+        Ok(logits)
+    }
+
+    /// Follows a few steps from the context on: their logits, and the tokens fed to each.
+    fn trace(&mut self) -> Result<(Vec<Tensor>, Vec<Vec<u32>>), NetError> {
+        self.reset();
+        let (mut logits, mut fed) = (Vec::new(), Vec::new());
+        for _ in 0..CHECKED_STEPS {
+            fed.push(self.tokens.to_vec1()?);
+            logits.push(self.step()?.to_dtype(candle_core::DType::F32)?);
+        }
+        self.reset();
+        Ok((logits, fed))
+    }
+}
+
+impl Workload for Decode<'_> {
+    fn describe(&self) -> Description {
+        let from = self.bench.case.context;
+        let whole = self.bench.about.transcription(self.bench.case, 0);
+        let repeated = match self.clips.len() {
+            made if made < self.bench.case.batch => format!("; rows repeat after {made}"),
+            _ => String::new(),
+        };
+        self.bench.describe(
+            whole,
+            &format!(
+                "; a text of tokens drawn evenly from the vocabulary, then its own most likely ones, at \
+                 positions {from} to {}{repeated}",
+                from + WINDOW - 1
+            ),
+        )
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.marks.begin();
+        self.reset();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.step().map(drop).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let (steps, fed) = self.trace().map_err(workload_error)?;
+        let Self { bench, clips, mels, texts, .. } = self;
+        let text = |row: usize| {
+            let made = row % texts.len();
+            let mut text = texts[made].clone();
+            text.extend(fed.iter().map(|step| step[row]));
+            text
+        };
+        check_steps(bench, Dialect::Published, (clips, mels), &steps, text)
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+/// Holds the logits of some steps, `[rows, vocabulary]` each, against the whole texts read anew. `text`
+/// gives that of a row up to and including the last token fed; rows repeat the clips.
+pub(super) fn check_steps(
+    bench: &mut Bench<'_>,
+    dialect: Dialect,
+    (clips, mels): (&[Clip], &Tensor),
+    steps: &[Tensor],
+    text: impl Fn(usize) -> Vec<u32>,
+) -> Result<Check, WorkloadError> {
+    let batch = bench.case.batch;
+    let mut compare = || -> Result<_, NetError> {
+        let mut pairs = Vec::new();
+        for row in sampled(batch) {
+            let clip = row % clips.len();
+            let encoded = bench.known.encoded(dialect, clips[clip], &mels.get(clip)?)?;
+            let expected = bench.known.logits(dialect, &encoded, &text(row), steps.len())?;
+            for (step, expected) in steps.iter().zip(expected) {
+                pairs.push((step.get(row)?.to_vec1()?, expected));
+            }
+        }
+        Ok((Tensor::cat(steps, 0)?, pairs))
+    };
+    let (all, pairs) = compare().map_err(workload_error)?;
+    let what = format!(
+        "logits of {} of {batch} rows over {} steps, against whole texts and their clips recomputed in \
+         f32 without a cache",
+        sampled(batch).len(),
+        steps.len()
+    );
+    against(what, bench.about.dtype, &all, &pairs)
+}
+
+/// The whole: from samples to the tokens of every window of the audio, each token on the host as soon as
+/// it is chosen.
+pub(super) struct Transcribe<'a> {
+    net: &'a Whisper,
+    bench: Bench<'a>,
+    clips: Vec<(Clip, Vec<f32>)>,
+    /// Seconds to the first token and between two, since the last `prepare`.
+    times: BTreeMap<String, Vec<f64>>,
+    /// Tokens written in one iteration, for each pass over a batch of windows.
+    tokens: usize,
+    errors: Option<WordErrors>,
+}
+
+impl<'a> Transcribe<'a> {
+    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, WorkloadError> {
+        let clips = bench.about.clips(bench.case);
+        let tokens = bench.about.plan(bench.case).tokens;
+        let mut workload = Self { net, bench, clips, times: BTreeMap::new(), tokens, errors: None };
+        if workload.bench.about.is_real() {
+            workload.listen()?;
+        }
+        Ok(workload)
+    }
+
+    /// Transcribes once, to know how long the texts are that these weights write, and how right.
+    fn listen(&mut self) -> Result<(), WorkloadError> {
+        let transcripts = self.pass().map_err(workload_error)?;
+        let written = |part: &[Transcript]| {
+            part.iter().map(|text| text.tokens.len() + usize::from(text.ended)).max().unwrap_or(0)
+        };
+        let passes = transcripts.chunks(self.bench.case.batch);
+        self.tokens = passes.clone().map(written).sum::<usize>() / passes.len().max(1);
+        let about = self.bench.about;
+        let text = about.spoken.as_ref().and_then(|spoken| spoken.text.as_ref());
+        if let (Some(expected), Some(tokenizer)) = (text, &about.tokenizer) {
+            let tokens: Vec<u32> = transcripts.into_iter().flat_map(|text| text.tokens).collect();
+            let found = tokenizer.decode(&tokens).map_err(WorkloadError::failed)?;
+            self.errors = Some(word_errors(expected, &found));
+        }
+        Ok(())
+    }
+
+    /// One iteration.
+    fn pass(&mut self) -> Result<Vec<Transcript>, NetError> {
+        let Self { net, bench, clips, times, .. } = self;
+        let plan = bench.about.plan(bench.case);
+        let mut transcripts = Vec::with_capacity(clips.len());
+        for clips in clips.chunks(bench.case.batch) {
+            let mut watch = Stopwatch::start();
+            let samples: Vec<Vec<f32>> = clips.iter().map(|(_, samples)| samples.clone()).collect();
+            let cross = net.cross(&net.encode(&bench.mels(&samples)?)?)?;
+            let mut name = "time_to_first_token_s";
+            let mut written = || {
+                times.entry(name.to_owned()).or_default().push(watch.elapsed().0);
+                name = "time_between_tokens_s";
+                watch = Stopwatch::start();
+            };
+            let prompt = &bench.about.inputs.prompt;
+            transcripts.extend(transcribe(net, &cross, prompt, plan, &mut written)?);
+        }
+        Ok(transcripts)
+    }
+}
+
+impl Workload for Transcribe<'_> {
+    fn describe(&self) -> Description {
+        let about = self.bench.about;
+        let whole = about.transcription(self.bench.case, self.tokens);
+        let mut description = self.bench.describe(whole, "");
+        let tokens = whole.tokens * self.bench.case.batch.min(whole.windows.max(1));
+        description.parameters.insert("tokens".to_owned(), tokens.into());
+        if !about.is_real() {
+            description.caveats.push(format!(
+                "random weights never end a text: {} tokens were written for each window of audio",
+                self.tokens
+            ));
+        }
+        let has_text = about.spoken.as_ref().is_some_and(|spoken| spoken.text.is_some());
+        description.caveats.extend(match &self.errors {
+            Some(errors) => Some(errors.to_string()),
+            None if !has_text => None,
+            None if about.is_real() => {
+                Some("no word error rate: the weights have no tokenizer beside them".to_owned())
+            }
+            None => Some("no word error rate: random weights understand nothing".to_owned()),
+        });
+        description
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.bench.marks.begin();
+        self.times.clear();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.pass().map(drop).map_err(workload_error)
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let transcripts = self.pass().map_err(workload_error)?;
+        check_transcripts(&mut self.bench, Dialect::Published, &self.clips, &transcripts)
+    }
+
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        self.times.clone()
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
+
+/// Holds what transcripts say of themselves against the reference.
+pub(super) fn check_transcripts(
+    bench: &mut Bench<'_>,
+    dialect: Dialect,
+    clips: &[(Clip, Vec<f32>)],
+    transcripts: &[Transcript],
+) -> Result<Check, WorkloadError> {
+    if clips.is_empty() || clips.len() != transcripts.len() {
+        let reason = format!("{} transcripts of {} clips", transcripts.len(), clips.len());
+        return Err(WorkloadError::Failed(reason));
+    }
+    let inputs = &bench.about.inputs;
+    let rule = (bench.case.beams == 1, inputs.end);
+    let mut error = |index: usize| -> Result<f64, NetError> {
+        let (clip, samples) = &clips[index];
+        let mels = bench.mels(std::slice::from_ref(samples))?.squeeze(0)?;
+        let encoded = bench.known.encoded(dialect, *clip, &mels)?;
+        let transcript = &transcripts[index];
+        transcript_error(bench.known, dialect, &encoded, &inputs.prompt, transcript, rule)
+    };
+    let errors: Result<Vec<f64>, _> = sampled(clips.len()).into_iter().map(&mut error).collect();
+    let what = format!(
+        "log-probabilities{} of {} of {} transcripts, against their clips and texts recomputed in f32 \
+         without a cache",
+        if rule.0 { " and choices" } else { "" },
+        sampled(clips.len()).len(),
+        clips.len()
+    );
+    checked(what, worst(errors.map_err(workload_error)?), tolerance(bench.about.dtype))
+}
+
+impl super::session::About {
+    /// The text of one clip that is read before single steps are measured: the prompt, then tokens drawn
+    /// evenly from the vocabulary.
+    pub(super) fn text(&self, clip: usize, length: usize) -> Vec<u32> {
+        let drawn = text::prompt(self.seed, clip, length, self.architecture.vocabulary);
+        self.inputs.prompt.iter().copied().chain(drawn).take(length).collect()
+    }
+}
