@@ -10,7 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_record::{BenchmarkId, ItemUnit, ItemsPerSecond, Record, Seconds, Value, Watts};
+use warpmark_record::{
+    BenchmarkId, ItemUnit, ItemsPerSecond, Joules, Record, Seconds, Value, Watts,
+};
 
 use crate::money::UsdPerHour;
 use crate::prices::{Prices, Wanted};
@@ -223,6 +225,11 @@ pub fn row_cost(row: &RowAnalysis<'_>, per_hour: Option<UsdPerHour>) -> Option<R
         rate_per_usd_hour: hour.map(|hour| rate.rate / hour),
         power: power(record),
     })
+}
+
+/// Joules for an item at that rate of items; `None` where power is not known.
+pub fn joules_per_item(record: &Record, rate: ItemsPerSecond) -> Option<Joules> {
+    power(record).ok().map(|power| Joules(power.0 / rate.rate))
 }
 
 fn power(record: &Record) -> Result<Watts, String> {

@@ -17,6 +17,7 @@ pub mod rates;
 pub mod recommend;
 pub mod reference;
 pub mod roofline;
+pub mod speech;
 pub mod trust;
 pub mod tune;
 
@@ -32,6 +33,7 @@ pub use prices::Prices;
 pub use rates::{MainRate, Rates};
 pub use reference::Reference;
 pub use roofline::{Bound, Limit, Limits, Placement, Resource, Share};
+pub use speech::SpeechRates;
 pub use trust::Caveat;
 
 /// One run of a recording, read in full.

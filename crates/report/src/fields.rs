@@ -2,7 +2,7 @@
 
 use crate::load;
 use serde_json::{Map, Value, json};
-use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis};
+use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis, SpeechRates};
 use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, WeightsStamp};
 
 /// Name and value of every figure of a row. Each row has all names, in the same order; what is unknown
@@ -10,6 +10,7 @@ use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, WeightsStamp}
 pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     let mut fields = identity(run, row);
     fields.extend(times(row));
+    fields.extend(speech(row));
     fields.push(("distributions", distributions(row)));
     fields.push(("load", json!(row.record.load.as_ref().map(|load| load::figures(load)))));
     fields.extend(limits(row));
@@ -87,6 +88,18 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
         ("outliers", json!(rates.map(|rates| rates.outliers))),
         ("settled", json!(row.record.samples.as_ref().map(|samples| samples.settled))),
         ("warm_up_s", number(row.record.samples.as_ref().map(|samples| samples.warm_up_s))),
+    ]
+}
+
+fn speech(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
+    let speech = row.rates.as_ref().and_then(|rates| SpeechRates::of(row.record, rates));
+    vec![
+        ("real_time_factor", json!(speech.map(|speech| speech.real_time_factor))),
+        ("token_per_s", json!(speech.and_then(|speech| speech.tokens_per_second))),
+        (
+            "joule_per_audio_minute",
+            json!(speech.and_then(|speech| speech.per_minute).map(|joules| joules.0)),
+        ),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::load::{self, LoadSection};
 use crate::memory;
-use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis};
+use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis, SpeechRates};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Outcome, Record, Run, Seconds};
 
@@ -71,7 +71,7 @@ pub struct RowView {
     pub memory: String,
     /// Its phases, if it has any.
     pub phases: Option<String>,
-    /// Its distributions, each as name and figures.
+    /// What happened within it, each as name and figures: its pace through audio, its distributions.
     pub distributions: Vec<(String, String)>,
     /// Its footnotes.
     pub notes: Vec<usize>,
@@ -264,9 +264,15 @@ fn row_view(
             .and_then(|memory| memory.peak.known())
             .map_or_else(String::new, |peak| peak.binary()),
         phases: rates.filter(|rates| !rates.phases.is_empty()).map(phases),
-        distributions: row.distributions.iter().map(distribution).collect(),
+        distributions: within(row),
         notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.without_figure())).collect(),
     }
+}
+
+fn within(row: &RowAnalysis<'_>) -> Vec<(String, String)> {
+    let speech = row.rates.as_ref().and_then(|rates| SpeechRates::of(row.record, rates));
+    let pace = speech.map(|speech| ("pace".to_owned(), speech.to_string()));
+    pace.into_iter().chain(row.distributions.iter().map(distribution)).collect()
 }
 
 fn drift(caveats: &[Caveat]) -> String {
