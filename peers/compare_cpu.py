@@ -1,7 +1,9 @@
 """warpmark against PyTorch and Hugging Face transformers on this machine's CPU, in one run.
 
     cargo build --release
-    python peers/compare_cpu.py target/release/warpmark [--rounds 5] > docs/peers-cpu.md
+    python peers/compare_cpu.py target/release/warpmark [--rounds 5] [--only speech]
+
+It prints a section of docs/peers-cpu.md for each group that is compared: micro, text, speech.
 
 The two sides take turns, so that a machine that slows down or speeds up does so for both. A figure is
 the median over the rounds of each round's median; a ratio above 1 means that warpmark is faster. The
@@ -30,14 +32,30 @@ PAIRS = [
         "text/gpt2-124m/decode/f32/b1/c128@warpmark",
         [("decode", "cache", "dynamic"), ("decode", "cache", "static")],
     ),
+    ("speech/whisper-tiny/mel/b1/30s@warpmark", [("whisper-mel", "batch", 1)]),
+    ("speech/whisper-tiny/encode/f32/b1@warpmark", [("whisper-encode", "batch", 1)]),
+    (
+        "speech/whisper-tiny/decode/f32/b1/c96@warpmark",
+        [("whisper-decode", "cache", "dynamic"), ("whisper-decode", "cache", "static")],
+    ),
+] + [
+    (f"speech/whisper-tiny/transcribe/f32/b1/{clip}@warpmark", [("whisper-transcribe", "clip", clip)])
+    for clip in ("5s/greedy", "5s/beam5", "30s/greedy")
 ]
-FILTER = "f32.f32,copy,prefill/f32/b1,decode/f32/b1"
+# What is run of either side for a group.
+FILTERS = {
+    "micro": "f32.f32,copy",
+    "text": "gpt2-124m/prefill/f32/b1,gpt2-124m/decode/f32/b1",
+    "speech": "speech/whisper-tiny/mel,speech/whisper-tiny/encode/f32/b1,"
+    "speech/whisper-tiny/decode/f32/b1/,speech/whisper-tiny/transcribe/f32/b1/",
+}
+SCRIPTS = {"micro": "cpu_micro.py", "text": "gpt2.py", "speech": "whisper.py"}
 
 
-def ours(warpmark, folder):
+def ours(warpmark, folder, group):
     """Rates of our rows, by id: items, operations or bytes a second."""
     results = os.path.join(folder, "results")
-    command = [warpmark, "run", "--device", "cpu", "--filter", FILTER, "--results", results]
+    command = [warpmark, "run", "--device", "cpu", "--filter", FILTERS[group], "--results", results]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     newest = max(glob.glob(f"{results}/*/*.jsonl"), key=os.path.getmtime)
     rates = {}
@@ -57,20 +75,19 @@ def ours(warpmark, folder):
     return rates
 
 
-def theirs():
-    """The peers' lines."""
-    lines = []
-    for script in ("cpu_micro.py", "gpt2.py"):
-        command = [sys.executable, str(HERE / script), "--threads", str(os.cpu_count())]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        lines += [json.loads(line) for line in out.splitlines()]
-    return lines
+def theirs(group):
+    """The peer's lines."""
+    command = [sys.executable, str(HERE / SCRIPTS[group]), "--threads", str(os.cpu_count())]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def rate(line):
     for unit in ("flop_per_s", "bytes_per_s", "items_per_s"):
         if unit in line:
-            return line[unit], {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s"}.get(unit, "tok/s")
+            return line[unit], {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s"}.get(
+                unit, line.get("unit", "tok") + "/s"
+            )
     raise KeyError(line)
 
 
@@ -86,19 +103,17 @@ def show(value, unit):
     return f"{value / 1e9:.1f} G{unit}" if value >= 1e8 else f"{value:.1f} {unit}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("warpmark")
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    collected = {pattern: ([], []) for pattern, _ in PAIRS}
+def compare(warpmark, group, rounds):
+    """Both sides in turn, and the group's section."""
+    pairs = [(pattern, keys) for pattern, keys in PAIRS if pattern.startswith(f"{group}/")]
+    collected = {pattern: ([], []) for pattern, _ in pairs}
     units, versions = {}, set()
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(args.rounds):
-            print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
-            mine, peers = ours(args.warpmark, folder), theirs()
+        for number in range(rounds):
+            print(f"{group}: round {number + 1} of {rounds}", file=sys.stderr)
+            mine, peers = ours(warpmark, folder, group), theirs(group)
             versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers") if k in p}
-            for pattern, keys in PAIRS:
+            for pattern, keys in pairs:
                 best = max(
                     rate(p)
                     for p in peers
@@ -113,10 +128,8 @@ def main():
         "unknown processor",
     )
     packages = ", ".join(f"{name} {version}" for name, version in sorted(versions))
-    print("<!-- Written by peers/compare_cpu.py; do not edit. -->\n")
-    print("# warpmark against its peers on a CPU\n")
-    print(f"{processor}, {os.cpu_count()} cores; {packages}; medians of {args.rounds} rounds in turn.")
-    print("A ratio above 1 means that warpmark is faster. Spread: lowest and highest ratio of a round.\n")
+    print(f"\n## {group}\n")
+    print(f"{processor}, {os.cpu_count()} cores; {packages}; medians of {rounds} rounds in turn.\n")
     print("| benchmark | warpmark | peer | ratio | spread |")
     print("| :-- | --: | --: | --: | --: |")
     for pattern, (a, b) in collected.items():
@@ -126,6 +139,20 @@ def main():
             f"| `{pattern}` | {show(statistics.median(a), unit)} | {show(statistics.median(b), unit)} "
             f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
         )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("warpmark")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=SCRIPTS, help="one group, its section alone")
+    args = parser.parse_args()
+    if args.only is None:
+        print("<!-- Written by peers/compare_cpu.py; do not edit. -->\n")
+        print("# warpmark against its peers on a CPU\n")
+        print("A ratio above 1 means that warpmark is faster. Spread: lowest and highest ratio of a round.")
+    for group in [args.only] if args.only else SCRIPTS:
+        compare(args.warpmark, group, args.rounds)
 
 
 if __name__ == "__main__":
