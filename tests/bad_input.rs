@@ -53,6 +53,21 @@ fn a_missing_file_or_folder_is_named() {
 }
 
 #[test]
+fn audio_that_cannot_be_read_is_refused_before_anything_is_measured() {
+    let world = World::new();
+    let run = |arguments: &[&str]| {
+        world.run(&[&["run", "--device", "cpu", "--dry-run"], arguments].concat())
+    };
+    run(&["--audio", "none.wav"]).exits(70).says(&["none.wav"]);
+    let text = world.write("talk.txt", "what was said");
+    let text = text.to_str().unwrap();
+    run(&["--audio", text]).exits(70).says(&["talk.txt", "WAV, FLAC or MP3"]);
+    let empty = world.write("empty.wav", "");
+    run(&["--audio", empty.to_str().unwrap()]).exits(70).says(&["empty.wav", "no audio"]);
+    run(&["--reference-text", text]).exits(64).says(&["--audio"]);
+}
+
+#[test]
 fn a_device_that_does_not_exist_is_an_error_and_no_other_is_taken() {
     let world = World::new();
     let ran = world.run(&["run", "--device", "cuda:97", "--filter", "memory"]);
