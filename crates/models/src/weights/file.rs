@@ -18,10 +18,12 @@ use crate::catalog::Dtype;
 /// The prefix under which some checkpoints keep the whole net.
 const PREFIX: &str = "transformer.";
 
-/// Tensors that checkpoints carry and no net needs: causal masks, copies of tied embeddings and lists of
-/// positions, by the end of their names.
-const BUFFERS: [&str; 5] =
-    [".attn.bias", ".attn.masked_bias", "lm_head.weight", "proj_out.weight", ".position_ids"];
+/// Tensors that checkpoints carry and no net needs: causal masks and lists of positions, by the end of their
+/// names.
+const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".position_ids"];
+
+/// Heads, by their whole names: where a net does not ask for its own, it is a copy of the embeddings.
+const TIED_HEADS: [&str; 2] = ["lm_head.weight", "proj_out.weight"];
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -263,7 +265,9 @@ impl WeightFiles {
             return Err(WeightsError::Missing { count, names: missing, place: self.describe() });
         }
         let is_buffer = |name: &String| {
-            BUFFERS.iter().any(|end| name.ends_with(end)) || component::is_unused(name)
+            BUFFERS.iter().any(|end| name.ends_with(end))
+                || TIED_HEADS.contains(&name.as_str())
+                || component::is_unused(name)
         };
         let mut extra: Vec<String> = stored.into_keys().filter(|name| !is_buffer(name)).collect();
         if !extra.is_empty() {

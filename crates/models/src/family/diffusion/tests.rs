@@ -185,6 +185,19 @@ fn a_pass_of_stable_diffusion_at_512_pixels_does_its_published_work() {
 }
 
 #[test]
+fn a_decoder_that_is_widened_reads_its_weights_in_f32() {
+    let catalog = shipped();
+    let bytes = |id: &str, dtype| {
+        let architecture = architecture(catalog.model(id).unwrap()).unwrap();
+        let case = Case { phase: Phase::Vae { size: 512 }, batch: 1 };
+        work::work(&architecture, dtype, case).bytes.unwrap().0
+    };
+    // SDXL's is the same net as 1.5's, and leaves the range of f16.
+    assert!((bytes("sdxl-1.0", Dtype::F16) / bytes("sd-1.5", Dtype::F16) - 2.0).abs() < 1e-9);
+    assert!((bytes("sdxl-1.0", Dtype::Bf16) / bytes("sd-1.5", Dtype::Bf16) - 1.0).abs() < 1e-9);
+}
+
+#[test]
 fn sizes_steps_and_guidance_that_cannot_be_are_refused_with_their_line() {
     let text = include_str!("../../../tests/fixtures/diffusion/models.toml");
     let with = |from: &str, to: &str| {

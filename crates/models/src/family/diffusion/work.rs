@@ -26,6 +26,8 @@ struct Pass {
     largest: f64,
     /// Kernels that it launches.
     kernels: usize,
+    /// Whether it is the decoder's.
+    decodes: bool,
 }
 
 impl Pass {
@@ -160,7 +162,7 @@ impl Pass {
 
 /// The decoder from latents of that many pixels a side.
 fn vae(numbers: &VaeNumbers, latents: usize, side: usize) -> Pass {
-    let mut pass = Pass::default();
+    let mut pass = Pass { decodes: true, ..Pass::default() };
     let widest = numbers.channels.last().copied().unwrap_or(0);
     let mut pixels = side * side;
     pass.convolve(latents, latents, 1, pixels);
@@ -239,7 +241,10 @@ fn passes(architecture: &Architecture, case: Case) -> Vec<(Pass, usize, usize)> 
 pub(super) fn work(architecture: &Architecture, dtype: Dtype, case: Case) -> Work {
     let passes = passes(architecture, case);
     let flops = passes.iter().map(|(pass, times, rows)| pass.flops * (times * rows) as f64).sum();
-    let weights: f64 = passes.iter().map(|(pass, times, _)| pass.weights * *times as f64).sum();
+    let read = |(pass, times, _): &(Pass, usize, usize)| {
+        pass.weights * *times as f64 * size_of(architecture, dtype, pass.decodes)
+    };
+    let weights: f64 = passes.iter().map(read).sum();
     let (count, unit) = match case.phase {
         Phase::Text => (case.batch * tokens(architecture), ItemUnit::Token),
         Phase::Unet { .. } => (case.batch, ItemUnit::Step),
@@ -249,9 +254,15 @@ pub(super) fn work(architecture: &Architecture, dtype: Dtype, case: Case) -> Wor
     let image = if matches!(case.phase, Phase::Unet { .. }) { 0 } else { pixels };
     Work {
         flops: Some(Flops(flops)),
-        bytes: Some(Bytes((weights + image as f64) * dtype.bytes() as f64)),
+        bytes: Some(Bytes(weights + image as f64 * size_of(architecture, dtype, true))),
         items: Some(Items { count: count as f64, unit }),
     }
+}
+
+/// Bytes of an element of the decoder or of another part.
+fn size_of(architecture: &Architecture, dtype: Dtype, decoder: bool) -> f64 {
+    let wide = decoder && is_upcast(architecture, dtype);
+    if wide { Dtype::F32.bytes() as f64 } else { dtype.bytes() as f64 }
 }
 
 /// Kernels that an iteration launches on a GPU.
@@ -283,12 +294,12 @@ pub(super) fn weight_bytes(
 pub(super) fn activations(architecture: &Architecture, dtype: Dtype, case: Case) -> Bytes {
     const SCORES: f64 = 2.0 * 256.0 * 1024.0 * 1024.0;
     let held = |(pass, _, rows): &(Pass, usize, usize)| {
-        (pass.kept + pass.largest) * *rows as f64 * dtype.bytes() as f64
+        let elements = (pass.kept + pass.largest) * *rows as f64;
+        elements * size_of(architecture, dtype, pass.decodes)
     };
-    let wide = if is_upcast(architecture, dtype) { 2.0 } else { 1.0 };
     let largest = passes(architecture, case).iter().map(held).fold(0.0, f64::max);
     let scores = if case.phase == Phase::Text { 0.0 } else { SCORES };
-    Bytes(largest * wide + scores)
+    Bytes(largest + scores)
 }
 
 #[cfg(test)]
