@@ -1,16 +1,19 @@
 //! The command line: nothing else parses arguments.
 
 mod decide;
+mod serve;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use warpmark_device::DeviceChoice;
 use warpmark_record::Filter;
 
 pub use decide::*;
+pub use serve::*;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done ·
@@ -38,6 +41,8 @@ pub enum Verb {
     Fetch(Fetch),
     /// Measure, record and report
     Run(Run),
+    /// Put load on a model inside the process: many users, or requests by the clock
+    Serve(Serve),
     /// Check every answer without timing anything
     Verify(Verify),
     /// Show recorded runs
@@ -285,6 +290,37 @@ pub enum Form {
     Html,
 }
 
+/// A report's form, or a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Export {
+    /// A text.
+    Text(Form),
+    /// Tables for those who query.
+    Sqlite,
+}
+
+impl ValueEnum for Export {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::Text(Form::Terminal),
+            Self::Text(Form::Markdown),
+            Self::Text(Form::Csv),
+            Self::Text(Form::Json),
+            Self::Text(Form::Html),
+            Self::Sqlite,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Text(form) => form.to_possible_value(),
+            Self::Sqlite => Some(
+                PossibleValue::new("sqlite").help("An SQLite database of runs, rows and samples"),
+            ),
+        }
+    }
+}
+
 impl From<Form> for warpmark_report::Format {
     fn from(form: Form) -> Self {
         match form {
@@ -306,6 +342,7 @@ Examples:
   warpmark report results/nvidia-h200/RUN.jsonl --format markdown
   warpmark report results --format html --output report.html
   warpmark report --format csv --output run.csv
+  warpmark report --format sqlite --output run.sqlite
   warpmark report --index --output results/README.md")]
 pub struct Report {
     /// Results files or folders; without any, the newest run of the results folder
@@ -313,7 +350,7 @@ pub struct Report {
     pub paths: Vec<PathBuf>,
     /// The form
     #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
-    pub format: Form,
+    pub format: Export,
     /// The same as `--format json`
     #[arg(long)]
     pub json: bool,
@@ -335,9 +372,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// The form that the options ask for.
-    pub fn form(&self) -> warpmark_report::Format {
-        if self.json { Form::Json } else { self.format }.into()
+    /// The form that the options ask for; `None` for a database.
+    pub fn form(&self) -> Option<warpmark_report::Format> {
+        match self.format {
+            _ if self.json => Some(Form::Json.into()),
+            Export::Text(form) => Some(form.into()),
+            Export::Sqlite => None,
+        }
     }
 }
 

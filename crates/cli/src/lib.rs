@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod protocol;
 mod recorder;
+mod serving;
 mod sources;
 mod supervisor;
 mod transfers;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Verb::Models(options) => verbs::models::run(&options),
         Verb::Fetch(options) => verbs::fetch::run(&options),
         Verb::Run(options) => verbs::run::run(&options),
+        Verb::Serve(options) => verbs::serve::run(&options),
         Verb::Verify(options) => verbs::verify::run(&options),
         Verb::Report(options) => verbs::report::run(&options),
         Verb::Compare(options) => verbs::compare::run(&options),

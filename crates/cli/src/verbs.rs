@@ -14,6 +14,7 @@ pub mod recommend;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod specs;
 pub mod tune;
 pub mod verify;

@@ -23,6 +23,6 @@ pub use observer::{Observer, Silent, Step};
 pub use own_report::OwnReport;
 pub use plan::{Entry, Group, Open, Sampling, Session};
 pub use runner::{Depth, Gate, Runner, Sink};
-pub use service::{Batched, Streaming};
+pub use service::{Batched, Offer, OpenService, Service, Streaming};
 pub use warm_up::WarmUp;
 pub use workload::{Description, Hold, Workload, WorkloadError};

@@ -1,8 +1,70 @@
 //! A loaded model that answers requests as they come: the seam between models and the load on them.
 
-use warpmark_record::Memory;
+use warpmark_device::Device;
+use warpmark_record::{BenchmarkId, Bytes, Check, Memory, Seconds};
 
 use crate::workload::{Description, WorkloadError};
+
+/// A service that a model can be, before it is loaded.
+pub struct Offer {
+    /// Its id, to which a level of load adds how requests came.
+    pub id: BenchmarkId,
+    /// What the progress line calls it.
+    pub name: String,
+    /// A guess at the time of one request alone.
+    pub request_estimate: Seconds,
+    /// A guess at the device memory it needs, everything included.
+    pub memory_estimate: Bytes,
+    /// Why it cannot be had on this device or in this build.
+    pub skip: Option<String>,
+    /// Loads it. Called once, and only if there is no reason to skip it.
+    pub open: OpenService,
+}
+
+/// Loads a service on an open device.
+pub type OpenService = Box<dyn FnOnce(&Device) -> Result<Service, WorkloadError>>;
+
+/// A loaded service.
+pub enum Service {
+    /// Answers whole requests.
+    Batched(Box<dyn Batched>),
+    /// Writes tokens.
+    Streaming(Box<dyn Streaming>),
+}
+
+impl Service {
+    /// What a reader of its rows needs to know about it; the work is that of one request.
+    pub fn describe(&self) -> Description {
+        match self {
+            Self::Batched(service) => service.describe(),
+            Self::Streaming(service) => service.describe(),
+        }
+    }
+
+    /// Checks its answers against an independent computation; not under load.
+    pub fn verify(&mut self) -> Result<Check, WorkloadError> {
+        match self {
+            Self::Batched(service) => service.verify(),
+            Self::Streaming(service) => service.verify(),
+        }
+    }
+
+    /// Gets ready for a level of load: marks of memory begin anew.
+    pub fn prepare(&mut self) {
+        match self {
+            Self::Batched(service) => service.prepare(),
+            Self::Streaming(service) => service.prepare(),
+        }
+    }
+
+    /// Memory it holds and held at most since it was prepared, if it can tell.
+    pub fn memory(&mut self) -> Option<Memory> {
+        match self {
+            Self::Batched(service) => service.memory(),
+            Self::Streaming(service) => service.memory(),
+        }
+    }
+}
 
 /// Answers whole requests, several in one pass.
 pub trait Batched {
@@ -16,7 +78,13 @@ pub trait Batched {
     /// [`most`](Self::most).
     fn answer(&mut self, requests: usize) -> Result<(), WorkloadError>;
 
-    /// Memory it holds and held at most, if it can tell.
+    /// Checks its answers against an independent computation; not under load.
+    fn verify(&mut self) -> Result<Check, WorkloadError>;
+
+    /// Gets ready for a level of load: marks of memory begin anew.
+    fn prepare(&mut self) {}
+
+    /// Memory it holds and held at most since it was prepared, if it can tell.
     fn memory(&mut self) -> Option<Memory> {
         None
     }
@@ -40,7 +108,13 @@ pub trait Streaming {
     /// Writes one more token in each of these slots, and waits for them.
     fn step(&mut self, slots: &[usize]) -> Result<(), WorkloadError>;
 
-    /// Memory it holds and held at most, if it can tell.
+    /// Checks its answers against an independent computation; not under load.
+    fn verify(&mut self) -> Result<Check, WorkloadError>;
+
+    /// Gets ready for a level of load: marks of memory begin anew.
+    fn prepare(&mut self) {}
+
+    /// Memory it holds and held at most since it was prepared, if it can tell.
     fn memory(&mut self) -> Option<Memory> {
         None
     }

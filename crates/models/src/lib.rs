@@ -10,6 +10,7 @@ pub mod load;
 mod marks;
 pub mod net;
 pub mod request;
+pub mod service;
 pub mod tokenizer;
 pub mod weights;
 mod worst;

@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = folder.path().join("many.jsonl");
     fs::write(&file, repeated(Path::new(&path))?)?;
     println!("{ROWS} rows, {} bytes", fs::metadata(&file)?.len());
-    for format in [Format::Terminal, Format::Markdown, Format::Csv, Format::Json] {
+    for format in [Format::Terminal, Format::Markdown, Format::Csv, Format::Json, Format::Html] {
         let start = Instant::now();
         let recording = store::read(&file)?;
         let read = start.elapsed();

@@ -15,6 +15,8 @@ pub mod json;
 pub mod load;
 pub mod markdown;
 pub mod specs;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod terminal;
 pub mod view;
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use warpmark_measure::{Batched, Description, WorkloadError};
+use warpmark_record::Check;
 use warpmark_record::load::Arrivals;
 use warpmark_serve::{Dynamic, Level, ServeError, Timeline, Wall, batched};
 
@@ -27,6 +28,10 @@ impl Batched for Spin {
         let wall = Wall::start();
         wall.wait_until(self.0);
         Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        unreachable!("nothing here becomes a row")
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use warpmark_measure::{Batched, Description, Streaming, WorkloadError};
 use warpmark_record::load::Arrivals;
-use warpmark_record::{Load, Work};
+use warpmark_record::{Check, Load, Work};
 
 use crate::{Cancellation, Dynamic, Level, ServeError, Timeline, batched, streaming};
 
@@ -78,6 +78,10 @@ impl Batched for Fixed<'_> {
     fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
         self.pass(requests)
     }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        unreachable!("a load checks nothing")
+    }
 }
 
 impl Streaming for Fixed<'_> {
@@ -101,6 +105,10 @@ impl Streaming for Fixed<'_> {
     fn step(&mut self, slots: &[usize]) -> Result<(), WorkloadError> {
         assert!(!slots.is_empty());
         self.pass(slots.len())
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        unreachable!("a load checks nothing")
     }
 }
 
@@ -191,6 +199,10 @@ impl Batched for Stalls<'_, '_> {
             self.0.time.pass(Duration::from_secs(10));
         }
         self.0.pass(requests)
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        unreachable!("a load checks nothing")
     }
 }
 

@@ -25,7 +25,7 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         store::read_all(&options.paths)?
     };
     let format = options.form();
-    if format == Format::Csv {
+    if matches!(format, Some(Format::Csv) | None) {
         // The other forms have a place for them.
         warn(&recording);
     }
@@ -33,6 +33,10 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
     if !recording.rows.iter().any(selects) {
         bail!("no row is selected; without `--filter` all {} are shown", recording.rows.len());
     }
+    let Some(format) = format else {
+        database(&recording, selects, options.output.as_deref())?;
+        return Ok(exit::OK);
+    };
     // Selected after the analysis: a row's limits come from rows that the filter may leave out.
     let text = match format {
         Format::Html => render_page(&recording, selects, &tariffs(&options.prices)?),
@@ -49,6 +53,31 @@ fn written(text: &str, options: &Report) -> anyhow::Result<u8> {
         None => show(text),
     }
     Ok(exit::OK)
+}
+
+/// Writes a database.
+#[cfg(feature = "sqlite")]
+fn database(
+    recording: &Recording,
+    selects: impl Fn(&Record) -> bool,
+    path: Option<&Path>,
+) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        bail!("a database is no text: name its file with `--output runs.sqlite`");
+    };
+    let written = warpmark_report::sqlite::write(recording, selects, path);
+    written.with_context(|| format!("{}", path.display()))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn database(
+    _recording: &Recording,
+    _selects: impl Fn(&Record) -> bool,
+    _path: Option<&Path>,
+) -> anyhow::Result<()> {
+    bail!(
+        "this build has no SQLite in it; build it with the feature `sqlite`, which is there by default"
+    )
 }
 
 /// Says on standard error what a reader had to leave out.

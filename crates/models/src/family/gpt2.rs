@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use candle_core::Tensor;
-use warpmark_measure::{Group, WorkloadError};
+use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{Family, OWN, workload_error};
@@ -12,6 +12,7 @@ use crate::catalog::{CatalogError, Model};
 use crate::net::gpt2::{Architecture, Gpt2};
 use crate::net::{NetError, gpt2_reference};
 use crate::request::Request;
+use crate::service::Form;
 use crate::weights::{Init, Loaded, TensorSpec};
 
 /// GPT-2 in all its sizes.
@@ -55,6 +56,15 @@ impl Family for Gpt2Family {
 
     fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
         text::groups(model, &numbers(&architecture(model)?), request, &ENGINE)
+    }
+
+    fn services(
+        &self,
+        model: &Model,
+        request: &Request,
+        form: &Form,
+    ) -> Result<Vec<Offer>, CatalogError> {
+        text::offers(model, &numbers(&architecture(model)?), (request, form), &ENGINE)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use candle_core::Tensor;
-use warpmark_measure::{Group, WorkloadError};
+use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{CANDLE, Family, OWN, workload_error};
@@ -14,6 +14,7 @@ use crate::catalog::{CatalogError, Model};
 use crate::net::llama::{Architecture, Llama};
 use crate::net::{NetError, llama_reference};
 use crate::request::Request;
+use crate::service::Form;
 use crate::weights::{Init, Loaded, TensorSpec};
 use candle::Published;
 
@@ -77,6 +78,17 @@ impl Family for LlamaFamily {
             groups.extend(text::groups(model, &numbers, request, &PUBLISHED)?);
         }
         Ok(groups)
+    }
+
+    fn services(
+        &self,
+        model: &Model,
+        request: &Request,
+        form: &Form,
+    ) -> Result<Vec<Offer>, CatalogError> {
+        let architecture = architecture(model)?;
+        let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
+        text::offers(model, &numbers, (request, form), &ENGINE)
     }
 }
 

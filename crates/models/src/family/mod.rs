@@ -8,11 +8,12 @@ pub mod llama;
 mod text;
 pub mod whisper;
 
-use warpmark_measure::{Group, WorkloadError};
+use warpmark_measure::{Group, Offer, WorkloadError};
 
 use crate::catalog::{CatalogError, Model};
 use crate::net::NetError;
 use crate::request::Request;
+use crate::service::Form;
 use crate::weights::{Loaded, TensorSpec};
 
 /// A kind of net: every variant of it differs in numbers only.
@@ -39,6 +40,17 @@ pub trait Family: Sync {
 
     /// The workloads of a variant that suit the request, in the order in which they run.
     fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError>;
+
+    /// The services that a variant can be under load; none where the family answers no requests.
+    fn services(
+        &self,
+        model: &Model,
+        request: &Request,
+        form: &Form,
+    ) -> Result<Vec<Offer>, CatalogError> {
+        let _ = (model, request, form);
+        Ok(Vec::new())
+    }
 }
 
 /// Every family there is.

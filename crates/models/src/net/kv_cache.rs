@@ -104,6 +104,19 @@ impl Cache {
         self.batch
     }
 
+    /// An empty cache for the first `count` sequences, in the same buffers: nothing is allocated, and what
+    /// this one holds of them is overwritten.
+    pub fn first(&self, count: usize) -> std::result::Result<Self, NetError> {
+        if count > self.batch {
+            return Err(NetError::Batch { tokens: count, cache: self.batch });
+        }
+        let view = |(keys, values): &(Tensor, Tensor)| {
+            Ok((keys.narrow(0, 0, count)?, values.narrow(0, 0, count)?))
+        };
+        let layers = self.layers.iter().map(view).collect::<Result<_>>()?;
+        Ok(Self { layers, batch: count, capacity: self.capacity, length: 0 })
+    }
+
     /// Copies `count` sequences of `other` from its sequence `from` on into this cache from sequence `at`
     /// on, as many positions as `other` has filled, which then count as filled here.
     pub fn copy_sequences(

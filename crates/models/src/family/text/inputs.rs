@@ -53,6 +53,11 @@ impl Inputs {
         prompts.chain(contexts).chain(generations)
     }
 
+    /// The first of the generations: the tokens of a prompt and those that are written.
+    pub(super) fn generation(&self) -> Option<(usize, usize)> {
+        self.generations.first().copied()
+    }
+
     /// Positions that the longest of them needs.
     pub(in crate::family) fn longest(&self) -> usize {
         self.lengths().map(|(_, phase, length)| length + spare(phase)).max().unwrap_or(1)

@@ -26,6 +26,19 @@ pub(in crate::family) trait CausalLm: 'static {
     fn read(&self, tokens: &Tensor, memory: &mut Self::Memory) -> Result<Tensor, NetError>;
 }
 
+/// A causal language model whose sequences may each be at a position of its own, as continuous batching
+/// asks for.
+pub(in crate::family) trait Apart: CausalLm<Memory = Cache> {
+    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each behind a
+    /// number of positions of its own. Returns the logits that follow, `[sequences, vocabulary]`.
+    fn read_apart(
+        &self,
+        tokens: &Tensor,
+        lengths: &[usize],
+        cache: &Cache,
+    ) -> Result<Tensor, NetError>;
+}
+
 /// What a causal language model remembers of the sequences it has read.
 pub(in crate::family) trait Memory {
     /// Positions of each sequence.
@@ -80,6 +93,17 @@ macro_rules! own_net {
 
             fn read(&self, tokens: &Tensor, memory: &mut Cache) -> Result<Tensor, NetError> {
                 self.prefill(tokens, memory)
+            }
+        }
+
+        impl Apart for $net {
+            fn read_apart(
+                &self,
+                tokens: &Tensor,
+                lengths: &[usize],
+                cache: &Cache,
+            ) -> Result<Tensor, NetError> {
+                self.decode_apart(tokens, lengths, cache)
             }
         }
     };

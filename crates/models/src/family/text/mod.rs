@@ -5,6 +5,7 @@ mod check;
 mod generate;
 mod inputs;
 mod lm;
+mod service;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use warpmark_record::{
 pub(super) use check::PlainLogits;
 pub(super) use inputs::Inputs;
 pub(super) use lm::{CausalLm, Memory};
+pub(super) use service::offers;
 pub(super) use work::{Numbers, parameters};
 
 use crate::catalog::{CatalogError, Dtype, Model};

@@ -64,9 +64,23 @@ pub(super) struct Filled<M> {
     pub(super) next: Vec<u32>,
 }
 
+/// A net that was loaded, and what goes with it.
+pub(super) struct Ready<N> {
+    pub(super) net: N,
+    pub(super) about: About,
+    pub(super) plain: PlainLogits,
+    pub(super) marks: Marks,
+}
+
 impl<N: CausalLm> Recipe<N> {
-    /// Finds the weights, loads them and builds the net.
+    /// Loads the model for its workloads.
     pub(super) fn open(self, device: &Device) -> Result<TextSession<N>, WorkloadError> {
+        let Ready { net, about, plain, marks } = self.load(device)?;
+        Ok(TextSession::new(net, about, plain, marks, self.cases))
+    }
+
+    /// Finds the weights, loads them and builds the net.
+    pub(super) fn load(&self, device: &Device) -> Result<Ready<N>, WorkloadError> {
         let weight_bytes = work::weight_bytes(&self.numbers, self.dtype);
         if matches!(device, Device::Cpu(_)) {
             check_host_memory("the weights", weight_bytes)?;
@@ -91,7 +105,7 @@ impl<N: CausalLm> Recipe<N> {
             stamp: files.stamp(),
             caveats: self.caveats,
         };
-        Ok(TextSession::new(net, about, plain, Marks::of(device), self.cases))
+        Ok(Ready { net, about, plain, marks: Marks::of(device) })
     }
 }
 

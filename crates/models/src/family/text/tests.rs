@@ -15,13 +15,13 @@ use crate::net::gpt2::{Architecture, Gpt2};
 use crate::net::gpt2_reference;
 use crate::weights::Init;
 
-const TINY: Architecture =
+pub(super) const TINY: Architecture =
     Architecture { layers: 2, heads: 4, width: 32, context: 64, vocabulary: 101 };
 const DECODE: Case = Case { phase: Phase::Decode, batch: 3, length: 20 };
 const PREFILL: Case = Case { phase: Phase::Prefill, batch: 3, length: 20 };
 const GENERATE: Case = Case { phase: Phase::Generate { tokens: 5 }, batch: 3, length: 20 };
 
-fn tensors(dtype: DType) -> HashMap<String, Tensor> {
+pub(super) fn tensors(dtype: DType) -> HashMap<String, Tensor> {
     let fill = |(name, shape): (String, Vec<usize>)| {
         let std = match init(&name, TINY.layers) {
             // Wider than the real one, so that every part of the net shows in the logits.

@@ -1,0 +1,138 @@
+//! A causal language model that answers requests as they come: it writes text with continuous batching, or
+//! reads whole prompts in batches.
+
+mod reading;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use warpmark_measure::{Description, Offer, Service};
+use warpmark_record::BenchmarkId;
+
+use super::inputs::Inputs;
+use super::lm::Apart;
+use super::session::{About, Recipe};
+use super::work::{self, Numbers, spare};
+use super::{Case, Engine, Phase, guess};
+use crate::catalog::{CatalogError, Dtype, Model};
+use crate::engine::unsupported;
+use crate::request::Request;
+use crate::service::Form;
+use reading::Reading;
+use writing::Writing;
+
+/// Prompt and answer where neither a form nor the stanza says how long they are.
+const PROMPT: usize = 128;
+const TOKENS: usize = 64;
+
+/// The services that a model can be: one that writes text, and one that reads prompts.
+pub(in crate::family) fn offers<N: Apart>(
+    model: &Model,
+    numbers: &Numbers,
+    (request, form): (&Request, &Form),
+    engine: &Engine<N>,
+) -> Result<Vec<Offer>, CatalogError> {
+    let stanza = Inputs::of(model, numbers.context)?;
+    let (prompt, tokens) = stanza.generation().unwrap_or((PROMPT, TOKENS));
+    let (prompt, tokens) = (form.prompt.unwrap_or(prompt), form.tokens.unwrap_or(tokens));
+    let positions = prompt + writing::positions(tokens);
+    if prompt == 0 || tokens == 0 || positions > numbers.context {
+        let advice =
+            format!("with a token at least of each, and {} positions in all", numbers.context);
+        return Err(model.invalid("inputs", format!("{prompt}+{tokens}"), advice));
+    }
+    let phases = [Phase::Generate { tokens }, Phase::Prefill];
+    let wanted = |phase: &Phase| form.phase.as_ref().is_none_or(|name| *name == phase.to_string());
+    let mut offers = Vec::new();
+    for dtype in form.dtype.as_ref().map_or_else(|| request.dtypes(model), std::slice::from_ref) {
+        for phase in phases.into_iter().filter(wanted) {
+            let case = Case { phase, batch: form.most, length: prompt };
+            offers.push(offer(model, numbers, (request, *dtype, case), engine)?);
+        }
+    }
+    Ok(offers)
+}
+
+fn offer<N: Apart>(
+    model: &Model,
+    numbers: &Numbers,
+    (request, dtype, case): (&Request, Dtype, Case),
+    engine: &Engine<N>,
+) -> Result<Offer, CatalogError> {
+    let bad = |error: warpmark_record::IdError| model.invalid("id", &model.id, error.to_string());
+    let id = id(&model.id, dtype, case, engine.name).map_err(bad)?;
+    let alone = Case { batch: 1, ..case };
+    let passes = if let Phase::Generate { tokens } = case.phase { tokens } else { 1 };
+    let kernels = engine.kernels_of_a_block * numbers.layers * passes;
+    let positions = case.length + spare(case.phase).max(writing::CHECKED_STEPS);
+    let recipe = Recipe {
+        numbers: *numbers,
+        build: engine.build,
+        positions,
+        dtype,
+        model: model.clone(),
+        tensors: model.family()?.tensors(model)?,
+        cases: Vec::new(),
+        caveats: engine.caveats,
+        request: request.clone(),
+    };
+    let named = id.clone();
+    Ok(Offer {
+        id,
+        name: format!("{} {dtype}, {}", model.title, case.phase),
+        request_estimate: guess(&work::work(numbers, dtype, alone), kernels, dtype, &request.spec),
+        memory_estimate: work::weight_bytes(numbers, dtype) + work::memory(numbers, dtype, case, 0),
+        skip: unsupported(&request.spec, dtype),
+        open: Box::new(move |device| {
+            let ready = recipe.load(device)?;
+            Ok(match case.phase {
+                Phase::Generate { tokens } => {
+                    Service::Streaming(Box::new(Writing::new(ready, named, case, tokens)?))
+                }
+                Phase::Prefill | Phase::Decode => {
+                    Service::Batched(Box::new(Reading::new(ready, named, case)?))
+                }
+            })
+        }),
+    })
+}
+
+/// `serve/<model>/generate/<dtype>/p<prompt>+<tokens>/s<slots>@<engine>`
+fn id(
+    model: &str,
+    dtype: Dtype,
+    case: Case,
+    engine: &str,
+) -> Result<BenchmarkId, warpmark_record::IdError> {
+    let (length, most) = match case.phase {
+        Phase::Generate { tokens } => {
+            (format!("p{}+{tokens}", case.length), format!("s{}", case.batch))
+        }
+        Phase::Prefill | Phase::Decode => (format!("p{}", case.length), format!("b{}", case.batch)),
+    };
+    let parts = [case.phase.to_string(), dtype.to_string(), length, most];
+    let segments = ["serve".to_owned(), model.to_owned()].into_iter().chain(parts);
+    BenchmarkId::new(segments, engine)
+}
+
+/// What rows of load say of a service; the work is that of one request.
+fn describe(about: &About, id: &BenchmarkId, case: Case, on_cpu: bool) -> Description {
+    let mut caveats: Vec<String> = about.caveats.iter().map(|&text| text.to_owned()).collect();
+    if on_cpu && about.dtype != Dtype::F32 {
+        caveats.push(format!("on this CPU, {} is widened to f32 to be multiplied", about.dtype));
+    }
+    let mut parameters = about.parameters(Case { batch: 1, ..case });
+    parameters.remove("batch");
+    parameters.insert("most".to_owned(), case.batch.into());
+    Description {
+        id: id.clone(),
+        parameters,
+        work: work::work(&about.numbers, about.dtype, Case { batch: 1, ..case }),
+        data: Some(format!(
+            "another prompt for each request, tokens drawn evenly from the vocabulary, seed {}",
+            about.seed
+        )),
+        weights: Some(about.stamp.clone()),
+        caveats,
+    }
+}

@@ -1,0 +1,80 @@
+//! Reading prompts for requests that come and go, in batches: what classifiers, rankers and the first half
+//! of every answer do.
+
+use candle_core::Tensor;
+use warpmark_measure::{Batched, Description, WorkloadError};
+use warpmark_record::{BenchmarkId, Check, Memory};
+
+use super::super::Case;
+use super::super::check::{Reference, check};
+use super::super::lm::Apart;
+use super::super::session::{About, Ready};
+use super::describe;
+use crate::family::workload_error;
+use crate::marks::Marks;
+use crate::net::NetError;
+use crate::net::causal::argmax;
+use crate::net::kv_cache::Cache;
+
+/// Prompts that are read together, as many as wait.
+pub(super) struct Reading<N: Apart> {
+    net: N,
+    about: About,
+    reference: Reference,
+    marks: Marks,
+    id: BenchmarkId,
+    case: Case,
+    /// Room for the largest batch; smaller ones use a part of it.
+    cache: Cache,
+    /// Prompts that have been read so far: the number of the next one.
+    asked: usize,
+}
+
+impl<N: Apart> Reading<N> {
+    pub(super) fn new(ready: Ready<N>, id: BenchmarkId, case: Case) -> Result<Self, WorkloadError> {
+        let Ready { net, about, plain, marks } = ready;
+        let cache = net.memory(case.batch, case.length).map_err(workload_error)?;
+        Ok(Self { cache, net, about, reference: Reference::new(plain), marks, id, case, asked: 0 })
+    }
+
+    /// Reads so many prompts; returns the logits behind each, `[requests, vocabulary]`.
+    fn read(&mut self, requests: usize) -> Result<Tensor, NetError> {
+        let mut cache = self.cache.first(requests)?;
+        let prompts =
+            self.about.prompts(self.asked, requests, self.case.length, self.net.device())?;
+        self.asked += requests;
+        self.net.read(&prompts, &mut cache)
+    }
+}
+
+impl<N: Apart> Batched for Reading<N> {
+    fn describe(&self) -> Description {
+        describe(&self.about, &self.id, self.case, self.net.device().is_cpu())
+    }
+
+    fn most(&self) -> usize {
+        self.case.batch
+    }
+
+    fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
+        let logits = self.read(requests).map_err(workload_error)?;
+        let chosen = argmax(&logits).map_err(workload_error)?;
+        // The copy to the host is the wait.
+        chosen.to_vec1::<u32>().map(drop).map_err(|error| workload_error(error.into()))
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let first = self.asked;
+        let logits = self.read(self.case.batch.min(2)).map_err(workload_error)?;
+        let (about, length) = (&self.about, self.case.length);
+        check(&mut self.reference, about.dtype, &[logits], |at| about.prompt(first + at, length))
+    }
+
+    fn prepare(&mut self) {
+        self.marks.begin();
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.marks.read(self.about.weight_bytes()))
+    }
+}
