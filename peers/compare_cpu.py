@@ -47,7 +47,7 @@ FILTERS = {
     "micro": "f32.f32,copy",
     "text": "gpt2-124m/prefill/f32/b1,gpt2-124m/decode/f32/b1",
     "speech": "speech/whisper-tiny/mel,speech/whisper-tiny/encode/f32/b1,"
-    "speech/whisper-tiny/decode/f32/b1/,speech/whisper-tiny/transcribe/f32/b1/",
+    "speech/whisper-tiny/decode/f32/b1,speech/whisper-tiny/transcribe/f32/b1",
 }
 SCRIPTS = {"micro": "cpu_micro.py", "text": "gpt2.py", "speech": "whisper.py"}
 
