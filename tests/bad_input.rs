@@ -114,6 +114,69 @@ fn a_results_folder_that_cannot_be_written_is_named_before_anything_is_measured(
     Ran::of(run.output().unwrap()).exits(70).says(&["below"]);
 }
 
+/// A Llama of the size of the tiny GPT-2.
+const OTHER: &str = r#"
+[[model]]
+id = "other"
+family = "llama"
+title = "Other"
+repo = "warpmark/other"
+checkpoint = "f32"
+phases = ["prefill"]
+batches = [1]
+[model.architecture]
+vocabulary = 199
+context = 64
+width = 64
+hidden = 96
+layers = 2
+heads = 4
+key_value_heads = 2
+norm_epsilon = 1e-5
+rope_theta = 10000.0
+tied = false
+[model.inputs]
+prompts = [16]
+contexts = []
+[model.suites.quick]
+cpu = ["f32"]
+"#;
+
+#[test]
+fn a_checkpoint_of_another_architecture_fails_its_rows_and_the_run_goes_on() {
+    let world = World::new();
+    let models = world.write("models.toml", &format!("{OTHER}{TINY}"));
+    let models = models.to_str().unwrap();
+    let fetched = world.run(&["fetch", "tiny", "--weights", "synthetic", "--models", models]);
+    let path = fetched.exits(0).stdout.lines().nth(1).unwrap().trim().to_owned();
+    let folder = world.path("weights");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(path, folder.join("model.safetensors")).unwrap();
+    let weights = folder.to_str().unwrap();
+    let filter = ["--filter", "prefill", "--device", "cpu"];
+    let source = ["--weights", weights, "--models", models];
+    let ran = world.run(&[&["run"][..], &filter, &source].concat());
+    ran.exits(1);
+    let recording = warpmark_record::store::read(&world.results()[0]).unwrap();
+    let of = |model: &str| {
+        let id = format!("text/{model}/prefill/f32/b1/p16@warpmark");
+        recording.rows.iter().find(|row| row.id.to_string() == id).unwrap()
+    };
+    let failed = serde_json::to_string(of("other")).unwrap();
+    assert!(failed.contains("failed") && failed.contains("of another model?"), "{failed}");
+    assert!(failed.contains("model.embed_tokens.weight"), "{failed}");
+    assert_eq!(of("tiny").outcome, warpmark_record::Outcome::Measured);
+}
+
+#[test]
+fn a_prompt_over_the_context_or_an_empty_batch_is_refused_with_its_line() {
+    with_catalog("prompts = [16]", "prompts = [65]").exits(70).says(&["models.toml:", "65", "64"]);
+    with_catalog("contexts = [16]", "contexts = [49]").exits(70).says(&["models.toml:", "1 to 48"]);
+    with_catalog("batches = [1, 2]", "batches = [0, 2]")
+        .exits(70)
+        .says(&["models.toml:", "from 1"]);
+}
+
 #[test]
 fn an_unknown_model_is_answered_with_the_known_ones() {
     World::new().run(&["fetch", "gpt5"]).exits(70).says(&["gpt5", "gpt2-124m"]);

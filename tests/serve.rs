@@ -13,11 +13,16 @@ use warpmark_record::{Load, Outcome, Record};
 
 /// The command on a model that answers in a debug build.
 fn serve(world: &World, arguments: &[&str]) -> Ran {
+    let few = ["--prompt", "8", "--tokens", "6", "--most", "4"];
+    let short = ["--for", "400ms", "--warm-up", "50ms"];
+    bare(world, &[&few[..], &short[..], arguments].concat())
+}
+
+/// The command with nothing but these options.
+fn bare(world: &World, arguments: &[&str]) -> Ran {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
     let mut command = world.command();
-    command.args(["serve", "tiny", "--device", "cpu", "--models"]).arg(models);
-    command.args(["--prompt", "8", "--tokens", "6", "--most", "4"]);
-    command.args(["--for", "400ms", "--warm-up", "50ms"]).args(arguments);
+    command.args(["serve", "tiny", "--device", "cpu", "--models"]).arg(models).args(arguments);
     Ran::of(command.output().unwrap())
 }
 
@@ -126,20 +131,16 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (["--for", "0s"], "no time"),
         (["--cancel", "0.5"], "cancel-after"),
     ] {
-        serve(&world, &arguments).exits(64).says(&[says]);
+        bare(&world, &arguments).exits(64).says(&[says]);
     }
     for (arguments, says) in [
-        // Too many users for the queue, a prompt for which the model has no room, an unknown phase.
+        // More users than the queue has room for, an unknown phase.
         (["--users", "5000"], "room for every user"),
-        (["--prompt", "60"], "64 positions"),
         (["--phase", "paint"], "answers no requests for \"paint\""),
     ] {
-        let world = World::new();
-        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
-        let mut command = world.command();
-        command.args(["serve", "tiny", "--device", "cpu", "--models"]).arg(models).args(arguments);
-        Ran::of(command.output().unwrap()).exits(70).says(&[says]);
+        serve(&world, &arguments).exits(70).says(&[says]);
     }
+    bare(&world, &["--prompt", "60"]).exits(70).says(&["64 positions"]);
     world.run(&["serve", "none"]).exits(70).says(&["none"]);
     assert_eq!(world.results(), Vec::<std::path::PathBuf>::new());
 }

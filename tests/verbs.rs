@@ -26,14 +26,25 @@ fn models_lists_every_stanza() {
     let world = World::new();
     let ran = world.run(&["models", "--device", "cpu"]);
     ran.exits(0);
+    let line = |id: &str| {
+        let found = ran.stdout.lines().find(|line| line.split_whitespace().next() == Some(id));
+        found.unwrap_or_else(|| panic!("{id} is missing:\n{}", ran.stdout))
+    };
     for id in ["gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1.5b"] {
-        assert!(ran.stdout.contains(id), "{}", ran.stdout);
+        assert!(line(id).contains("synthetic hub folder"), "{}", ran.stdout);
     }
+    // Nobody may fetch what is not pinned.
+    assert!(line("llama-3-8b").contains("synthetic folder"), "{}", ran.stdout);
+    let fits = ran.stdout.lines().next().unwrap().find("fits").unwrap();
+    // 260 GiB in f32: more than any host that runs these tests.
+    assert_eq!(line("llama-2-70b")[fits..].split_whitespace().next(), Some("no"));
+    assert_eq!(line("gpt2-124m")[fits..].split_whitespace().next(), Some("yes"));
     let json = world.run(&["models", "--device", "cpu", "--json"]);
     let models: serde_json::Value = serde_json::from_str(&json.exits(0).stdout).unwrap();
     assert_eq!(models[0]["id"], "gpt2-124m");
     // The published count of the smallest GPT-2.
     assert_eq!(models[0]["parameters"], 124_439_808);
+    assert_eq!(models[0]["weights_sources"], serde_json::json!(["synthetic", "hub"]));
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! `warpmark models`: what can be measured, and whether it fits.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 use warpmark_models::{Dtype, Model};
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
@@ -25,6 +23,8 @@ struct Listed<'a> {
     weights_dtype: Dtype,
     fits: Field<bool>,
     phases: &'a [String],
+    /// Where weights can come from, as `--weights` takes it; a folder always can.
+    weights_sources: &'static [&'static str],
 }
 
 /// Lists the catalog.
@@ -58,33 +58,33 @@ fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>>
         weights_dtype,
         fits: spec.memory.clone().map(|capacity| weights_bytes < capacity),
         phases: &model.phases,
+        weights_sources: match model.revision {
+            Some(_) => &["synthetic", "hub"],
+            None => &["synthetic"],
+        },
     })
 }
 
 fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
-    let mut text = format!(
-        "{:<12} {:<22} {:>10} {:>12} {:>9}  {:<15} {}\n",
-        "model", "title", "parameters", "weights", "fits", "phases", "repo"
-    );
-    for model in listed {
-        let parameters = match model.parameters as f64 {
-            count if count >= 1e9 => format!("{:.2} B", count / 1e9),
-            count => format!("{:.1} M", count / 1e6),
-        };
-        let fits = match model.fits.known() {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "unknown",
-        };
-        let _ = writeln!(
-            text,
-            "{:<12} {:<22} {parameters:>10} {:>12} {fits:>9}  {:<15} {}",
-            model.id,
-            model.title,
-            format!("{} {}", model.weights_bytes.binary(), model.weights_dtype),
-            model.phases.join(" "),
-            model.repo,
-        );
+    let head =
+        ["model", "title", "parameters", "weights", "fits", "weights from", "phases", "repo"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(listed.iter().map(cells));
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let aligned = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            // Numbers stand to the right.
+            if matches!(column, 2 | 3) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        text.push_str(aligned.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
     }
     let capacity = match &spec.memory {
         Field::Known(bytes) => bytes.binary(),
@@ -92,7 +92,29 @@ fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
     };
     text + &format!(
         "\nFits: the weights alone, on {} ({capacity}). Weights are synthetic unless `--weights hub` or a \
-         folder is given.\n",
+         folder is given; the hub is asked only where a revision is pinned.\n",
         spec.name
     )
+}
+
+fn cells(model: &Listed<'_>) -> [String; 8] {
+    let parameters = match model.parameters as f64 {
+        count if count >= 1e9 => format!("{:.2} B", count / 1e9),
+        count => format!("{:.1} M", count / 1e6),
+    };
+    let fits = match model.fits.known() {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    [
+        model.id.to_owned(),
+        model.title.to_owned(),
+        parameters,
+        format!("{} {}", model.weights_bytes.binary(), model.weights_dtype),
+        fits.to_owned(),
+        [model.weights_sources, &["folder"]].concat().join(" "),
+        model.phases.join(" "),
+        model.repo.to_owned(),
+    ]
 }

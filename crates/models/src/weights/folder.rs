@@ -18,8 +18,8 @@ struct Index {
 }
 
 /// The weight files of a folder: where the model comes in components, the files that its stanza lists;
-/// else the shards that the folder's index lists, else `model.safetensors`, else the one safetensors
-/// file in it.
+/// else the shards that the folder's index lists, else those that the stanza lists, where one of them is
+/// there, else `model.safetensors`, else the one safetensors file in it.
 pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, WeightsError> {
     let problem = |problem: String| WeightsError::Folder { path: path.to_owned(), problem };
     let metadata = std::fs::metadata(path)
@@ -32,10 +32,13 @@ pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, Weigh
         name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let stamp = WeightsStamp::Folder { name };
     if files.iter().any(|file| component::of(file).is_some()) {
-        return Ok(WeightFiles::of_repo(components(path, files)?, files, stamp));
+        let paths = listed(path, files, "a model in components is laid out as its repository")?;
+        return Ok(WeightFiles::of_repo(paths, files, stamp));
     }
     let paths = if path.join(INDEX).is_file() {
         shards(path)?
+    } else if files.len() > 1 && files.iter().any(|file| path.join(file).is_file()) {
+        listed(path, files, "the checkpoint comes in shards")?
     } else if path.join(SINGLE).is_file() {
         vec![path.join(SINGLE)]
     } else {
@@ -44,16 +47,15 @@ pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, Weigh
     Ok(WeightFiles::new(paths, stamp))
 }
 
-/// The files of a model in components, below a folder that is laid out as its repository.
-fn components(folder: &Path, files: &[String]) -> Result<Vec<PathBuf>, WeightsError> {
+/// The files that a stanza lists, all of which must be in the folder; `why` says so to whoever lacks one.
+fn listed(folder: &Path, files: &[String], why: &str) -> Result<Vec<PathBuf>, WeightsError> {
     let missing: Vec<&str> =
         files.iter().map(String::as_str).filter(|file| !folder.join(file).is_file()).collect();
     if missing.is_empty() {
         return Ok(files.iter().map(|file| folder.join(file)).collect());
     }
     let problem = format!(
-        "it has no {}: a model in components is laid out as its repository; fetch what is missing, or \
-         give the folder above",
+        "it has no {}: {why}; fetch what is missing, or give the folder above",
         missing.join(", ")
     );
     Err(WeightsError::Folder { path: folder.to_owned(), problem })
@@ -115,13 +117,13 @@ mod tests {
     }
 
     /// What a stanza lists that says nothing.
-    fn listed() -> Vec<String> {
+    fn nothing_said() -> Vec<String> {
         vec![SINGLE.to_owned()]
     }
 
     fn names(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let folder = folder(files);
-        let located = locate(folder.path(), &listed()).map_err(|error| error.to_string())?;
+        let located = locate(folder.path(), &nothing_said()).map_err(|error| error.to_string())?;
         let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
         Ok(located.paths().iter().map(name).collect())
     }
@@ -156,11 +158,26 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         let file = folder(&[("model.safetensors", "")]);
-        let error =
-            locate(&file.path().join("model.safetensors"), &listed()).unwrap_err().to_string();
+        let error = locate(&file.path().join("model.safetensors"), &nothing_said())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not a folder"), "{error}");
-        let error = locate(&file.path().join("gone"), &listed()).unwrap_err().to_string();
+        let error = locate(&file.path().join("gone"), &nothing_said()).unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("give the folder"), "{error}");
+    }
+
+    #[test]
+    fn shards_without_an_index_are_those_of_the_stanza_and_a_missing_one_is_named() {
+        let stanza = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"].map(str::to_owned);
+        let half = folder(&[(&stanza[0], "")]);
+        let error = locate(half.path(), &stanza).unwrap_err().to_string();
+        assert!(error.contains("no model-2-of-2") && error.contains("fetch"), "{error}");
+        std::fs::write(half.path().join(&stanza[1]), "").unwrap();
+        let located = locate(half.path(), &stanza).unwrap();
+        assert_eq!(located.paths(), [&stanza[0], &stanza[1]].map(|file| half.path().join(file)));
+        // One file that holds them all is as good.
+        let merged = folder(&[(SINGLE, "")]);
+        assert_eq!(locate(merged.path(), &stanza).unwrap().paths(), [merged.path().join(SINGLE)]);
     }
 
     #[test]
@@ -182,7 +199,7 @@ mod tests {
         let inner = outer.path().join("my-gpt2");
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join(SINGLE), "").unwrap();
-        let stamp = locate(&inner.join("."), &listed()).unwrap().stamp();
+        let stamp = locate(&inner.join("."), &nothing_said()).unwrap().stamp();
         assert_eq!(stamp, WeightsStamp::Folder { name: "my-gpt2".to_owned() });
     }
 }
