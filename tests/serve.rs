@@ -142,5 +142,9 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     }
     bare(&world, &["--prompt", "60"]).exits(70).says(&["64 positions"]);
     world.run(&["serve", "none"]).exits(70).says(&["none"]);
+    // In no suite of a CPU: not served by default, and served where a dtype is named.
+    let large = ["serve", "llama-2-70b", "--device", "cpu", "--dry-run"];
+    world.run(&large).exits(70).says(&["--dtype f16"]);
+    world.run(&[&large[..], &["--dtype", "f16"]].concat()).exits(0);
     assert_eq!(world.results(), Vec::<std::path::PathBuf>::new());
 }

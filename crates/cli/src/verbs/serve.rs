@@ -51,10 +51,16 @@ fn offers(
     let mut offers = Vec::new();
     for name in &options.names {
         let model = catalog.model(name)?;
-        let quick = model.dtypes(false, spec).first();
+        let listed = [false, true].into_iter().flat_map(|full| model.dtypes(full, spec));
+        let Some(dtype) = wanted.dtype.or(listed.copied().next()) else {
+            bail!(
+                "no suite measures {name} on a device of this kind; name a number format to try it \
+                   all the same, such as `--dtype f16`"
+            );
+        };
         let form = Form {
             phase: wanted.phase.clone(),
-            dtype: wanted.dtype.or(quick.or(model.dtypes(true, spec).first()).copied()),
+            dtype: Some(dtype),
             most: wanted.most as usize,
             prompt: wanted.prompt.map(|tokens| tokens as usize),
             tokens: wanted.tokens.map(|tokens| tokens as usize),
