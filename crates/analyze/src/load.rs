@@ -25,7 +25,8 @@ pub enum Kept {
 
 /// Whether a level keeps to a target: p95 from the moment a request was due, and no error.
 pub fn keeps(load: &Load, target: Seconds) -> Kept {
-    if load.requests.error_rate() != Some(0.0) {
+    // Where nobody asked in the window there is no rate of errors, and too few answers to judge by.
+    if load.requests.error_rate().is_some_and(|rate| rate > 0.0) {
         return Kept::No;
     }
     match load.latency.percentile(TAIL) {
@@ -127,5 +128,13 @@ mod tests {
         let levels = [level(1, 0.1, 10, 0), level(2, 0.1, 500, 0), level(4, 0.1, 500, 1)];
         let found = capacity(&levels, Seconds(1.0));
         assert_eq!(found, Capacity { users: Some(2), too_many: Some(4), unknown: 1 });
+    }
+
+    #[test]
+    fn a_window_in_which_nobody_asked_says_nothing() {
+        // All users were still waiting for what they had asked in the warm-up.
+        let levels = [level(1, 0.1, 500, 0), level(2, 0.0, 0, 0)];
+        let found = capacity(&levels, Seconds(1.0));
+        assert_eq!(found, Capacity { users: Some(1), too_many: None, unknown: 1 });
     }
 }
