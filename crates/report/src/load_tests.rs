@@ -93,3 +93,13 @@ fn a_page_draws_latency_and_answers_against_users() {
     assert!(users.contains("closed-64@warpmark: p95 2.00 s</title>"), "{users}");
     assert!(users.contains("64 users: 3 failed of 300"), "{users}");
 }
+
+#[test]
+fn a_page_of_nothing_but_load_says_what_its_notes_are() {
+    let page = render(Format::Html, 80);
+    assert_eq!(page.matches("class=\"footnotes\"").count(), 1);
+    let mut mixed = recording();
+    mixed.rows.extend(fixture::recording().rows);
+    let page = render_run(&mixed, Format::Html, Style::default()).unwrap();
+    assert_eq!(page.matches("class=\"footnotes\"").count(), 1);
+}

@@ -11,6 +11,7 @@ use warpmark_record::units::three_digits;
 use super::chart::{Axis, Chart, Line, Marker, Point, Scale, Series};
 use super::figure::Figure;
 use super::plain::{prefixed, seconds, whole};
+use super::rows::footnotes;
 use super::table::{Cell, Head, numbers, table, words};
 use crate::load::{LoadSection, service};
 use crate::view::RunView;
@@ -48,6 +49,8 @@ pub(super) fn section(run: &RunAnalysis<'_>, view: &RunView) -> Option<Markup> {
         html! {
             div.grid { @for figure in &figures { (figure) } }
             @for load in &view.loads { (levels(load)) }
+            // With rows of another kind, all notes stand below those.
+            @if view.sections.is_empty() && let Some(notes) = footnotes(view) { (notes) }
         }
     })
 }
