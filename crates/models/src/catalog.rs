@@ -6,6 +6,7 @@
 
 mod dtype;
 mod error;
+mod format;
 mod model;
 mod place;
 mod stanza;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use dtype::Dtype;
 pub use error::CatalogError;
+pub use format::{Format, Quantisation};
 pub use model::Model;
 pub use place::Place;
 

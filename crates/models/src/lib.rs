@@ -18,7 +18,7 @@ mod worst;
 use warpmark_measure::{Entry, Group};
 use warpmark_record::Bytes;
 
-pub use catalog::{Catalog, CatalogError, Dtype, Model};
+pub use catalog::{Catalog, CatalogError, Dtype, Format, Model, Quantisation};
 pub use engine::candle_device;
 pub use family::{FAMILIES, Family};
 pub use request::Request;

@@ -4,6 +4,8 @@
 mod page_cache;
 mod workload;
 
+use std::borrow::Cow;
+
 use candle_core::DType;
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
@@ -13,43 +15,42 @@ use warpmark_record::{BenchmarkId, Bytes, Check, Seconds};
 use page_cache::PageCache;
 use workload::Load;
 
-use crate::catalog::{Catalog, CatalogError, Dtype, Model};
-use crate::engine::{candle_device, check_host_memory, unsupported};
+use crate::catalog::{Catalog, CatalogError, Format, Model};
+use crate::engine::{candle_device, check_host_memory, unsupported, unsupported_quantised};
 use crate::family::OWN;
 use crate::marks::Marks;
 use crate::request::Request;
-use crate::weights::{self, Loaded, TensorSpec, WeightFiles};
+use crate::weights::gguf::StoredTensor;
+use crate::weights::{self, Loaded, TensorSpec, Wanted, WeightFiles};
 use crate::worst::worst;
 
 /// The name of this phase in `models.toml`, and the first segment of the ids.
 pub(crate) const PHASE: &str = "load";
 
-/// The load workloads of every model that the request takes in: `load/<model>/<dtype>/cold@warpmark`
-/// and `.../warm@warpmark`, a group for each model and dtype.
+/// The load workloads of every model that the request takes in: `load/<model>/<format>/cold@warpmark`
+/// and `.../warm@warpmark`, a group for each model and format.
 pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
     let mut groups = Vec::new();
     for model in catalog.models().iter().filter(|model| model.has_phase(PHASE)) {
-        for dtype in request.dtypes(model) {
-            groups.push(group(model, *dtype, request)?);
+        for format in request.formats(model) {
+            groups.push(group(model, format, request)?);
         }
     }
     Ok(groups)
 }
 
-fn group(model: &Model, dtype: Dtype, request: &Request) -> Result<Group, CatalogError> {
-    let tensors = model.family()?.tensors(model)?;
-    let parameters = model.count_parameters()? as f64;
-    let stored = Bytes(parameters * model.checkpoint.bytes() as f64);
-    let largest = tensors.iter().filter_map(TensorSpec::elements).max().unwrap_or(0) as f64;
+fn group(model: &Model, format: Format, request: &Request) -> Result<Group, CatalogError> {
+    let wanted = Wanted::of(model, format)?;
+    let (stored, largest) = wanted.stored(model);
     // A GPU holds the largest tensor twice while it is converted; a CPU a staging buffer.
-    let memory = parameters * dtype.bytes() as f64 + largest * model.checkpoint.bytes() as f64;
+    let memory = wanted.held() + largest;
     let mut entries = Vec::with_capacity(PageCache::ALL.len());
     for cache in PageCache::ALL {
         // Guesses for the plan only: a disk at 0.5 GB/s, memory at 2 GB/s, half a second to wake up.
         let rate = if cache == PageCache::Cold { 0.5e9 } else { 2e9 };
         let estimate = Seconds(stored.0 / rate + 0.5);
         entries.push(Entry {
-            id: id(model, dtype, cache)?,
+            id: id(model, format, cache)?,
             sampling: Sampling {
                 samples: 10,
                 target: estimate * 10.0,
@@ -58,23 +59,26 @@ fn group(model: &Model, dtype: Dtype, request: &Request) -> Result<Group, Catalo
             },
             iteration_estimate: estimate,
             preparation_estimate: Seconds(0.0),
-            memory_estimate: Bytes(memory),
+            memory_estimate: memory,
             sweep: None,
-            skip: unsupported(&request.spec, dtype),
+            skip: match format {
+                Format::Plain(dtype) => unsupported(&request.spec, dtype),
+                Format::Quantised(_) => unsupported_quantised(&request.spec),
+            },
         });
     }
     let (model, request) = (model.clone(), request.clone());
     Ok(Group {
-        name: format!("load {} {dtype}", model.id),
+        name: format!("load {} {format}", model.id),
         entries,
         open: Box::new(move |device| {
-            Ok(Box::new(LoadSession::open(model, dtype, &request, device)?))
+            Ok(Box::new(LoadSession::open(model, (format, wanted), &request, device)?))
         }),
     })
 }
 
-fn id(model: &Model, dtype: Dtype, cache: PageCache) -> Result<BenchmarkId, CatalogError> {
-    let segments = [PHASE, &model.id, &dtype.to_string(), cache.name()].map(str::to_owned);
+fn id(model: &Model, format: Format, cache: PageCache) -> Result<BenchmarkId, CatalogError> {
+    let segments = [PHASE, &model.id, &format.to_string(), cache.name()].map(str::to_owned);
     BenchmarkId::new(segments, OWN)
         .map_err(|error| model.invalid("id", format!("{:?}", model.id), error.to_string()))
 }
@@ -82,8 +86,8 @@ fn id(model: &Model, dtype: Dtype, cache: PageCache) -> Result<BenchmarkId, Cata
 /// A model's files, located once for both states of the page cache.
 struct LoadSession {
     model: Model,
-    dtype: Dtype,
-    tensors: Vec<TensorSpec>,
+    format: Format,
+    wanted: Wanted,
     files: WeightFiles,
     /// What a load reads of them.
     bytes: Bytes,
@@ -94,63 +98,101 @@ struct LoadSession {
 impl LoadSession {
     fn open(
         model: Model,
-        dtype: Dtype,
+        (format, wanted): (Format, Wanted),
         request: &Request,
         device: &Device,
     ) -> Result<Self, WorkloadError> {
         let candle = candle_device(device)?;
-        let tensors = model
-            .family()
-            .and_then(|family| family.tensors(&model))
-            .map_err(WorkloadError::failed)?;
         let progress = request.progress.as_ref();
-        let files = weights::locate(&model, &tensors, &request.source, &request.cache, progress)?;
-        let bytes = files.read_by_load(&tensors)?;
+        let files = wanted.locate(&model, &request.source, &request.cache, progress)?;
+        let bytes = wanted.read_by_load(&files)?;
         let marks = Marks::of(device);
-        Ok(Self { model, dtype, tensors, files, bytes, device: candle, marks })
+        Ok(Self { model, format, wanted, files, bytes, device: candle, marks })
     }
 
-    /// The tensor whose values are compared: the largest that takes no more than a moment.
-    fn sample(&self) -> Option<&TensorSpec> {
-        const MOMENT: u64 = 1 << 24;
-        let size = |tensor: &&TensorSpec| tensor.elements().unwrap_or(u64::MAX);
-        self.tensors.iter().filter(|tensor| size(tensor) <= MOMENT).max_by_key(size)
+    /// What the files hold.
+    fn checkpoint(&self) -> String {
+        match self.format {
+            Format::Plain(_) => self.model.checkpoint.to_string(),
+            Format::Quantised(quantisation) => quantisation.to_string(),
+        }
     }
 
     fn check(&self, loaded: &Loaded) -> Result<Check, WorkloadError> {
-        let whole = |spec: &&TensorSpec| {
-            loaded.tensor(&spec.name).is_ok_and(|tensor| tensor.dims() == spec.shape)
-        };
-        let there = self.tensors.iter().filter(whole).count();
-        if there != self.tensors.len() || loaded.tensors.len() != there {
-            return Err(WorkloadError::Failed(format!(
-                "{there} of {} tensors were loaded in their shape, among {}",
-                self.tensors.len(),
-                loaded.tensors.len()
-            )));
+        match &self.wanted {
+            Wanted::Plain(tensors, dtype) => {
+                let shape = |spec: &TensorSpec| {
+                    loaded.tensors.get(&spec.name).is_some_and(|found| found.dims() == spec.shape)
+                };
+                complete(loaded, tensors, shape)?;
+                let sample = sample(tensors, |spec| spec)?;
+                let tensor = loaded.tensor(&sample.name)?;
+                let found = tensor
+                    .flatten_all()
+                    .and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>())
+                    .map_err(WorkloadError::failed)?;
+                let stored = self.files.stored(tensors, &sample.name)?;
+                // Both roundings are to the nearest, so that not a bit may differ.
+                let difference =
+                    |(found, stored): (&f32, &f32)| f64::from((found - dtype.round(*stored)).abs());
+                let error = if found.len() == stored.len() {
+                    worst(found.iter().zip(&stored).map(difference))
+                } else {
+                    f64::NAN
+                };
+                verdict(tensors.len(), &sample.name, "value", error)
+            }
+            Wanted::Quantised(tensors, _) => {
+                let shape = |tensor: &StoredTensor| loaded.has(&tensor.spec);
+                complete(loaded, tensors, shape)?;
+                let blocks: Vec<&StoredTensor> = tensors
+                    .iter()
+                    .filter(|tensor| loaded.blocks.contains_key(&tensor.spec.name))
+                    .collect();
+                let sample = sample(&blocks, |tensor| &tensor.spec)?;
+                let stored = weights::gguf::blocks(&self.files, sample)?;
+                let found = match loaded.blocks.get(&sample.spec.name) {
+                    Some(blocks) => blocks.data().map_err(WorkloadError::failed)?,
+                    None => Cow::default(),
+                };
+                // The blocks are copied and nothing else.
+                let error = if *found == *stored { 0.0 } else { f64::INFINITY };
+                verdict(tensors.len(), &sample.spec.name, "byte", error)
+            }
         }
-        let Some(sample) = self.sample() else {
-            return Err(WorkloadError::Failed("no tensor is small enough to compare".to_owned()));
-        };
-        let tensor = loaded.tensor(&sample.name)?;
-        let found =
-            tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>());
-        let found = found.map_err(WorkloadError::failed)?;
-        let stored = self.files.stored(&self.tensors, &sample.name)?;
-        // Both roundings are to the nearest, so that not a bit may differ.
-        let difference =
-            |(found, stored): (&f32, &f32)| f64::from((found - self.dtype.round(*stored)).abs());
-        let error = if found.len() == stored.len() {
-            worst(found.iter().zip(&stored).map(difference))
-        } else {
-            f64::NAN
-        };
-        checked(
-            format!("{there} tensors by shape, {} by value, with the file", sample.name),
-            error,
-            0.0,
-        )
     }
+}
+
+/// Refuses a load that lacks a tensor, or has one more.
+fn complete<T>(
+    loaded: &Loaded,
+    expected: &[T],
+    is_there: impl Fn(&T) -> bool,
+) -> Result<(), WorkloadError> {
+    let there = expected.iter().filter(|tensor| is_there(tensor)).count();
+    let among = loaded.tensors.len() + loaded.blocks.len();
+    if there == expected.len() && among == there {
+        return Ok(());
+    }
+    Err(WorkloadError::Failed(format!(
+        "{there} of {} tensors were loaded in their shape, among {among}",
+        expected.len()
+    )))
+}
+
+/// The tensor whose values are compared: the largest that takes no more than a moment.
+fn sample<T>(tensors: &[T], spec: impl Fn(&T) -> &TensorSpec) -> Result<&T, WorkloadError> {
+    const MOMENT: u64 = 1 << 24;
+    let size = |tensor: &&T| spec(tensor).elements().unwrap_or(u64::MAX);
+    tensors
+        .iter()
+        .filter(|tensor| size(tensor) <= MOMENT)
+        .max_by_key(size)
+        .ok_or_else(|| WorkloadError::Failed("no tensor is small enough to compare".to_owned()))
+}
+
+fn verdict(count: usize, sample: &str, by: &str, error: f64) -> Result<Check, WorkloadError> {
+    checked(format!("{count} tensors by shape, {sample} by {by}, with the file"), error, 0.0)
 }
 
 impl Session for LoadSession {

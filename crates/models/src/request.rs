@@ -5,7 +5,7 @@ use std::sync::Arc;
 use warpmark_record::DeviceSpec;
 
 use crate::audio::Audio;
-use crate::catalog::{Dtype, Model};
+use crate::catalog::{Dtype, Format, Model};
 use crate::weights::{Cache, Progress, Source};
 
 /// What a run asks of the models.
@@ -39,12 +39,19 @@ pub struct Spoken {
 }
 
 impl Request {
-    /// The dtypes in which this run measures a model; empty where the suite leaves it out.
-    pub fn dtypes<'a>(&'a self, model: &'a Model) -> &'a [Dtype] {
-        let listed = model.dtypes(self.full, &self.spec);
+    /// The formats in which this run measures a model; empty where the suite leaves it out.
+    pub fn formats(&self, model: &Model) -> Vec<Format> {
+        let listed = model.formats(self.full, &self.spec);
         match &self.dtypes {
-            Some(chosen) if !listed.is_empty() => chosen,
-            _ => listed,
+            Some(chosen) if !listed.is_empty() => {
+                chosen.iter().copied().map(Format::Plain).collect()
+            }
+            _ => listed.to_vec(),
         }
+    }
+
+    /// The plain ones of [`Request::formats`].
+    pub fn dtypes(&self, model: &Model) -> Vec<Dtype> {
+        self.formats(model).into_iter().filter_map(Format::plain).collect()
     }
 }

@@ -51,8 +51,8 @@ fn offers(
     let mut offers = Vec::new();
     for name in &options.names {
         let model = catalog.model(name)?;
-        let listed = [false, true].into_iter().flat_map(|full| model.dtypes(full, spec));
-        let Some(dtype) = wanted.dtype.or(listed.copied().next()) else {
+        let mut listed = [false, true].into_iter().flat_map(|full| model.dtypes(full, spec));
+        let Some(dtype) = wanted.dtype.or_else(|| listed.next()) else {
             bail!(
                 "no suite measures {name} on a device of this kind; name a number format to try it \
                    all the same, such as `--dtype f16`"

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -11,7 +12,7 @@ use warpmark_record::DeviceSpec;
 
 use super::place::Text;
 use super::stanza::Suites;
-use super::{CatalogError, Dtype, MAX_BATCH, MAX_PARAMETERS, Place};
+use super::{CatalogError, Dtype, Format, MAX_BATCH, MAX_PARAMETERS, Place, Quantisation};
 use crate::family::{FAMILIES, Family};
 use crate::load;
 use crate::weights::TensorSpec;
@@ -81,11 +82,40 @@ impl Model {
         self.span_of(name).is_some()
     }
 
-    /// The dtypes in which a suite measures this model on a device; empty where it leaves it out.
+    /// The formats in which a suite measures this model on a device; empty where it leaves it out.
     ///
     /// A simulated GPU counts as a GPU.
-    pub fn dtypes(&self, full: bool, device: &DeviceSpec) -> &[Dtype] {
-        self.suites.dtypes(full, device)
+    pub fn formats(&self, full: bool, device: &DeviceSpec) -> &[Format] {
+        self.suites.formats(full, device)
+    }
+
+    /// The plain ones of [`Model::formats`].
+    pub fn dtypes(&self, full: bool, device: &DeviceSpec) -> Vec<Dtype> {
+        self.formats(full, device).iter().filter_map(|format| format.plain()).collect()
+    }
+
+    /// The same model as it is published in quantised files: their repository, revision and file.
+    ///
+    /// # Errors
+    /// Where the stanza has no `gguf` section, or that one no file of this quantisation.
+    pub(crate) fn quantised(&self, quantisation: Quantisation) -> Result<Self, CatalogError> {
+        let gguf: Gguf = self.section("gguf")?;
+        let file = match quantisation {
+            Quantisation::Q8_0 => &gguf.q8_0,
+            Quantisation::Q4KM => &gguf.q4_k_m,
+        };
+        let Some(file) = file else {
+            let advice = "name the file of that quantisation in the repo";
+            return Err(self.invalid(&format!("gguf.{quantisation}"), "(absent)", advice));
+        };
+        Ok(Self {
+            repo: gguf.repo,
+            revision: gguf.revision,
+            files: vec![file.clone()],
+            sha256: Vec::new(),
+            tokenizer: None,
+            ..self.clone()
+        })
     }
 
     /// Whether the stanza lists that phase.
@@ -160,6 +190,16 @@ impl Model {
     }
 }
 
+/// Where the weights are published as GGUF files.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gguf {
+    repo: String,
+    revision: Option<String>,
+    q8_0: Option<String>,
+    q4_k_m: Option<String>,
+}
+
 /// What a stanza's values must be.
 impl Model {
     /// Refuses every value that cannot be meant, the family's own sections included.
@@ -169,6 +209,7 @@ impl Model {
         self.check_files()?;
         self.check_batches()?;
         self.check_phases(family)?;
+        self.check_formats(family)?;
         self.count_parameters()?;
         family.check(self)
     }
@@ -185,11 +226,7 @@ impl Model {
             let advice = "an id is part of benchmark ids: use letters, digits and any of . _ + = -";
             return Err(self.invalid("id", format!("{:?}", self.id), advice));
         }
-        let is_repo = self
-            .repo
-            .split_once('/')
-            .is_some_and(|(owner, name)| is_segment(owner) && is_segment(name));
-        if !is_repo {
+        if !is_repo(&self.repo) {
             return Err(self.invalid("repo", format!("{:?}", self.repo), "write owner/name"));
         }
         Ok(())
@@ -205,7 +242,7 @@ impl Model {
             .map(|file| ("files", file))
             .chain(self.tokenizer.iter().map(|file| ("tokenizer", file)))
         {
-            if file.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+            if !is_inside(file) {
                 let advice = "name files by their path inside the repo";
                 return Err(self.invalid(field, format!("{file:?}"), advice));
             }
@@ -221,6 +258,45 @@ impl Model {
         if !pinned || !self.sha256.iter().all(|digest| is_hex(digest, 64)) {
             let advice = "give 64 lower-case hex digits for each of the files, or leave it out";
             return Err(self.invalid("sha256", format!("{:?}", self.sha256), advice));
+        }
+        Ok(())
+    }
+
+    /// Quantised weights are only of use to a family that can compute with them.
+    fn check_formats(&self, family: &dyn Family) -> Result<(), CatalogError> {
+        for format in self.suites.all() {
+            let Format::Quantised(quantisation) = format else { continue };
+            if family.quantised(self, quantisation)?.is_none() {
+                let advice = format!("a {} is measured in f32, f16 and bf16", self.family);
+                return Err(self.invalid("suites", format!("{format:?}"), advice));
+            }
+        }
+        if self.has_section("gguf") {
+            self.check_gguf(&self.section("gguf")?)?;
+        }
+        Ok(())
+    }
+
+    fn check_gguf(&self, gguf: &Gguf) -> Result<(), CatalogError> {
+        if !is_repo(&gguf.repo) {
+            let value = format!("{:?}", gguf.repo);
+            return Err(self.invalid("gguf.repo", value, "write owner/name"));
+        }
+        if let Some(revision) = gguf.revision.as_ref().filter(|revision| !is_hex(revision, 40)) {
+            return Err(CatalogError::Revision {
+                place: self.place("gguf.revision"),
+                model: self.id.clone(),
+                value: revision.clone(),
+            });
+        }
+        let files = [("gguf.q8_0", &gguf.q8_0), ("gguf.q4_k_m", &gguf.q4_k_m)];
+        for (field, file) in files {
+            let Some(file) = file else { continue };
+            let named = Path::new(file).extension().is_some_and(|extension| extension == "gguf");
+            if !named || !is_inside(file) {
+                let advice = "name a .gguf file by its path inside the repo";
+                return Err(self.invalid(field, format!("{file:?}"), advice));
+            }
         }
         Ok(())
     }
@@ -263,6 +339,16 @@ impl Model {
 /// Whether a text is so many lower-case hex digits.
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
+/// Whether a text is `owner/name`.
+fn is_repo(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(owner, name)| is_segment(owner) && is_segment(name))
+}
+
+/// Whether a path leads to a file inside of a repository.
+fn is_inside(path: &str) -> bool {
+    path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Whether a text can stand in a benchmark id.

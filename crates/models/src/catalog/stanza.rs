@@ -7,7 +7,7 @@ use serde::Deserialize;
 use warpmark_record::{DeviceKind, DeviceSpec};
 
 use super::place::Text;
-use super::{Dtype, Model};
+use super::{Dtype, Format, Model};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,20 +39,23 @@ pub(super) struct Stanza {
     _inputs: toml::Table,
     #[serde(rename = "expected")]
     _expected: Option<toml::Table>,
+    // Where quantised weights are; read by `Model::gguf`.
+    #[serde(rename = "gguf")]
+    _gguf: Option<toml::Table>,
 }
 
 fn single_file() -> Vec<String> {
     vec!["model.safetensors".to_owned()]
 }
 
-/// The dtypes to measure, by suite and device.
+/// The formats to measure, by suite and device.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Suites {
     #[serde(default)]
-    quick: BTreeMap<Kind, Vec<Dtype>>,
+    quick: BTreeMap<Kind, Vec<Format>>,
     #[serde(default)]
-    full: BTreeMap<Kind, Vec<Dtype>>,
+    full: BTreeMap<Kind, Vec<Format>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -63,14 +66,19 @@ enum Kind {
 }
 
 impl Suites {
-    /// The dtypes of a suite on a device; a simulated GPU counts as a GPU.
-    pub(super) fn dtypes(&self, full: bool, device: &DeviceSpec) -> &[Dtype] {
+    /// The formats of a suite on a device; a simulated GPU counts as a GPU.
+    pub(super) fn formats(&self, full: bool, device: &DeviceSpec) -> &[Format] {
         let suite = if full { &self.full } else { &self.quick };
         let kind = match device.kind {
             DeviceKind::Cpu => Kind::Cpu,
             DeviceKind::Cuda | DeviceKind::Simulated => Kind::Cuda,
         };
         suite.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every format that any of the suites lists.
+    pub(super) fn all(&self) -> impl Iterator<Item = Format> {
+        self.quick.values().chain(self.full.values()).flatten().copied()
     }
 }
 

@@ -69,7 +69,7 @@ impl Family for DiffusionFamily {
         let inputs = Inputs::of(model, &architecture)?;
         let tensors = self.tensors(model)?;
         let mut groups = Vec::new();
-        for &dtype in request.dtypes(model) {
+        for dtype in request.dtypes(model) {
             let cases = inputs.cases(model, request.full);
             let mut by_id = Vec::with_capacity(cases.len());
             let mut entries = Vec::with_capacity(cases.len());

@@ -1,9 +1,7 @@
 //! GPT-2: 124M, 355M, 774M, 1.5B.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
-use candle_core::Tensor;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
@@ -18,8 +16,14 @@ use crate::weights::{Init, Loaded, TensorSpec};
 /// GPT-2 in all its sizes.
 pub struct Gpt2Family;
 
-const ENGINE: Engine<Gpt2> =
-    Engine { name: OWN, caveats: &[], kernels_of_a_block: 32, most: usize::MAX, build };
+const ENGINE: Engine<Gpt2> = Engine {
+    name: OWN,
+    caveats: &[],
+    quantised: false,
+    kernels_of_a_block: 32,
+    most: usize::MAX,
+    build,
+};
 
 impl Family for Gpt2Family {
     fn name(&self) -> &'static str {
@@ -71,11 +75,11 @@ impl Family for Gpt2Family {
 fn build(
     model: &Model,
     _positions: usize,
-    tensors: &HashMap<String, Tensor>,
+    loaded: &Loaded,
 ) -> Result<(Gpt2, PlainLogits), NetError> {
     let architecture = architecture(model).map_err(Box::new)?;
-    let net = Gpt2::new(architecture, tensors)?;
-    let tensors = tensors.clone();
+    let net = Gpt2::new(architecture, &loaded.tensors)?;
+    let tensors = loaded.tensors.clone();
     let plain = move |tokens: &[u32], count: usize| {
         gpt2_reference::logits(&architecture, &tensors, tokens, count)
     };
@@ -88,6 +92,8 @@ pub(super) fn numbers(architecture: &Architecture) -> Numbers {
     Numbers {
         parameters: text::parameters(&architecture.tensors()),
         looked_up: (architecture.context * width) as f64,
+        tables: &["wpe.weight"],
+        quantised: None,
         block_weights: architecture.block_weights() as f64,
         layers: architecture.layers,
         heads: architecture.heads,

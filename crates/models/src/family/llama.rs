@@ -1,28 +1,34 @@
 //! Llama: 1, 2 and 3, `TinyLlama`, and others of their architecture.
 
 mod candle;
+mod gguf;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
-use candle_core::Tensor;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{CANDLE, Family, OWN, workload_error};
-use crate::catalog::{CatalogError, Model};
+use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::net::llama::{Architecture, Llama};
 use crate::net::{NetError, llama_reference};
 use crate::request::Request;
 use crate::service::Form;
+use crate::weights::gguf::StoredTensor;
 use crate::weights::{Init, Loaded, TensorSpec};
 use candle::Published;
 
 /// Llama in all its sizes.
 pub struct LlamaFamily;
 
-const ENGINE: Engine<Llama> =
-    Engine { name: OWN, caveats: &[], kernels_of_a_block: 34, most: usize::MAX, build };
+const ENGINE: Engine<Llama> = Engine {
+    name: OWN,
+    caveats: &[],
+    quantised: true,
+    kernels_of_a_block: 34,
+    most: usize::MAX,
+    build,
+};
 
 /// candle-transformers as published. Its batches end at 32: it reads all prompts at once, and holds the
 /// scores of all of them in f32.
@@ -32,6 +38,7 @@ const PUBLISHED: Engine<Published> = Engine {
         "candle-transformers as published: its cache is copied and grown by every token, and keys and \
          values are repeated for every head",
     ],
+    quantised: false,
     kernels_of_a_block: 48,
     most: 32,
     build: candle::build,
@@ -64,9 +71,19 @@ impl Family for LlamaFamily {
         Ok(architecture.tensors().into_iter().map(spec).collect())
     }
 
+    fn quantised(
+        &self,
+        model: &Model,
+        quantisation: Quantisation,
+    ) -> Result<Option<Vec<StoredTensor>>, CatalogError> {
+        let architecture = architecture(model)?;
+        let store = |spec: TensorSpec| gguf::stored(spec, &architecture, quantisation);
+        Ok(Some(self.tensors(model)?.into_iter().map(store).collect()))
+    }
+
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {
         let architecture = architecture(model).map_err(WorkloadError::failed)?;
-        let net = Llama::new(&architecture, 1, &weights.tensors).map_err(workload_error)?;
+        let net = net(&architecture, 1, weights).map_err(workload_error)?;
         text::first_run(&net).map_err(workload_error)
     }
 
@@ -95,17 +112,33 @@ impl Family for LlamaFamily {
 fn build(
     model: &Model,
     positions: usize,
-    tensors: &HashMap<String, Tensor>,
+    loaded: &Loaded,
 ) -> Result<(Llama, PlainLogits), NetError> {
     let architecture = architecture(model).map_err(Box::new)?;
-    let net = Llama::new(&architecture, positions, tensors)?;
-    Ok((net, plain(architecture, tensors)))
+    let net = net(&architecture, positions, loaded)?;
+    Ok((net, plain(architecture, loaded)))
+}
+
+fn net(architecture: &Architecture, positions: usize, loaded: &Loaded) -> Result<Llama, NetError> {
+    let Loaded { tensors, blocks, .. } = loaded;
+    if blocks.is_empty() {
+        Llama::new(architecture, positions, tensors)
+    } else {
+        Llama::quantised(architecture, positions, tensors, blocks)
+    }
 }
 
 /// What checks both engines.
-fn plain(architecture: Architecture, tensors: &HashMap<String, Tensor>) -> PlainLogits {
-    let tensors = tensors.clone();
-    Rc::new(move |tokens, count| llama_reference::logits(&architecture, &tensors, tokens, count))
+fn plain(architecture: Architecture, loaded: &Loaded) -> PlainLogits {
+    let (tensors, blocks) = (loaded.tensors.clone(), loaded.blocks.clone());
+    if blocks.is_empty() {
+        return Rc::new(move |tokens, count| {
+            llama_reference::logits(&architecture, &tensors, tokens, count)
+        });
+    }
+    Rc::new(move |tokens, count| {
+        llama_reference::quantised_logits(&architecture, &tensors, &blocks, tokens, count)
+    })
 }
 
 /// What is counted of an architecture, for sequences of up to so many positions.
@@ -115,6 +148,8 @@ fn numbers(architecture: &Architecture, positions: usize) -> Numbers {
     Numbers {
         parameters: text::parameters(&architecture.tensors()),
         looked_up: if architecture.tied { 0.0 } else { embedding },
+        tables: if architecture.tied { &[] } else { &["model.embed_tokens.weight"] },
+        quantised: None,
         block_weights: architecture.block_weights() as f64,
         layers: architecture.layers,
         heads: architecture.heads,

@@ -10,10 +10,11 @@ pub mod whisper;
 
 use warpmark_measure::{Group, Offer, WorkloadError};
 
-use crate::catalog::{CatalogError, Model};
+use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::net::NetError;
 use crate::request::Request;
 use crate::service::Form;
+use crate::weights::gguf::StoredTensor;
 use crate::weights::{Loaded, TensorSpec};
 
 /// A kind of net: every variant of it differs in numbers only.
@@ -33,6 +34,16 @@ pub trait Family: Sync {
     /// The tensors a variant consists of: names, shapes, and how a synthetic one is filled. Refuses an
     /// architecture table that lacks a number, has an unknown one, or asks for an absurd size.
     fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError>;
+
+    /// The same tensors as a quantised file has them; `None` where the family cannot compute with such.
+    fn quantised(
+        &self,
+        model: &Model,
+        quantisation: Quantisation,
+    ) -> Result<Option<Vec<StoredTensor>>, CatalogError> {
+        let _ = (model, quantisation);
+        Ok(None)
+    }
 
     /// Builds the net from loaded weights, runs its smallest forward pass and waits for it: the last
     /// phase of loading, after which a model answers.

@@ -85,7 +85,7 @@ impl Family for WhisperFamily {
         let tensors = self.tensors(model)?;
         let window = window_seconds(&architecture);
         let mut groups = Vec::new();
-        for (index, &dtype) in request.dtypes(model).iter().enumerate() {
+        for (index, dtype) in request.dtypes(model).into_iter().enumerate() {
             let cases = cases(model, &inputs, window, request, (dtype, index == 0));
             let planner = Planner { model, architecture, inputs: &inputs, request, dtype };
             let entries: Vec<Entry> =

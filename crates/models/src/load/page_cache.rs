@@ -13,12 +13,14 @@ const COLD: f64 = 0.05;
 const WARM: f64 = 0.95;
 
 /// How long a cache is given before it is asked to be empty, each time that it is asked.
-const PAUSES: [Duration; 5] = [
+const PAUSES: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(5),
     Duration::from_millis(20),
     Duration::from_millis(80),
     Duration::from_millis(320),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
 ];
 
 /// Whether the page cache holds the files when a load begins.

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
 use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, Check, ItemUnit, Items, Memory, Value, Work};
+use warpmark_record::{BenchmarkId, Check, ItemUnit, Items, Memory, Value, Work};
 
 use super::LoadSession;
 use super::page_cache::PageCache;
@@ -55,8 +54,8 @@ impl Workload for Load<'_> {
             id: self.id.clone(),
             parameters: BTreeMap::from([
                 ("model".to_owned(), text(&session.model.id)),
-                ("dtype".to_owned(), text(&session.dtype.to_string())),
-                ("checkpoint".to_owned(), text(&session.model.checkpoint.to_string())),
+                ("dtype".to_owned(), text(&session.format.to_string())),
+                ("checkpoint".to_owned(), text(&session.checkpoint())),
                 ("page_cache".to_owned(), text(self.cache.name())),
             ]),
             work: Work {
@@ -85,8 +84,8 @@ impl Workload for Load<'_> {
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
         let session = &*self.session;
-        let dtype = session.dtype.candle();
-        let loaded = session.files.load_trusted(&session.tensors, dtype, &session.device)?;
+        let loaded =
+            session.wanted.load_trusted(&session.model, &session.files, &session.device)?;
         let mut clock = WallClock::default();
         clock.start().map_err(WorkloadError::failed)?;
         let family = session.model.family().map_err(WorkloadError::failed)?;
@@ -114,8 +113,7 @@ impl Workload for Load<'_> {
         let loaded = if let Some(loaded) = self.loaded.take() {
             loaded
         } else {
-            let dtype = session.dtype.candle();
-            session.files.load(&session.tensors, dtype, &session.device)?
+            session.wanted.load(&session.model, &session.files, &session.device)?
         };
         session.check(&loaded)
     }
@@ -126,8 +124,6 @@ impl Workload for Load<'_> {
 
     fn memory(&mut self) -> Option<Memory> {
         let loaded = self.loaded.as_ref()?;
-        let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-        let weights = Bytes::from_count(loaded.tensors.values().map(bytes).sum());
-        Some(self.session.marks.read(weights))
+        Some(self.session.marks.read(loaded.held()))
     }
 }

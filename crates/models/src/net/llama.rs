@@ -9,30 +9,69 @@ mod architecture;
 mod rotary;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::rms_norm;
-use candle_nn::rotary_emb::rope;
+use candle_nn::rotary_emb::{rope, rope_i};
 
 pub use architecture::{Architecture, RopeScaling};
 pub use rotary::inverse_frequencies;
 
-use super::causal::{attention, causal_mask, multiply, multiply_each};
+use super::causal::{attention, causal_mask};
 use super::kv_cache::{Cache, Extents, Place, append};
+use super::matrix::{Matrix, Table};
 use super::{NetError, cpu_ops};
 use rotary::Rotary;
 
 struct Block {
     input_norm: Tensor,
-    /// `[in, out]` views of what is stored as `[out, in]`, as all products here.
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    output: Matrix,
     post_attention_norm: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+/// Weights by name, some of which may be blocks.
+struct Stored<'a> {
+    plain: &'a HashMap<String, Tensor>,
+    blocks: &'a HashMap<String, Arc<QTensor>>,
+}
+
+impl Stored<'_> {
+    fn shape(&self, name: &str) -> Result<&[usize], NetError> {
+        match self.blocks.get(name) {
+            Some(blocks) => Ok(blocks.shape().dims()),
+            None => self.plain.get(name).map(Tensor::dims).ok_or_else(|| missing(name)),
+        }
+    }
+
+    fn plain(&self, name: &str) -> Result<Tensor, NetError> {
+        self.plain.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn matrix(&self, name: &str) -> Result<Matrix, NetError> {
+        match self.blocks.get(name) {
+            Some(blocks) => Ok(Matrix::blocks(blocks)),
+            None => Ok(Matrix::plain(&self.plain(name)?)?),
+        }
+    }
+
+    fn table(&self, name: &str) -> Result<Table, NetError> {
+        match self.blocks.get(name) {
+            Some(blocks) => Ok(Table::Blocks(Arc::clone(blocks))),
+            None => Ok(Table::Plain(self.plain(name)?)),
+        }
+    }
+}
+
+fn missing(name: &str) -> NetError {
+    NetError::Missing(name.to_owned())
 }
 
 /// The net, its weights loaded in one dtype on one device.
@@ -40,11 +79,13 @@ pub struct Llama {
     architecture: Architecture,
     /// Positions that rotations and the mask are there for.
     positions: usize,
-    embedding: Tensor,
+    embedding: Table,
     blocks: Vec<Block>,
     norm: Tensor,
-    head: Tensor,
+    head: Matrix,
     rotary: Rotary,
+    /// Which numbers of a head turn against each other.
+    rope: fn(&Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
     /// 0 on and below the diagonal, -inf above, `[positions, positions]` in f32.
     mask: Tensor,
 }
@@ -57,45 +98,66 @@ impl Llama {
         positions: usize,
         tensors: &HashMap<String, Tensor>,
     ) -> Result<Self, NetError> {
+        let stored = Stored { plain: tensors, blocks: &HashMap::new() };
+        Self::build(architecture, positions, &stored, rope)
+    }
+
+    /// The same on weights of a GGUF file: those that are `blocks` are multiplied as they are, and
+    /// everything else, activations included, is f32. GGUF files keep the rows of queries and keys in
+    /// another order than the published checkpoints: what turns against each other stands side by side.
+    pub fn quantised(
+        architecture: &Architecture,
+        positions: usize,
+        tensors: &HashMap<String, Tensor>,
+        blocks: &HashMap<String, Arc<QTensor>>,
+    ) -> Result<Self, NetError> {
+        Self::build(architecture, positions, &Stored { plain: tensors, blocks }, rope_i)
+    }
+
+    fn build(
+        architecture: &Architecture,
+        positions: usize,
+        stored: &Stored<'_>,
+        rope: fn(&Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Self, NetError> {
         let limit = architecture.context;
         if positions > limit {
             let what = "the model";
             return Err(NetError::TooLong { tokens: positions, length: 0, what, limit });
         }
         for (name, expected) in architecture.tensors() {
-            let tensor = tensors.get(&name).ok_or_else(|| NetError::Missing(name.clone()))?;
-            if tensor.dims() != expected {
-                return Err(NetError::Shape { name, found: tensor.dims().to_vec(), expected });
+            let found = stored.shape(&name)?;
+            if found != expected {
+                return Err(NetError::Shape { name, found: found.to_vec(), expected });
             }
         }
-        let get = |name: &str| {
-            tensors.get(name).cloned().ok_or_else(|| NetError::Missing(name.to_owned()))
-        };
-        let product = |name: String| -> Result<Tensor, NetError> { Ok(get(&name)?.t()?) };
+        let product = |name: String| stored.matrix(&name);
         let block = |layer: usize| -> Result<Block, NetError> {
             let layer = format!("model.layers.{layer}");
             Ok(Block {
-                input_norm: get(&format!("{layer}.input_layernorm.weight"))?,
+                input_norm: stored.plain(&format!("{layer}.input_layernorm.weight"))?,
                 query: product(format!("{layer}.self_attn.q_proj.weight"))?,
                 key: product(format!("{layer}.self_attn.k_proj.weight"))?,
                 value: product(format!("{layer}.self_attn.v_proj.weight"))?,
                 output: product(format!("{layer}.self_attn.o_proj.weight"))?,
-                post_attention_norm: get(&format!("{layer}.post_attention_layernorm.weight"))?,
+                post_attention_norm: stored
+                    .plain(&format!("{layer}.post_attention_layernorm.weight"))?,
                 gate: product(format!("{layer}.mlp.gate_proj.weight"))?,
                 up: product(format!("{layer}.mlp.up_proj.weight"))?,
                 down: product(format!("{layer}.mlp.down_proj.weight"))?,
             })
         };
-        let embedding = get("model.embed_tokens.weight")?;
-        let head = if architecture.tied { embedding.t()? } else { get("lm_head.weight")?.t()? };
+        let embedding = "model.embed_tokens.weight";
+        let norm = stored.plain("model.norm.weight")?;
         Ok(Self {
             positions,
             blocks: (0..architecture.layers).map(block).collect::<Result<_, _>>()?,
-            norm: get("model.norm.weight")?,
-            head,
-            rotary: Rotary::new(architecture, positions, embedding.dtype(), embedding.device())?,
-            mask: causal_mask(positions, embedding.device())?,
-            embedding,
+            head: stored.matrix(if architecture.tied { embedding } else { "lm_head.weight" })?,
+            rotary: Rotary::new(architecture, positions, norm.dtype(), norm.device())?,
+            rope,
+            mask: causal_mask(positions, norm.device())?,
+            embedding: stored.table(embedding)?,
+            norm,
             architecture: architecture.clone(),
         })
     }
@@ -105,14 +167,14 @@ impl Llama {
         &self.architecture
     }
 
-    /// The type of weights and activations.
+    /// The type of activations, and of weights that are not quantised.
     pub fn dtype(&self) -> DType {
-        self.embedding.dtype()
+        self.norm.dtype()
     }
 
     /// Where it is.
     pub fn device(&self) -> &Device {
-        self.embedding.device()
+        self.norm.device()
     }
 
     /// An empty cache for `batch` sequences of up to `capacity` tokens.
@@ -165,7 +227,7 @@ impl Llama {
 
     fn pass(&self, tokens: &Tensor, cache: &Cache, place: &Place) -> candle_core::Result<Tensor> {
         let (batch, count) = tokens.dims2()?;
-        let embedded = self.embedding.embedding(&tokens.flatten_all()?)?;
+        let embedded = self.embedding.rows(&tokens.flatten_all()?)?;
         let mut x = embedded.reshape((batch, count, self.architecture.width))?;
         let rotation = self.rotary.at(place, count)?;
         for (block, buffers) in self.blocks.iter().zip(cache.layers()) {
@@ -174,7 +236,7 @@ impl Llama {
             x = (&x + feed_forward(block, &self.normalise(&x, &block.post_attention_norm)?)?)?;
         }
         let last = x.narrow(1, count - 1, 1)?.reshape((batch, self.architecture.width))?;
-        multiply(&self.normalise(&last.contiguous()?, &self.norm)?, &self.head)
+        self.head.multiply(&self.normalise(&last.contiguous()?, &self.norm)?)
     }
 
     fn normalise(&self, x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
@@ -193,23 +255,23 @@ impl Llama {
     ) -> candle_core::Result<Tensor> {
         let (batch, count, _) = x.dims3()?;
         let width = self.architecture.head_width();
-        let part = |weight: &Tensor, heads: usize| {
-            let part = multiply_each(x, weight)?.reshape((batch, count, heads, width))?;
+        let part = |weight: &Matrix, heads: usize| {
+            let part = weight.multiply_each(x)?.reshape((batch, count, heads, width))?;
             part.transpose(1, 2)?.contiguous()
         };
         let (heads, shared) = (self.architecture.heads, self.architecture.key_value_heads);
-        let q = rope(&part(&block.query, heads)?, cos, sin)?;
-        let k = rope(&part(&block.key, shared)?, cos, sin)?;
+        let q = (self.rope)(&part(&block.query, heads)?, cos, sin)?;
+        let k = (self.rope)(&part(&block.key, shared)?, cos, sin)?;
         let (k, v) = append(buffers, (&k, &part(&block.value, shared)?), place)?;
         let q = (q * (1.0 / (width as f64).sqrt()))?;
         let mixed = attention(&q, &k, &v, place, &self.mask)?;
-        multiply_each(&mixed.transpose(1, 2)?.reshape((batch, count, ()))?, &block.output)
+        block.output.multiply_each(&mixed.transpose(1, 2)?.reshape((batch, count, ()))?)
     }
 }
 
 fn feed_forward(block: &Block, x: &Tensor) -> candle_core::Result<Tensor> {
-    let (gate, up) = (multiply_each(x, &block.gate)?, multiply_each(x, &block.up)?);
+    let (gate, up) = (block.gate.multiply_each(x)?, block.up.multiply_each(x)?);
     let hidden =
         if x.device().is_cpu() { cpu_ops::swiglu(&gate, &up)? } else { (gate.silu()? * up)? };
-    multiply_each(&hidden, &block.down)
+    block.down.multiply_each(&hidden)
 }

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
 use candle_core::{D, DType, Result, Tensor};
 
 use super::llama::{Architecture, inverse_frequencies};
@@ -23,6 +25,43 @@ pub fn logits<S: BuildHasher>(
         Some(tensor) => tensor.to_dtype(DType::F32),
         None => candle_core::bail!("the weights have no tensor {name:?}"),
     };
+    logits_of(architecture, &get, tokens, count)
+}
+
+/// The same on weights of a GGUF file, whose blocks are turned into f32 while they are used.
+pub fn quantised_logits<S: BuildHasher>(
+    architecture: &Architecture,
+    tensors: &HashMap<String, Tensor, S>,
+    blocks: &HashMap<String, Arc<QTensor>, S>,
+    tokens: &[u32],
+    count: usize,
+) -> Result<Tensor> {
+    let get = |name: &str| {
+        let tensor = match (blocks.get(name), tensors.get(name)) {
+            (Some(blocks), _) => blocks.dequantize(&blocks.device())?,
+            (None, Some(tensor)) => tensor.to_dtype(DType::F32)?,
+            (None, None) => candle_core::bail!("the weights have no tensor {name:?}"),
+        };
+        let heads = match name.rsplit('.').nth(1) {
+            Some("q_proj") => architecture.heads,
+            Some("k_proj") => architecture.key_value_heads,
+            _ => return Ok(tensor),
+        };
+        // The file has the two halves of a head row by row in turn; here they stand one behind the
+        // other, as the published checkpoints have them.
+        let (rows, width) = tensor.dims2()?;
+        let pairs = tensor.reshape((heads, rows / heads / 2, 2, width))?;
+        pairs.transpose(1, 2)?.reshape((rows, width))
+    };
+    logits_of(architecture, &get, tokens, count)
+}
+
+fn logits_of(
+    architecture: &Architecture,
+    get: &dyn Fn(&str) -> Result<Tensor>,
+    tokens: &[u32],
+    count: usize,
+) -> Result<Tensor> {
     let norm = |x: &Tensor, name: &str| {
         let square = x.sqr()?.mean_keepdim(D::Minus1)?;
         let root = (square + f64::from(architecture.norm_epsilon))?.sqrt()?;

@@ -10,6 +10,7 @@ pub mod gpt2_reference;
 pub mod kv_cache;
 pub mod llama;
 pub mod llama_reference;
+mod matrix;
 mod plain;
 pub mod whisper;
 pub mod whisper_reference;

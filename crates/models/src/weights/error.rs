@@ -90,6 +90,14 @@ pub enum WeightsError {
         /// What is wrong.
         problem: String,
     },
+    /// A quantised file that is damaged, or another model's.
+    #[error("{}: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the next step.
+        problem: String,
+    },
     /// Tensors that the model needs are not there.
     #[error(
         "{count} of the model's tensors are not in {place}: {}{}; is this the checkpoint of another model?",
@@ -200,6 +208,9 @@ pub enum WeightsError {
         /// What candle said.
         source: Box<candle_core::Error>,
     },
+    /// The stanza does not say where the weights are.
+    #[error(transparent)]
+    Stanza(#[from] Box<crate::catalog::CatalogError>),
     /// The clock failed.
     #[error(transparent)]
     Clock(#[from] warpmark_measure::ClockError),

@@ -140,6 +140,7 @@ impl WeightFiles {
         reader.finish()?;
         Ok(Loaded {
             tensors,
+            blocks: HashMap::new(),
             dtype,
             device: device.clone(),
             bytes,

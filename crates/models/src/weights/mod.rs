@@ -10,15 +10,19 @@ mod element;
 mod error;
 pub mod file;
 mod folder;
+pub mod gguf;
 pub mod header;
 pub mod hub;
 mod page_cache;
 mod read;
 mod synthetic;
+mod wanted;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use warpmark_record::{Bytes, Seconds};
@@ -30,6 +34,7 @@ pub use error::WeightsError;
 pub use file::WeightFiles;
 pub use hub::{HubError, HubOptions};
 pub use page_cache::Residency;
+pub use wanted::Wanted;
 
 /// Where weights come from.
 #[derive(Debug, Clone)]
@@ -138,7 +143,9 @@ pub fn locate_tokenizer(
 pub struct Loaded {
     /// By the names of the [`TensorSpec`]s.
     pub tensors: HashMap<String, Tensor>,
-    /// Their dtype.
+    /// Those that are blocks of a quantised file, by the same names.
+    pub blocks: HashMap<String, Arc<QTensor>>,
+    /// The dtype of the plain ones.
     pub dtype: DType,
     /// Where they are.
     pub device: Device,
@@ -161,7 +168,22 @@ pub struct LoadPhases {
 }
 
 impl Loaded {
-    /// The tensor of that name.
+    /// Bytes that they hold on the device.
+    pub fn held(&self) -> Bytes {
+        let plain = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let plain: usize = self.tensors.values().map(plain).sum();
+        let blocks: usize = self.blocks.values().map(|blocks| blocks.storage_size_in_bytes()).sum();
+        Bytes::from_count(plain + blocks)
+    }
+
+    /// Whether a tensor of that name and shape was loaded, plain or as blocks.
+    pub(crate) fn has(&self, spec: &TensorSpec) -> bool {
+        let plain = self.tensors.get(&spec.name).map(Tensor::dims);
+        let blocks = self.blocks.get(&spec.name).map(|blocks| blocks.shape().dims());
+        plain.or(blocks).is_some_and(|found| found == spec.shape)
+    }
+
+    /// The plain tensor of that name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor, WeightsError> {
         self.tensors.get(name).ok_or_else(|| WeightsError::NotLoaded { name: name.to_owned() })
     }

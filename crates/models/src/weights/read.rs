@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
@@ -169,13 +170,21 @@ fn read<T: Element>(
     offset: u64,
     values: &mut [T],
 ) -> Result<(), WeightsError> {
-    element::bytes_of_mut(values)
+    fill(tensor.file, tensor.path, offset, element::bytes_of_mut(values))
+}
+
+/// Fills bytes from a file on all threads.
+pub(super) fn fill(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    bytes: &mut [u8],
+) -> Result<(), WeightsError> {
+    bytes
         .par_chunks_mut(CHUNK)
         .enumerate()
-        .try_for_each(|(index, chunk)| {
-            read_chunk(tensor.file, chunk, offset + (index * CHUNK) as u64)
-        })
-        .map_err(WeightsError::io("read", tensor.path))
+        .try_for_each(|(index, chunk)| read_chunk(file, chunk, offset + (index * CHUNK) as u64))
+        .map_err(WeightsError::io("read", path))
 }
 
 fn read_chunk(file: &File, chunk: &mut [u8], offset: u64) -> std::io::Result<()> {

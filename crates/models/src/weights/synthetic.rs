@@ -175,19 +175,19 @@ fn generate<T: Element>(tensor: &TensorSpec, seed: u64, first: u64, values: &mut
 }
 
 /// The increment of `SplitMix64`.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014). Used on a counter, so that any element can be had without those before
 /// it.
-fn mix(word: u64) -> u64 {
+pub(super) fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)
 }
 
 /// The start of a tensor's stream.
-fn key(name: &str, seed: u64) -> u64 {
+pub(super) fn key(name: &str, seed: u64) -> u64 {
     name.bytes().fold(mix(seed.wrapping_add(GOLDEN)), |key, byte| {
         mix((key ^ u64::from(byte)).wrapping_add(GOLDEN))
     })

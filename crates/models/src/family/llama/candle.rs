@@ -1,7 +1,5 @@
 //! candle-transformers' Llama as published, its faults left in.
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, Llama3RopeConfig, Llama3RopeType};
@@ -11,6 +9,7 @@ use crate::catalog::Model;
 use crate::family::text::{CausalLm, Memory, PlainLogits};
 use crate::net::NetError;
 use crate::net::llama::Architecture;
+use crate::weights::Loaded;
 
 /// The published net.
 pub(super) struct Published {
@@ -32,9 +31,10 @@ pub(super) struct Grown {
 pub(super) fn build(
     model: &Model,
     positions: usize,
-    tensors: &HashMap<String, Tensor>,
+    loaded: &Loaded,
 ) -> Result<(Published, PlainLogits), NetError> {
     let architecture = architecture(model).map_err(Box::new)?;
+    let tensors = &loaded.tensors;
     let name = "model.embed_tokens.weight";
     let some = tensors.get(name).ok_or_else(|| NetError::Missing(name.to_owned()))?;
     let (dtype, device) = (some.dtype(), some.device().clone());
@@ -53,7 +53,7 @@ pub(super) fn build(
         dtype,
         device,
     };
-    Ok((net, plain(architecture, tensors)))
+    Ok((net, plain(architecture, loaded)))
 }
 
 fn config(architecture: &Architecture, positions: usize) -> Config {

@@ -107,7 +107,7 @@ impl<N: CausalLm> Workload for Generate<'_, N> {
         self.forget_times();
         let behind = logits.split_off(logits.len().saturating_sub(LAST));
         let Bench { about, reference, case, .. } = &mut self.bench;
-        check(reference, about.dtype, &behind, |sequence| {
+        check(reference, about.format, &behind, |sequence| {
             let mut tokens = about.prompt(sequence, case.length);
             // The last token is chosen and not read.
             tokens.extend(written[..written.len() - 1].iter().map(|step| step[sequence]));

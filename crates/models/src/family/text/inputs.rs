@@ -23,6 +23,11 @@ pub(in crate::family) struct Inputs {
 /// Batches whose prefill the quick suite measures; its decode runs through all of them.
 const QUICK_PREFILL: [usize; 2] = [1, 8];
 
+/// The largest batch of the quick suite on a CPU, which has to be done within minutes: by then decode has
+/// long been bound by arithmetic, and so is prefill from the first sequence on.
+const QUICK_CPU_DECODE: usize = 32;
+const QUICK_CPU_PREFILL: usize = 1;
+
 /// The batch whose generations the quick suite measures.
 const QUICK_GENERATE: usize = 1;
 
@@ -74,10 +79,13 @@ impl Inputs {
             if !model.has_phase(&phase.to_string()) || !(request.full || first) {
                 continue;
             }
+            let on_cpu = request.spec.gpu.is_none();
             let wanted = |batch: &usize| match phase {
-                Phase::Decode => true,
-                Phase::Prefill => request.full || QUICK_PREFILL.contains(batch),
-                Phase::Generate { .. } => request.full || *batch == QUICK_GENERATE,
+                _ if request.full => true,
+                Phase::Decode => !on_cpu || *batch <= QUICK_CPU_DECODE,
+                Phase::Prefill if on_cpu => *batch <= QUICK_CPU_PREFILL,
+                Phase::Prefill => QUICK_PREFILL.contains(batch),
+                Phase::Generate { .. } => *batch == QUICK_GENERATE,
             };
             let batches = model.batches.iter().copied().filter(wanted);
             cases.extend(batches.map(|batch| Case { phase, batch, length }));

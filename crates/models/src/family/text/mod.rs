@@ -12,7 +12,6 @@ mod tests;
 mod work;
 mod workloads;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use candle_core::Tensor;
@@ -29,10 +28,11 @@ pub(super) use lm::{CausalLm, Memory};
 pub(super) use service::offers;
 pub(super) use work::{Numbers, parameters};
 
-use crate::catalog::{CatalogError, Dtype, Model};
-use crate::engine::unsupported;
+use crate::catalog::{CatalogError, Dtype, Format, Model};
+use crate::engine::{unsupported, unsupported_quantised};
 use crate::net::NetError;
 use crate::request::Request;
+use crate::weights::{Loaded, Wanted};
 
 /// A part of generating text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// One benchmark of a model in one dtype.
+/// One benchmark of a model in one format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Case {
     /// What is measured.
@@ -73,11 +73,11 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// `text/<model>/decode/<dtype>/b<batch>/c<context>@<engine>`
+    /// `text/<model>/decode/<format>/b<batch>/c<context>@<engine>`
     pub(super) fn id(
         &self,
         model: &str,
-        dtype: Dtype,
+        format: impl Into<Format>,
         engine: &str,
     ) -> Result<BenchmarkId, IdError> {
         let length = match self.phase {
@@ -85,20 +85,20 @@ impl Case {
             Phase::Decode => format!("c{}", self.length),
             Phase::Generate { tokens } => format!("p{}+{tokens}", self.length),
         };
-        let parts = [self.phase.to_string(), dtype.to_string(), format!("b{}", self.batch), length];
+        let format = format.into().to_string();
+        let parts = [self.phase.to_string(), format, format!("b{}", self.batch), length];
         let segments = ["text".to_owned(), model.to_owned()].into_iter().chain(parts);
         BenchmarkId::new(segments, engine)
     }
 
     /// The entries that run short of memory together.
-    pub(super) fn sweep(&self, model: &str, dtype: Dtype, engine: &str) -> String {
-        format!("text/{model}/{}/{dtype}/{}@{engine}", self.phase, self.length)
+    pub(super) fn sweep(&self, model: &str, format: Format, engine: &str) -> String {
+        format!("text/{model}/{}/{format}/{}@{engine}", self.phase, self.length)
     }
 }
 
 /// Builds a net and what checks it from loaded weights, for sequences of up to so many tokens.
-pub(super) type Build<N> =
-    fn(&Model, usize, &HashMap<String, Tensor>) -> Result<(N, PlainLogits), NetError>;
+pub(super) type Build<N> = fn(&Model, usize, &Loaded) -> Result<(N, PlainLogits), NetError>;
 
 /// One program for a family's net: how it is built, and what is said of it.
 pub(super) struct Engine<N> {
@@ -106,6 +106,8 @@ pub(super) struct Engine<N> {
     pub(super) name: &'static str,
     /// What to know before trusting its rows.
     pub(super) caveats: &'static [&'static str],
+    /// Whether it can compute with quantised weights.
+    pub(super) quantised: bool,
     /// Kernels that it launches for one block of the net, counted from its code.
     pub(super) kernels_of_a_block: usize,
     /// The largest batch that it is asked for.
@@ -114,7 +116,7 @@ pub(super) struct Engine<N> {
     pub(super) build: Build<N>,
 }
 
-/// The workloads of a model on one engine that suit the request, a group for each dtype.
+/// The workloads of a model on one engine that suit the request, a group for each format.
 pub(super) fn groups<N: CausalLm>(
     model: &Model,
     numbers: &Numbers,
@@ -124,13 +126,15 @@ pub(super) fn groups<N: CausalLm>(
     let inputs = Inputs::of(model, numbers.context)?;
     let mut cases = inputs.cases(model, request);
     cases.retain(|case| case.batch <= engine.most);
-    let tensors = model.family()?.tensors(model)?;
     let mut groups = Vec::new();
-    for &dtype in request.dtypes(model) {
+    let able = |format: &Format| engine.quantised || format.plain().is_some();
+    for format in request.formats(model).into_iter().filter(able) {
+        let wanted = Wanted::of(model, format)?;
+        let numbers = numbers.stored_as(&wanted, request.spec.gpu.is_none());
         let mut entries = Vec::with_capacity(cases.len());
         let mut by_id = Vec::with_capacity(cases.len());
         for &case in &cases {
-            let entry = entry(model, numbers, request, dtype, (case, engine))?;
+            let entry = entry(model, &numbers, request, format, (case, engine))?;
             by_id.push((entry.id.clone(), case));
             entries.push(entry);
         }
@@ -138,18 +142,18 @@ pub(super) fn groups<N: CausalLm>(
             continue;
         }
         let recipe = session::Recipe {
-            numbers: *numbers,
+            numbers,
             build: engine.build,
             positions: inputs.longest(),
-            dtype,
+            format,
             model: model.clone(),
-            tensors: tensors.clone(),
+            wanted,
             cases: by_id,
             caveats: engine.caveats,
             request: request.clone(),
         };
         groups.push(Group {
-            name: format!("{} {dtype}", model.title),
+            name: format!("{} {format}", model.title),
             entries,
             open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
         });
@@ -161,12 +165,13 @@ fn entry<N>(
     model: &Model,
     numbers: &Numbers,
     request: &Request,
-    dtype: Dtype,
+    format: Format,
     (case, engine): (Case, &Engine<N>),
 ) -> Result<Entry, CatalogError> {
     let id = case
-        .id(&model.id, dtype, engine.name)
+        .id(&model.id, format, engine.name)
         .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    let dtype = format.compute();
     let passes = if let Phase::Generate { tokens } = case.phase { tokens } else { 1 };
     let kernels = engine.kernels_of_a_block * numbers.layers * passes;
     let iteration = guess(&work::work(numbers, dtype, case), kernels, dtype, &request.spec);
@@ -178,22 +183,25 @@ fn entry<N>(
         iteration_estimate: iteration,
         preparation_estimate: Seconds(0.0),
         memory_estimate: work::weight_bytes(numbers, dtype) + beside,
-        sweep: Some(case.sweep(&model.id, dtype, engine.name)),
-        skip: skip(&request.spec, dtype, case),
+        sweep: Some(case.sweep(&model.id, format, engine.name)),
+        skip: skip(&request.spec, format, case),
     })
 }
 
 /// More tokens than this in one pass take minutes of samples on a CPU.
 const LONGEST_CPU_PASS: usize = 4096;
 
-fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case) -> Option<String> {
+fn skip(spec: &DeviceSpec, format: Format, case: Case) -> Option<String> {
     let tokens = case.batch * case.length;
     if spec.gpu.is_none() && case.phase != Phase::Decode && tokens > LONGEST_CPU_PASS {
         return Some(format!(
             "{tokens} tokens in one pass; on a CPU, passes end at {LONGEST_CPU_PASS}"
         ));
     }
-    unsupported(spec, dtype)
+    match format {
+        Format::Plain(dtype) => unsupported(spec, dtype),
+        Format::Quantised(_) => unsupported_quantised(spec),
+    }
 }
 
 /// Decode steps after which the position goes back to the context it started from, so that however

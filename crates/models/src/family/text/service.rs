@@ -18,6 +18,7 @@ use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
 use crate::service::Form;
+use crate::weights::Wanted;
 use reading::Reading;
 use writing::Writing;
 
@@ -44,10 +45,10 @@ pub(in crate::family) fn offers<N: Apart>(
     let phases = [Phase::Generate { tokens }, Phase::Prefill];
     let wanted = |phase: &Phase| form.phase.as_ref().is_none_or(|name| *name == phase.to_string());
     let mut offers = Vec::new();
-    for dtype in form.dtype.as_ref().map_or_else(|| request.dtypes(model), std::slice::from_ref) {
+    for dtype in form.dtype.map_or_else(|| request.dtypes(model), |dtype| vec![dtype]) {
         for phase in phases.into_iter().filter(wanted) {
             let case = Case { phase, batch: form.most, length: prompt };
-            offers.push(offer(model, numbers, (request, *dtype, case), engine)?);
+            offers.push(offer(model, numbers, (request, dtype, case), engine)?);
         }
     }
     Ok(offers)
@@ -69,9 +70,9 @@ fn offer<N: Apart>(
         numbers: *numbers,
         build: engine.build,
         positions,
-        dtype,
+        format: dtype.into(),
         model: model.clone(),
-        tensors: model.family()?.tensors(model)?,
+        wanted: Wanted::of(model, dtype.into())?,
         cases: Vec::new(),
         caveats: engine.caveats,
         request: request.clone(),
@@ -117,22 +118,18 @@ fn id(
 
 /// What rows of load say of a service; the work is that of one request.
 fn describe(about: &About, id: &BenchmarkId, case: Case, on_cpu: bool) -> Description {
-    let mut caveats: Vec<String> = about.caveats.iter().map(|&text| text.to_owned()).collect();
-    if on_cpu && about.dtype != Dtype::F32 {
-        caveats.push(format!("on this CPU, {} is widened to f32 to be multiplied", about.dtype));
-    }
     let mut parameters = about.parameters(Case { batch: 1, ..case });
     parameters.remove("batch");
     parameters.insert("most".to_owned(), case.batch.into());
     Description {
         id: id.clone(),
         parameters,
-        work: work::work(&about.numbers, about.dtype, Case { batch: 1, ..case }),
+        work: work::work(&about.numbers, about.dtype(), Case { batch: 1, ..case }),
         data: Some(format!(
             "another prompt for each request, tokens drawn evenly from the vocabulary, seed {}",
             about.seed
         )),
         weights: Some(about.stamp.clone()),
-        caveats,
+        caveats: about.caveats(on_cpu),
     }
 }

@@ -1,4 +1,4 @@
-//! A loaded causal language model in one dtype, from which its workloads are made.
+//! A loaded causal language model in one format, from which its workloads are made.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use super::lm::{CausalLm, Memory as _};
 use super::work::{self, FILL, Numbers};
 use super::workloads::{Bench, Decode, Prefill};
 use super::{Build, Case, Phase};
-use crate::catalog::{Dtype, Model};
+use crate::catalog::{Dtype, Format, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::net::NetError;
 use crate::net::causal::argmax;
 use crate::request::Request;
-use crate::weights::{self, TensorSpec};
+use crate::weights::Wanted;
 
 /// Everything needed to load a model once the device is open.
 pub(super) struct Recipe<N> {
@@ -28,9 +28,9 @@ pub(super) struct Recipe<N> {
     /// Builds the net, for sequences of up to `positions` tokens.
     pub(super) build: Build<N>,
     pub(super) positions: usize,
-    pub(super) dtype: Dtype,
+    pub(super) format: Format,
     pub(super) model: Model,
-    pub(super) tensors: Vec<TensorSpec>,
+    pub(super) wanted: Wanted,
     pub(super) cases: Vec<(BenchmarkId, Case)>,
     pub(super) caveats: &'static [&'static str],
     pub(super) request: Request,
@@ -49,8 +49,10 @@ pub(super) struct TextSession<N: CausalLm> {
 /// What rows say of the model.
 pub(super) struct About {
     pub(super) model: String,
-    pub(super) dtype: Dtype,
+    pub(super) format: Format,
     pub(super) numbers: Numbers,
+    /// Bytes that the loaded weights hold.
+    pub(super) weights: Bytes,
     pub(super) seed: u64,
     pub(super) stamp: WeightsStamp,
     pub(super) caveats: &'static [&'static str],
@@ -81,26 +83,22 @@ impl<N: CausalLm> Recipe<N> {
 
     /// Finds the weights, loads them and builds the net.
     pub(super) fn load(&self, device: &Device) -> Result<Ready<N>, WorkloadError> {
-        let weight_bytes = work::weight_bytes(&self.numbers, self.dtype);
         if matches!(device, Device::Cpu(_)) {
-            check_host_memory("the weights", weight_bytes)?;
+            let needed = work::weight_bytes(&self.numbers, self.format.compute());
+            check_host_memory("the weights", needed)?;
         }
         let candle = candle_device(device)?;
         let request = &self.request;
-        let files = weights::locate(
-            &self.model,
-            &self.tensors,
-            &request.source,
-            &request.cache,
-            request.progress.as_ref(),
-        )?;
-        let loaded = files.load(&self.tensors, self.dtype.candle(), &candle)?;
+        let progress = request.progress.as_ref();
+        let files = self.wanted.locate(&self.model, &request.source, &request.cache, progress)?;
+        let loaded = self.wanted.load(&self.model, &files, &candle)?;
         let (net, plain) =
-            (self.build)(&self.model, self.positions, &loaded.tensors).map_err(workload_error)?;
+            (self.build)(&self.model, self.positions, &loaded).map_err(workload_error)?;
         let about = About {
             model: self.model.id.clone(),
-            dtype: self.dtype,
+            format: self.format,
             numbers: self.numbers,
+            weights: loaded.held(),
             seed: request.seed,
             stamp: files.stamp(),
             caveats: self.caveats,
@@ -167,9 +165,27 @@ impl About {
         Ok(Tensor::from_vec(tokens, (count, length), device)?)
     }
 
-    /// Bytes that the weights hold.
-    pub(super) fn weight_bytes(&self) -> Bytes {
-        work::weight_bytes(&self.numbers, self.dtype)
+    /// The numbers of activations and of the cache.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.format.compute()
+    }
+
+    /// What to know before trusting a row.
+    pub(super) fn caveats(&self, on_cpu: bool) -> Vec<String> {
+        let mut caveats: Vec<String> = self.caveats.iter().map(|&text| text.to_owned()).collect();
+        match self.format {
+            Format::Plain(Dtype::F32) => {}
+            Format::Plain(dtype) if on_cpu => {
+                caveats.push(format!("on this CPU, {dtype} is widened to f32 to be multiplied"));
+            }
+            Format::Plain(_) => {}
+            Format::Quantised(_) => caveats.push(
+                "products of quantised weights are candle's: they round activations to 8 bits; \
+                 everything between them, the cache included, is f32"
+                    .to_owned(),
+            ),
+        }
+        caveats
     }
 
     /// The parameters of a case as data.
@@ -180,7 +196,7 @@ impl About {
         };
         let mut parameters = BTreeMap::from([
             ("model".to_owned(), self.model.as_str().into()),
-            ("dtype".to_owned(), self.dtype.to_string().as_str().into()),
+            ("dtype".to_owned(), self.format.to_string().as_str().into()),
             ("batch".to_owned(), case.batch.into()),
             (length.to_owned(), case.length.into()),
         ]);
@@ -204,7 +220,7 @@ impl<N: CausalLm> TextSession<N> {
 
     /// Refuses a case for which the host has no memory left beside what is there already.
     fn check_host_memory(&self, case: Case) -> Result<(), WorkloadError> {
-        let (numbers, dtype) = (&self.about.numbers, self.about.dtype);
+        let (numbers, dtype) = (&self.about.numbers, self.about.dtype());
         let before = self.filled.as_ref().map_or(0, |filled| filled.memory.batch());
         let held = work::cache(numbers, dtype, case, before);
         let needed = work::memory(numbers, dtype, case, before) - held;

@@ -20,6 +20,7 @@ use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 
 use super::{Case, Phase, WINDOW};
 use crate::catalog::Dtype;
+use crate::weights::Wanted;
 
 /// What is counted of an architecture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,10 @@ pub(in crate::family) struct Numbers {
     pub(in crate::family) parameters: f64,
     /// Elements of the tables of which a pass looks up a few rows and nothing else.
     pub(in crate::family) looked_up: f64,
+    /// The names of these tables.
+    pub(in crate::family) tables: &'static [&'static str],
+    /// Bytes of quantised weights; `None` where each weight is a number of its own.
+    pub(in crate::family) quantised: Option<Quantised>,
     /// Weights in the blocks' products.
     pub(in crate::family) block_weights: f64,
     pub(in crate::family) layers: usize,
@@ -44,7 +49,27 @@ pub(in crate::family) struct Numbers {
     pub(in crate::family) mask: usize,
 }
 
+/// Bytes of quantised weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::family) struct Quantised {
+    /// Of all in memory, once more on a CPU: candle packs its own copy of most.
+    held: f64,
+    /// Of those that a pass reads.
+    read: f64,
+}
+
 impl Numbers {
+    /// The same with the bytes of the weights as they are stored.
+    pub(super) fn stored_as(mut self, wanted: &Wanted, on_cpu: bool) -> Self {
+        if let Wanted::Quantised(..) = wanted {
+            let held = wanted.held().0;
+            let looked_up: f64 = self.tables.iter().map(|name| wanted.bytes_of(name)).sum();
+            let copies = if on_cpu { 2.0 } else { 1.0 };
+            self.quantised = Some(Quantised { held: copies * held, read: held - looked_up });
+        }
+        self
+    }
+
     /// Weights of the head.
     fn head(&self) -> f64 {
         self.vocabulary as f64 * self.width as f64
@@ -59,7 +84,10 @@ pub(in crate::family) fn parameters(tensors: &[(String, Vec<usize>)]) -> f64 {
 
 /// Bytes that the weights hold.
 pub(super) fn weight_bytes(numbers: &Numbers, dtype: Dtype) -> Bytes {
-    Bytes(numbers.parameters * dtype.bytes() as f64)
+    match numbers.quantised {
+        Some(quantised) => Bytes(quantised.held),
+        None => Bytes(numbers.parameters * dtype.bytes() as f64),
+    }
 }
 
 /// What one iteration does.
@@ -85,10 +113,13 @@ pub(super) fn work(numbers: &Numbers, dtype: Dtype, case: Case) -> Work {
             (reading + steps * step, 1.0 + steps, written + steps * cache, tokens as f64)
         }
     };
-    let weights = weights_read * (numbers.parameters - numbers.looked_up);
+    let weights = match numbers.quantised {
+        Some(quantised) => quantised.read,
+        None => size * (numbers.parameters - numbers.looked_up),
+    };
     Work {
         flops: Some(Flops(batch * flops)),
-        bytes: Some(Bytes(size * (weights + batch * cache_elements))),
+        bytes: Some(Bytes(weights_read * weights + size * batch * cache_elements)),
         items: Some(Items { count: batch * tokens, unit: ItemUnit::Token }),
     }
 }
@@ -144,8 +175,8 @@ pub(super) fn memory(numbers: &Numbers, dtype: Dtype, case: Case, before: usize)
         }
     };
     let checking = match dtype {
-        Dtype::F32 => Bytes(0.0),
-        Dtype::F16 | Dtype::Bf16 => Bytes(numbers.head() * Dtype::F32.bytes() as f64),
+        Dtype::F32 if numbers.quantised.is_none() => Bytes(0.0),
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => Bytes(numbers.head() * Dtype::F32.bytes() as f64),
     };
     let mask = Bytes((numbers.mask * numbers.mask) as f64 * Dtype::F32.bytes() as f64);
     mask + cache(case.batch) + running.max(growing).max(checking)

@@ -8,7 +8,6 @@ use super::check::{Reference, check};
 use super::lm::{CausalLm, Memory as _};
 use super::session::{About, Filled};
 use super::{Case, WINDOW, work};
-use crate::catalog::Dtype;
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::net::NetError;
@@ -72,7 +71,7 @@ impl<N: CausalLm> Workload for Prefill<'_, N> {
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let logits = self.pass().map_err(workload_error)?;
         let Bench { about, reference, case, .. } = &mut self.bench;
-        check(reference, about.dtype, &[logits], |sequence| about.prompt(sequence, case.length))
+        check(reference, about.format, &[logits], |sequence| about.prompt(sequence, case.length))
     }
 
     fn memory(&mut self) -> Option<Memory> {
@@ -160,7 +159,7 @@ impl<N: CausalLm> Workload for Decode<'_, N> {
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let (logits, fed) = self.trace().map_err(workload_error)?;
         let Bench { about, reference, case, .. } = &mut self.bench;
-        check(reference, about.dtype, &logits, |sequence| {
+        check(reference, about.format, &logits, |sequence| {
             let mut tokens = about.prompt(sequence, case.length);
             tokens.extend(fed.iter().map(|step| step[sequence]));
             tokens
@@ -175,22 +174,17 @@ impl<N: CausalLm> Workload for Decode<'_, N> {
 impl<N: CausalLm> Bench<'_, N> {
     pub(super) fn describe(&self, continuation: &str) -> Description {
         let about = self.about;
-        let mut caveats: Vec<String> = about.caveats.iter().map(|&text| text.to_owned()).collect();
-        if self.net.device().is_cpu() && about.dtype != Dtype::F32 {
-            caveats
-                .push(format!("on this CPU, {} is widened to f32 to be multiplied", about.dtype));
-        }
         Description {
             id: self.id.clone(),
             parameters: about.parameters(self.case),
-            work: work::work(&about.numbers, about.dtype, self.case),
+            work: work::work(&about.numbers, about.dtype(), self.case),
             data: Some(format!(
                 "another prompt for each sequence, tokens drawn evenly from the vocabulary, seed \
                  {}{continuation}",
                 about.seed
             )),
             weights: Some(about.stamp.clone()),
-            caveats,
+            caveats: about.caveats(self.net.device().is_cpu()),
         }
     }
 
@@ -199,6 +193,6 @@ impl<N: CausalLm> Bench<'_, N> {
     }
 
     pub(super) fn memory(&self) -> Memory {
-        self.marks.read(self.about.weight_bytes())
+        self.marks.read(self.about.weights)
     }
 }

@@ -67,7 +67,7 @@ impl<N: Apart> Batched for Reading<N> {
         let first = self.asked;
         let logits = self.read(self.case.batch.min(2)).map_err(workload_error)?;
         let (about, length) = (&self.about, self.case.length);
-        check(&mut self.reference, about.dtype, &[logits], |at| about.prompt(first + at, length))
+        check(&mut self.reference, about.format, &[logits], |at| about.prompt(first + at, length))
     }
 
     fn prepare(&mut self) {
@@ -75,6 +75,6 @@ impl<N: Apart> Batched for Reading<N> {
     }
 
     fn memory(&mut self) -> Option<Memory> {
-        Some(self.marks.read(self.about.weight_bytes()))
+        Some(self.marks.read(self.about.weights))
     }
 }

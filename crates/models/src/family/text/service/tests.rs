@@ -26,8 +26,9 @@ fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
         net: Gpt2::new(TINY, &wrong).unwrap(),
         about: About {
             model: "tiny".to_owned(),
-            dtype: Dtype::F32,
+            format: Dtype::F32.into(),
             numbers: gpt2::numbers(&TINY),
+            weights: warpmark_record::Bytes(0.0),
             seed: 7,
             stamp: WeightsStamp::Synthetic { seed: 7 },
             caveats: &[],

@@ -178,7 +178,7 @@ impl<N: Apart> Streaming for Writing<N> {
     /// The logits of two requests that are at different positions, against each recomputed alone.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let (logits, tokens) = self.trace().map_err(workload_error)?;
-        check(&mut self.reference, self.about.dtype, &logits, |at| tokens[at].clone())
+        check(&mut self.reference, self.about.format, &logits, |at| tokens[at].clone())
     }
 
     fn prepare(&mut self) {
@@ -186,6 +186,6 @@ impl<N: Apart> Streaming for Writing<N> {
     }
 
     fn memory(&mut self) -> Option<Memory> {
-        Some(self.marks.read(self.about.weight_bytes()))
+        Some(self.marks.read(self.about.weights))
     }
 }
