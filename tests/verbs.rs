@@ -41,6 +41,13 @@ fn models_lists_every_stanza() {
     assert_eq!(line("gpt2-124m")[fits..].split_whitespace().next(), Some("yes"));
     let json = world.run(&["models", "--device", "cpu", "--json"]);
     let models: serde_json::Value = serde_json::from_str(&json.exits(0).stdout).unwrap();
+    let listed = models.as_array().unwrap();
+    let small = listed.iter().find(|model| model["id"] == "llama-3-8b").unwrap();
+    let quantised = &small["quantised"][1];
+    assert_eq!(quantised["format"], "q4_k_m");
+    // 4.9 GB is what its published files are large.
+    let bytes = quantised["weights_bytes"].as_f64().unwrap();
+    assert!((bytes / 4.92e9 - 1.0).abs() < 0.01, "{bytes}");
     assert_eq!(models[0]["id"], "gpt2-124m");
     // The published count of the smallest GPT-2.
     assert_eq!(models[0]["parameters"], 124_439_808);

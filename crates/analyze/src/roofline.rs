@@ -289,7 +289,11 @@ pub fn arithmetic(record: &Record) -> Option<String> {
         Some(Value::Text(text)) => Some(text.as_str()),
         _ => None,
     };
-    let dtype = text("dtype")?;
+    // Products of quantised weights multiply integers of 8 bits.
+    let dtype = match text("dtype")? {
+        "q8_0" | "q4_k_m" => "int8",
+        other => other,
+    };
     let accumulate = text("accumulate").unwrap_or(match dtype {
         "f64" => "f64",
         "int8" => "int32",

@@ -46,6 +46,14 @@ fn a_matmul_on_a_card_is_read_against_all_three_limits() {
 }
 
 #[test]
+fn quantised_weights_are_read_against_the_arithmetic_of_integers() {
+    for dtype in ["q8_0", "q4_k_m"] {
+        assert_eq!(arithmetic(&decode(dtype, 0.1)).as_deref(), Some("int8/int32"));
+    }
+    assert_eq!(arithmetic(&decode("f16", 0.1)).as_deref(), Some("f16/f32"));
+}
+
+#[test]
 fn without_clock_readings_the_settled_limit_is_unknown() {
     let placed = &placements(gpu_run(), vec![matmul("f16", 10_000, 0.025)])[0];
     assert_eq!(share(placed, Limit::Settled, Resource::Compute), None);

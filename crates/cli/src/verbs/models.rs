@@ -1,7 +1,8 @@
 //! `warpmark models`: what can be measured, and whether it fits.
 
 use serde::Serialize;
-use warpmark_models::{Dtype, Model};
+use warpmark_models::weights::Wanted;
+use warpmark_models::{Dtype, Format, Model};
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
 
 use crate::arguments::Models;
@@ -22,9 +23,18 @@ struct Listed<'a> {
     weights_bytes: Bytes,
     weights_dtype: Dtype,
     fits: Field<bool>,
+    quantised: Vec<Quantised>,
     phases: &'a [String],
     /// Where weights can come from, as `--weights` takes it; a folder always can.
     weights_sources: &'static [&'static str],
+}
+
+/// The weights of a model in a quantised file.
+#[derive(Serialize)]
+struct Quantised {
+    format: Format,
+    weights_bytes: Bytes,
+    fits: Field<bool>,
 }
 
 /// Lists the catalog.
@@ -57,12 +67,24 @@ fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>>
         weights_bytes,
         weights_dtype,
         fits: spec.memory.clone().map(|capacity| weights_bytes < capacity),
+        quantised: quantised(model, spec)?,
         phases: &model.phases,
         weights_sources: match model.revision {
             Some(_) => &["synthetic", "hub"],
             None => &["synthetic"],
         },
     })
+}
+
+/// The quantised formats that any of the suites measures.
+fn quantised(model: &Model, spec: &DeviceSpec) -> anyhow::Result<Vec<Quantised>> {
+    let of = |quantisation| {
+        let format = Format::Quantised(quantisation);
+        let weights_bytes = Wanted::of(model, format)?.held();
+        let fits = spec.memory.clone().map(|capacity| weights_bytes < capacity);
+        Ok(Quantised { format, weights_bytes, fits })
+    };
+    model.quantisations().into_iter().map(of).collect()
 }
 
 fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
@@ -91,7 +113,7 @@ fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
         Field::Absent { absent } => format!("memory unknown: {absent}"),
     };
     text + &format!(
-        "\nFits: the weights alone, on {} ({capacity}). Weights are synthetic unless `--weights hub` or a \
+        "\nFits: the weights alone, on {} ({capacity}); as: in these quantised formats alone. Weights are synthetic unless `--weights hub` or a \
          folder is given; the hub is asked only where a revision is pinned.\n",
         spec.name
     )
@@ -102,17 +124,20 @@ fn cells(model: &Listed<'_>) -> [String; 8] {
         count if count >= 1e9 => format!("{:.2} B", count / 1e9),
         count => format!("{:.1} M", count / 1e6),
     };
+    let fitting = model.quantised.iter().filter(|quantised| quantised.fits.known() == Some(&true));
+    let fitting: Vec<String> = fitting.map(|quantised| quantised.format.to_string()).collect();
     let fits = match model.fits.known() {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "unknown",
+        Some(true) => "yes".to_owned(),
+        Some(false) if !fitting.is_empty() => format!("as {}", fitting.join(", ")),
+        Some(false) => "no".to_owned(),
+        None => "unknown".to_owned(),
     };
     [
         model.id.to_owned(),
         model.title.to_owned(),
         parameters,
         format!("{} {}", model.weights_bytes.binary(), model.weights_dtype),
-        fits.to_owned(),
+        fits,
         [model.weights_sources, &["folder"]].concat().join(" "),
         model.phases.join(" "),
         model.repo.to_owned(),

@@ -94,6 +94,20 @@ impl Model {
         self.formats(full, device).iter().filter_map(|format| format.plain()).collect()
     }
 
+    /// The quantised formats that any of the suites measures, each once.
+    pub fn quantisations(&self) -> Vec<Quantisation> {
+        let mut all = Vec::new();
+        for format in self.suites.all() {
+            match format {
+                Format::Quantised(quantisation) if !all.contains(&quantisation) => {
+                    all.push(quantisation);
+                }
+                Format::Quantised(_) | Format::Plain(_) => {}
+            }
+        }
+        all
+    }
+
     /// The same model as it is published in quantised files: their repository, revision and file.
     ///
     /// # Errors
