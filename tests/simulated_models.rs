@@ -70,6 +70,42 @@ fn a_model_loads_reads_and_writes_on_a_card_and_its_answers_are_right() {
     }
 }
 
+/// The memory that a dry run counts for a benchmark, in bytes.
+fn counted(dry_run: &str, id: &str) -> f64 {
+    let line = dry_run.lines().find(|line| line.trim_start().starts_with(id)).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [.., number, unit] = words[..] else { panic!("{line}") };
+    let scale = match unit {
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        other => panic!("{other} in {line}"),
+    };
+    number.parse::<f64>().unwrap() * scale
+}
+
+#[test]
+fn the_peak_of_a_model_is_what_was_counted_and_at_most_a_tenth_more() {
+    let machine = Machine::with("t4");
+    let larger = [
+        ("width = 64", "width = 256"),
+        ("vocabulary = 199", "vocabulary = 8000"),
+        ("batches = [1, 2]", "batches = [1, 8]"),
+    ];
+    let text = std::fs::read_to_string(catalog()).unwrap();
+    let text = larger.iter().fold(text, |text, (from, to)| text.replace(from, to));
+    let models = machine.world.write("larger.toml", &text);
+    let dry = run(&machine, &models, "tiny", &["--dry-run"]);
+    run(&machine, &models, "text/tiny", &[]).exits(0);
+    let rows = machine.rows();
+    for row in rows_of(&rows, "text/tiny") {
+        let memory = row.memory.as_ref().unwrap();
+        let weights = memory.weights.known().unwrap().0;
+        let peak = memory.peak.known().unwrap().0;
+        let most = 1.1 * counted(&dry.stdout, &row.id.to_string());
+        assert!((weights..=most).contains(&peak), "{}: {weights} {peak} {most}", row.id);
+    }
+}
+
 #[test]
 fn a_build_with_simulated_kernels_says_so_and_records_nothing_of_a_real_device() {
     let doctor = Machine::with("t4").run(&["doctor"]);

@@ -129,7 +129,8 @@ impl Serving<'_> {
             Service::Streaming(service) => streaming(service.as_mut(), level, &wall),
             Service::Batched(service) => {
                 let wanted = &self.options.service;
-                let dynamic = Dynamic { most: wanted.most as usize, delay: wanted.delay };
+                let most = service.most().min(wanted.most as usize);
+                let dynamic = Dynamic { most, delay: wanted.delay };
                 batched(service.as_mut(), level, dynamic, &wall)
             }
         };

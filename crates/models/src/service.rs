@@ -1,5 +1,7 @@
 //! What is asked of a model that is to answer requests as they come.
 
+pub(crate) mod by_batch;
+
 use warpmark_measure::Offer;
 
 use crate::catalog::{Catalog, CatalogError, Dtype};
@@ -8,7 +10,8 @@ use crate::request::Request;
 /// The form of a service; what it leaves open is the stanza's or the family's choice.
 #[derive(Debug, Clone, Default)]
 pub struct Form {
-    /// What a request asks for: `generate`, `prefill`; everything that the family offers without it.
+    /// What a request asks for: `generate`, `prefill`, `transcribe/30s`; what the family offers first without
+    /// it.
     pub phase: Option<String>,
     /// The dtype; those of the request without it.
     pub dtype: Option<Dtype>,

@@ -20,6 +20,7 @@ Examples:
   warpmark serve gpt2-124m --rate 2,5,10 --target 500ms requests that come by themselves, and goodput
   warpmark serve gpt2-124m --phase prefill --most 32 --delay 5ms
                                                         dynamic batches of whole requests
+  warpmark serve whisper-tiny --phase transcribe/30s    transcriptions of 30 s of speech
   warpmark serve gpt2-124m --users 64 --timeout 5s --cancel 0.1 --cancel-after 1s
   warpmark serve gpt2-124m --dry-run                    what it would do, with estimated time and memory
 
@@ -94,7 +95,8 @@ pub struct Traffic {
 /// What answers the requests.
 #[derive(Debug, Args)]
 pub struct ServiceOptions {
-    /// What a request asks for: `generate`, `prefill`, ... [default: the first that the model offers]
+    /// What a request asks for: `generate`, `prefill`; of speech and images any phase, and more of its id:
+    /// `transcribe/30s/beam5` [default: the whole answer]
     #[arg(long, value_name = "PHASE")]
     pub phase: Option<String>,
     /// The number format: `f32`, `f16`, `bf16` [default: the first of the model's quick suite]

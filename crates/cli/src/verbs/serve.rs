@@ -69,7 +69,7 @@ fn offers(
         match (found.into_iter().next(), &wanted.phase) {
             (Some(offer), _) => offers.push(offer),
             (None, Some(phase)) => bail!("{name} answers no requests for {phase:?}"),
-            (None, None) => bail!("{name} answers no requests: its family offers no service yet"),
+            (None, None) => bail!("{name} lists no phase that answers requests"),
         }
     }
     Ok(offers)

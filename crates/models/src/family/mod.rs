@@ -13,7 +13,7 @@ use warpmark_measure::{Group, Offer, WorkloadError};
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::net::NetError;
 use crate::request::Request;
-use crate::service::Form;
+use crate::service::{self, Form};
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{Loaded, TensorSpec};
 
@@ -52,15 +52,17 @@ pub trait Family: Sync {
     /// The workloads of a variant that suit the request, in the order in which they run.
     fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError>;
 
-    /// The services that a variant can be under load; none where the family answers no requests.
+    /// The services that a variant can be under load: without a family's own, its last phase, the whole of
+    /// it, in batches.
     fn services(
         &self,
         model: &Model,
         request: &Request,
         form: &Form,
     ) -> Result<Vec<Offer>, CatalogError> {
-        let _ = (model, request, form);
-        Ok(Vec::new())
+        let every = Request { full: true, ..request.clone() };
+        let last = self.phases().iter().rfind(|phase| model.has_phase(phase));
+        service::by_batch::offers(model, last, self.groups(model, &every)?, form)
     }
 }
 

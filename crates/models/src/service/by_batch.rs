@@ -1,0 +1,179 @@
+//! Any phase of any family as a service: its benchmarks of rising batch sizes answer requests, each pass
+//! by the smallest that takes them all.
+
+use warpmark_device::Device;
+use warpmark_measure::{
+    Batched, Description, Entry, Group, Offer, Service, Session, WorkloadError,
+};
+use warpmark_record::{BenchmarkId, Bytes, Check, Memory};
+
+use super::Form;
+use crate::catalog::{CatalogError, Model};
+use crate::family::OWN;
+
+/// The service of a model's phase, out of the groups of its benchmarks; none where they have no such phase.
+///
+/// A form's phase may name more segments of the ids than the phase: `transcribe/30s/beam5`. What it leaves
+/// open is the first that there is.
+pub(crate) fn offers(
+    model: &Model,
+    last: Option<&&'static str>,
+    groups: Vec<Group>,
+    form: &Form,
+) -> Result<Vec<Offer>, CatalogError> {
+    let wanted = form.phase.as_deref().or(last.copied()).unwrap_or_default();
+    let wanted: Vec<String> = wanted
+        .split('/')
+        .map(str::to_owned)
+        .chain(form.dtype.map(|dtype| dtype.to_string()))
+        .collect();
+    for mut group in groups {
+        let lots = lots(&group.entries, &wanted, form.most);
+        // What is said of a request is that of the smallest pass.
+        if lots.first().is_none_or(|(batch, _)| *batch != 1) {
+            continue;
+        }
+        group.entries.retain(|entry| lots.iter().any(|(_, lot)| lot.id == entry.id));
+        return Ok(vec![offer(model, group, lots)?]);
+    }
+    Ok(Vec::new())
+}
+
+/// The benchmarks of rising batches that have all the wanted segments and, those of the batch apart, the
+/// same ones.
+fn lots(entries: &[Entry], wanted: &[String], most: usize) -> Vec<(usize, Entry)> {
+    let fits = |entry: &&Entry| {
+        let segments = entry.id.segments();
+        entry.id.engine() == OWN && wanted.iter().all(|part| segments.contains(part))
+    };
+    let mut lots: Vec<(usize, Entry)> = Vec::new();
+    for entry in entries.iter().filter(fits) {
+        let Some(batch) = batch(&entry.id).filter(|batch| *batch <= most) else { continue };
+        if lots.iter().all(|(_, first)| same_but_for_the_batch(&first.id, &entry.id)) {
+            lots.push((batch, entry.clone()));
+        }
+    }
+    lots.sort_by_key(|(batch, _)| *batch);
+    lots
+}
+
+/// The batch that an id names.
+fn batch(id: &BenchmarkId) -> Option<usize> {
+    id.segments().iter().find_map(|segment| of_batch(segment))
+}
+
+fn of_batch(segment: &str) -> Option<usize> {
+    segment.strip_prefix('b')?.parse().ok()
+}
+
+fn same_but_for_the_batch(a: &BenchmarkId, b: &BenchmarkId) -> bool {
+    let same = |(a, b): (&String, &String)| a == b || of_batch(a).and(of_batch(b)).is_some();
+    a.segments().len() == b.segments().len() && a.segments().iter().zip(b.segments()).all(same)
+}
+
+fn offer(model: &Model, group: Group, lots: Vec<(usize, Entry)>) -> Result<Offer, CatalogError> {
+    let (alone, most) = (lots[0].1.clone(), lots[lots.len() - 1].0);
+    let batch = format!("b{most}");
+    let segments =
+        alone.id.segments().iter().skip(1).map(|segment| {
+            if of_batch(segment).is_some() { batch.clone() } else { segment.clone() }
+        });
+    let id = BenchmarkId::new(["serve".to_owned()].into_iter().chain(segments), alone.id.engine())
+        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    let named = id.clone();
+    Ok(Offer {
+        name: format!("{}, {}", group.name, alone.id),
+        request_estimate: alone.iteration_estimate,
+        memory_estimate: lots
+            .iter()
+            .map(|(_, entry)| entry.memory_estimate)
+            .fold(Bytes(0.0), Bytes::max),
+        skip: lots.iter().find_map(|(_, entry)| entry.skip.clone()),
+        open: Box::new(move |device: &Device| {
+            let session = (group.open)(device)?;
+            Ok(Service::Batched(Box::new(ByBatch::new(session, lots, named)?)))
+        }),
+        id,
+    })
+}
+
+/// A session whose benchmarks answer.
+struct ByBatch {
+    session: Box<dyn Session>,
+    /// By the requests that each takes, rising.
+    lots: Vec<(usize, Entry)>,
+    about: Description,
+    /// The check, as long as nothing was answered behind it.
+    checked: Option<Check>,
+    /// The most that a pass held.
+    memory: Option<Memory>,
+}
+
+impl ByBatch {
+    fn new(
+        mut session: Box<dyn Session>,
+        lots: Vec<(usize, Entry)>,
+        id: BenchmarkId,
+    ) -> Result<Self, WorkloadError> {
+        let mut about = session.workload(&lots[0].1)?.describe();
+        about.id = id;
+        about.parameters.remove("batch");
+        about.parameters.insert("most".to_owned(), lots[lots.len() - 1].0.into());
+        let sizes: Vec<String> = lots.iter().map(|(size, _)| size.to_string()).collect();
+        about.caveats.push(format!(
+            "passes take {} requests: a smaller lot costs as much as the next larger one",
+            sizes.join(", ")
+        ));
+        Ok(Self { session, lots, about, checked: None, memory: None })
+    }
+}
+
+impl Batched for ByBatch {
+    fn describe(&self) -> Description {
+        self.about.clone()
+    }
+
+    fn most(&self) -> usize {
+        self.lots[self.lots.len() - 1].0
+    }
+
+    fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
+        self.checked = None;
+        let Some((_, lot)) = self.lots.iter().find(|(size, _)| *size >= requests) else {
+            return Err(WorkloadError::Failed(format!("{requests} requests fit into no pass")));
+        };
+        let mut pass = self.session.workload(lot)?;
+        pass.prepare(1)?;
+        pass.launch()?;
+        pass.wait()?;
+        let held = pass.memory();
+        let peak = |memory: &Option<Memory>| {
+            memory.as_ref().and_then(|memory| memory.peak.known().copied()).map(|peak| peak.0)
+        };
+        if peak(&held) >= peak(&self.memory) {
+            self.memory = held;
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        if let Some(check) = &self.checked {
+            return Ok(check.clone());
+        }
+        let check = self.session.workload(&self.lots[0].1)?.verify()?;
+        self.checked = Some(check.clone());
+        Ok(check)
+    }
+
+    fn prepare(&mut self) {
+        self.memory = None;
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        self.memory.clone()
+    }
+}
+
+#[cfg(test)]
+#[path = "by_batch_tests.rs"]
+mod tests;

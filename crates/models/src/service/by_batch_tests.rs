@@ -1,0 +1,146 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use warpmark_measure::{Sampling, Workload};
+use warpmark_record::{Seconds, Work};
+
+use super::*;
+use crate::catalog::Catalog;
+
+/// The batches that were launched and checked, in their order.
+type Log = Rc<RefCell<Vec<String>>>;
+
+struct Fake(Log);
+
+struct Pass(Log, BenchmarkId);
+
+impl Session for Fake {
+    fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
+        Ok(Box::new(Pass(Rc::clone(&self.0), entry.id.clone())))
+    }
+}
+
+impl Workload for Pass {
+    fn describe(&self) -> Description {
+        Description {
+            id: self.1.clone(),
+            parameters: BTreeMap::from([("batch".to_owned(), 1usize.into())]),
+            work: Work::default(),
+            data: None,
+            weights: None,
+            caveats: Vec::new(),
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.0.borrow_mut().push(self.1.segments()[4].clone());
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        self.0.borrow_mut().push(format!("checked {}", self.1.segments()[4]));
+        Ok(Check { what: "fake".to_owned(), worst_error: 0.0, tolerance: 0.0 })
+    }
+}
+
+fn entry(id: &str) -> Entry {
+    Entry {
+        id: id.parse().unwrap(),
+        sampling: Sampling {
+            samples: 10,
+            target: Seconds(1.0),
+            warm_up: Seconds(1.0),
+            single: false,
+        },
+        iteration_estimate: Seconds(1.0),
+        preparation_estimate: Seconds(0.0),
+        memory_estimate: Bytes(1.0),
+        sweep: None,
+        skip: None,
+    }
+}
+
+const IDS: [&str; 8] = [
+    "speech/w/mel/f32/b1/30s@warpmark",
+    "speech/w/transcribe/f32/b4/5s/greedy@warpmark",
+    "speech/w/transcribe/f32/b1/5s/greedy@warpmark",
+    "speech/w/transcribe/f32/b2/5s/greedy@warpmark",
+    "speech/w/transcribe/f32/b16/5s/greedy@warpmark",
+    "speech/w/transcribe/f32/b1/30s/beam5@warpmark",
+    "speech/w/transcribe/f16/b1/5s/greedy@warpmark",
+    "speech/w/transcribe/f32/b1/5s/greedy@candle",
+];
+
+fn offered(phase: Option<&str>, most: usize, log: &Log) -> Vec<Offer> {
+    let catalog = Catalog::builtin().unwrap();
+    let log = Rc::clone(log);
+    let group = Group {
+        name: "W f32".to_owned(),
+        entries: IDS.map(entry).to_vec(),
+        open: Box::new(move |_| Ok(Box::new(Fake(log)))),
+    };
+    let form = Form {
+        phase: phase.map(str::to_owned),
+        dtype: Some(crate::Dtype::F32),
+        most,
+        ..Form::default()
+    };
+    offers(&catalog.models()[0], Some(&"transcribe"), vec![group], &form).unwrap()
+}
+
+fn id_of(phase: Option<&str>, most: usize) -> Option<String> {
+    offered(phase, most, &Log::default()).pop().map(|offer| offer.id.to_string())
+}
+
+#[test]
+fn the_last_phase_is_offered_and_a_named_one_or_more_of_an_id() {
+    let plain = "serve/w/transcribe/f32/b4/5s/greedy@warpmark";
+    assert_eq!(id_of(None, 8).as_deref(), Some(plain));
+    assert_eq!(id_of(Some("mel"), 8).as_deref(), Some("serve/w/mel/f32/b1/30s@warpmark"));
+    let beams = "serve/w/transcribe/f32/b1/30s/beam5@warpmark";
+    assert_eq!(id_of(Some("transcribe/beam5"), 8).as_deref(), Some(beams));
+    assert_eq!(id_of(Some("decode"), 8), None);
+}
+
+#[test]
+fn each_pass_is_the_smallest_that_takes_its_requests() {
+    let log = Log::default();
+    let offer = offered(None, 8, &log).pop().unwrap();
+    let device = cpu();
+    let Service::Batched(mut service) = (offer.open)(&device).unwrap() else {
+        panic!("whole requests are answered in batches")
+    };
+    assert_eq!(service.most(), 4);
+    for requests in [1, 2, 3, 4] {
+        service.answer(requests).unwrap();
+    }
+    assert_eq!(*log.borrow(), ["b1", "b2", "b4", "b4"]);
+    assert!(service.answer(5).is_err());
+    let about = service.describe();
+    assert_eq!(about.id.to_string(), "serve/w/transcribe/f32/b4/5s/greedy@warpmark");
+    assert_eq!(about.parameters["most"], 4usize.into());
+    assert!(about.caveats[0].contains("1, 2, 4 requests"), "{:?}", about.caveats);
+}
+
+#[test]
+fn answers_are_checked_again_only_behind_new_ones() {
+    let log = Log::default();
+    let offer = offered(None, 8, &log).pop().unwrap();
+    let device = cpu();
+    let mut service = (offer.open)(&device).unwrap();
+    service.verify().unwrap();
+    service.verify().unwrap();
+    if let Service::Batched(service) = &mut service {
+        service.answer(1).unwrap();
+    }
+    service.verify().unwrap();
+    assert_eq!(*log.borrow(), ["checked b1", "b1", "checked b1"]);
+}
+
+fn cpu() -> Device {
+    Device::Cpu(warpmark_device::CpuDevice {
+        spec: warpmark_device::cpu::device_spec(),
+        threads: 1,
+    })
+}
