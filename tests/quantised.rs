@@ -96,3 +96,20 @@ fn a_folder_without_a_format_fails_its_rows_alone() {
     assert!(failed.contains("file type is 7"), "{failed}");
     assert!(outcome("f32").contains("safetensors"), "{}", outcome("f32"));
 }
+
+#[test]
+fn a_quantised_file_is_fetched_by_its_format() {
+    let world = World::new();
+    let models = world.write("models.toml", MODELS);
+    let fetch = |format: &str| {
+        let source = ["--weights", "synthetic", "--models", models.to_str().unwrap()];
+        world.run(&[&["fetch", "small", "--quantised", format][..], &source].concat())
+    };
+    let ran = fetch("q4_k_m");
+    assert!(ran.exits(0).stdout.contains("small-q4_k_m-seed7.gguf"), "{}", ran.stdout);
+    fetch("q5_k").exits(64).says(&["q5_k", "neither q8_0 nor q4_k_m"]);
+    let hub = ["fetch", "gpt2-124m", "--quantised", "q8_0"];
+    world.run(&hub).exits(70).says(&["gpt2", "f32, f16 and bf16"]);
+    let unpinned = ["fetch", "tinyllama-1.1b", "--quantised", "q8_0", "--offline"];
+    world.run(&unpinned).exits(70).says(&["TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF", "revision"]);
+}

@@ -1,6 +1,7 @@
 //! The command line: nothing else parses arguments.
 
 mod decide;
+mod fetch;
 mod serve;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use warpmark_device::DeviceChoice;
 use warpmark_record::Filter;
 
 pub use decide::*;
+pub use fetch::*;
 pub use serve::*;
 
 const EXIT_CODES: &str = "\
@@ -132,31 +134,6 @@ pub struct WeightsOption {
     #[arg(long)]
     pub offline: bool,
     /// The seed of inputs and synthetic weights
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    pub seed: u64,
-}
-
-/// `warpmark fetch`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  warpmark fetch gpt2-124m                       its weights from the hub, into the hub's own cache
-  HF_TOKEN=hf_... warpmark fetch llama-3-8b      a gated repository
-  warpmark fetch gpt2-124m --weights synthetic   random weights, so that a later run need not write them")]
-pub struct Fetch {
-    /// Model names, as `warpmark models` lists them
-    #[arg(required = true, value_name = "MODEL")]
-    pub names: Vec<String>,
-    /// Where models are described.
-    #[command(flatten)]
-    pub catalog: CatalogOption,
-    /// `hub` or `synthetic`
-    #[arg(long, value_name = "SOURCE", default_value = "hub")]
-    pub weights: String,
-    /// Never use the network: only say whether the weights are in the cache
-    #[arg(long)]
-    pub offline: bool,
-    /// The seed of synthetic weights
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub seed: u64,
 }

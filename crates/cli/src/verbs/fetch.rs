@@ -1,8 +1,9 @@
 //! `warpmark fetch`: weights into the cache, so that a run does not wait for them.
 
 use anyhow::bail;
+use warpmark_models::Format;
 use warpmark_models::tokenizer::Tokenizer;
-use warpmark_models::weights::{locate, locate_tokenizer};
+use warpmark_models::weights::{Wanted, locate_tokenizer};
 
 use crate::arguments::Fetch;
 use crate::output::show;
@@ -27,8 +28,12 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
     let models =
         options.names.iter().map(|name| catalog.model(name)).collect::<Result<Vec<_>, _>>()?;
     for model in models {
-        let tensors = model.family()?.tensors(model)?;
-        let files = locate(model, &tensors, &source, &cache, progress.as_ref())?;
+        let format = match options.quantised {
+            Some(quantisation) => Format::Quantised(quantisation),
+            None => Format::Plain(model.checkpoint),
+        };
+        let wanted = Wanted::of(model, format)?;
+        let files = wanted.locate(model, &source, &cache, progress.as_ref())?;
         let paths: Vec<String> =
             files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();
         show(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()));
