@@ -21,16 +21,20 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).parent
+LANGUAGE_MODELS = ("gpt2-124m", "smollm2-135m")
 # What is compared: our row, and the peer's (name, and a parameter that tells its rows apart).
 PAIRS = [
     ("micro/matmul/f32.f32/1024x1024x1024@gemm", [("matmul", "size", 1024)]),
     ("micro/matmul/f32.f32/2048x2048x2048@gemm", [("matmul", "size", 2048)]),
     ("micro/memory/copy/f32/*@host", [("copy", "dtype", "f32")]),
-    ("text/gpt2-124m/prefill/f32/b1/p128@warpmark", [("prefill", "prompt", 128)]),
-    # transformers has two caches; the faster one is the peer to beat.
-    (
-        "text/gpt2-124m/decode/f32/b1/c128@warpmark",
-        [("decode", "cache", "dynamic"), ("decode", "cache", "static")],
+    *(
+        pair
+        for model in LANGUAGE_MODELS
+        for pair in (
+            (f"text/{model}/prefill/f32/b1/p128@warpmark", [("prefill", "model", model)]),
+            # transformers has two caches, and a row for each; the faster one is the peer to beat.
+            (f"text/{model}/decode/f32/b1/c128@warpmark", [("decode", "model", model)]),
+        )
     ),
     ("speech/whisper-tiny/mel/b1/30s@warpmark", [("whisper-mel", "batch", 1)]),
     ("speech/whisper-tiny/encode/f32/b1@warpmark", [("whisper-encode", "batch", 1)]),
@@ -42,20 +46,28 @@ PAIRS = [
     (f"speech/whisper-tiny/transcribe/f32/b1/{clip}@warpmark", [("whisper-transcribe", "clip", clip)])
     for clip in ("5s/greedy", "5s/beam5", "30s/greedy")
 ]
-# What is run of either side for a group.
+# What is run of either side for a group; the quick suite has no whole window of audio on a CPU.
 FILTERS = {
     "micro": "f32.f32,copy",
-    "text": "gpt2-124m/prefill/f32/b1,gpt2-124m/decode/f32/b1",
-    "speech": "speech/whisper-tiny/mel,speech/whisper-tiny/encode/f32/b1,"
-    "speech/whisper-tiny/decode/f32/b1,speech/whisper-tiny/transcribe/f32/b1",
+    "text": ",".join(
+        f"{model}/{phase}/f32/b1" for model in LANGUAGE_MODELS for phase in ("prefill", "decode")
+    ),
+    "speech": "whisper-tiny/mel/b1/30s,whisper-tiny/encode/f32/b1,whisper-tiny/decode/f32/b1,"
+    "whisper-tiny/transcribe/f32/b1/5s,whisper-tiny/transcribe/f32/b1/30s/greedy,!@candle",
 }
-SCRIPTS = {"micro": "cpu_micro.py", "text": "gpt2.py", "speech": "whisper.py"}
+SUITES = {"micro": "quick", "text": "quick", "speech": "full"}
+SCRIPTS = {
+    "micro": [["cpu_micro.py"]],
+    "text": [["causal_lm.py", model] for model in LANGUAGE_MODELS],
+    "speech": [["whisper.py"]],
+}
 
 
 def ours(warpmark, folder, group):
     """Rates of our rows, by id: items, operations or bytes a second."""
     results = os.path.join(folder, "results")
-    command = [warpmark, "run", "--device", "cpu", "--filter", FILTERS[group], "--results", results]
+    command = [warpmark, "run", "--device", "cpu", "--suite", SUITES[group]]
+    command += ["--filter", FILTERS[group], "--results", results]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     newest = max(glob.glob(f"{results}/*/*.jsonl"), key=os.path.getmtime)
     rates = {}
@@ -77,9 +89,12 @@ def ours(warpmark, folder, group):
 
 def theirs(group):
     """The peer's lines."""
-    command = [sys.executable, str(HERE / SCRIPTS[group]), "--threads", str(os.cpu_count())]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [json.loads(line) for line in out.splitlines()]
+    lines = []
+    for script, *arguments in SCRIPTS[group]:
+        command = [sys.executable, str(HERE / script), *arguments, "--threads", str(os.cpu_count())]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        lines += [json.loads(line) for line in out.splitlines()]
+    return lines
 
 
 def rate(line):
