@@ -38,7 +38,8 @@ pub enum HubError {
     #[error(
         "no revision of {repo} is pinned for {model}, and nothing else than a commit is fetched: \
          copy the stanza to a file of your own, add revision = \"<40 hex digits>\" from the history \
-         of the repo's files, and pass the file with --models"
+         of the repo's files, and pass the file with --models; where the repo is gated, accept its \
+         terms on its page first and set HF_TOKEN to a token of that account"
     )]
     Unpinned {
         /// The model's id.
@@ -63,8 +64,9 @@ pub enum HubError {
     },
     /// No token, or not one that the hub accepts.
     #[error(
-        "the hub wants to know who asks for {repo} (HTTP 401): it is private, gated or not there, \
-         or the token is stale; set HF_TOKEN to a token from your account's settings on the hub"
+        "the hub wants to know who asks for {repo} (HTTP 401): it is gated, private or not there, \
+         or the token is stale; open the repo's page on the hub, accept its terms if it has some, and \
+         set HF_TOKEN to a token from that account's settings"
     )]
     Unauthorized {
         /// `owner/name`.

@@ -274,8 +274,9 @@ fn a_server_that_ignores_ranges_is_found_out_by_the_size() {
 #[test]
 fn each_refusal_of_the_hub_says_what_to_do() {
     for (code, header, words) in [
-        (401, "", ["HTTP 401", "HF_TOKEN"]),
-        (403, "", ["accept its terms", "HF_TOKEN"]),
+        // A gated repo without a token, and with the token of somebody who was not let in.
+        (401, "X-Error-Code: GatedRepo\r\n", ["accept its terms", "HF_TOKEN"]),
+        (403, "X-Error-Code: GatedRepo\r\n", ["accept its terms", "HF_TOKEN"]),
         (404, "", ["someone/tiny", REVISION]),
         (429, "Retry-After: 17\r\n", ["HTTP 429", "in 17 s"]),
         (500, "", ["someone/tiny", "500"]),
