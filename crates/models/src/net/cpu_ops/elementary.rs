@@ -1,11 +1,42 @@
 //! Elementary functions that a compiler can put into vector registers: the system's own are calls, one
 //! number at a time.
 
+#![allow(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
+
+/// Runs `work` compiled for the widest vectors that this processor has: a program for all x86
+/// processors may otherwise use those of four f32 alone. What `work` calls must be inlined into it.
+pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn sixteen<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        #[target_feature(enable = "avx2")]
+        fn eight<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { sixteen(work) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { eight(work) };
+        }
+    }
+    work()
+}
+
 /// `exp(x)` to two units in the last place; 0 below -87.3 and the largest power there is above 88.
 ///
 /// `x` is split into `n ln 2 + r`; `exp(r)` is its Taylor series to the sixth power, whose rest is below
 /// 2⁻²⁴ for `|r| <= ln 2 / 2`.
-#[inline]
+#[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 · 2²³ leaves the nearest whole number.
     const SHIFT: f32 = 12_582_912.0;
@@ -13,25 +44,27 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let bounded = x.clamp(-87.3, 88.0);
-    let n = (bounded * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
+    let shifted = bounded * std::f32::consts::LOG2_E + SHIFT;
+    let n = shifted - SHIFT;
     let r = (bounded - n * LN2_HIGH) - n * LN2_LOW;
     let series = 1.0
         + r * (1.0
             + r * (0.5
                 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The lowest bits of `shifted` are `n`; of what is above them nothing is left.
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if x < -87.3 { 0.0 } else { series * power }
 }
 
 /// `1 / (1 + exp(-x))`.
-#[inline]
+#[inline(always)]
 pub(super) fn logistic(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `x/2 · (1 + erf(x / √2))`, the error function after Abramowitz and Stegun 1964, 7.1.26, which is off
 /// by 1.5e-7 at most.
-#[inline]
+#[inline(always)]
 pub(super) fn gelu_erf(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::gelu_erf;
+use super::elementary::{gelu_erf, logistic, widest};
 use super::{Element, by_dtype, contiguous};
 
 /// `gelu(x + bias)` with the tanh approximation, `x` being `[.., n]` and `bias` `[n]`.
@@ -70,9 +70,11 @@ fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) ->
         || vec![0f32; n],
         |wide, (y, x)| {
             T::widen(x, wide);
-            for (x, bias) in wide.iter_mut().zip(bias) {
-                *x = curve(*x + bias);
-            }
+            widest(|| {
+                for (x, bias) in wide.iter_mut().zip(bias) {
+                    *x = curve(*x + bias);
+                }
+            });
             T::narrow_all(wide, y);
         },
     );
@@ -81,7 +83,9 @@ fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) ->
 
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, Hendrycks and Gimpel 2016, equation 2; written with
 /// the logistic function, for `(1 + tanh u)/2 = 1/(1 + exp(-2u))`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE_ROOT: f32 = 1.595_769;
-    x / (1.0 + (-TWICE_ROOT * (x + 0.044_715 * x * x * x)).exp())
+    x * logistic(TWICE_ROOT * (x + 0.044_715 * x * x * x))
 }

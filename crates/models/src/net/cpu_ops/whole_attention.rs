@@ -1,19 +1,21 @@
 //! Attention of many positions over many.
 
+use std::ops::Range;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::exp;
+use super::elementary::{exp, widest};
 use super::product::{Strided, add_product};
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of every query over every key: `q` is `[b, n, h·d]`, `k` and `v` are `[b, t, h·d]`, with
 /// the heads beside each other. Returns `[b, n, h·d]`.
 ///
-/// A task takes the queries of one head a block at a time, so that of all scores only a few rows are
-/// ever held.
+/// A task takes a block of queries, one head of it after the other, so that of all scores only a few
+/// rows are ever held.
 pub(in crate::net) fn whole_attention(
     q: &Tensor,
     k: &Tensor,
@@ -62,9 +64,10 @@ struct Extents {
     head_width: usize,
 }
 
-/// Queries of a block at most, and scores that a block may hold: 1 MiB of them.
+/// Queries of a block at most, and scores that a block may hold: with half a MiB of them, what is
+/// written by one product is still in the second-level cache when the other one reads it.
 const BLOCK: usize = 128;
-const SCORES: usize = 1 << 18;
+const SCORES: usize = 1 << 17;
 
 type Operand<'a> = (&'a CpuStorage, &'a Layout);
 
@@ -77,12 +80,17 @@ fn attend<T: Element>(
     let Extents { queries, width, heads, .. } = *extents;
     let q = contiguous::<T>(q.0, q.1)?;
     let (k, v) = (contiguous::<T>(k.0, k.1)?, contiguous::<T>(v.0, v.1)?);
+    let images = q.len() / (queries * width).max(1);
+    let all: Vec<Head> = (0..images * heads)
+        .into_par_iter()
+        .map(|index| Head::of(extents, k, v, (index / heads, index % heads)))
+        .collect();
     let mut mixed = vec![T::narrow(0.0); q.len()];
-    let block = BLOCK.min(SCORES / extents.keys.max(1)).max(1);
+    let block = BLOCK.min(SCORES / extents.row()).max(1);
     // A block of queries is one stretch of memory with all its heads; its task takes one after the
     // other.
     let per_image = queries.div_ceil(block);
-    let tasks: Vec<(usize, usize)> = (0..q.len() / (queries * width).max(1))
+    let tasks: Vec<(usize, usize)> = (0..images)
         .flat_map(|image| (0..per_image).map(move |index| (image, index * block)))
         .collect();
     let mut parts = Vec::with_capacity(tasks.len());
@@ -94,23 +102,67 @@ fn attend<T: Element>(
     }
     tasks.into_par_iter().zip(parts).for_each_init(Scratch::default, |scratch, (task, mixed)| {
         let (image, first) = task;
-        let set = image * extents.keys * width..(image + 1) * extents.keys * width;
         let start = (image * queries + first) * width;
         let q = &q[start..start + mixed.len()];
-        for head in 0..heads {
-            scratch.attend(extents, head, q, (&k[set.clone()], &v[set.clone()]), mixed);
+        for (index, head) in all[image * heads..][..heads].iter().enumerate() {
+            scratch.attend(extents, index, head, q, mixed);
         }
     });
     Ok(T::storage(mixed))
+}
+
+impl Extents {
+    /// Scores of a row: one for each key and zeros behind them. Whole vectors, and an odd number of
+    /// cache lines: at a power of two, all rows would compete for the same few sets of the cache.
+    fn row(&self) -> usize {
+        (self.keys.div_ceil(LANES) | 1) * LANES
+    }
+
+    /// Where a head's columns are.
+    fn columns(&self, head: usize) -> Range<usize> {
+        head * self.head_width..(head + 1) * self.head_width
+    }
+}
+
+/// Numbers of a cache line: a vector or several, on every processor.
+const LANES: usize = 16;
+
+/// Keys and values of one head in f32, laid out as the two products read them, so that no block of
+/// queries has to do it again.
+struct Head {
+    /// `[head width, row]`.
+    keys: Vec<f32>,
+    /// `[keys, head width]`.
+    values: Vec<f32>,
+}
+
+impl Head {
+    fn of<T: Element>(extents: &Extents, k: &[T], v: &[T], (image, head): (usize, usize)) -> Self {
+        let Extents { keys: count, width, head_width, .. } = *extents;
+        let (set, row) = (image * count * width..(image + 1) * count * width, extents.row());
+        let columns = extents.columns(head);
+        let mut values = Vec::new();
+        gather(&v[set.clone()], width, columns.clone(), &mut values);
+        let mut keys = vec![0f32; head_width * row];
+        let mut tile = Vec::new();
+        for (first, k) in k[set].chunks(LANES * width).enumerate() {
+            gather(k, width, columns.clone(), &mut tile);
+            for (index, key) in tile.chunks(head_width).enumerate() {
+                for (position, value) in key.iter().enumerate() {
+                    keys[position * row + first * LANES + index] = *value;
+                }
+            }
+        }
+        Self { keys, values }
+    }
 }
 
 /// Buffers of a thread.
 #[derive(Default)]
 struct Scratch {
     queries: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
     scores: Vec<f32>,
+    totals: Vec<f32>,
     mixture: Vec<f32>,
 }
 
@@ -119,31 +171,33 @@ impl Scratch {
     fn attend<T: Element>(
         &mut self,
         extents: &Extents,
-        head: usize,
+        index: usize,
+        head: &Head,
         q: &[T],
-        (k, v): (&[T], &[T]),
         mixed: &mut [T],
     ) {
         let Extents { keys, width, head_width, .. } = *extents;
-        let columns = head * head_width..(head + 1) * head_width;
+        let (row, columns) = (extents.row(), extents.columns(index));
         gather(q, width, columns.clone(), &mut self.queries);
-        gather(k, width, columns.clone(), &mut self.keys);
-        gather(v, width, columns.clone(), &mut self.values);
         let scale = 1.0 / (head_width as f32).sqrt();
         for query in &mut self.queries {
             *query *= scale;
         }
         let rows = self.queries.len() / head_width;
-        self.scores.resize(rows * keys, 0.0);
-        let transposed = Strided { elements: &self.keys, strides: (1, head_width) };
+        self.scores.resize(rows * row, 0.0);
         let queries = (self.queries.as_slice(), head_width);
-        add_product(&mut self.scores, keys, queries, &transposed, head_width, false);
+        let transposed = Strided { elements: &head.keys, strides: (row, 1) };
+        add_product(&mut self.scores, row, queries, &transposed, head_width, false);
+        self.totals.clear();
+        widest(|| {
+            let rows = self.scores.chunks_mut(row);
+            self.totals.extend(rows.map(|scores| powers(&mut scores[..keys])));
+        });
         self.mixture.resize(rows * head_width, 0.0);
-        let totals: Vec<f32> = self.scores.chunks_mut(keys).map(powers).collect();
-        let values = Strided { elements: &self.values, strides: (head_width, 1) };
-        let scores = (self.scores.as_slice(), keys);
+        let values = Strided { elements: &head.values, strides: (head_width, 1) };
+        let scores = (self.scores.as_slice(), row);
         add_product(&mut self.mixture, head_width, scores, &values, keys, false);
-        let mixture = self.mixture.chunks_mut(head_width).zip(&totals);
+        let mixture = self.mixture.chunks_mut(head_width).zip(&self.totals);
         for ((mixture, total), mixed) in mixture.zip(mixed.chunks_mut(width)) {
             for value in mixture.iter_mut() {
                 *value /= total;
@@ -154,12 +208,7 @@ impl Scratch {
 }
 
 /// Some columns of a matrix with `width` of them, in f32 and without gaps.
-fn gather<T: Element>(
-    from: &[T],
-    width: usize,
-    columns: std::ops::Range<usize>,
-    into: &mut Vec<f32>,
-) {
+fn gather<T: Element>(from: &[T], width: usize, columns: Range<usize>, into: &mut Vec<f32>) {
     into.resize(from.len() / width * columns.len(), 0.0);
     for (row, target) in from.chunks(width).zip(into.chunks_mut(columns.len())) {
         T::widen(&row[columns.clone()], target);
@@ -167,23 +216,39 @@ fn gather<T: Element>(
 }
 
 /// Replaces scores by their powers over that of the highest one, and returns the powers' sum.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
 fn powers(scores: &mut [f32]) -> f32 {
-    const LANES: usize = 16;
     let mut highest = [f32::NEG_INFINITY; LANES];
-    for lane in scores.chunks(LANES) {
+    let lanes = scores.chunks_exact(LANES);
+    let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
+    for lane in lanes {
         for (highest, score) in highest.iter_mut().zip(lane) {
-            *highest = if *score > *highest { *score } else { *highest };
+            *highest = larger(*highest, *score);
         }
     }
-    let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let highest = highest.into_iter().fold(rest, larger);
     let mut totals = [0f32; LANES];
-    for lane in scores.chunks_mut(LANES) {
+    let mut lanes = scores.chunks_exact_mut(LANES);
+    for lane in &mut lanes {
         for (total, score) in totals.iter_mut().zip(lane) {
             *score = exp(*score - highest);
             *total += *score;
         }
     }
+    for (total, score) in totals.iter_mut().zip(lanes.into_remainder()) {
+        *score = exp(*score - highest);
+        *total += *score;
+    }
     totals.iter().sum()
+}
+
+/// `f32::max` without its rule for NaN, which costs two more instructions; a NaN among the scores comes
+/// out of their powers.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 #[cfg(test)]
