@@ -26,6 +26,8 @@ pub struct Campaign {
     pub(crate) described: Described,
     pub(crate) plan: Plan,
     pub(crate) bars: Bars,
+    /// What is to be known before anything is measured.
+    notes: Vec<String>,
 }
 
 impl Campaign {
@@ -35,7 +37,9 @@ impl Campaign {
         let described = warpmark_device::look(selection.device.device)?;
         // The bars are made before the plan is known, since the plan's groups report through them.
         let bars = Bars::new();
-        let groups = groups(selection, &described.spec, bars.transfers())?;
+        let request = sources::request(selection, &described.spec, bars.transfers())?;
+        let notes = described.note.iter().cloned().chain(audio_fault(&request)).collect();
+        let groups = groups_of(selection, &described.spec, &request)?;
         // `cargo bench` measures in one process, `run` on a GPU in one for each group.
         let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
         let start = if processes { PROCESS_START } else { Seconds(0.0) };
@@ -43,14 +47,14 @@ impl Campaign {
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }
-        Ok(Self { described, plan, bars })
+        Ok(Self { described, plan, bars, notes })
     }
 
     /// The plan in words.
     pub fn describe(&self) -> String {
-        let Described { spec, note } = &self.described;
-        let note = note.as_ref().map(|note| format!("{note}\n")).unwrap_or_default();
-        format!("{note}{} ({})\n\n{}", spec.name, spec.kind, self.plan.describe(&spec.memory))
+        let spec = &self.described.spec;
+        let notes: String = self.notes.iter().map(|note| format!("{note}\n")).collect();
+        format!("{notes}{} ({})\n\n{}", spec.name, spec.kind, self.plan.describe(&spec.memory))
     }
 
     /// Whether nothing was selected.
@@ -120,9 +124,9 @@ impl Campaign {
 
     /// Draws the bars, and says on what is measured.
     pub(crate) fn begin(&self) {
-        let Described { spec, note } = &self.described;
+        let spec = &self.described.spec;
         self.bars.begin(self.plan.entries().count());
-        if let Some(note) = note {
+        for note in &self.notes {
             self.bars.line(note);
         }
         self.bars.line(&format!("{} ({})", spec.name, spec.kind));
@@ -135,15 +139,28 @@ pub(crate) fn groups(
     spec: &DeviceSpec,
     progress: Arc<dyn Progress>,
 ) -> anyhow::Result<Vec<Group>> {
+    groups_of(selection, spec, &sources::request(selection, spec, progress)?)
+}
+
+/// Why the audio that a request names cannot be used, if so.
+fn audio_fault(request: &warpmark_models::Request) -> Option<String> {
+    let error = request.audio.as_ref()?.audio.as_ref().err()?;
+    Some(format!("{error}; what needs the audio will fail, and the rest is measured"))
+}
+
+fn groups_of(
+    selection: &Selection,
+    spec: &DeviceSpec,
+    request: &warpmark_models::Request,
+) -> anyhow::Result<Vec<Group>> {
     let catalog = sources::catalog(&selection.catalog)?;
-    let request = sources::request(selection, spec, progress)?;
     let micro = MicroRequest {
         full: selection.suite == Suite::Full,
         exhaustive: selection.exhaustive,
         seed: selection.weights.seed,
     };
     let mut groups = warpmark_micro::groups(spec, &micro);
-    groups.extend(warpmark_models::groups(&catalog, &request)?);
+    groups.extend(warpmark_models::groups(&catalog, request)?);
     Ok(groups)
 }
 

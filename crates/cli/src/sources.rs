@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use warpmark_models::Catalog;
-use warpmark_models::audio::Audio;
+use warpmark_models::audio::{Audio, AudioError};
 use warpmark_models::request::Spoken;
 use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 
@@ -46,14 +46,19 @@ pub(crate) fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
     Ok(cache.path(name))
 }
 
-/// The audio that the options name, read whole: what cannot be is said before anything is measured.
+/// The audio that the options name, read whole. A path that leads to nothing is refused; a file that is
+/// there and is no audio is a fault of the rows that need it alone.
 fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<Spoken>>> {
     let Some(path) = &option.audio else { return Ok(None) };
     let text = option.reference_text.as_ref().map(|path| {
         std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the reference text {}", path.display()))
     });
-    Ok(Some(Arc::new(Spoken { audio: Audio::read(path)?, text: text.transpose()? })))
+    let audio = match Audio::read(path) {
+        Err(error @ AudioError::Read { .. }) => return Err(error.into()),
+        audio => audio,
+    };
+    Ok(Some(Arc::new(Spoken { audio, text: text.transpose()? })))
 }
 
 /// What a run asks of the models.

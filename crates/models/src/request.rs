@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use warpmark_record::DeviceSpec;
 
-use crate::audio::Audio;
+use crate::audio::{Audio, AudioError};
 use crate::catalog::{Dtype, Format, Model};
 use crate::weights::{Cache, Progress, Source};
 
@@ -30,12 +30,19 @@ pub struct Request {
 }
 
 /// Audio of the user's.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Spoken {
-    /// The audio.
-    pub audio: Audio,
+    /// The audio, or why there is none: what needs it fails with that.
+    pub audio: Result<Audio, AudioError>,
     /// What is said in it, if that is known.
     pub text: Option<String>,
+}
+
+impl Spoken {
+    /// The audio's samples; none where it cannot be used.
+    pub fn samples(&self) -> &[f32] {
+        self.audio.as_ref().map_or(&[], |audio| &audio.samples)
+    }
 }
 
 impl Request {

@@ -200,7 +200,7 @@ impl Planner<'_> {
         let (samples, windows) = match (case.length, &request.audio) {
             (Length::File, Some(spoken)) => {
                 let window = window_seconds(architecture) * RATE;
-                let samples = spoken.audio.samples.len();
+                let samples = spoken.samples().len();
                 (samples, samples.div_ceil(window))
             }
             (Length::File, None) => (0, 0),

@@ -215,8 +215,8 @@ pub(super) fn window_seconds(architecture: &Architecture) -> usize {
 const QUICK_CPU_DECODE: [usize; 2] = [1, 8];
 
 /// The benchmarks of a model that suit the request: mel, encode, decode and transcribe, batches rising,
-/// and candle's own where the dtype is the one it can do. Audio of the user's takes the place of made-up
-/// clips.
+/// and in the full suite candle's own where the dtype is the one it can do. Audio of the user's takes the
+/// place of made-up clips.
 pub(super) fn cases(
     model: &Model,
     inputs: &Inputs,
@@ -232,7 +232,7 @@ pub(super) fn cases(
     cases.extend(chooser.encode());
     cases.extend(chooser.decode());
     cases.extend(chooser.transcribe());
-    if dtype == Dtype::F32 {
+    if request.full && dtype == Dtype::F32 {
         cases.extend(chooser.candle());
     }
     cases.retain(|case| model.has_phase(&case.phase.to_string()));
@@ -302,9 +302,9 @@ impl Chooser<'_> {
                 let only_longest = at == longest && beams == 1;
                 for &batch in &self.model.batches {
                     // Quick: each length and search once, and the batches of the longest, greedily. On a
-                    // CPU beams over a whole window take a minute of samples.
+                    // CPU the first length alone: a whole window takes a quarter of a minute.
                     let wanted = self.request.full
-                        || (batch == self.model.batches[0] && !(quick && at > 0 && beams > 1))
+                        || (batch == self.model.batches[0] && !(quick && at > 0))
                         || (only_longest && !quick);
                     if wanted {
                         let case = self.case(Phase::Transcribe, batch);
@@ -323,7 +323,7 @@ impl Chooser<'_> {
         let mut cases = vec![case(Phase::Encode)];
         let context = self.inputs.contexts.first();
         cases.extend(context.map(|&context| Case { context, ..case(Phase::Decode) }));
-        if self.request.full && self.inputs.beams.contains(&1) {
+        if self.inputs.beams.contains(&1) {
             let lengths = self.lengths().into_iter();
             cases.extend(lengths.map(|length| Case { length, ..case(Phase::Transcribe) }));
         }

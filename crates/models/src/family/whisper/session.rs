@@ -124,6 +124,9 @@ impl Session for WhisperSession {
             let model = &self.about.model;
             WorkloadError::Failed(format!("{} is not a benchmark of {model}", entry.id))
         })?;
+        if let (Length::File, Some(spoken)) = (case.length, &self.about.spoken) {
+            spoken.audio.as_ref().map_err(WorkloadError::failed)?;
+        }
         if self.net.device().is_cpu() {
             let tokens = self.about.capacity(case);
             let needed =
@@ -167,7 +170,7 @@ impl About {
     pub(super) fn clips(&self, case: Case) -> Vec<(Clip, Vec<f32>)> {
         let windows: Vec<Vec<f32>> = match (case.length, &self.spoken) {
             (Length::File, Some(spoken)) => {
-                spoken.audio.samples.chunks(self.window()).map(<[f32]>::to_vec).collect()
+                spoken.samples().chunks(self.window()).map(<[f32]>::to_vec).collect()
             }
             (Length::File, None) => Vec::new(),
             (Length::Seconds(seconds), _) => {
@@ -197,7 +200,7 @@ impl About {
     pub(super) fn transcription(&self, case: Case, tokens: usize) -> Transcription {
         let (windows, samples) = match (case.length, &self.spoken) {
             (Length::File, Some(spoken)) => {
-                let samples = spoken.audio.samples.len();
+                let samples = spoken.samples().len();
                 (samples.div_ceil(self.window()), samples)
             }
             (Length::File, None) => (0, 0),
@@ -210,13 +213,13 @@ impl About {
 
     /// Where the audio comes from.
     pub(super) fn audio(&self, case: Case) -> String {
-        match (&self.spoken, case.length) {
-            (Some(spoken), Length::File) => format!(
+        match (self.spoken.as_ref().map(|spoken| &spoken.audio), case.length) {
+            (Some(Ok(audio)), Length::File) => format!(
                 "{}, {:.1} s, {} Hz in {} channels, in windows of {} s",
-                spoken.audio.name,
-                spoken.audio.seconds(),
-                spoken.audio.rate,
-                spoken.audio.channels,
+                audio.name,
+                audio.seconds(),
+                audio.rate,
+                audio.channels,
                 self.window() / RATE
             ),
             _ => format!(

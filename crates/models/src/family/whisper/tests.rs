@@ -7,7 +7,7 @@ use warpmark_record::{BenchmarkId, Bytes, ItemUnit, WeightsStamp};
 
 use super::session::{About, WhisperSession};
 use super::*;
-use crate::audio::Audio;
+use crate::audio::{Audio, AudioError};
 use crate::net::whisper::mel::MelSpectrogram;
 use crate::request::Spoken;
 use crate::tokenizer::Tokenizer;
@@ -76,10 +76,10 @@ fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 }
 
 /// Three and a half windows.
-fn spoken() -> Arc<Spoken> {
+fn spoken() -> Spoken {
     let samples = crate::audio::speech(3, 0, 3.5);
     let audio = Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2 };
-    Arc::new(Spoken { audio, text: None })
+    Spoken { audio: Ok(audio), text: None }
 }
 
 fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> WhisperSession {
@@ -103,7 +103,7 @@ fn session_on(
         seed: 7,
         stamp,
         weight_bytes: work::weight_bytes(&TINY, dtype),
-        spoken: Some(spoken()),
+        spoken: Some(spoken().into()),
         tokenizer: None,
     };
     let cases = all().into_iter().map(|case| (id(case, dtype), case)).collect();
@@ -252,7 +252,7 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
     let rate = |text: &str| {
         let stamp = WeightsStamp::Folder { name: "mine".to_owned() };
         let mut session = session_on(Dtype::F32, |_| (), stamp);
-        let spoken = Spoken { text: Some(text.to_owned()), ..(*spoken()).clone() };
+        let spoken = Spoken { text: Some(text.to_owned()), ..spoken() };
         session.hear(Arc::new(spoken), tokenizer());
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
         caveats.into_iter().find(|caveat| caveat.starts_with("word error rate")).unwrap()
@@ -303,13 +303,17 @@ fn request(full: bool) -> Request {
 }
 
 fn ids(request: &Request) -> Vec<String> {
-    let groups = WhisperFamily.groups(&model(NUMBERS, INPUTS).unwrap(), request).unwrap();
+    ids_of(&model(NUMBERS, INPUTS).unwrap(), request)
+}
+
+fn ids_of(model: &Model, request: &Request) -> Vec<String> {
+    let groups = WhisperFamily.groups(model, request).unwrap();
     let entries = groups.iter().flat_map(|group| &group.entries);
     entries.map(|entry| entry.id.to_string().replace("speech/tiny/", "")).collect()
 }
 
 #[test]
-fn the_quick_suite_has_every_phase_once_and_candles_beside() {
+fn the_quick_suite_has_every_phase_once() {
     let found = ids(&request(false));
     let expected = [
         "mel/b1/1s@warpmark",
@@ -318,10 +322,32 @@ fn the_quick_suite_has_every_phase_once_and_candles_beside() {
         "decode/f32/b8/c20@warpmark",
         "transcribe/f32/b1/1s/greedy@warpmark",
         "transcribe/f32/b1/1s/beam5@warpmark",
-        "encode/f32/b1@candle",
-        "decode/f32/b1/c20@candle",
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn on_a_cpu_the_quick_suite_transcribes_the_first_clip_alone() {
+    let two_seconds = NUMBERS.replace("audio_positions = 50", "audio_positions = 100");
+    let model = model(&two_seconds, &INPUTS.replace("seconds = [1]", "seconds = [1, 2]")).unwrap();
+    let count = |request, part: &str| {
+        ids_of(&model, &request).iter().filter(|id| id.contains(part)).count()
+    };
+    assert_eq!(count(request(false), "/1s/"), 2, "greedily and with beams");
+    assert_eq!(count(request(false), "/2s/"), 0);
+    assert_eq!(count(request(true), "/2s/"), 13, "3 batches, 2 searches, 2 dtypes, and candle's");
+}
+
+#[test]
+fn audio_that_cannot_be_used_fails_what_needs_it_and_nothing_else() {
+    let mut session = session(Dtype::F32, |_| ());
+    let error = AudioError::Empty { path: "talk.wav".into() };
+    session.hear(Arc::new(Spoken { audio: Err(error), text: None }), tokenizer());
+    let mut outcome = |case| session.workload(&entry(case, Dtype::F32)).map(drop);
+    let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
+    let error = outcome(case).unwrap_err().to_string();
+    assert!(error.contains("talk.wav holds no audio"), "{error}");
+    outcome(Case { phase: Phase::Encode, ..CASE }).unwrap();
 }
 
 #[test]
@@ -336,7 +362,7 @@ fn the_full_suite_has_every_batch_and_dtype_and_the_spectrogram_once() {
 
 #[test]
 fn audio_of_the_users_takes_the_place_of_made_up_clips() {
-    let found = ids(&Request { audio: Some(spoken()), ..request(false) });
+    let found = ids(&Request { audio: Some(spoken().into()), ..request(false) });
     assert!(found.contains(&"mel/b1/file@warpmark".to_owned()), "{found:?}");
     assert!(found.contains(&"transcribe/f32/b1/file/greedy@warpmark".to_owned()), "{found:?}");
     assert!(!found.iter().any(|id| id.contains("1s")), "{found:?}");
