@@ -1,9 +1,9 @@
-"""warpmark against PyTorch and Hugging Face transformers on this machine's CPU, in one run.
+"""warpmark against PyTorch and Hugging Face transformers and diffusers on this machine's CPU, in one run.
 
     cargo build --release
     python peers/compare_cpu.py target/release/warpmark [--rounds 5] [--only speech]
 
-It prints a section of docs/peers-cpu.md for each group that is compared: micro, text, speech.
+It prints a section of docs/peers-cpu.md for each group that is compared: micro, text, speech, image.
 
 The two sides take turns, so that a machine that slows down or speeds up does so for both. A figure is
 the median over the rounds of each round's median; a ratio above 1 means that warpmark is faster. The
@@ -45,6 +45,13 @@ PAIRS = [
 ] + [
     (f"speech/whisper-tiny/transcribe/f32/b1/{clip}@warpmark", [("whisper-transcribe", "clip", clip)])
     for clip in ("5s/greedy", "5s/beam5", "30s/greedy")
+] + [
+    ("image/sd-small/text/f32/b1@warpmark", [("diffusion-text", "batch", 1)]),
+    ("image/sd-small/unet/f32/b1/s256@warpmark", [("diffusion-unet", "batch", 1)]),
+    ("image/sd-small/unet/f32/b2/s256@warpmark", [("diffusion-unet", "batch", 2)]),
+    ("image/sd-small/unet/f32/b4/s256@warpmark", [("diffusion-unet", "batch", 4)]),
+    ("image/sd-small/vae/f32/b1/s256@warpmark", [("diffusion-vae", "batch", 1)]),
+    ("image/sd-small/generate/f32/b1/s256/n10/ddim@warpmark", [("diffusion-generate", "steps", 10)]),
 ]
 # What is run of either side for a group; the quick suite has no whole window of audio on a CPU.
 FILTERS = {
@@ -54,12 +61,14 @@ FILTERS = {
     ),
     "speech": "whisper-tiny/mel/b1/30s,whisper-tiny/encode/f32/b1,whisper-tiny/decode/f32/b1,"
     "whisper-tiny/transcribe/f32/b1/5s,whisper-tiny/transcribe/f32/b1/30s/greedy,!@candle",
+    "image": "image/sd-small",
 }
-SUITES = {"micro": "quick", "text": "quick", "speech": "full"}
+SUITES = {"micro": "quick", "text": "quick", "speech": "full", "image": "quick"}
 SCRIPTS = {
     "micro": [["cpu_micro.py"]],
     "text": [["causal_lm.py", model] for model in LANGUAGE_MODELS],
     "speech": [["whisper.py"]],
+    "image": [["diffusion.py"]],
 }
 
 
@@ -127,7 +136,7 @@ def compare(warpmark, group, rounds):
         for number in range(rounds):
             print(f"{group}: round {number + 1} of {rounds}", file=sys.stderr)
             mine, peers = ours(warpmark, folder, group), theirs(group)
-            versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers") if k in p}
+            versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers", "diffusers") if k in p}
             for pattern, keys in pairs:
                 best = max(
                     rate(p)
