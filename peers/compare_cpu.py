@@ -1,7 +1,7 @@
 """warpmark against PyTorch and Hugging Face transformers and diffusers on this machine's CPU, in one run.
 
     cargo build --release
-    python peers/compare_cpu.py target/release/warpmark [--rounds 5] [--only speech]
+    python peers/compare_cpu.py target/release/warpmark [--rounds 5] [--only speech] [--rows TEXT]
 
 It prints a section of docs/peers-cpu.md for each group that is compared: micro, text, speech, image.
 
@@ -15,6 +15,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -70,13 +71,17 @@ SCRIPTS = {
     "speech": [["whisper.py"]],
     "image": [["diffusion.py"]],
 }
+BATCH = re.compile(r"b\d+")
 
 
-def ours(warpmark, folder, group):
+def ours(warpmark, folder, group, pairs):
     """Rates of our rows, by id: items, operations or bytes a second."""
     results = os.path.join(folder, "results")
+    # The whole group, or the rows that were chosen of it.
+    chosen = ",".join(pattern.split("@")[0] for pattern, _ in pairs)
+    filter = FILTERS[group] if len(pairs) == len(of_group(group)) else chosen
     command = [warpmark, "run", "--device", "cpu", "--suite", SUITES[group]]
-    command += ["--filter", FILTERS[group], "--results", results]
+    command += ["--filter", filter, "--results", results]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     newest = max(glob.glob(f"{results}/*/*.jsonl"), key=os.path.getmtime)
     rates = {}
@@ -96,11 +101,18 @@ def ours(warpmark, folder, group):
     return rates
 
 
-def theirs(group):
+def theirs(group, pairs):
     """The peer's lines."""
+    chosen = []
+    if group in ("speech", "image"):
+        parts = [pattern.split("@")[0].split("/") for pattern, _ in pairs]
+        chosen += ["--phases", ",".join({part[2] for part in parts})]
+        batches = {segment[1:] for part in parts for segment in part if BATCH.fullmatch(segment)}
+        chosen += ["--batches", ",".join(sorted(batches, key=int))]
     lines = []
     for script, *arguments in SCRIPTS[group]:
-        command = [sys.executable, str(HERE / script), *arguments, "--threads", str(os.cpu_count())]
+        command = [sys.executable, str(HERE / script), *arguments, *chosen]
+        command += ["--threads", str(os.cpu_count())]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         lines += [json.loads(line) for line in out.splitlines()]
     return lines
@@ -127,15 +139,21 @@ def show(value, unit):
     return f"{value / 1e9:.1f} G{unit}" if value >= 1e8 else f"{value:.1f} {unit}"
 
 
-def compare(warpmark, group, rounds):
+def of_group(group):
+    return [(pattern, keys) for pattern, keys in PAIRS if pattern.startswith(f"{group}/")]
+
+
+def compare(warpmark, group, rounds, rows):
     """Both sides in turn, and the group's section."""
-    pairs = [(pattern, keys) for pattern, keys in PAIRS if pattern.startswith(f"{group}/")]
+    pairs = [(pattern, keys) for pattern, keys in of_group(group) if rows in pattern]
+    if not pairs:
+        return
     collected = {pattern: ([], []) for pattern, _ in pairs}
     units, versions = {}, set()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
             print(f"{group}: round {number + 1} of {rounds}", file=sys.stderr)
-            mine, peers = ours(warpmark, folder, group), theirs(group)
+            mine, peers = ours(warpmark, folder, group, pairs), theirs(group, pairs)
             versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers", "diffusers") if k in p}
             for pattern, keys in pairs:
                 best = max(
@@ -170,13 +188,14 @@ def main():
     parser.add_argument("warpmark")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=SCRIPTS, help="one group, its section alone")
+    parser.add_argument("--rows", default="", help="rows whose id contains this text alone")
     args = parser.parse_args()
     if args.only is None:
         print("<!-- Written by peers/compare_cpu.py; do not edit. -->\n")
         print("# warpmark against its peers on a CPU\n")
         print("A ratio above 1 means that warpmark is faster. Spread: lowest and highest ratio of a round.")
     for group in [args.only] if args.only else SCRIPTS:
-        compare(args.warpmark, group, args.rounds)
+        compare(args.warpmark, group, args.rounds, args.rows)
 
 
 if __name__ == "__main__":
