@@ -1,7 +1,9 @@
 //! Latent diffusion of the Stable Diffusion kind: 1.5, 2.1, SDXL.
 
+mod candle;
 mod check;
 mod inputs;
+mod nets;
 mod prompt;
 mod session;
 #[cfg(test)]
@@ -12,15 +14,15 @@ mod workloads;
 use warpmark_measure::{Entry, Group, WorkloadError};
 use warpmark_record::{DeviceSpec, Seconds};
 
-use super::{Family, OWN, text, workload_error};
+use super::{Family, text, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
 use crate::net::NetError;
 use crate::net::diffusion::Architecture;
 use crate::request::Request;
 use crate::weights::{Init, Loaded, TensorSpec};
-use inputs::{Case, Inputs};
-use session::Nets;
+use inputs::{Case, Engine, Inputs};
+use nets::Nets;
 
 /// Stable Diffusion in all its versions.
 pub struct DiffusionFamily;
@@ -70,7 +72,10 @@ impl Family for DiffusionFamily {
         let tensors = self.tensors(model)?;
         let mut groups = Vec::new();
         for dtype in request.dtypes(model) {
-            let cases = inputs.cases(model, request.full);
+            let mut cases = inputs.cases(model, request.full);
+            if request.full {
+                cases.extend(inputs.published(model, &architecture));
+            }
             let mut by_id = Vec::with_capacity(cases.len());
             let mut entries = Vec::with_capacity(cases.len());
             for case in cases {
@@ -108,7 +113,7 @@ fn entry(
     case: Case,
 ) -> Result<Entry, CatalogError> {
     let id = case
-        .id(&model.id, dtype, OWN)
+        .id(&model.id, dtype)
         .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
     let work = work::work(architecture, dtype, case);
     let iteration = text::guess(&work, work::kernels(architecture, case), dtype, &request.spec);
@@ -119,15 +124,18 @@ fn entry(
         iteration_estimate: iteration,
         preparation_estimate: Seconds(0.0),
         memory_estimate: weights + work::activations(architecture, dtype, case),
-        sweep: Some(case.sweep(&model.id, dtype, OWN)),
-        skip: skip(&request.spec, dtype, iteration),
+        sweep: Some(case.sweep(&model.id, dtype)),
+        skip: skip(&request.spec, dtype, case, iteration),
     })
 }
 
 /// An iteration that would take a CPU longer than this takes minutes of samples and checks.
 const LONGEST_CPU_ITERATION: Seconds = Seconds(60.0);
 
-fn skip(spec: &DeviceSpec, dtype: Dtype, iteration: Seconds) -> Option<String> {
+fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case, iteration: Seconds) -> Option<String> {
+    if spec.gpu.is_none() && case.engine == Engine::Candle && dtype == Dtype::Bf16 {
+        return Some("candle multiplies no bf16 matrices on a CPU".to_owned());
+    }
     if spec.gpu.is_none() && iteration > LONGEST_CPU_ITERATION {
         return Some(format!(
             "would take this CPU about {:.0} s each time, and ten samples at least are taken",

@@ -21,8 +21,9 @@ use plain::{Plain, attention, layer_norm, quick_gelu, silu};
 pub enum Like {
     /// All the way.
     Diffusers,
-    /// As candle-transformers has it: the gate's GELU by its tanh formula, and no added conditioning.
-    Candle,
+    /// As candle-transformers has it in a type: GELU by its tanh formula, timesteps and their waves rounded
+    /// to that type on the way, and no added conditioning.
+    Candle(DType),
 }
 
 /// One UNet pass over one image: `latents` `[1, c, h, w]`, `text` `[1, tokens, width]`, `pooled` `[1,
@@ -100,7 +101,12 @@ fn time(
         )
     };
     let device = input.latents.device();
-    let waves = plain::waves(input.timestep, numbers.channels[0], device)?;
+    let waves = match like {
+        Like::Diffusers => plain::waves(input.timestep, numbers.channels[0], device)?,
+        Like::Candle(dtype) => {
+            plain::rounded_waves(input.timestep, numbers.channels[0], dtype, device)?
+        }
+    };
     let mut time = embed("time_embedding", &waves)?;
     if let (Some(added), Like::Diffusers) = (numbers.added, like) {
         let Some(pooled) = input.pooled else { candle_core::bail!("no pooled text is given") };
@@ -158,11 +164,18 @@ fn transformer(
         let gated = net.linear(&format!("{name}.ff.net.0.proj"), &norm("norm3", &pixels)?)?;
         let halves = gated.chunk(2, D::Minus1)?;
         let gate = halves[1].contiguous()?;
-        let gate = if like == Like::Candle { gate.gelu()? } else { gate.gelu_erf()? };
+        let gate = gelu(like, &gate)?;
         pixels = (&pixels + net.linear(&format!("{name}.ff.net.2"), &(&halves[0] * gate)?)?)?;
     }
     let image = project(&format!("{name}.proj_out"), &pixels)?;
     x + image.t()?.contiguous()?.reshape(x.shape())?
+}
+
+fn gelu(like: Like, x: &Tensor) -> Result<Tensor> {
+    match like {
+        Like::Diffusers => x.gelu_erf(),
+        Like::Candle(_) => x.gelu(),
+    }
 }
 
 /// The image of one latent, `[1, c, h, w]` to `[1, 3, 8h, 8w]`.
@@ -211,6 +224,7 @@ fn look(net: &Plain<'_>, name: &str, x: &Tensor) -> Result<Tensor> {
 pub fn text(
     numbers: &TextNumbers,
     tensors: &HashMap<String, Tensor>,
+    like: Like,
     folder: &str,
     tokens: &[u32],
 ) -> Result<(Tensor, Option<Tensor>)> {
@@ -233,7 +247,7 @@ pub fn text(
         let hidden = part("mlp.fc1", &net.layer_norm(&format!("{name}.layer_norm2"), &x)?)?;
         let hidden = match numbers.activation {
             Activation::QuickGelu => quick_gelu(&hidden)?,
-            Activation::Gelu => hidden.gelu_erf()?,
+            Activation::Gelu => gelu(like, &hidden)?,
         };
         x = (x + part("mlp.fc2", &hidden)?)?;
         states.push(x.clone());

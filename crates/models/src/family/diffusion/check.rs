@@ -5,8 +5,9 @@ use warpmark_measure::WorkloadError;
 use warpmark_measure::workload::checked;
 use warpmark_record::Check;
 
+use super::nets::ids;
 use super::prompt;
-use super::session::{About, ids};
+use super::session::About;
 use crate::catalog::Dtype;
 use crate::family::workload_error;
 use crate::net::NetError;
@@ -63,6 +64,7 @@ fn sampled(batch: usize) -> Vec<usize> {
 /// Errors of the encoded texts of a batch of images.
 pub(super) fn texts(
     about: &About,
+    like: Like,
     encoded: &[EncodedText],
     batch: usize,
 ) -> Result<Vec<f64>, NetError> {
@@ -73,7 +75,7 @@ pub(super) fn texts(
         for image in sampled(batch) {
             let tokens = prompt::tokens(numbers, about.seed, Some(image));
             let (states, pooled) =
-                plain::text(numbers, &about.tensors, TEXT_FOLDERS[index], &tokens)?;
+                plain::text(numbers, &about.tensors, like, TEXT_FOLDERS[index], &tokens)?;
             errors.push(error(&encoded.states.get(image)?, &states)?);
             if let (Some(found), Some(expected)) = (&encoded.pooled, pooled) {
                 errors.push(error(&found.narrow(0, image, 1)?, &expected)?);
@@ -97,6 +99,7 @@ pub(super) fn images(
 /// What the `UNet` was asked about a batch.
 pub(super) struct Asked<'a> {
     pub(super) about: &'a About,
+    pub(super) like: Like,
     pub(super) condition: &'a Condition,
     pub(super) size: usize,
     pub(super) batch: usize,
@@ -111,7 +114,7 @@ impl Asked<'_> {
         let (mut states, mut pooled) = (Vec::new(), None);
         for (numbers, folder) in architecture.text.iter().zip(TEXT_FOLDERS) {
             let tokens = prompt::tokens(numbers, *seed, image);
-            let encoded = plain::text(numbers, tensors, folder, &tokens)?;
+            let encoded = plain::text(numbers, tensors, self.like, folder, &tokens)?;
             states.push(encoded.0);
             pooled = encoded.1;
         }
@@ -149,7 +152,7 @@ impl Asked<'_> {
                 ids: ids(self.size),
             };
             let About { architecture, tensors, .. } = self.about;
-            let expected = plain::unet(architecture, tensors, Like::Diffusers, &input)?;
+            let expected = plain::unet(architecture, tensors, self.like, &input)?;
             errors.push(error(&predicted.narrow(0, row, 1)?, &expected)?);
         }
         Ok(errors)

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use warpmark_record::{BenchmarkId, IdError, Value};
 
+use super::candle;
 use crate::catalog::{CatalogError, Dtype, Model};
+use crate::family::{CANDLE, OWN};
 use crate::net::diffusion::{Architecture, PIXELS_OF_A_LATENT, Scheduler};
 
 /// A part of making an image from a text.
@@ -54,6 +56,15 @@ impl Phase {
     }
 }
 
+/// Whose nets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Engine {
+    /// Ours.
+    Own,
+    /// candle-transformers' as published.
+    Candle,
+}
+
 /// One benchmark of a model in one dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Case {
@@ -61,16 +72,13 @@ pub(super) struct Case {
     pub(super) phase: Phase,
     /// Images side by side.
     pub(super) batch: usize,
+    /// Whose nets.
+    pub(super) engine: Engine,
 }
 
 impl Case {
     /// `image/<model>/unet/<dtype>/b<batch>/s<pixels>@<engine>`
-    pub(super) fn id(
-        self,
-        model: &str,
-        dtype: Dtype,
-        engine: &str,
-    ) -> Result<BenchmarkId, IdError> {
+    pub(super) fn id(self, model: &str, dtype: Dtype) -> Result<BenchmarkId, IdError> {
         let mut segments = vec!["image".to_owned(), model.to_owned()];
         segments.extend([self.phase.name().to_owned(), dtype.to_string()]);
         segments.push(format!("b{}", self.batch));
@@ -78,12 +86,20 @@ impl Case {
         if let Phase::Generate { steps, scheduler, .. } = self.phase {
             segments.extend([format!("n{steps}"), scheduler.name().to_owned()]);
         }
-        BenchmarkId::new(segments, engine)
+        BenchmarkId::new(segments, self.engine())
+    }
+
+    fn engine(self) -> &'static str {
+        match self.engine {
+            Engine::Own => OWN,
+            Engine::Candle => CANDLE,
+        }
     }
 
     /// The entries that run short of memory together.
-    pub(super) fn sweep(self, model: &str, dtype: Dtype, engine: &str) -> String {
-        let (phase, size) = (self.phase.name(), self.phase.size().unwrap_or(0));
+    pub(super) fn sweep(self, model: &str, dtype: Dtype) -> String {
+        let (phase, size, engine) =
+            (self.phase.name(), self.phase.size().unwrap_or(0), self.engine());
         format!("image/{model}/{phase}/{dtype}/{size}@{engine}")
     }
 
@@ -133,6 +149,7 @@ impl Inputs {
     /// The stanza's inputs, refused where the model cannot make such an image.
     pub(super) fn of(model: &Model, architecture: &Architecture) -> Result<Self, CatalogError> {
         let inputs: Self = model.section("inputs")?;
+        inputs.check_lists(model)?;
         let whole = architecture.granularity();
         for (key, sizes, multiple) in [
             ("unet", &inputs.unet, whole),
@@ -156,6 +173,23 @@ impl Inputs {
         Ok(inputs)
     }
 
+    /// A phase that the stanza lists and gives nothing to measure would be left out without a word.
+    fn check_lists(&self, model: &Model) -> Result<(), CatalogError> {
+        for (phase, key, count) in [
+            ("unet", "unet", self.unet.len()),
+            ("vae", "vae", self.vae.len()),
+            ("generate", "generate", self.generate.len()),
+            ("generate", "steps", self.steps.len()),
+            ("generate", "schedulers", self.schedulers.len()),
+        ] {
+            if count == 0 && model.has_phase(phase) {
+                let advice = format!("list at least one, or leave {phase:?} out of the phases");
+                return Err(model.invalid(&format!("inputs.{key}"), "[]", advice));
+            }
+        }
+        Ok(())
+    }
+
     /// How much the prediction for the text is preferred to that for no text.
     pub(super) fn guidance(&self) -> f64 {
         self.guidance
@@ -175,7 +209,7 @@ impl Inputs {
             // The quick suite sweeps what an image spends its time on.
             let swept = full || matches!(phase, Phase::Unet { .. });
             let batches = batches.filter(|(index, _)| swept || *index == 0);
-            cases.extend(batches.map(|(_, batch)| Case { phase, batch }));
+            cases.extend(batches.map(|(_, batch)| Case { phase, batch, engine: Engine::Own }));
         }
         if !model.has_phase("generate") {
             return cases;
@@ -188,10 +222,30 @@ impl Inputs {
                     let wanted = if swept { model.batches.len() } else { 1 };
                     let batches = model.batches.iter().take(wanted);
                     if full || (at == 0 && nth == 0) {
-                        cases.extend(batches.map(|&batch| Case { phase, batch }));
+                        let own = |&batch| Case { phase, batch, engine: Engine::Own };
+                        cases.extend(batches.map(own));
                     }
                 }
             }
+        }
+        cases
+    }
+
+    /// The benchmarks of candle's nets, at the first size. It holds the attention scores of a whole batch at
+    /// once, so its batches end early. A whole image would be our loop around its nets, and has no row.
+    pub(super) fn published(&self, model: &Model, architecture: &Architecture) -> Vec<Case> {
+        const MOST: usize = 4;
+        let mut phases = vec![Phase::Text];
+        phases.extend(self.unet.first().map(|&size| Phase::Unet { size }));
+        phases.extend(self.vae.first().map(|&size| Phase::Vae { size }));
+        let mut cases = Vec::new();
+        for phase in phases.into_iter().filter(|phase| model.has_phase(phase.name())) {
+            let swept = matches!(phase, Phase::Unet { .. });
+            let batches = model.batches.iter().enumerate();
+            let batches = batches.filter(|(at, batch)| *at == 0 || (swept && **batch <= MOST));
+            let offered = batches.filter(|(_, batch)| candle::offers(architecture, phase, **batch));
+            let published = |(_, &batch)| Case { phase, batch, engine: Engine::Candle };
+            cases.extend(offered.map(published));
         }
         cases
     }

@@ -4,22 +4,51 @@ use candle_core::{DType, Tensor};
 use warpmark_measure::{Entry, Session, WorkloadError};
 use warpmark_record::WeightsStamp;
 
-use super::inputs::{Case, Phase};
-use super::session::{About, DiffusionSession, Nets};
+use super::inputs::{Case, Engine, Phase};
+use super::nets::{Nets, Tokens};
+use super::session::{About, DiffusionSession};
 use super::*;
 use crate::marks::Marks;
 use crate::net::diffusion::Scheduler;
 use crate::weights::{Cache, Quiet, Source};
 
+const FIXTURES: &str = include_str!("../../../tests/fixtures/diffusion/models.toml");
+
 /// The small models of the fixtures.
 fn catalog() -> crate::Catalog {
-    let text = include_str!("../../../tests/fixtures/diffusion/models.toml");
-    crate::Catalog::parse(text, "models.toml").unwrap()
+    crate::Catalog::parse(FIXTURES, "models.toml").unwrap()
+}
+
+/// The same with channels for 32 groups, the only ones that candle's `UNet` has.
+fn wide_catalog() -> crate::Catalog {
+    let wide = [
+        ("channels = [4, 8, 8]", "channels = [32, 64, 64]"),
+        ("channels = [8, 8]", "channels = [32, 32]"),
+        ("channels = [4, 4, 8, 8]", "channels = [32, 32, 64, 64]"),
+        ("groups = 2", "groups = 32"),
+    ];
+    let text = wide.iter().fold(FIXTURES.to_owned(), |text, (from, to)| text.replace(from, to));
+    crate::Catalog::parse(&text, "models.toml").unwrap()
 }
 
 const GENERATE: Phase = Phase::Generate { size: 32, steps: 3, scheduler: Scheduler::Euler };
 const PHASES: [Phase; 4] =
     [Phase::Text, Phase::Unet { size: 64 }, Phase::Vae { size: 32 }, GENERATE];
+
+/// What candle's nets are asked for, and for how many images; they have the text encoders of the published
+/// sizes alone.
+const PUBLISHED: [(Phase, usize); 2] =
+    [(Phase::Unet { size: 64 }, 2), (Phase::Vae { size: 32 }, 1)];
+
+/// candle's nets, of models that it has.
+fn published(
+    architecture: &Architecture,
+    tensors: &HashMap<String, Tensor>,
+) -> Option<candle::Published> {
+    let offered =
+        PUBLISHED.iter().all(|(phase, batch)| candle::offers(architecture, *phase, *batch));
+    offered.then(|| candle::Published::new(architecture, tensors).unwrap())
+}
 
 /// A session on seeded weights, with nets built from damaged tensors and checked against sound ones.
 fn session(
@@ -27,7 +56,15 @@ fn session(
     dtype: Dtype,
     damage: impl FnOnce(&mut HashMap<String, Tensor>),
 ) -> DiffusionSession {
-    let catalog = catalog();
+    session_of(&catalog(), id, dtype, damage)
+}
+
+fn session_of(
+    catalog: &crate::Catalog,
+    id: &str,
+    dtype: Dtype,
+    damage: impl FnOnce(&mut HashMap<String, Tensor>),
+) -> DiffusionSession {
     let model = catalog.model(id).unwrap();
     let specs = DiffusionFamily.tensors(model).unwrap();
     let fill = |spec: &TensorSpec| {
@@ -45,9 +82,13 @@ fn session(
     let mut wrong = right.clone();
     damage(&mut wrong);
     let architecture = architecture(model).unwrap();
-    let cases = PHASES.map(|phase| Case { phase, batch: 2 });
+    let own = PHASES.map(|phase| (phase, 2, Engine::Own));
+    let others = PUBLISHED.map(|(phase, batch)| (phase, batch, Engine::Candle));
+    let cases = own.into_iter().chain(others);
+    let cases = cases.map(|(phase, batch, engine)| Case { phase, batch, engine });
     DiffusionSession {
         nets: Nets::new(&architecture, &wrong).unwrap(),
+        candle: published(&architecture, &wrong),
         about: About {
             guidance: 7.5,
             model: id.to_owned(),
@@ -59,14 +100,17 @@ fn session(
             architecture,
         },
         marks: Marks::host(),
-        cases: cases.map(|case| (case.id(id, dtype, OWN).unwrap(), case)).to_vec(),
+        cases: cases.map(|case| (case.id(id, dtype).unwrap(), case)).collect(),
     }
 }
 
 fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
-    let case = Case { phase, batch: 2 };
+    entry_on(id, dtype, Case { phase, batch: 2, engine: Engine::Own })
+}
+
+fn entry_on(id: &str, dtype: Dtype, case: Case) -> Entry {
     Entry {
-        id: case.id(id, dtype, OWN).unwrap(),
+        id: case.id(id, dtype).unwrap(),
         sampling: text::sampling(false, Seconds(0.001)),
         iteration_estimate: Seconds(0.001),
         preparation_estimate: Seconds(0.0),
@@ -123,6 +167,119 @@ fn a_wrong_weight_fails_the_checks_of_what_it_is_in() {
 }
 
 #[test]
+fn candle_s_nets_pass_the_same_checks_with_its_own_formulas_and_say_whose_they_are() {
+    for id in ["v1", "v2"] {
+        for dtype in [Dtype::F32, Dtype::F16] {
+            let mut session = session_of(&wide_catalog(), id, dtype, |_| ());
+            for (phase, batch) in PUBLISHED {
+                let case = Case { phase, batch, engine: Engine::Candle };
+                let entry = entry_on(id, dtype, case);
+                let mut workload = session.workload(&entry).unwrap();
+                workload.prepare(1).unwrap();
+                workload.launch().unwrap();
+                workload.wait().unwrap();
+                let check = workload.verify();
+                let check = check.unwrap_or_else(|error| panic!("{id} {dtype} {phase:?}: {error}"));
+                assert!(check.worst_error > 0.0, "{id} {dtype} {phase:?} compared nothing");
+                let row = workload.describe();
+                assert!(row.id.to_string().ends_with("@candle"), "{}", row.id);
+                assert!(row.caveats.iter().any(|caveat| caveat.contains("candle-transformers")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_weight_fails_the_checks_of_candle_s_nets_too() {
+    for (name, index) in [
+        ("unet.up_blocks.1.resnets.1.conv2.bias", 0),
+        ("vae.decoder.mid_block.attentions.0.to_out.0.bias", 1),
+    ] {
+        let mut session = session_of(&wide_catalog(), "v1", Dtype::F32, |tensors| {
+            let tensor = tensors.get_mut(name).unwrap();
+            *tensor = tensor.affine(-3.0, 0.0).unwrap();
+        });
+        for (at, (phase, batch)) in PUBLISHED.into_iter().enumerate() {
+            let case = Case { phase, batch, engine: Engine::Candle };
+            let entry = entry_on("v1", Dtype::F32, case);
+            let found = session.workload(&entry).unwrap().verify();
+            let wrong = matches!(found, Err(WorkloadError::WrongAnswer { .. }));
+            assert_eq!(wrong, at == index, "{name} {phase:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn candle_s_nets_are_in_the_full_suite_alone_and_sdxl_has_none() {
+    let catalog = shipped();
+    let of = |id: &str, full| -> Vec<String> {
+        let model = catalog.model(id).unwrap();
+        let spec = crate::fixture::device_spec(warpmark_record::DeviceKind::Cuda);
+        let request = Request { dtypes: Some(vec![Dtype::F32]), spec, ..request(full) };
+        let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
+        let ids = groups.flat_map(|group| group.entries).map(|entry| entry.id.to_string());
+        ids.filter(|id| id.ends_with("@candle")).collect()
+    };
+    let parts = ["text/f32/b1@", "unet/f32/b1/", "unet/f32/b4/", "vae/f32/b1/"];
+    for id in ["sd-1.5", "sd-2.1"] {
+        assert!(of(id, false).is_empty(), "{id}");
+        let full = of(id, true);
+        let has = |part: &&str| full.iter().any(|id| id.contains(*part));
+        assert!(parts.iter().all(has) && full.len() == 5, "{full:?}");
+    }
+    assert!(of("sdxl-1.0", true).is_empty());
+    // Its UNet has other groups than candle's.
+    let numbers = architecture(catalog.model("sd-small").unwrap()).unwrap();
+    assert!(candle::offers(&numbers, Phase::Vae { size: 256 }, 1));
+    assert!(!candle::offers(&numbers, Phase::Unet { size: 256 }, 1));
+}
+
+#[test]
+fn candle_s_nets_are_skipped_in_bf16_on_a_cpu_with_the_reason() {
+    let catalog = shipped();
+    let model = catalog.model("sd-small").unwrap();
+    let request = Request { dtypes: Some(vec![Dtype::Bf16]), ..request(true) };
+    let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
+    for entry in groups.flat_map(|group| group.entries) {
+        let theirs = entry.id.to_string().ends_with("@candle");
+        let reason = entry.skip.unwrap_or_default();
+        assert_eq!(theirs, reason.contains("no bf16 matrices on a CPU"), "{}: {reason}", entry.id);
+    }
+}
+
+#[test]
+fn candle_s_text_encoder_answers_as_ours_does() {
+    let catalog = shipped();
+    let model = catalog.model("sd-small").unwrap();
+    let architecture = architecture(model).unwrap();
+    let specs = DiffusionFamily.tensors(model).unwrap();
+    let fill = |spec: &TensorSpec| {
+        let device = &candle_core::Device::Cpu;
+        let tensor = match spec.init {
+            Init::Normal { std } if spec.name.starts_with("text_encoder.") => {
+                Tensor::randn(0f32, std, spec.shape.clone(), device)
+            }
+            Init::Ones => Tensor::ones(spec.shape.clone(), DType::F32, device),
+            _ => Tensor::zeros(spec.shape.clone(), DType::F32, device),
+        };
+        (spec.name.clone(), tensor.unwrap())
+    };
+    let tensors: HashMap<String, Tensor> = specs.iter().map(fill).collect();
+    let nets = Nets::new(&architecture, &tensors).unwrap();
+    let published = candle::Published::new(&architecture, &tensors).unwrap();
+    let tokens = Tokens::new(&architecture, 7, 1, &candle_core::Device::Cpu).unwrap();
+    let tokens = tokens.of_images().unwrap();
+    let flat = |parts: &dyn nets::Parts| {
+        let states = &parts.encode(&tokens).unwrap()[0].states;
+        states.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (found, expected) = (flat(&published), flat(&nets));
+    assert!(expected.iter().any(|state| state.abs() > 0.1), "the text says nothing");
+    let off = crate::worst::relative_error(&found, &expected);
+    assert!(off <= 1e-4, "{off:e}");
+}
+
+#[test]
 fn a_generation_tells_its_parts_apart_and_says_what_it_was() {
     let mut session = session("xl", Dtype::F32, |_| ());
     let entry = entry_of("xl", GENERATE, Dtype::F32);
@@ -131,6 +288,15 @@ fn a_generation_tells_its_parts_apart_and_says_what_it_was() {
     workload.launch().unwrap();
     let phases = workload.phases();
     assert!(["text_s", "denoise_s", "decode_s"].iter().all(|part| phases[*part] > 0.0));
+    workload.launch().unwrap();
+    let steps = &workload.distributions()["time_of_step_s"];
+    assert_eq!(steps.len(), 6, "three steps of each of two images");
+    let last: f64 = steps[3..].iter().sum();
+    assert!((last - workload.phases()["denoise_s"]).abs() <= 1e-9, "{steps:?}");
+    workload.verify().unwrap();
+    workload.prepare(1).unwrap();
+    workload.launch().unwrap();
+    assert_eq!(workload.distributions()["time_of_step_s"].len(), 3, "checks have none");
     let row = workload.describe();
     assert_eq!(row.id.to_string(), "image/xl/generate/f32/b2/s32/n3/euler@warpmark");
     assert_eq!(row.parameters["steps"], 3usize.into());
@@ -189,7 +355,8 @@ fn a_decoder_that_is_widened_reads_its_weights_in_f32() {
     let catalog = shipped();
     let bytes = |id: &str, dtype| {
         let architecture = architecture(catalog.model(id).unwrap()).unwrap();
-        let case = Case { phase: Phase::Vae { size: 512 }, batch: 1 };
+        let phase = Phase::Vae { size: 512 };
+        let case = Case { phase, batch: 1, engine: Engine::Own };
         work::work(&architecture, dtype, case).bytes.unwrap().0
     };
     // SDXL's is the same net as 1.5's, and leaves the range of f16.
@@ -199,7 +366,7 @@ fn a_decoder_that_is_widened_reads_its_weights_in_f32() {
 
 #[test]
 fn sizes_steps_and_guidance_that_cannot_be_are_refused_with_their_line() {
-    let text = include_str!("../../../tests/fixtures/diffusion/models.toml");
+    let text = FIXTURES;
     let with = |from: &str, to: &str| {
         let catalog = crate::Catalog::parse(&text.replace(from, to), "models.toml");
         catalog.err().map(|error| error.to_string()).unwrap_or_default()
@@ -208,6 +375,16 @@ fn sizes_steps_and_guidance_that_cannot_be_are_refused_with_their_line() {
     assert!(error.contains("inputs.unet = 60") && error.contains("multiple of 32"), "{error}");
     assert!(error.contains("models.toml:"), "{error}");
     assert!(with("vae = [32]", "vae = [0]").contains("inputs.vae = 0"));
+    for (key, value) in [("unet", "64"), ("vae", "32"), ("generate", "32"), ("steps", "2")] {
+        let error = with(&format!("\n{key} = [{value}]"), &format!("\n{key} = []"));
+        assert!(error.contains(&format!("inputs.{key} = []")), "{key}: {error}");
+        assert!(error.contains("models.toml:"), "{error}");
+    }
+    let error = with("schedulers = [\"ddim\", \"euler\"]", "schedulers = []");
+    assert!(error.contains("inputs.schedulers = []"), "{error}");
+    assert!(with("batches = [1, 2]", "batches = []").contains("batches = []"));
+    let none = text.replace("\nunet = [64]", "\nunet = []").replace("\"unet\", ", "");
+    assert!(crate::Catalog::parse(&none, "models.toml").is_ok(), "a phase that is not asked for");
     assert!(with("steps = [2]", "steps = [1001]").contains("inputs.steps = 1001"));
     assert!(with("guidance = 7.5", "guidance = nan").contains("inputs.guidance"));
     assert!(with("\"euler\"]", "\"karras\"]").contains("karras"));
@@ -246,7 +423,7 @@ fn a_batch_has_the_answers_of_its_images_alone() {
     let architecture = &session.about.architecture;
     let device = session.nets.unet.device();
     let run = |count: usize| {
-        let tokens = session::Tokens::new(architecture, 7, count, device).unwrap();
+        let tokens = Tokens::new(architecture, 7, count, device).unwrap();
         let condition = session.nets.condition(architecture, &tokens, 32).unwrap();
         let noise = prompt::noise(7, [count, 4, 4], device).unwrap();
         let both = Tensor::cat(&[&noise, &noise], 0).unwrap();

@@ -8,7 +8,7 @@
 
 use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 
-use super::inputs::{Case, Phase};
+use super::inputs::{Case, Engine, Phase};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::net::diffusion::{
     Architecture, PIXELS_OF_A_LATENT, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
@@ -289,17 +289,39 @@ pub(super) fn weight_bytes(
     Ok(Bytes(all * dtype.bytes() as f64 + wide))
 }
 
-/// The largest activations alive at once: what is kept for later layers, the largest layer, and a block of
-/// attention scores with its softmax.
+/// The largest activations alive at once: what is kept for later layers, the largest layer, and attention
+/// scores with their softmax, in blocks by our nets and all at once by candle's.
 pub(super) fn activations(architecture: &Architecture, dtype: Dtype, case: Case) -> Bytes {
-    const SCORES: f64 = 2.0 * 256.0 * 1024.0 * 1024.0;
+    const BLOCKS: f64 = 2.0 * 256.0 * 1024.0 * 1024.0;
     let held = |(pass, _, rows): &(Pass, usize, usize)| {
         let elements = (pass.kept + pass.largest) * *rows as f64;
         elements * size_of(architecture, dtype, pass.decodes)
     };
     let largest = passes(architecture, case).iter().map(held).fold(0.0, f64::max);
-    let scores = if case.phase == Phase::Text { 0.0 } else { SCORES };
+    let scores = match (case.engine, case.phase) {
+        (_, Phase::Text) => 0.0,
+        (Engine::Own, _) => BLOCKS,
+        (Engine::Candle, phase) => whole_scores(architecture, phase) * case.batch as f64,
+    };
     Bytes(largest + scores)
+}
+
+/// Bytes of an image's attention scores, all heads at once in f32: in the `UNet` for two rows, before and
+/// behind the softmax; in the decoder, whose softmax is put together from other ops, four times over.
+fn whole_scores(architecture: &Architecture, phase: Phase) -> f64 {
+    let Some(size) = phase.size() else { return 0.0 };
+    let numbers = &architecture.unet;
+    let latents = size / PIXELS_OF_A_LATENT;
+    let squared = |level: usize| ((latents >> level) as f64).powi(4);
+    let elements = if matches!(phase, Phase::Vae { .. }) {
+        4.0 * squared(0)
+    } else {
+        let levels = (0..numbers.channels.len()).filter(|&level| numbers.transformers[level] > 0);
+        let rows_and_copies = 2.0 * 2.0;
+        rows_and_copies
+            * levels.map(|level| numbers.heads[level] as f64 * squared(level)).fold(0.0, f64::max)
+    };
+    elements * Dtype::F32.bytes() as f64
 }
 
 #[cfg(test)]

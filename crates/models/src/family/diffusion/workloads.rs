@@ -8,7 +8,8 @@ use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::check::{self, compare};
 use super::inputs::Case;
-use super::session::{About, Nets, Tokens};
+use super::nets::{Nets, Parts, Timestep, Tokens};
+use super::session::About;
 use super::{prompt, work};
 use crate::catalog::Dtype;
 use crate::family::workload_error;
@@ -22,6 +23,8 @@ pub(super) const TIMESTEP: f64 = 501.0;
 /// Loaded nets with what their workloads need beside them.
 pub(super) struct Bench<'a> {
     pub(super) nets: &'a Nets,
+    /// What is measured: our nets or another engine's on the same weights.
+    pub(super) parts: &'a dyn Parts,
     pub(super) about: &'a About,
     pub(super) marks: &'a mut Marks,
     pub(super) id: BenchmarkId,
@@ -45,6 +48,7 @@ impl Bench<'_> {
     fn describe(&self, data: &str) -> Description {
         let About { architecture, model, dtype, stamp, seed, .. } = self.about;
         let mut caveats = Vec::new();
+        caveats.extend(self.parts.caveat(self.case.phase).map(str::to_owned));
         if self.nets.unet.device().is_cpu() && *dtype != Dtype::F32 {
             caveats.push(format!("on this CPU, {dtype} is widened to f32 to be multiplied"));
         }
@@ -119,13 +123,13 @@ impl<'a> Encoding<'a> {
     }
 
     fn run(&self) -> Result<Vec<EncodedText>, NetError> {
-        let pairs = self.bench.nets.texts.iter().zip(self.tokens.pairs());
-        pairs.map(|(encoder, (tokens, ends))| encoder.encode(tokens, ends)).collect()
+        self.bench.parts.encode(&self.tokens)
     }
 
     fn check(&self) -> Result<Check, WorkloadError> {
         let encoded = self.run().map_err(workload_error)?;
-        let errors = check::texts(self.bench.about, &encoded, self.bench.case.batch);
+        let like = self.bench.parts.like();
+        let errors = check::texts(self.bench.about, like, &encoded, self.bench.case.batch);
         let what = "encoded texts of the first and the last image, against each text alone in f32";
         compare(self.bench.about.dtype, what, errors)
     }
@@ -137,7 +141,7 @@ workload!(Encoding, "another text for each image, words drawn evenly from the vo
 pub(super) struct Step<'a> {
     bench: Bench<'a>,
     latents: Tensor,
-    timestep: Tensor,
+    timestep: Timestep,
     condition: Condition,
     size: usize,
 }
@@ -148,7 +152,7 @@ impl<'a> Step<'a> {
         let condition = bench.nets.condition(&bench.about.architecture, &bench.tokens()?, size)?;
         Ok(Self {
             latents: Tensor::cat(&[&noise, &noise], 0)?,
-            timestep: bench.nets.unet.timestep(TIMESTEP)?,
+            timestep: bench.parts.timestep(TIMESTEP)?,
             condition,
             bench,
             size,
@@ -156,13 +160,14 @@ impl<'a> Step<'a> {
     }
 
     fn run(&self) -> Result<Tensor, NetError> {
-        self.bench.nets.unet.forward(&self.latents, &self.timestep, &self.condition)
+        self.bench.parts.predict(&self.latents, &self.timestep, &self.condition)
     }
 
     fn check(&self) -> Result<Check, WorkloadError> {
         let predicted = self.run().map_err(workload_error)?;
         let asked = check::Asked {
             about: self.bench.about,
+            like: self.bench.parts.like(),
             condition: &self.condition,
             size: self.size,
             batch: self.bench.case.batch,
@@ -193,7 +198,7 @@ impl<'a> Decoding<'a> {
     }
 
     fn run(&self) -> Result<Tensor, NetError> {
-        self.bench.nets.vae.decode(&self.latents)
+        self.bench.parts.decode(&self.latents)
     }
 
     fn check(&self) -> Result<Check, WorkloadError> {
@@ -211,11 +216,12 @@ pub(super) struct Generation<'a> {
     bench: Bench<'a>,
     tokens: Tokens,
     noise: Tensor,
-    timesteps: Vec<Tensor>,
+    timesteps: Vec<Timestep>,
     size: usize,
     scheduler: Scheduler,
     schedule: Schedule,
     phases: BTreeMap<String, f64>,
+    steps: Vec<f64>,
 }
 
 /// The latents before each step that is looked at, what is predicted from them, and the image.
@@ -233,7 +239,7 @@ impl<'a> Generation<'a> {
         scheduler: Scheduler,
         schedule: Schedule,
     ) -> Result<Self, NetError> {
-        let timestep = |step: &crate::net::diffusion::Step| bench.nets.unet.timestep(step.timestep);
+        let timestep = |step: &crate::net::diffusion::Step| bench.parts.timestep(step.timestep);
         Ok(Self {
             tokens: bench.tokens()?,
             noise: bench.noise(size)?,
@@ -243,6 +249,7 @@ impl<'a> Generation<'a> {
             scheduler,
             schedule,
             phases: BTreeMap::new(),
+            steps: Vec::new(),
         })
     }
 
@@ -260,7 +267,7 @@ impl<'a> Generation<'a> {
         let step = &self.schedule.steps[index];
         let seen = (latents * step.input)?;
         let seen = Tensor::cat(&[&seen, &seen], 0)?;
-        let predicted = self.bench.nets.unet.forward(&seen, &self.timesteps[index], condition)?;
+        let predicted = self.bench.parts.predict(&seen, &self.timesteps[index], condition)?;
         let batch = self.bench.case.batch;
         let (with, without) = (predicted.narrow(0, 0, batch)?, predicted.narrow(0, batch, batch)?);
         let guided = (&without + ((with - &without)? * self.bench.about.guidance)?)?;
@@ -280,41 +287,42 @@ impl<'a> Generation<'a> {
             }
             latents = next;
         }
-        let images = self.bench.nets.vae.decode(&latents)?;
+        let images = self.bench.parts.decode(&latents)?;
         Ok(Trace { condition, looked_at, latents, images })
     }
 
-    /// One whole generation; each part is waited for, which costs three waits an image.
+    /// One whole generation. Each part and each step is waited for, as by a caller that shows how far an
+    /// image is.
     fn generate(&mut self) -> Result<(), WorkloadError> {
         let mut clock = WallClock::default();
-        let mut timed = |this: &Self, part: &mut dyn FnMut() -> Result<(), NetError>| {
+        clock.start().map_err(WorkloadError::failed)?;
+        let condition = self.condition().map_err(workload_error)?;
+        let mut latents =
+            (&self.noise * self.schedule.start).map_err(|error| workload_error(error.into()))?;
+        let text = self.finish(&mut clock)?;
+        let mut denoise = 0.0;
+        for index in 0..self.schedule.steps.len() {
             clock.start().map_err(WorkloadError::failed)?;
-            part().map_err(workload_error)?;
-            this.bench.wait()?;
-            Ok::<f64, WorkloadError>(clock.finish().map_err(WorkloadError::failed)?.wall.0)
-        };
-        let (mut condition, mut latents) = (None, None);
-        let text = timed(self, &mut || {
-            condition = Some(self.condition()?);
-            latents = Some((&self.noise * self.schedule.start)?);
-            Ok(())
-        })?;
-        let (Some(condition), Some(mut latents)) = (condition, latents) else {
-            return Err(WorkloadError::Failed("no text was encoded".to_owned()));
-        };
-        let denoise = timed(self, &mut || {
-            for index in 0..self.schedule.steps.len() {
-                latents = self.step(index, &latents, &condition)?.0;
-            }
-            Ok(())
-        })?;
-        let decode = timed(self, &mut || self.bench.nets.vae.decode(&latents).map(drop))?;
+            latents = self.step(index, &latents, &condition).map_err(workload_error)?.0;
+            let time = self.finish(&mut clock)?;
+            self.steps.push(time);
+            denoise += time;
+        }
+        clock.start().map_err(WorkloadError::failed)?;
+        self.bench.parts.decode(&latents).map_err(workload_error)?;
+        let decode = self.finish(&mut clock)?;
         self.phases = BTreeMap::from([
             ("text_s".to_owned(), text),
             ("denoise_s".to_owned(), denoise),
             ("decode_s".to_owned(), decode),
         ]);
         Ok(())
+    }
+
+    /// Waits for what was begun with the clock, and says how long it took.
+    fn finish(&self, clock: &mut WallClock) -> Result<f64, WorkloadError> {
+        self.bench.wait()?;
+        Ok(clock.finish().map_err(WorkloadError::failed)?.wall.0)
     }
 }
 
@@ -329,6 +337,7 @@ impl Workload for Generation<'_> {
     }
 
     fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.steps.clear();
         self.bench.begin();
         Ok(())
     }
@@ -348,6 +357,7 @@ impl Workload for Generation<'_> {
         let about = self.bench.about;
         let asked = check::Asked {
             about,
+            like: self.bench.parts.like(),
             condition: &trace.condition,
             size: self.size,
             batch: self.bench.case.batch,
@@ -373,6 +383,10 @@ impl Workload for Generation<'_> {
 
     fn phases(&mut self) -> BTreeMap<String, f64> {
         self.phases.clone()
+    }
+
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        BTreeMap::from([("time_of_step_s".to_owned(), std::mem::take(&mut self.steps))])
     }
 
     fn memory(&mut self) -> Option<Memory> {

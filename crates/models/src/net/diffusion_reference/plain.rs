@@ -200,6 +200,24 @@ pub(super) fn waves(value: f64, width: usize, device: &Device) -> Result<Tensor>
     Tensor::from_vec(waves, (1, 2 * half), device)
 }
 
+/// The waves of a net that computes them in its own type: the timestep, the frequencies, their products and
+/// what comes of these are each rounded to it.
+pub(super) fn rounded_waves(
+    value: f64,
+    width: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let half = width / 2;
+    let frequency = |index: usize| 10_000f64.powf(-(index as f64) / half as f64) as f32;
+    let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    let round = |x: &Tensor| x.to_dtype(dtype)?.to_dtype(DType::F32);
+    let frequencies = round(&Tensor::from_vec(frequencies, (1, half), device)?)?;
+    let value = round(&Tensor::new(&[[value as f32]], device)?)?;
+    let angles = round(&frequencies.broadcast_mul(&value)?)?;
+    Tensor::cat(&[round(&angles.cos()?)?, round(&angles.sin()?)?], 1)
+}
+
 /// How much of the image is left at a timestep that need not be whole.
 fn kept_at(timestep: f64) -> f64 {
     let (first, last) = (0.000_85f64.sqrt(), 0.012f64.sqrt());
