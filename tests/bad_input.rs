@@ -278,6 +278,122 @@ fn a_checkpoint_of_another_architecture_fails_its_rows_and_the_run_goes_on() {
     assert_eq!(of("tiny").outcome, warpmark_record::Outcome::Measured);
 }
 
+/// The folder of the small fixture models of diffusion.
+fn diffusion_fixtures() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/models/tests/fixtures/diffusion")
+}
+
+/// A world with the small model `v1` beside the tiny GPT-2, and a folder with the weights of both.
+fn world_of_diffusion() -> World {
+    const PARTS: [&str; 3] = [
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+    ];
+    let world = World::new();
+    let stanzas = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
+    let quick = "suites = { quick = { cpu = [\"f32\"] } }";
+    let stanzas = stanzas.replacen("suites = {}", quick, 1);
+    let models = world.write("models.toml", &format!("{stanzas}{TINY}"));
+    let models = models.to_str().unwrap();
+    let fetched = world.run(&["fetch", "tiny", "--weights", "synthetic", "--models", models]);
+    let tiny = fetched.exits(0).stdout.lines().nth(1).unwrap().trim().to_owned();
+    for part in PARTS {
+        let target = world.path("weights").join(part);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(diffusion_fixtures().join("v1").join(part), target).unwrap();
+    }
+    std::fs::copy(tiny, world.path("weights").join("model.safetensors")).unwrap();
+    world
+}
+
+/// Runs both models, of which the second must be measured, and hands out the row of the first with the
+/// exit code.
+fn run_of_diffusion(world: &World) -> (Option<i32>, warpmark_record::Record) {
+    let (models, weights) = (world.path("models.toml"), world.path("weights"));
+    let filter = ["--filter", "v1/text/f32/b1,tiny/prefill", "--device", "cpu"];
+    let source = ["--weights", weights.to_str().unwrap(), "--models", models.to_str().unwrap()];
+    let ran = world.run(&[&["run"][..], &filter, &source].concat());
+    let recording = warpmark_record::store::read(&world.results()[0]).unwrap();
+    let of = |start: &str| {
+        recording.rows.iter().find(|row| row.id.to_string().starts_with(start)).unwrap().clone()
+    };
+    assert_eq!(of("text/tiny/prefill/f32/b1").outcome, warpmark_record::Outcome::Measured);
+    (ran.code, of("image/v1/text/f32/b1"))
+}
+
+/// What is done to a file of a world's weights.
+type Damage = fn(&World, &str);
+
+/// Adds a tensor to a safetensors file.
+fn add_tensor(path: &std::path::Path, name: &str) {
+    let bytes = std::fs::read(path).unwrap();
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let (header, data) = rest.split_at(length);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    header[name] = serde_json::json!({
+        "dtype": "F16", "shape": [1], "data_offsets": [data.len(), data.len() + 2]
+    });
+    let mut header = serde_json::to_vec(&header).unwrap();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(path, [&length[..], &header, data, &[0, 0]].concat()).unwrap();
+}
+
+#[test]
+fn a_diffusion_checkpoint_that_cannot_be_fails_its_rows_and_the_run_goes_on() {
+    let (code, sound) = run_of_diffusion(&world_of_diffusion());
+    assert_eq!(code, Some(0));
+    assert_eq!(sound.outcome, warpmark_record::Outcome::Measured);
+    let unet = "weights/unet/diffusion_pytorch_model.safetensors";
+    let damages: [(&str, Damage, [&str; 2]); 3] = [
+        (
+            "an extra tensor",
+            |world, unet| add_tensor(&world.path(unet), "adapter.weight"),
+            ["unet.adapter.weight", "belong to no part of the model"],
+        ),
+        (
+            "a missing shard",
+            |world, unet| std::fs::remove_file(world.path(unet)).unwrap(),
+            ["it has no unet/diffusion_pytorch_model.safetensors", "fetch what is missing"],
+        ),
+        (
+            "another architecture",
+            |world, unet| {
+                let other = unet.replace("weights", "v2");
+                std::fs::copy(diffusion_fixtures().join(other), world.path(unet)).unwrap();
+            },
+            ["unet/diffusion_pytorch_model.safetensors", "checkpoint of another"],
+        ),
+    ];
+    for (what, damage, parts) in damages {
+        let world = world_of_diffusion();
+        damage(&world, unet);
+        let (code, row) = run_of_diffusion(&world);
+        assert_eq!(code, Some(1), "{what}");
+        let row = serde_json::to_string(&row).unwrap();
+        for part in ["failed"].into_iter().chain(parts) {
+            assert!(row.contains(part), "{what}: {part} is not in {row}");
+        }
+    }
+}
+
+#[test]
+fn an_image_size_or_a_list_that_cannot_be_is_refused_with_its_line() {
+    let stanzas = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(stanzas.contains(from), "{from:?} is not in the catalog");
+        let world = World::new();
+        let path = world.write("models.toml", &stanzas.replacen(from, to, 1));
+        world.run(&["run", "--device", "cpu", "--dry-run", "--models", path.to_str().unwrap()])
+    };
+    with("unet = [64]", "unet = [100]").exits(70).says(&["models.toml:", "100", "multiple of 32"]);
+    with("unet = [64]", "unet = []").exits(70).says(&["models.toml:", "inputs.unet = []"]);
+    with("steps = [2]", "steps = []").exits(70).says(&["models.toml:", "inputs.steps = []"]);
+    with("batches = [1, 2]", "batches = []").exits(70).says(&["models.toml:", "batches = []"]);
+}
+
 #[test]
 fn a_prompt_over_the_context_or_an_empty_batch_is_refused_with_its_line() {
     with_catalog("prompts = [16]", "prompts = [65]").exits(70).says(&["models.toml:", "65", "64"]);

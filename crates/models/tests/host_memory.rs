@@ -1,0 +1,215 @@
+//! Loading holds little more than its result, for every family: from one file, from shards, as it is stored
+//! and converted. One test alone in its process, whose resident set is what is looked at.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::Command;
+
+use candle_core::{Device, Tensor};
+use warpmark_device::resident;
+use warpmark_models::weights::{self, Cache, Quiet, Source, WeightFiles};
+use warpmark_models::{Catalog, Dtype, Model};
+use warpmark_record::{Bytes, Field};
+
+/// The buffer through which weights are converted.
+const STAGE: f64 = 16.0 * 1024.0 * 1024.0;
+
+/// Some 60 MB of each family in f32, so that neither the buffer nor the program hides what is held twice.
+const MODELS: &str = r#"
+[[model]]
+id = "gpt2"
+family = "gpt2"
+title = "GPT-2"
+repo = "none/none"
+files = ["one.safetensors", "two.safetensors"]
+checkpoint = "f32"
+phases = ["load"]
+batches = [1]
+architecture = { vocabulary = 2000, context = 64, width = 512, layers = 5, heads = 8 }
+inputs = { prompts = [8], contexts = [8] }
+suites = {}
+
+[[model]]
+id = "llama"
+family = "llama"
+title = "Llama"
+repo = "none/none"
+files = ["one.safetensors", "two.safetensors"]
+checkpoint = "f32"
+phases = ["load"]
+batches = [1]
+inputs = { prompts = [8], contexts = [8] }
+suites = {}
+[model.architecture]
+vocabulary = 2000
+context = 64
+width = 512
+hidden = 1536
+layers = 4
+heads = 8
+key_value_heads = 8
+norm_epsilon = 1e-5
+rope_theta = 10000.0
+tied = false
+
+[[model]]
+id = "whisper"
+family = "whisper"
+title = "Whisper"
+repo = "none/none"
+files = ["one.safetensors", "two.safetensors"]
+checkpoint = "f32"
+phases = ["load"]
+batches = [1]
+suites = {}
+[model.architecture]
+mels = 80
+audio_positions = 1500
+text_positions = 448
+width = 512
+heads = 8
+encoder_layers = 2
+decoder_layers = 2
+vocabulary = 2000
+[model.inputs]
+seconds = [5]
+tokens_per_second = 3
+prompt = [1]
+end = 2
+contexts = [8]
+beams = [1]
+
+[[model]]
+id = "diffusion"
+family = "diffusion"
+title = "Diffusion"
+repo = "none/none"
+files = ["unet/model.safetensors", "vae/model.safetensors", "text_encoder/model.safetensors"]
+checkpoint = "f32"
+phases = ["load"]
+batches = [1]
+suites = {}
+[model.architecture.unet]
+latents = 4
+channels = [64, 128]
+layers = 1
+transformers = [1, 0]
+middle_transformers = 1
+heads = [8, 8]
+text_width = 512
+linear_projection = false
+groups = 16
+[model.architecture.vae]
+channels = [32, 64]
+layers = 1
+groups = 16
+scaling = 0.18215
+upcast = false
+[[model.architecture.text]]
+vocabulary = 2000
+positions = 77
+width = 512
+layers = 4
+heads = 8
+hidden = 2048
+activation = "gelu"
+output = "last"
+[model.architecture.scheduler]
+prediction = "epsilon"
+ddim_spacing = "leading"
+euler_spacing = "leading"
+offset = 1
+[model.inputs]
+unet = [64]
+vae = [64]
+generate = [64]
+steps = [2]
+schedulers = ["ddim"]
+guidance = 7.5
+"#;
+
+fn known(bytes: &Field<Bytes>) -> f64 {
+    bytes.known().unwrap().get()
+}
+
+/// Loads the files and looks at the most that was resident meanwhile, above what was before.
+fn load(model: &Model, files: &WeightFiles, dtype: Dtype) -> HashMap<String, Tensor> {
+    let specs = model.family().unwrap().tensors(model).unwrap();
+    resident::reset_peak().unwrap();
+    let start = known(&resident::now());
+    let loaded = files.load(&specs, dtype.candle(), &Device::Cpu).unwrap();
+    let held = known(&resident::peak()) - start;
+    let result = loaded.tensors.values();
+    let result: usize = result.map(|t| t.elem_count() * t.dtype().size_in_bytes()).sum();
+    let result = result as f64;
+    let what = format!("{} as {dtype} from {} files", model.id, files.paths().len());
+    assert!(result > 1.5 * STAGE, "{what}: {result:e} bytes are too few to see anything");
+    // Small tensors may find room that the allocator kept.
+    assert!(held >= 0.8 * result, "{what}: {held:e} of {result:e} bytes were seen");
+    let most = 1.2 * result + if dtype == Dtype::F32 { 0.0 } else { STAGE };
+    assert!(held <= most, "{what}: {held:e} bytes were held for {result:e}");
+    loaded.tensors
+}
+
+/// Writes tensors as the files that the stanza lists: components by their names, shards by halves.
+fn write(folder: &Path, model: &Model, tensors: HashMap<String, Tensor>) {
+    let half = tensors.len() / 2;
+    let mut files: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
+    for (index, (name, tensor)) in
+        tensors.into_iter().collect::<BTreeMap<_, _>>().into_iter().enumerate()
+    {
+        let of_component = model.files.iter().find_map(|file| {
+            let component = file.split_once('/')?.0;
+            Some((file, name.strip_prefix(component)?.strip_prefix('.')?))
+        });
+        let (file, name) =
+            of_component.unwrap_or((&model.files[usize::from(index >= half)], name.as_str()));
+        files.entry(file.clone()).or_default().insert(name.to_owned(), tensor);
+    }
+    for (file, tensors) in files {
+        let path = folder.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        candle_core::safetensors::save(&tensors, path).unwrap();
+    }
+}
+
+/// The allocator's variable, from which on it maps each block apart and gives it back when it is freed: what
+/// it kept for later would hide what a load takes.
+const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
+
+#[test]
+fn a_load_holds_at_most_a_fifth_more_than_its_result_in_every_family() {
+    if std::env::var_os(THRESHOLD).is_none() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let ran = again.env(THRESHOLD, "131072").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    if let Err(error) = resident::reset_peak() {
+        panic!("the high-water mark cannot be reset here: {error}");
+    }
+    let catalog = Catalog::parse(MODELS, "models.toml").unwrap();
+    for model in catalog.models() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let specs = model.family().unwrap().tensors(model).unwrap();
+        let source = Source::Synthetic { seed: 1 };
+        let files = weights::locate(model, &specs, &source, &cache, &Quiet).unwrap();
+        // The first touches the program's own pages, and is not looked at.
+        drop(files.load(&specs, Dtype::F16.candle(), &Device::Cpu).unwrap());
+        drop(load(model, &files, Dtype::F16));
+        let tensors = load(model, &files, Dtype::F32);
+        let shards = folder.path().join("shards");
+        write(&shards, model, tensors);
+        let source = Source::Folder(shards);
+        let files = weights::locate(model, &specs, &source, &cache, &Quiet).unwrap();
+        assert_eq!(files.paths().len(), model.files.len());
+        for dtype in [Dtype::F16, Dtype::F32] {
+            drop(load(model, &files, dtype));
+        }
+    }
+}
