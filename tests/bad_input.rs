@@ -279,8 +279,8 @@ fn a_checkpoint_of_another_architecture_fails_its_rows_and_the_run_goes_on() {
 }
 
 /// The folder of the small fixture models of diffusion.
-fn diffusion_fixtures() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/models/tests/fixtures/diffusion")
+fn diffusion_fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/models/tests/fixtures/diffusion")
 }
 
 /// A world with the small model `v1` beside the tiny GPT-2, and a folder with the weights of both.
@@ -326,7 +326,7 @@ fn run_of_diffusion(world: &World) -> (Option<i32>, warpmark_record::Record) {
 type Damage = fn(&World, &str);
 
 /// Adds a tensor to a safetensors file.
-fn add_tensor(path: &std::path::Path, name: &str) {
+fn add_tensor(path: &Path, name: &str) {
     let bytes = std::fs::read(path).unwrap();
     let (length, rest) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;

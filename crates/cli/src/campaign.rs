@@ -53,7 +53,7 @@ impl Campaign {
     /// The plan in words.
     pub fn describe(&self) -> String {
         let spec = &self.described.spec;
-        let notes: String = self.notes.iter().map(|note| format!("{note}\n")).collect();
+        let notes: String = self.notes.iter().flat_map(|note| [note.as_str(), "\n"]).collect();
         format!("{notes}{} ({})\n\n{}", spec.name, spec.kind, self.plan.describe(&spec.memory))
     }
 

@@ -84,7 +84,6 @@ fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) ->
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, Hendrycks and Gimpel 2016, equation 2; written with
 /// the logistic function, for `(1 + tanh u)/2 = 1/(1 + exp(-2u))`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE_ROOT: f32 = 1.595_769;
     x * logistic(TWICE_ROOT * (x + 0.044_715 * x * x * x))
