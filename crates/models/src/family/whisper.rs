@@ -238,8 +238,8 @@ impl Planner<'_> {
 fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case, iteration: Seconds) -> Option<String> {
     if case.phase != Phase::Mel && spec.gpu.is_none() && iteration > LONGEST_CPU_ITERATION {
         return Some(format!(
-            "one iteration would take some {iteration:.0}; on a CPU, the longest are \
-             {LONGEST_CPU_ITERATION:.0}"
+            "one iteration would take some {iteration}; on a CPU, the longest are \
+             {LONGEST_CPU_ITERATION}"
         ));
     }
     unsupported(spec, dtype)
