@@ -50,7 +50,6 @@ PAIRS = [
     ("image/sd-small/text/f32/b1@warpmark", [("diffusion-text", "batch", 1)]),
     ("image/sd-small/unet/f32/b1/s256@warpmark", [("diffusion-unet", "batch", 1)]),
     ("image/sd-small/unet/f32/b2/s256@warpmark", [("diffusion-unet", "batch", 2)]),
-    ("image/sd-small/unet/f32/b4/s256@warpmark", [("diffusion-unet", "batch", 4)]),
     ("image/sd-small/vae/f32/b1/s256@warpmark", [("diffusion-vae", "batch", 1)]),
     ("image/sd-small/generate/f32/b1/s256/n4/ddim@warpmark", [("diffusion-generate", "steps", 4)]),
 ]

@@ -27,6 +27,10 @@ use nets::Nets;
 /// Stable Diffusion in all its versions.
 pub struct DiffusionFamily;
 
+/// The largest batch of the quick suite on a CPU, which has to be done within minutes: a step is bound by
+/// arithmetic from the first image on.
+const QUICK_CPU_BATCH: usize = 2;
+
 impl Family for DiffusionFamily {
     fn name(&self) -> &'static str {
         "diffusion"
@@ -75,6 +79,8 @@ impl Family for DiffusionFamily {
             let mut cases = inputs.cases(model, request.full);
             if request.full {
                 cases.extend(inputs.published(model, &architecture));
+            } else if request.spec.gpu.is_none() {
+                cases.retain(|case| case.batch <= QUICK_CPU_BATCH);
             }
             let mut by_id = Vec::with_capacity(cases.len());
             let mut entries = Vec::with_capacity(cases.len());

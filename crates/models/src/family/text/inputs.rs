@@ -25,7 +25,7 @@ const QUICK_PREFILL: [usize; 2] = [1, 8];
 
 /// The largest batch of the quick suite on a CPU, which has to be done within minutes: by then decode has
 /// long been bound by arithmetic, and so is prefill from the first sequence on.
-const QUICK_CPU_DECODE: usize = 32;
+const QUICK_CPU_DECODE: usize = 16;
 const QUICK_CPU_PREFILL: usize = 1;
 
 /// The batch whose generations the quick suite measures.
