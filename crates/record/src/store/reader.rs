@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -18,6 +19,13 @@ use crate::run::{Run, RunId};
 /// file without line ends can take.
 const LONGEST_LINE: u64 = 64 << 20;
 
+/// So many lines of a file are warned of one by one; the others are counted.
+const MOST_WARNINGS: usize = 100;
+
+/// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by more than
+/// a year had a wrong one.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
+
 /// Reads a results file, or all `.jsonl` files below a folder in the order of their names.
 pub fn read(path: &Path) -> Result<Recording, StoreError> {
     read_all([path])
@@ -25,7 +33,8 @@ pub fn read(path: &Path) -> Result<Recording, StoreError> {
 
 /// Reads several files and folders into one recording; a file that is named twice is read once.
 ///
-/// Warnings name what was left out: a line that a crash left without its end, a row that stands twice.
+/// Warnings name what was left out: a line that a crash left without its end, a row that stands twice. They
+/// tell of clocks that cannot be right, too, since runs are put in order by them.
 /// Everything else that is wrong is an error with its file and line, and so is a folder without
 /// results.
 pub fn read_all<P: AsRef<Path>>(
@@ -44,7 +53,7 @@ pub fn read_all<P: AsRef<Path>>(
             files.push(path.to_owned());
         }
     }
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(Timestamp::now());
     let mut seen = HashSet::new();
     for file in files {
         let identity = fs::canonicalize(&file).map_err(|e| io_error("open", &file, e))?;
@@ -88,13 +97,17 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError 
 }
 
 /// What has been read so far.
-#[derive(Default)]
 struct Reading {
+    now: Timestamp,
     recording: Recording,
     runs: HashSet<RunId>,
     ids: HashMap<RunId, HashSet<BenchmarkId>>,
     /// Where the first row of a run stands whose line has not come.
     orphans: HashMap<RunId, Warning>,
+    /// The runs whose clock was warned of.
+    odd_clocks: HashSet<RunId>,
+    /// The lines of this file that were warned of.
+    warned: usize,
 }
 
 /// A line and where it stands.
@@ -107,15 +120,29 @@ struct Place<'a> {
 }
 
 impl Reading {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            recording: Recording::default(),
+            runs: HashSet::new(),
+            ids: HashMap::new(),
+            orphans: HashMap::new(),
+            odd_clocks: HashSet::new(),
+            warned: 0,
+        }
+    }
+
     fn file(&mut self, file: &Path) -> Result<(), StoreError> {
         let failed = |error| io_error("read", file, error);
         let mut reader = BufReader::new(File::open(file).map_err(|e| io_error("open", file, e))?);
         let mut text = Vec::new();
+        self.warned = 0;
         for line in 1.. {
             text.clear();
             let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text);
             let read = read.map_err(failed)? as u64;
             if read == 0 {
+                self.count_warnings(file, line - 1);
                 break;
             }
             let finished = text.ends_with(b"\n");
@@ -134,10 +161,11 @@ impl Reading {
         let probe: Probe = match serde_json::from_slice(place.without_zeros()) {
             Ok(probe) => probe,
             Err(error) if place.is_torn(&error) => {
-                self.recording.warnings.push(place.warning(
+                self.warn(
+                    place,
                     "the line is torn (its end is missing) and was left out: the run was stopped \
                      while writing it",
-                ));
+                );
                 return Ok(());
             }
             Err(error) => return Err(place.bad_json(&error)),
@@ -160,11 +188,12 @@ impl Reading {
 
     fn run(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
         let run: Run = place.parse()?;
+        self.clock(place, &run.run, &run.started_at);
         if self.runs.insert(run.run.clone()) {
             self.recording.runs.push(run);
         } else {
             let text = format!("run {:?} has a line already; this one was left out", run.run.0);
-            self.recording.warnings.push(place.warning(text));
+            self.warn(place, text);
         }
         Ok(())
     }
@@ -172,6 +201,7 @@ impl Reading {
     fn row(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
         let row: Record = place.parse()?;
         validate(&row).map_err(|reason| place.bad(1, format!("row {}: {reason}", row.id)))?;
+        self.clock(place, &row.run, &row.started_at);
         if !self.runs.contains(&row.run) && !self.orphans.contains_key(&row.run) {
             let text = format!(
                 "run {:?} has no line of its own: the device and host of its rows are unknown",
@@ -186,9 +216,42 @@ impl Reading {
                 "run {:?} has a row for {} already; this one was left out",
                 row.run.0, row.id
             );
-            self.recording.warnings.push(place.warning(text));
+            self.warn(place, text);
         }
         Ok(())
+    }
+
+    /// Warns of a run's clock, once: of a time that is none, or has not come yet.
+    fn clock(&mut self, place: &Place<'_>, run: &RunId, started_at: &str) {
+        let problem = match started_at.parse::<Timestamp>() {
+            Err(_) => "which is no time",
+            Ok(time) if time.duration_since(self.now) > AHEAD => "which is still to come",
+            Ok(_) => return,
+        };
+        if self.odd_clocks.insert(run.clone()) {
+            let text = format!(
+                "run {:?} says {started_at:?}, {problem}: its clock was wrong, and its place among other \
+                 runs is, too",
+                run.0
+            );
+            self.warn(place, text);
+        }
+    }
+
+    fn warn(&mut self, place: &Place<'_>, text: impl Into<String>) {
+        self.warned += 1;
+        if self.warned <= MOST_WARNINGS {
+            self.recording.warnings.push(place.warning(text));
+        }
+    }
+
+    /// Says how many lines of a file were not warned of one by one.
+    fn count_warnings(&mut self, file: &Path, line: u64) {
+        let more = self.warned.saturating_sub(MOST_WARNINGS);
+        if more > 0 {
+            let text = format!("{more} more lines up to this one have such faults");
+            self.recording.warnings.push(Warning { file: file.to_owned(), line, text });
+        }
     }
 
     fn finish(mut self) -> Recording {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -322,6 +323,66 @@ fn rows_without_their_run_and_rows_that_stand_twice_are_warned_of() {
     let warnings: Vec<String> = found.warnings.iter().map(Warning::to_string).collect();
     assert!(warnings[0].contains("r1.jsonl:3: run \"r1\" has a row for"), "{warnings:?}");
     assert!(warnings[2].contains("r1.jsonl:1: run \"r1\" has no line of its own"), "{warnings:?}");
+}
+
+#[test]
+fn a_clock_that_cannot_be_right_is_warned_of_once_a_run() {
+    let (_folder, path) = recorded(3);
+    let good = fs::read_to_string(&path).unwrap();
+    assert_eq!(read(&path).unwrap().warnings, Vec::new());
+    for (time, says) in [
+        ("2999-01-01T00:00:00Z", "which is still to come"),
+        ("yesterday\\u001b[2J", "which is no time"),
+        ("2026-02-30T00:00:00Z", "which is no time"),
+    ] {
+        let start = "\"started_at\":\"";
+        let odd: Vec<String> = good
+            .split(start)
+            .enumerate()
+            .map(
+                |(at, part)| {
+                    if at == 0 { part.to_owned() } else { format!("{time}{}", &part[20..]) }
+                },
+            )
+            .collect();
+        fs::write(&path, odd.join(start)).unwrap();
+        let found = read(&path).unwrap();
+        assert_eq!((found.runs.len(), found.rows.len()), (1, 3));
+        let warnings: Vec<String> = found.warnings.iter().map(Warning::to_string).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("r1.jsonl:1: run \"r1\" says"), "{warnings:?}");
+        assert!(warnings[0].contains(says) && !warnings[0].contains('\u{1b}'), "{warnings:?}");
+    }
+}
+
+/// Lines that stand very often are neither kept nor warned of one by one. A million of them, by hand:
+/// `WARPMARK_MANY_LINES=1000000 cargo test --release -p warpmark-record --lib many_lines -- --nocapture`
+#[test]
+fn many_lines_take_memory_for_what_is_kept_alone() {
+    let many = std::env::var("WARPMARK_MANY_LINES").map_or(20_000, |text| text.parse().unwrap());
+    let (_folder, path) = recorded(2);
+    let text = fs::read_to_string(&path).unwrap();
+    let row = text.lines().last().unwrap();
+    let mut file = io::BufWriter::new(fs::File::create(&path).unwrap());
+    file.write_all(text.as_bytes()).unwrap();
+    for _ in 0..many {
+        writeln!(file, "{row}").unwrap();
+    }
+    drop(file);
+    let before = resident();
+    let found = read(&path).unwrap();
+    let grown = resident().saturating_sub(before);
+    assert_eq!(found.rows.len(), 2);
+    assert_eq!(found.warnings.len(), 101);
+    let last = found.warnings.last().unwrap().to_string();
+    assert!(last.contains(&format!("{} more lines", many - 100)), "{last}");
+    assert!(grown < 64 << 20, "{grown} bytes for two rows");
+}
+
+/// The memory that this process holds.
+fn resident() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
 }
 
 #[test]
