@@ -25,6 +25,7 @@ pub(super) fn run(launch: &mut Launch<'_>) -> Option<Result<Work, u32>> {
         return match operation {
             "cast" => Some(launch.unary(other, element, |x| truncated(x, element))),
             "is" => Some(launch.index_select(other, element)),
+            "s" => Some(launch.scatter(other, element)),
             "where" => Some(launch.choose(other, element)),
             _ => None,
         };
@@ -307,6 +308,25 @@ impl Launch<'_> {
         }
         let written = self.write_numbers(self.u64(5), results, element)?;
         Ok(traffic(2 * written))
+    }
+
+    /// Numbers to places by index. The real kernel passes over the largest index of its type, which nobody asks
+    /// for: it is refused like any other that is too large.
+    fn scatter(&mut self, ids: Element, element: Element) -> Result<Work, u32> {
+        let [left, from, to, right] = [3, 4, 5, 6].map(|argument| self.u64(argument));
+        let count = left * from * right;
+        let ids = self.numbers(self.u64(0), count, ids)?;
+        let numbers = self.numbers(self.u64(1), count, element)?;
+        let mut all = self.numbers(self.u64(2), left * to * right, element)?;
+        for (at, (id, number)) in (0..count).zip(ids.into_iter().zip(numbers)) {
+            if id < 0.0 || id >= to as f64 {
+                return Err(ASSERT);
+            }
+            let block = at / (from * right);
+            all[((block * to + id as u64) * right + at % right) as usize] = number;
+        }
+        let held = self.write_numbers(self.u64(2), all, element)?;
+        Ok(traffic(2 * held * from / to.max(1)))
     }
 
     fn reduce(

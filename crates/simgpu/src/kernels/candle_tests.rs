@@ -81,6 +81,21 @@ fn a_vector_is_added_to_every_row() {
 }
 
 #[test]
+fn numbers_are_put_where_their_indices_say_and_the_others_stay() {
+    let mut card = Card::new();
+    // Two blocks of three rows of two; a row of each is replaced.
+    let out = card.floats(&[0.0; 12]);
+    let new = card.floats(&[1.0, 2.0, 3.0, 4.0]);
+    let ids: Vec<u8> = [2_u32, 2, 0, 0].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let ids = card.holding(ids);
+    let [ids, new, o] = [ids, new, out].map(u64::to_le_bytes);
+    let [two, one, three] = [2_u64, 1, 3].map(u64::to_le_bytes);
+    let arguments: [&[u8]; 7] = [&ids, &new, &o, &two, &one, &three, &two];
+    let found = card.run("s_u32_f32", 1, &arguments, out, 12);
+    assert_near(&found, &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
 fn softmax_and_norms_are_taken_row_by_row() {
     let mut card = Card::new();
     let x = card.floats(&[0.0, 3.0_f32.ln(), 5.0, 5.0]);
