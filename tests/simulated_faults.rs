@@ -199,7 +199,39 @@ fn a_worker_that_nobody_instructs_says_who_starts_it() {
     let machine = Machine::with("t4");
     let mut command = machine.command(&["worker"]);
     let ran = Ran::of(command.stdin(Stdio::null()).output().unwrap());
-    ran.exits(70).says(&["started by `warpmark run` alone"]);
+    ran.exits(70).says(&["started by `warpmark` alone"]);
+}
+
+/// The command that puts two levels of load on a model.
+fn serving(machine: &Machine, more: &[&str]) -> Ran {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
+    let mut command = machine.command(&["serve", "tiny", "--device", "cuda", "--users", "1,2"]);
+    command.arg("--results").arg(machine.world.path("simulated"));
+    command.args(["--prompt", "8", "--tokens", "6"]).arg("--models").arg(models);
+    command.args(["--for", "300ms", "--timeout", "1s"]).args(more);
+    Ran::of(command.output().unwrap())
+}
+
+#[test]
+fn a_card_that_does_not_answer_ends_a_load_with_a_reason() {
+    let machine = Machine::with("t4").faults("cuDevicePrimaryCtxRetain:1=hang");
+    let ran = serving(&machine, &["--hang-limit", "2s"]);
+    ran.exits(70).says(&["it hung while opening Tesla T4", "2.00 s"]);
+    assert!(!machine.world.path("simulated").exists(), "nothing was measured");
+}
+
+#[test]
+fn every_level_on_a_service_that_this_build_cannot_load_is_a_skipped_row() {
+    let machine = Machine::with("t4");
+    serving(&machine, &[]).exits(0);
+    let recording = machine.recording();
+    assert_eq!(recording.runs[0].suite, "serve");
+    assert_eq!(recording.rows.len(), 2, "{:#?}", recording.rows);
+    for row in &recording.rows {
+        assert_reason(&row.outcome, false, "--features cuda");
+    }
+    // The process that was started opened no device; the one that did left nothing on it.
+    assert_eq!(machine.report().calls("cuMemAllocAsync"), 0);
 }
 
 #[test]

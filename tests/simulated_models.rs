@@ -239,3 +239,38 @@ fn a_card_too_small_for_the_weights_skips_every_row_with_that_reason() {
         assert_reason(&row.outcome, false, "memory");
     }
 }
+
+/// Three levels of load, of which the second asks for much more than the others: a plan that counts launches
+/// strikes there, and a process that begins with the third never gets as far.
+#[track_caller]
+fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
+    let machine = Machine::with("t4").faults(plan);
+    let mut command = machine.command(&["serve", "tiny", "--device", "cuda"]);
+    command.arg("--results").arg(machine.world.path("simulated")).arg("--models").arg(catalog());
+    command.args(["--phase", "generate", "--prompt", "8", "--tokens", "6", "--most", "4"]);
+    command.args(["--rate", "2,60,3", "--for", "1s", "--warm-up", "50ms", "--timeout", "3s"]);
+    Ran::of(command.args(more).output().unwrap()).exits(1);
+    let rows = machine.rows();
+    let ends: Vec<&str> =
+        rows.iter().map(|row| row.id.segments().last().unwrap().as_str()).collect();
+    assert_eq!(ends, ["open-2", "open-60", "open-3"], "{rows:#?}");
+    assert_reason(&rows[1].outcome, true, part);
+    assert!(rows[1].load.is_none(), "{:?}", rows[1]);
+    for row in [&rows[0], &rows[2]] {
+        assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
+        let (load, check) = (row.load.as_ref().unwrap(), row.check.as_ref().unwrap());
+        assert!(load.requests.completed > 0 && load.requests.failed == 0, "{:?}", load.requests);
+        assert!(check.worst_error <= check.tolerance, "{}: {check:?}", row.id);
+    }
+}
+
+#[test]
+fn an_illegal_address_under_load_costs_its_level_and_no_other() {
+    only_the_second_level_fails("softmax_f32:150=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
+}
+
+#[test]
+fn a_kernel_that_never_ends_under_load_costs_its_level_and_no_other() {
+    let hang = "it hung while answering requests";
+    only_the_second_level_fails("softmax_f32:150=hang", &["--hang-limit=6s"], hang);
+}

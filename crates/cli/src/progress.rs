@@ -75,6 +75,7 @@ impl Observer for Bars {
             Step::Verifying => format!("{id}: checking the answer"),
             Step::WarmingUp => format!("{id}: warming up"),
             Step::Sampling { done, total } => format!("{id}: sample {} of {total}", done + 1),
+            Step::UnderLoad => format!("{id}: under load"),
         };
         self.current.set_message(text);
     }
@@ -105,6 +106,10 @@ fn summary(record: &Record) -> String {
 
 /// The rate that matters and the time of an iteration.
 fn figures(record: &Record) -> String {
+    if let Some(load) = &record.load {
+        let mean = load.latency.mean().map_or("no answer".to_owned(), |time| time.to_string());
+        return format!("{:.3} answers/s, {mean} each", load.rate());
+    }
     let Some(rates) = Rates::of(record) else {
         return "no time that the clock resolves".to_owned();
     };

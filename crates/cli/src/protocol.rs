@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use warpmark_measure::Step;
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Record, RunId};
 
-use crate::arguments::Selection;
+use crate::arguments::{Selection, Serve};
 
 /// The first thing that a worker is told. The second is the list of ids that it has to measure, all of
 /// one group; a worker that is told no second thing ends.
@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     pub selection: Selection,
     /// Whether criterion's own report is shown.
     pub verbose: bool,
+    /// The load to put on services, where it is not benchmarks that are measured.
+    pub load: Option<Box<Serve>>,
 }
 
 /// What a worker tells.

@@ -1,19 +1,31 @@
 //! Load on services: each is loaded, checked, loaded with every level, and checked again; each level is a
 //! row that is kept before the next begins.
 
-use warpmark_device::{Described, Device, Sampler};
-use warpmark_measure::{Offer, Service, WorkloadError, timestamp};
+mod station;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use warpmark_device::Described;
+use warpmark_measure::{Entry, Observer, Offer, Sampling};
+use warpmark_models::service::{self, Form};
+use warpmark_models::weights::Progress;
 use warpmark_record::load::Arrivals;
-use warpmark_record::{BenchmarkId, Load, Outcome, Record, RunId, Telemetry};
-use warpmark_serve::{Cancellation, Dynamic, Wall, batched, streaming};
+use warpmark_record::{BenchmarkId, DeviceSpec, RunId, Seconds};
+use warpmark_serve::Cancellation;
 
 use crate::arguments::{Selection, Serve, Traffic};
-use crate::campaign::{alone, open, settings};
+use crate::campaign::{alone, deadline, open, settings};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, sources};
 
+pub(crate) use station::{Station, sensors};
 pub(crate) use warpmark_serve::Level;
+
+/// What the stamp of a run calls it.
+pub(crate) const SUITE: &str = "serve";
 
 /// Everything that a load needs beside the services.
 pub(crate) struct Serving<'a> {
@@ -59,112 +71,99 @@ pub(crate) fn id(offer: &Offer, level: &Level) -> BenchmarkId {
     BenchmarkId::new(segments, offer.id.engine()).unwrap_or_else(|_| offer.id.clone())
 }
 
+/// The services that are asked for: of each model and dtype one.
+pub(crate) fn offers(
+    options: &Serve,
+    selection: &Selection,
+    spec: &DeviceSpec,
+    progress: Arc<dyn Progress>,
+) -> anyhow::Result<Vec<Offer>> {
+    let catalog = sources::catalog(&options.catalog)?;
+    let request = sources::request(selection, spec, progress)?;
+    let wanted = &options.service;
+    let mut offers = Vec::new();
+    for name in &options.names {
+        let model = catalog.model(name)?;
+        let mut listed = [false, true].into_iter().flat_map(|full| model.dtypes(full, spec));
+        let Some(dtype) = wanted.dtype.or_else(|| listed.next()) else {
+            bail!(
+                "no suite measures {name} on a device of this kind; name a number format to try it \
+                   all the same, such as `--dtype f16`"
+            );
+        };
+        let form = Form {
+            phase: wanted.phase.clone(),
+            dtype: Some(dtype),
+            most: wanted.most as usize,
+            prompt: wanted.prompt.map(|tokens| tokens as usize),
+            tokens: wanted.tokens.map(|tokens| tokens as usize),
+        };
+        let found = service::offers(&catalog, std::slice::from_ref(name), &request, &form)?;
+        match (found.into_iter().next(), &wanted.phase) {
+            (Some(offer), _) => offers.push(offer),
+            (None, Some(phase)) => bail!("{name} answers no requests for {phase:?}"),
+            (None, None) => bail!("{name} lists no phase that answers requests"),
+        }
+    }
+    Ok(offers)
+}
+
+/// The levels of a service as benchmarks of a plan. How they are sampled is the load's own affair.
+pub(crate) fn entries(offer: &Offer, levels: &[Level]) -> Vec<Entry> {
+    let none = Seconds(0.0);
+    let entry = |level| Entry {
+        id: id(offer, level),
+        sampling: Sampling { samples: 1, target: none, warm_up: none, single: true },
+        iteration_estimate: offer.request_estimate,
+        preparation_estimate: none,
+        memory_estimate: offer.memory_estimate,
+        sweep: None,
+        skip: offer.skip.clone(),
+    };
+    levels.iter().map(entry).collect()
+}
+
+/// The longest that a level of load may take, the last answers included.
+pub(crate) fn longest(traffic: &Traffic) -> Duration {
+    traffic.warm_up + traffic.window + traffic.timeout
+}
+
 impl Serving<'_> {
-    /// Loads the services one after the other and puts the levels on them.
-    pub(crate) fn run(self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
+    /// Draws the bars, and says on what is measured.
+    pub(crate) fn begin(&self, offers: &[Offer]) {
+        let Described { spec, note } = self.described;
+        self.bars.begin(offers.len() * self.levels.len());
+        if let Some(note) = note {
+            self.bars.line(note);
+        }
+        self.bars.line(&format!("{} ({})", spec.name, spec.kind));
+    }
+
+    /// Loads the services in this process, one after the other, and puts the levels on them.
+    pub(crate) fn run(&self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
         let mut run = environment::run(self.selection, device.spec(), settings(&device), id);
-        "serve".clone_into(&mut run.suite);
-        let mut recorder = Recorder::open(&self.options.results, run.clone())?;
-        let mut sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
+        SUITE.clone_into(&mut run.suite);
+        let mut station = Station {
+            device: &device,
+            run: run.run.clone(),
+            service: self.options.service.clone(),
+            sensors: sensors(&device),
+            gate: deadline(self.selection),
+        };
+        let mut recorder = Recorder::open(&self.options.results, run)?;
+        self.begin(&offers);
+        let mut bars = self.bars.clone();
+        let mut shown = self.bars.clone();
         for offer in offers {
-            let ids: Vec<BenchmarkId> =
-                self.levels.iter().map(|level| self::id(&offer, level)).collect();
-            self.bars.line(&offer.name);
-            let mut service = match offer.skip {
-                Some(reason) => Err(WorkloadError::Unsupported(reason)),
-                None => (offer.open)(&device),
-            };
-            for (level, id) in self.levels.iter().zip(ids) {
-                let now = timestamp();
-                let outcome = Outcome::Measured;
-                let mut row = Record::without_samples(run.run.clone(), id, now, outcome);
-                row.outcome = match &mut service {
-                    Ok(service) => outcome_of(&self.level(service, level, &mut sensors, &mut row)),
-                    Err(error) => refused(error),
-                };
-                self.bars.line(&summary(recorder.keep(row)?));
-            }
+            let levels = entries(&offer, self.levels).into_iter().zip(self.levels.iter().cloned());
+            station.put(levels.collect(), offer, &mut bars, &mut |row| {
+                recorder.keep(row).map(|row| shown.done(row))
+            })?;
         }
+        bars.clear();
         Ok(recorder.finish())
-    }
-
-    /// Puts one level on a service, and writes down what came of it.
-    fn level(
-        &self,
-        service: &mut Service,
-        level: &Level,
-        sensors: &mut Option<Result<Sampler, String>>,
-        row: &mut Record,
-    ) -> Result<(), WorkloadError> {
-        let described = service.describe();
-        row.parameters = described.parameters;
-        row.work = described.work;
-        row.data = described.data;
-        row.weights = described.weights;
-        row.caveats = described.caveats;
-        row.check = Some(service.verify()?);
-        service.prepare();
-        if let Some(Ok(sensors)) = sensors {
-            sensors.start();
-        }
-        let load = self.load(service, level);
-        row.telemetry = match sensors {
-            Some(Ok(sensors)) => Some(sensors.stop().telemetry),
-            Some(Err(reason)) => Some(Telemetry::absent(reason)),
-            None => None,
-        };
-        row.memory = service.memory();
-        let load = load?;
-        row.check = Some(service.verify()?);
-        row.load = Some(Box::new(load));
-        Ok(())
-    }
-
-    fn load(&self, service: &mut Service, level: &Level) -> Result<Load, WorkloadError> {
-        let wall = Wall::start();
-        let load = match service {
-            Service::Streaming(service) => streaming(service.as_mut(), level, &wall),
-            Service::Batched(service) => {
-                let wanted = &self.options.service;
-                let most = service.most().min(wanted.most as usize);
-                let dynamic = Dynamic { most, delay: wanted.delay };
-                batched(service.as_mut(), level, dynamic, &wall)
-            }
-        };
-        load.map_err(WorkloadError::failed)
-    }
-}
-
-fn outcome_of(result: &Result<(), WorkloadError>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Measured,
-        Err(error) => refused(error),
-    }
-}
-
-/// What a row says that could not be had.
-fn refused(error: &WorkloadError) -> Outcome {
-    let reason = error.to_string();
-    match error {
-        WorkloadError::OutOfMemory { .. } | WorkloadError::Unsupported(_) => {
-            Outcome::Skipped { reason }
-        }
-        _ => Outcome::Failed { reason },
-    }
-}
-
-/// A finished level in a line.
-fn summary(row: &Record) -> String {
-    match (&row.outcome, &row.load) {
-        (Outcome::Skipped { reason }, _) => format!("- {}: skipped, {reason}", row.id),
-        (Outcome::Failed { reason }, _) => format!("! {}: FAILED, {reason}", row.id),
-        (Outcome::Measured, Some(load)) => {
-            let mean = load.latency.mean().map_or("no answer".to_owned(), |time| time.to_string());
-            format!("  {}: {:.3} answers/s, {mean} each", row.id, load.rate())
-        }
-        (Outcome::Measured, None) => format!("  {}: no load", row.id),
     }
 }

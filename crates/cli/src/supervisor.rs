@@ -1,4 +1,5 @@
-//! `warpmark run` on a GPU: each group in a process of its own, every row kept by this one.
+//! `warpmark run` and `serve` on a GPU: each group, and each service, in a process of its own, every row
+//! kept by this one.
 //!
 //! A fault that poisons a context, a crash in a library, the kernel's out-of-memory killer or a hang
 //! then cost the benchmark that ran, and nothing else: its row says what happened, and a fresh process
@@ -11,11 +12,12 @@ mod ending;
 mod process;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use warpmark_measure::{Entry, Gate, Group, Observer, Step, timestamp};
+use warpmark_measure::{Entry, Gate, Observer, Offer, Step, timestamp};
 use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
 
@@ -25,6 +27,7 @@ use crate::plan::hang_limit;
 use crate::progress::Bars;
 use crate::protocol::{Answer, Message, Setup};
 use crate::recorder::{Recorder, Results};
+use crate::serving::{self, Serving};
 use crate::{environment, sources};
 use process::{End, Heard, Process};
 
@@ -54,33 +57,42 @@ pub(crate) fn measure(
     campaign::clear_log(&cache)?;
     let setup = Setup {
         spec: spec.clone(),
-        run: id.clone(),
+        run: id,
         selection: selection.clone(),
         verbose: output.verbose,
+        load: None,
     };
-    // The first worker is asked how it set the device up, before anything is recorded.
-    let (first, settings) = match open(&setup, options.hang_limit, &campaign.bars)? {
-        Ok(opened) => opened,
-        Err(reason) => bail!("{reason}"),
-    };
-    let run = environment::run(selection, spec, settings, id);
-    let recorder = Recorder::open(&output.results, run)?;
+    let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
+    let mut supervisor = Supervisor::start(setup, limits, &output.results, campaign.bars.clone())?;
     campaign.begin();
-    let Campaign { plan, bars, .. } = campaign;
-    let mut supervisor = Supervisor {
-        setup,
-        transfers: bars.transfers(),
-        bars,
-        gate: campaign::deadline(selection),
-        hang_limit: options.hang_limit,
-        recorder,
-        waiting: Some(first),
-    };
-    for group in plan.groups {
-        supervisor.group(group)?;
+    for group in campaign.plan.groups {
+        supervisor.entries(group.entries)?;
     }
-    supervisor.bars.clear();
-    Ok(supervisor.recorder.finish())
+    Ok(supervisor.finish())
+}
+
+/// Puts load on services on a GPU.
+///
+/// # Errors
+/// Those of [`measure`].
+pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyhow::Result<Results> {
+    let options = serving.options;
+    let spec = &serving.described.spec;
+    let _alone = campaign::alone(&sources::cache()?, spec)?;
+    let setup = Setup {
+        spec: spec.clone(),
+        run: id,
+        selection: serving.selection.clone(),
+        verbose: false,
+        load: Some(Box::new(options.clone())),
+    };
+    let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
+    let mut supervisor = Supervisor::start(setup, limits, &options.results, serving.bars.clone())?;
+    serving.begin(offers);
+    for offer in offers {
+        supervisor.entries(serving::entries(offer, serving.levels))?;
+    }
+    Ok(supervisor.finish())
 }
 
 /// A worker that has opened the device, and how it set it up; or why none has.
@@ -106,13 +118,21 @@ fn open(setup: &Setup, hang_limit: Option<Duration>, bars: &Bars) -> anyhow::Res
     }
 }
 
+/// How long a worker may be silent.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// What the user set.
+    hang: Option<Duration>,
+    /// The time for which one that works says nothing, beside that.
+    by_plan: Duration,
+}
+
 struct Supervisor {
     setup: Setup,
     bars: Bars,
     transfers: Arc<dyn Progress>,
     gate: Gate<'static>,
-    /// What the user set for the time that a benchmark may be silent.
-    hang_limit: Option<Duration>,
+    limits: Limits,
     recorder: Recorder,
     /// A worker that has opened the device and has no group yet.
     waiting: Option<Process>,
@@ -132,9 +152,35 @@ struct Doing {
 }
 
 impl Supervisor {
-    /// Measures a group, with as many workers as it takes.
-    fn group(&mut self, group: Group) -> anyhow::Result<()> {
-        let mut queue = Queue { left: group.entries.into(), hangs: 0 };
+    /// Asks a first worker how it set the device up, and opens the results.
+    fn start(setup: Setup, limits: Limits, results: &Path, bars: Bars) -> anyhow::Result<Self> {
+        let (first, settings) = match open(&setup, limits.hang, &bars)? {
+            Ok(opened) => opened,
+            Err(reason) => bail!("{reason}"),
+        };
+        let mut run = environment::run(&setup.selection, &setup.spec, settings, setup.run.clone());
+        if setup.load.is_some() {
+            serving::SUITE.clone_into(&mut run.suite);
+        }
+        Ok(Self {
+            transfers: bars.transfers(),
+            bars,
+            gate: campaign::deadline(&setup.selection),
+            setup,
+            limits,
+            recorder: Recorder::open(results, run)?,
+            waiting: Some(first),
+        })
+    }
+
+    fn finish(self) -> Results {
+        self.bars.clear();
+        self.recorder.finish()
+    }
+
+    /// Measures the benchmarks of a group, with as many workers as it takes.
+    fn entries(&mut self, entries: Vec<Entry>) -> anyhow::Result<()> {
+        let mut queue = Queue { left: entries.into(), hangs: 0 };
         loop {
             self.hold_back(&mut queue)?;
             if queue.left.is_empty() {
@@ -142,7 +188,9 @@ impl Supervisor {
             }
             let opened = match self.waiting.take() {
                 Some(process) => Ok(process),
-                None => open(&self.setup, self.hang_limit, &self.bars)?.map(|(process, _)| process),
+                None => {
+                    open(&self.setup, self.limits.hang, &self.bars)?.map(|(process, _)| process)
+                }
             };
             match opened {
                 Ok(process) => self.attend(process, &mut queue)?,
@@ -231,10 +279,11 @@ impl Supervisor {
     /// How long the worker may be silent now.
     fn patience(&self, queue: &Queue, doing: Option<&Doing>) -> Duration {
         let Some(doing) = doing else {
-            return self.hang_limit.unwrap_or(BETWEEN);
+            return self.limits.hang.unwrap_or(BETWEEN);
         };
         let entry = queue.left.iter().find(|entry| entry.id == doing.id);
-        self.hang_limit.unwrap_or_else(|| entry.map_or(TO_OPEN, hang_limit))
+        let limit = self.limits.hang.unwrap_or_else(|| entry.map_or(TO_OPEN, hang_limit));
+        limit + self.limits.by_plan
     }
 
     /// Whether a benchmark may begin.
@@ -295,5 +344,6 @@ fn activity(step: Step) -> &'static str {
         Step::Verifying => "checking the answer",
         Step::WarmingUp => "warming up",
         Step::Sampling { .. } => "taking samples",
+        Step::UnderLoad => "answering requests",
     }
 }

@@ -1,4 +1,4 @@
-//! `warpmark worker`: measures one group for the `warpmark run` that started it.
+//! `warpmark worker`: measures one group, or one service, for the `warpmark run` or `serve` that started it.
 //!
 //! A fault on a GPU can leave a context that answers nothing any more, and can take the whole process
 //! with it. So each group runs in a process of its own, which tells its rows to the supervisor
@@ -13,12 +13,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 use warpmark_device::Device;
-use warpmark_measure::{Depth, Gate, Group};
-use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome, Seconds};
+use warpmark_measure::{Depth, Entry, Gate, Group, Offer};
+use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome, Record, Seconds};
 
+use crate::arguments::Serve;
 use crate::campaign::{self, criterion};
 use crate::plan::Plan;
 use crate::protocol::{Answer, Message, Setup};
+use crate::serving::{self, Level, Station};
 use crate::{exit, sources};
 use voice::Voice;
 
@@ -40,7 +42,7 @@ pub fn run() -> anyhow::Result<u8> {
     let voice = Voice::of_stdout().context("standard output cannot be kept for messages")?;
     let mut orders = Orders(std::io::stdin().lock().lines());
     let Some(setup) = orders.next::<Setup>()? else {
-        bail!("`worker` is started by `warpmark run` alone, which tells it what to measure");
+        bail!("`worker` is started by `warpmark` alone, which tells it what to measure");
     };
     let device = match open(&setup.spec) {
         Ok(device) => device,
@@ -53,8 +55,14 @@ pub fn run() -> anyhow::Result<u8> {
     let Some(ids) = orders.next::<Vec<BenchmarkId>>()? else {
         return Ok(exit::OK);
     };
-    let groups = campaign::groups(&setup.selection, &setup.spec, Arc::new(voice.clone()))?;
-    measure(&setup, &device, group_of(groups, &ids)?, orders, &voice)?;
+    let progress = Arc::new(voice.clone());
+    if let Some(load) = &setup.load {
+        let offers = serving::offers(load, &setup.selection, &setup.spec, progress)?;
+        serve(&setup, load, &device, (offers, &ids), orders, &voice)?;
+    } else {
+        let groups = campaign::groups(&setup.selection, &setup.spec, progress)?;
+        measure(&setup, &device, group_of(groups, &ids)?, orders, &voice)?;
+    }
     Ok(exit::OK)
 }
 
@@ -100,12 +108,12 @@ fn group_of(groups: Vec<Group>, ids: &[BenchmarkId]) -> anyhow::Result<Group> {
     let whole = |group: &Group| group.entries.len() == ids.len();
     match groups.pop().filter(|group| groups.is_empty() && whole(group)) {
         Some(group) => Ok(group),
-        None => bail!(
-            "the plan of the worker is not that of its supervisor; do not change models.toml or the \
-             program while it runs"
-        ),
+        None => bail!("{UNLIKE}"),
     }
 }
+
+const UNLIKE: &str = "the plan of the worker is not that of its supervisor; do not change models.toml or the \
+                      program while it runs";
 
 /// The context was lost: there is nothing more to be measured here.
 struct Lost;
@@ -114,33 +122,60 @@ fn measure(
     setup: &Setup,
     device: &Device,
     group: Group,
-    mut orders: Orders,
+    orders: Orders,
     voice: &Voice,
 ) -> anyhow::Result<()> {
     let cache = sources::cache()?;
     let folder = sources::cache_file(&cache, "criterion")?;
     let own_report = campaign::own_report(&cache, setup.verbose)?;
-    let asking = voice.clone();
-    let gate: Gate<'_> = Box::new(move |entry| {
-        asking.say(&Message::Ask { id: entry.id.clone() });
-        match orders.next::<Answer>() {
-            Ok(Some(Answer::Go)) => None,
-            Ok(Some(Answer::Skip { reason })) => Some(reason),
-            // Nobody is left to measure for.
-            Ok(None) | Err(_) => std::process::exit(i32::from(exit::INTERRUPTED)),
-        }
-    });
     let criterion = criterion(Some(&folder));
     let run = setup.run.clone();
+    let gate = orders.gate(voice);
     let mut runner = campaign::runner(device, run, criterion, own_report, Depth::Measure, gate)?;
     let mut observer = voice.clone();
     // What is lost is the device's; the supervisor knows it by the row.
-    let _: Result<(), Lost> = runner.run_group(group, &mut observer, &mut |row| {
-        let failed = matches!(row.outcome, Outcome::Failed { .. });
-        voice.say(&Message::Row { row: Box::new(row) });
-        if failed && !still_works(device) { Err(Lost) } else { Ok(()) }
-    });
+    let _: Result<(), Lost> =
+        runner.run_group(group, &mut observer, &mut |row| tell(row, device, voice));
     Ok(())
+}
+
+/// Puts the levels of these ids on the service that they belong to.
+fn serve(
+    setup: &Setup,
+    load: &Serve,
+    device: &Device,
+    (offers, ids): (Vec<Offer>, &[BenchmarkId]),
+    orders: Orders,
+    voice: &Voice,
+) -> anyhow::Result<()> {
+    let levels = serving::levels(&load.traffic)?;
+    let found = offers.into_iter().find_map(|offer| {
+        let entries = serving::entries(&offer, &levels);
+        let wanted: Vec<(Entry, Level)> = entries
+            .into_iter()
+            .zip(levels.iter().cloned())
+            .filter(|(entry, _)| ids.contains(&entry.id))
+            .collect();
+        (wanted.len() == ids.len()).then_some((offer, wanted))
+    });
+    let Some((offer, levels)) = found else { bail!("{UNLIKE}") };
+    let mut station = Station {
+        device,
+        run: setup.run.clone(),
+        service: load.service.clone(),
+        sensors: serving::sensors(device),
+        gate: orders.gate(voice),
+    };
+    let _: Result<(), Lost> =
+        station.put(levels, offer, &mut voice.clone(), &mut |row| tell(row, device, voice));
+    Ok(())
+}
+
+/// Tells a row, and whether more can come behind it.
+fn tell(row: Record, device: &Device, voice: &Voice) -> Result<(), Lost> {
+    let failed = matches!(row.outcome, Outcome::Failed { .. });
+    voice.say(&Message::Row { row: Box::new(row) });
+    if failed && !still_works(device) { Err(Lost) } else { Ok(()) }
 }
 
 fn still_works(device: &Device) -> bool {
@@ -154,6 +189,20 @@ fn still_works(device: &Device) -> bool {
 struct Orders(Lines<StdinLock<'static>>);
 
 impl Orders {
+    /// Asks before each benchmark whether it may run.
+    fn gate(mut self, voice: &Voice) -> Gate<'static> {
+        let asking = voice.clone();
+        Box::new(move |entry| {
+            asking.say(&Message::Ask { id: entry.id.clone() });
+            match self.next::<Answer>() {
+                Ok(Some(Answer::Go)) => None,
+                Ok(Some(Answer::Skip { reason })) => Some(reason),
+                // Nobody is left to measure for.
+                Ok(None) | Err(_) => std::process::exit(i32::from(exit::INTERRUPTED)),
+            }
+        })
+    }
+
     /// The next order; `None` once there will be no more.
     fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
         let Some(line) = self.0.next() else {
@@ -161,8 +210,8 @@ impl Orders {
         };
         let line = line.context("standard input cannot be read")?;
         serde_json::from_str(&line).map(Some).context(
-            "standard input says nothing that a worker understands; `worker` is started by `warpmark \
-             run` alone",
+            "standard input says nothing that a worker understands; `worker` is started by `warpmark` \
+             alone",
         )
     }
 }

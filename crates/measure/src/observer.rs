@@ -20,6 +20,8 @@ pub enum Step {
         /// Samples wanted.
         total: usize,
     },
+    /// Load is put on it.
+    UnderLoad,
 }
 
 /// Is told what happens, between the timed parts and never inside them.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use warpmark_models::Dtype;
 
 use super::{CatalogOption, DeviceOption, WeightsOption};
@@ -12,7 +13,7 @@ use super::{CatalogOption, DeviceOption, WeightsOption};
 const USERS: [u64; 10] = [1, 4, 8, 16, 32, 64, 128, 192, 256, 512];
 
 /// `warpmark serve`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
   warpmark serve gpt2-124m                              1 to 512 users, 10 s each
@@ -38,6 +39,7 @@ pub struct Serve {
     pub service: ServiceOptions,
     /// Which device.
     #[command(flatten)]
+    #[serde(skip)]
     pub device: DeviceOption,
     /// Where weights come from.
     #[command(flatten)]
@@ -51,13 +53,17 @@ pub struct Serve {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Give a level on a GPU up when nothing is heard of it for so long beyond its own time, such as `5m`;
+    /// without this, ten times what a request alone should take, and two minutes at least
+    #[arg(long, value_name = "TIME", value_parser = super::time, env = "WARPMARK_HANG_LIMIT")]
+    pub hang_limit: Option<Duration>,
     /// Print the levels with their estimated time and memory, and do nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
 /// How requests come.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct Traffic {
     /// Closed loops: so many users, each of whom asks again as soon as there is an answer [default: 1, 4, 8,
     /// 16, 32, 64, 128, 192, 256, 512; none where `--rate` is given]
@@ -93,7 +99,7 @@ pub struct Traffic {
 }
 
 /// What answers the requests.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct ServiceOptions {
     /// What a request asks for: `generate`, `prefill`; of speech and images any phase, and more of its id:
     /// `transcribe/30s/beam5` [default: the whole answer]
