@@ -1,16 +1,18 @@
-//! The roofline: every row that counts operations and traffic of the device's memory, under the roofs
-//! that this run measured (solid) and that the card's book states (dashed).
+//! The roofline: every row that counts traffic of the device's memory, under the roofs that this run
+//! measured (solid) and that the card's book states (dashed). A row that counts no operations has no
+//! intensity: it is a ring at the left edge, as far below the slope as it is below the roof's bandwidth. What
+//! cannot be drawn is listed with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 use warpmark_analyze::{RowAnalysis, RunAnalysis};
-use warpmark_record::FlopsPerSecond;
+use warpmark_record::{FlopsPerSecond, Record};
 
 use super::chart::{Axis, Chart, Label, Line, Marker, Point, Scale, Series};
 use super::figure::Figure;
 use super::plain::prefixed;
-use super::table::{Cell, numbers, words};
+use super::table::{Cell, numbers, table, words};
 use super::{color, plain};
 
 /// Peaks that differ by less than this are one roof.
@@ -27,19 +29,45 @@ struct Roof {
     bandwidth: f64,
 }
 
+/// A row's place on the drawing.
+struct Spot<'a> {
+    row: &'a RowAnalysis<'a>,
+    /// Operations a byte.
+    x: f64,
+    /// Operations a second.
+    y: f64,
+    /// Whether it counts bytes alone.
+    edge: bool,
+}
+
 /// The roofline of a run.
 pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
-    let on_it: Vec<(&RowAnalysis<'_>, f64, f64)> = run.rows.iter().filter_map(place).collect();
-    let (least, most) = on_it
+    let timed = run.rows.iter().filter(|row| row.rates.is_some());
+    let placed: Vec<(&RowAnalysis<'_>, Place)> = timed.map(|row| (row, place(row))).collect();
+    let within = placed.iter().filter_map(|(row, place)| match place {
+        Place::At(x, y) => Some(Spot { row, x: *x, y: *y, edge: false }),
+        Place::Edge(_) | Place::Off(_) => None,
+    });
+    let mut spots: Vec<Spot<'_>> = within.collect();
+    let (least, most) = spots
         .iter()
-        .fold((f64::INFINITY, 0.0_f64), |(low, high), (_, x, _)| (low.min(*x), high.max(*x)));
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), spot| (low.min(spot.x), high.max(spot.x)));
     let roofs = roofs(run);
     let ridge = roofs.iter().map(|roof| roof.peak / roof.bandwidth).fold(0.0, f64::max);
     let ends = (least / 2.0, (most * 2.0).max(ridge * 3.0));
+    // Without a row that computes there is no axis to be at the edge of.
+    if !spots.is_empty() {
+        spots.extend(placed.iter().filter_map(|(row, place)| match place {
+            Place::Edge(bandwidth) => {
+                Some(Spot { row, x: ends.0, y: ends.0 * bandwidth, edge: true })
+            }
+            Place::At(..) | Place::Off(_) => None,
+        }));
+    }
     let mut series: Vec<Series> = roofs.iter().map(|roof| roof.line(ends)).collect();
-    series.extend(families(&on_it));
+    series.extend(families(&spots));
     let mut labels = slopes(&roofs, ends.0);
-    labels.extend(named(&on_it));
+    labels.extend(named(&spots));
     let chart = Chart {
         x: Axis::new("arithmetic intensity, FLOP/B", Scale::Log10, prefixed),
         y: Axis::new("FLOP/s", Scale::Log10, prefixed),
@@ -48,7 +76,7 @@ pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
     };
     let figure = Figure {
         title: "Every row under its roof".to_owned(),
-        note: Some(note(run, on_it.len(), !roofs.is_empty())),
+        note: Some(note(&spots, placed.len(), !roofs.is_empty())),
         chart,
         heads: vec![
             words("roof"),
@@ -60,24 +88,87 @@ pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
         rows: roofs.iter().map(Roof::row).collect(),
     };
     let drawn = figure.whole()?;
-    Some(html! { (super::bars::legend(&legend(&on_it))) (drawn) })
+    let off = off(&placed);
+    Some(html! {
+        (super::bars::legend(&legend(&spots)))
+        (drawn)
+        @if !off.is_empty() {
+            h4 { "Not on it" }
+            (table(&[words("rows"), numbers("how many"), words("reason")], off.into_iter()))
+        }
+    })
 }
 
-/// Operations a byte and a second, where both are counted and the bytes are those of the device's memory.
-fn place<'a>(row: &'a RowAnalysis<'a>) -> Option<(&'a RowAnalysis<'a>, f64, f64)> {
-    let id = &row.record.id;
-    let other_bytes = id.group() == "load" || (id.group() == "micro" && id.subject() != "matmul");
-    let intensity = row.placement.as_ref()?.intensity.filter(|_| !other_bytes)?;
-    Some((row, intensity, row.rates.as_ref()?.flops?.0))
+/// Where a row belongs.
+enum Place {
+    /// Operations a byte, and a second.
+    At(f64, f64),
+    /// Bytes a second, of a row without operations.
+    Edge(f64),
+    /// Nowhere, for this reason.
+    Off(&'static str),
 }
 
-fn note(run: &RunAnalysis<'_>, on_it: usize, roofs: bool) -> String {
-    let measured = run.rows.iter().filter(|row| row.rates.is_some()).count();
-    let rest = measured - on_it.min(measured);
-    let rest = match rest {
+fn place(row: &RowAnalysis<'_>) -> Place {
+    if let Some(reason) = elsewhere(row.record) {
+        return Place::Off(reason);
+    }
+    let intensity = row.placement.as_ref().and_then(|placement| placement.intensity);
+    let rates = row.rates.as_ref();
+    let flops = rates.and_then(|rates| rates.flops).map(|rate| rate.0).filter(|rate| *rate > 0.0);
+    let bytes = rates.and_then(|rates| rates.bytes).map(|rate| rate.0).filter(|rate| *rate > 0.0);
+    match (flops, bytes) {
+        (Some(flops), _) => match intensity {
+            Some(intensity) if intensity > 0.0 => Place::At(intensity, flops),
+            _ => Place::Off("it counts operations and no traffic of memory"),
+        },
+        (None, Some(bytes)) => Place::Edge(bytes),
+        (None, None) => Place::Off("it counts neither operations nor traffic of memory"),
+    }
+}
+
+/// Why the bytes of a row are not those of the device's memory.
+fn elsewhere(record: &Record) -> Option<&'static str> {
+    match (record.id.group(), record.id.subject()) {
+        ("load", _) => Some("its bytes come from storage"),
+        ("micro", "cache") => Some("its bytes are those of a cache"),
+        ("micro", "shared") => Some("its bytes are those of shared memory"),
+        ("micro", "transfer") => Some("its bytes go over the bus"),
+        _ => None,
+    }
+}
+
+/// What is not drawn, subject by subject.
+fn off(placed: &[(&RowAnalysis<'_>, Place)]) -> Vec<Vec<Cell>> {
+    let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for (row, place) in placed {
+        if let Place::Off(reason) = place {
+            let id = &row.record.id;
+            let subject = format!("{}/{} @{}", id.group(), id.subject(), id.engine());
+            *counts.entry((subject, reason)).or_default() += 1;
+        }
+    }
+    let line = |((subject, reason), count): ((String, &str), usize)| {
+        vec![Cell::Code(subject), count.to_string().into(), reason.into()]
+    };
+    counts.into_iter().map(line).collect()
+}
+
+fn note(spots: &[Spot<'_>], measured: usize, roofs: bool) -> String {
+    let edge = match spots.iter().filter(|spot| spot.edge).count() {
         0 => String::new(),
-        1 => "; 1 other row counts no operations or no memory traffic".to_owned(),
-        n => format!("; {n} other rows count no operations or no memory traffic"),
+        1 => ", 1 of them at the left edge: it counts no operations, and stands as far below \
+              the slope as below its bandwidth"
+            .to_owned(),
+        n => format!(
+            ", {n} of them at the left edge: they count no operations, and stand as far below the \
+             slope as below its bandwidth"
+        ),
+    };
+    let rest = match measured.saturating_sub(spots.len()) {
+        0 => String::new(),
+        1 => " 1 other row is listed below with the reason.".to_owned(),
+        n => format!(" {n} other rows are listed below with the reason."),
     };
     let roofs = if roofs {
         "Solid roofs were measured in this run, dashed ones are the book's."
@@ -85,8 +176,9 @@ fn note(run: &RunAnalysis<'_>, on_it: usize, roofs: bool) -> String {
         "No roof is known: neither matmul nor memory was measured, and no book fits."
     };
     format!(
-        "{on_it} of {measured} measured rows{rest}. {roofs} Where points coincide, one is drawn; each \
-         row's own figures are in the tables below."
+        "{} of {measured} measured rows{edge}.{rest} {roofs} Where points coincide, one is drawn; each row's \
+         own figures are in the tables below.",
+        spots.len()
     )
 }
 
@@ -174,48 +266,55 @@ fn slopes(roofs: &[Roof], low: f64) -> Vec<Label> {
     labels
 }
 
-/// The families in the order of their names.
-fn families(on_it: &[(&RowAnalysis<'_>, f64, f64)]) -> Vec<Series> {
-    let mut families: BTreeMap<String, Series> = BTreeMap::new();
-    for (row, x, y) in on_it {
-        let name = color::family(row.record);
-        let title =
-            format!("{}: {}, {} FLOP/B", row.record.id, FlopsPerSecond(*y), plain::trimmed(*x));
-        let point = Point { x: *x, y: *y, title };
-        let series = families.entry(name).or_insert_with_key(|name| Series {
-            color: color::of_family(name),
+/// The families in the order of their names, those at the edge apart.
+fn families(spots: &[Spot<'_>]) -> Vec<Series> {
+    let mut families: BTreeMap<(String, bool), Series> = BTreeMap::new();
+    for spot in spots {
+        let id = &spot.row.record.id;
+        let (marker, title) = if spot.edge {
+            let bandwidth = warpmark_record::BytesPerSecond(spot.y / spot.x);
+            (Marker::Ring, format!("{id}: {bandwidth}"))
+        } else {
+            let rate = FlopsPerSecond(spot.y);
+            (Marker::Dot, format!("{id}: {rate}, {} FLOP/B", plain::trimmed(spot.x)))
+        };
+        let name = color::family(spot.row.record);
+        let color = color::of_family(&name);
+        let series = families.entry((name, spot.edge)).or_insert_with(|| Series {
+            color,
             line: Line::None,
-            marker: Marker::Dot,
+            marker,
             label: None,
             points: Vec::new(),
         });
-        series.points.push(point);
+        series.points.push(Point { x: spot.x, y: spot.y, title });
     }
     families.into_values().collect()
 }
 
-fn legend(on_it: &[(&RowAnalysis<'_>, f64, f64)]) -> Vec<(String, String)> {
-    let names: BTreeSet<String> =
-        on_it.iter().map(|(row, _, _)| color::family(row.record)).collect();
+fn legend(spots: &[Spot<'_>]) -> Vec<(String, String)> {
+    let names: BTreeSet<String> = spots.iter().map(|spot| color::family(spot.row.record)).collect();
     names.into_iter().map(|name| (name.clone(), color::of_family(&name))).collect()
 }
 
-/// The fastest and the slowest row of every subject and phase, the fastest first.
-fn named(on_it: &[(&RowAnalysis<'_>, f64, f64)]) -> Vec<Label> {
-    let mut groups: BTreeMap<String, Vec<(&RowAnalysis<'_>, f64, f64)>> = BTreeMap::new();
-    for entry in on_it {
-        let id = &entry.0.record.id;
-        let key = id.segments().iter().skip(1).take(2).cloned().collect::<Vec<_>>().join(" ");
-        groups.entry(key).or_default().push(*entry);
+/// The fastest and the slowest row of every subject and phase, the fastest first; of those at the edge the
+/// fastest alone.
+fn named(spots: &[Spot<'_>]) -> Vec<Label> {
+    let mut groups: BTreeMap<String, Vec<&Spot<'_>>> = BTreeMap::new();
+    for spot in spots {
+        let id = &spot.row.record.id;
+        let parts = if spot.edge { 1 } else { 2 };
+        let key = id.segments().iter().skip(1).take(parts).cloned().collect::<Vec<_>>().join(" ");
+        groups.entry(key).or_default().push(spot);
     }
     let mut labels: Vec<Label> = Vec::new();
-    for (key, mut rows) in groups {
-        rows.sort_by(|a, b| b.2.total_cmp(&a.2));
-        let ends = [rows.first(), rows.last().filter(|_| rows.len() > 1)];
-        for (row, x, y) in ends.into_iter().flatten() {
-            let batch = plain::count(row.record, "batch");
+    for (key, mut spots) in groups {
+        spots.sort_by(|a, b| b.y.total_cmp(&a.y));
+        let ends = [spots.first(), spots.last().filter(|spot| spots.len() > 1 && !spot.edge)];
+        for spot in ends.into_iter().flatten() {
+            let batch = plain::count(spot.row.record, "batch");
             let batch = batch.map_or_else(String::new, |batch| format!(" b{batch}"));
-            labels.push(Label { x: *x, y: *y, text: format!("{key}{batch}") });
+            labels.push(Label { x: spot.x, y: spot.y, text: format!("{key}{batch}") });
         }
     }
     labels.sort_by(|a, b| b.y.total_cmp(&a.y));
