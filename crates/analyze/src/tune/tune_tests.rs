@@ -45,6 +45,36 @@ fn precisions_stand_side_by_side_with_speed_memory_and_difference() {
 }
 
 #[test]
+fn quantised_weights_stand_beside_plain_ones() {
+    let checked = |dtype: &str, seconds: f64, weights: f64, worst_error: f64| {
+        let mut row = step("smollm2-135m", dtype, 1, seconds, weights);
+        row.check = Some(Check { what: "f32".to_owned(), worst_error, tolerance: 1.0 });
+        row
+    };
+    let found = tuned(vec![
+        checked("f32", 0.020, 4.0 * GB, 1e-6),
+        checked("f16", 0.010, 2.0 * GB, 2e-3),
+        checked("bf16", 0.011, 2.0 * GB, 1e-2),
+        checked("q8_0", 0.006, 1.06 * GB, 2e-2),
+        checked("q4_k_m", 0.004, 0.6 * GB, 1e-1),
+        // Another batch is another table.
+        step("smollm2-135m", "q8_0", 8, 0.02, 1.06 * GB),
+    ]);
+    assert_eq!(found.precisions.len(), 1, "{:?}", found.precisions);
+    let precision = &found.precisions[0];
+    assert_eq!(precision.what, "text/smollm2-135m/decode/b1/c128@warpmark");
+    let rows: Vec<_> =
+        precision.rows.iter().map(|row| (row.dtype.as_str(), row.difference)).collect();
+    let expected = [("f32", 1e-6), ("bf16", 1e-2), ("f16", 2e-3), ("q8_0", 2e-2), ("q4_k_m", 1e-1)];
+    assert_eq!(rows, expected.map(|(dtype, error)| (dtype, Some(error))));
+    let smallest = precision.rows.last().unwrap();
+    assert_eq!(smallest.weights, Some(Bytes(0.6 * GB)));
+    assert!((smallest.speedup - 5.0).abs() < 1e-2, "{smallest:?}");
+    let advice = found.advice.iter().find(|advice| advice.text.starts_with("use q4_k_m")).unwrap();
+    assert!(advice.text.ends_with("differs by 1.0e-1 from the reference"), "{}", advice.text);
+}
+
+#[test]
 fn the_best_batch_is_the_smallest_that_is_about_as_fast_as_any() {
     let curve = |times: &[(u64, f64)]| {
         let rows = times.iter().map(|(batch, time)| step("m", "f32", *batch, *time, GB));

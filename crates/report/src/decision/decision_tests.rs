@@ -109,3 +109,22 @@ fn nothing_that_costs_is_said_to_be_nothing() {
         rendered(&page, format);
     }
 }
+
+#[test]
+fn quantised_formats_are_named_with_their_integers() {
+    let mut recording = fixture::recording();
+    for dtype in ["q8_0", "q4_k_m"] {
+        let mut row = recording.rows[4].clone();
+        row.id = format!("text/gpt2-124m/decode/{dtype}/b1/c128@warpmark").parse().unwrap();
+        row.parameters.insert("dtype".to_owned(), dtype.into());
+        recording.rows.push(row);
+    }
+    let decision = tune::of(&recording, |_| true);
+    let table = rendered(&decision, Format::Terminal);
+    for format in ["f32 ", "q8_0 (int8)", "q4_k_m (int4)"] {
+        assert!(table.contains(format), "{format}: {table}");
+    }
+    // Whoever queries finds the name that rows have.
+    let lines = rendered(&decision, Format::Csv);
+    assert!(lines.contains(",q4_k_m,") && !lines.contains("(int4)"), "{lines}");
+}

@@ -49,12 +49,21 @@ fn bytes(amount: Option<Bytes>) -> String {
     amount.map_or_else(|| "-".to_owned(), Bytes::binary)
 }
 
+/// A format of quantised weights with the integers that it holds.
+fn integers(dtype: &str) -> String {
+    match dtype {
+        "q8_0" => "q8_0 (int8)".to_owned(),
+        "q4_k_m" => "q4_k_m (int4)".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 fn precision(found: &Precision, title: String) -> Grid {
     let columns = ["dtype", ">time", ">speed", ">weights", ">peak", ">difference"];
     let mut grid = Grid::new(title, &columns);
     for row in &found.rows {
         grid.rows.push(vec![
-            row.dtype.clone(),
+            integers(&row.dtype),
             row.time.to_string(),
             format!("{:.2}x", row.speedup),
             bytes(row.weights),
