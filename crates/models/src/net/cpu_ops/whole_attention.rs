@@ -64,9 +64,10 @@ struct Extents {
     head_width: usize,
 }
 
-/// Queries of a block at most, and scores that a block may hold: with half a MiB of them, what is
-/// written by one product is still in the second-level cache when the other one reads it.
-const BLOCK: usize = 128;
+/// Queries of a block at least and at most, and scores that a block should hold: with half a MiB of
+/// them, what is written by one product is still in the second-level cache when the other one reads it.
+/// A single row would be summed up in one go, with an error that grows with the number of keys.
+const BLOCK: (usize, usize) = (16, 128);
 const SCORES: usize = 1 << 17;
 
 type Operand<'a> = (&'a CpuStorage, &'a Layout);
@@ -86,7 +87,7 @@ fn attend<T: Element>(
         .map(|index| Head::of(extents, k, v, (index / heads, index % heads)))
         .collect();
     let mut mixed = vec![T::narrow(0.0); q.len()];
-    let block = BLOCK.min(SCORES / extents.row()).max(1);
+    let block = (SCORES / extents.row()).clamp(BLOCK.0, BLOCK.1);
     // A block of queries is one stretch of memory with all its heads; its task takes one after the
     // other.
     let per_image = queries.div_ceil(block);
