@@ -82,7 +82,7 @@ fn a_dry_run_prints_the_plan_and_leaves_nothing_behind() {
     let world = World::new();
     let ran = world.run(&["run", "--device", "cpu", "--dry-run"]);
     ran.exits(0);
-    for part in ["micro/matmul/f32", "text/gpt2-124m/decode/f32/b128", "GiB", "benchmarks, about"] {
+    for part in ["micro/matmul/f32", "text/gpt2-124m/decode/f32/b16", "GiB", "benchmarks, about"] {
         assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
     }
     assert!(world.results().is_empty());
