@@ -17,7 +17,8 @@ use warpmark_simgpu::profile::{Profile, Work};
 fn on(card: &str, world: &World, arguments: &[&str]) -> Ran {
     let mut command = world.command();
     Simulator::new(&world.path("simgpu"), card).apply(&mut command).unwrap();
-    command.args(arguments).args(["--device", "cuda"]);
+    // A busy processor takes its time over the simulated products.
+    command.args(arguments).args(["--device", "cuda"]).env("WARPMARK_HANG_LIMIT", "5m");
     Ran::of(command.output().unwrap())
 }
 
