@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use warpmark_record::BenchmarkId;
 
-use super::{BatchCurve, Precision, timed};
+use super::{BatchCurve, Precision, PrecisionRow, timed};
 use crate::{Bound, RunAnalysis};
 
-/// A type of number is worth a change when it is faster by this share.
+/// A type of number is worth a change when it is faster, or holds less, by this share.
 const WORTH: f64 = 0.1;
 /// Above this share of readings, a throttle cause is worth a word.
 const OFTEN: f64 = 0.1;
@@ -27,7 +27,7 @@ pub(super) fn of(
     batches: &[BatchCurve],
 ) -> Vec<Advice> {
     let mut advice: Vec<Advice> = batches.iter().filter_map(batch).collect();
-    advice.extend(precisions.iter().filter_map(precision));
+    advice.extend(precisions.iter().flat_map(precision));
     advice.extend(bounds(run));
     advice.extend(throttling(run));
     advice
@@ -55,26 +55,71 @@ fn batch(curve: &BatchCurve) -> Option<Advice> {
     Some(Advice { about: curve.what.clone(), text })
 }
 
-fn precision(found: &Precision) -> Option<Advice> {
-    let (fastest, slowest) = (found.rows.last()?, found.rows.first()?);
-    if fastest.speedup < 1.0 + WORTH {
-        return None;
+/// The fastest type of number, where it is worth a change, and the one that holds least, where it is another.
+fn precision(found: &Precision) -> Vec<Advice> {
+    let (Some(fastest), Some(slowest)) = (found.rows.last(), found.rows.first()) else {
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    if fastest.speedup >= 1.0 + WORTH {
+        let saved = fastest.peak.zip(slowest.peak).filter(|(a, b)| a < b);
+        let saved = saved.map_or_else(String::new, |(a, b)| {
+            format!(", holds {} instead of {}", a.binary(), b.binary())
+        });
+        texts.push(format!(
+            "use {}: {:.2} times as fast as {}{saved}; {}",
+            fastest.name(),
+            fastest.speedup,
+            slowest.name(),
+            difference(fastest)
+        ));
     }
-    let difference = match fastest.difference {
+    texts.extend(plain(found, fastest, slowest));
+    texts.extend(smallest(found, fastest));
+    texts.into_iter().map(|text| Advice { about: found.what.clone(), text }).collect()
+}
+
+/// Where quantised weights are the fastest, the fastest that are as they were trained.
+fn plain(found: &Precision, fastest: &PrecisionRow, slowest: &PrecisionRow) -> Option<String> {
+    let plain = found.rows.iter().rfind(|row| !row.is_quantised())?;
+    let worth = fastest.is_quantised() && plain.speedup >= 1.0 + WORTH;
+    worth.then(|| {
+        format!(
+            "where the weights must not be quantised, use {}: {:.2} times as fast as {}; {}",
+            plain.name(),
+            plain.speedup,
+            slowest.name(),
+            difference(plain)
+        )
+    })
+}
+
+fn smallest(found: &Precision, fastest: &PrecisionRow) -> Option<String> {
+    let held = |row: &PrecisionRow| row.held().map_or(f64::INFINITY, |bytes| bytes.0);
+    let smallest = found.rows.iter().min_by(|a, b| held(a).total_cmp(&held(b)))?;
+    let (least, most) = (smallest.held()?, fastest.held()?);
+    (least.0 < most.0 * (1.0 - WORTH)).then(|| {
+        format!(
+            "where memory is short, use {}: it holds {} instead of the {} of {}, at {:.2} times its speed; {}",
+            smallest.name(),
+            least.binary(),
+            most.binary(),
+            fastest.name(),
+            smallest.speedup / fastest.speedup,
+            difference(smallest)
+        )
+    })
+}
+
+fn difference(row: &PrecisionRow) -> String {
+    match row.difference {
+        Some(difference) if row.is_quantised() => format!(
+            "its output differs by {difference:.1e} from the same weights in f32, and what quantising cost \
+             the model is not in that"
+        ),
         Some(difference) => format!("its output differs by {difference:.1e} from the reference"),
         None => "how far its output differs was not checked".to_owned(),
-    };
-    let saved = fastest.peak.zip(slowest.peak).filter(|(a, b)| a < b);
-    let saved = saved.map_or_else(String::new, |(a, b)| {
-        format!(", holds {} instead of {}", a.binary(), b.binary())
-    });
-    Some(Advice {
-        about: found.what.clone(),
-        text: format!(
-            "use {}: {:.2} times as fast as {}{saved}; {difference}",
-            fastest.dtype, fastest.speedup, slowest.dtype
-        ),
-    })
+    }
 }
 
 /// For each model and phase, what most of its rows are bound by.

@@ -33,6 +33,35 @@ pub struct PrecisionRow {
     pub checked: Option<String>,
 }
 
+impl PrecisionRow {
+    /// The type, and for weights in blocks the integers that they are made of.
+    pub fn name(&self) -> String {
+        match integers(&self.dtype) {
+            Some(integers) => format!("{} ({integers})", self.dtype),
+            None => self.dtype.clone(),
+        }
+    }
+
+    /// Whether its weights are held in blocks. The reference of such a row has the same weights, turned back
+    /// into f32: what quantising cost the model is not in its difference.
+    pub fn is_quantised(&self) -> bool {
+        integers(&self.dtype).is_some()
+    }
+
+    /// The most that was held, or at least by the weights.
+    pub(super) fn held(&self) -> Option<Bytes> {
+        self.peak.or(self.weights)
+    }
+}
+
+fn integers(dtype: &str) -> Option<&'static str> {
+    match dtype {
+        "q8_0" => Some("int8"),
+        "q4_k_m" => Some("int4"),
+        _ => None,
+    }
+}
+
 pub(super) fn of(run: &RunAnalysis<'_>) -> Vec<Precision> {
     let groups = grouped(timed(run), |record| text(record, "dtype").map(str::to_owned));
     groups.into_iter().map(|(what, rows)| precision(what, &rows)).collect()

@@ -3,6 +3,7 @@ use warpmark_analyze::cost::Tariffs;
 use warpmark_analyze::recommend::{self, Wish};
 use warpmark_analyze::{UsdPerHour, analyze};
 use warpmark_record::stats::Bootstrap;
+use warpmark_record::{Bytes, Field};
 
 use super::{Decision, Grid, Note, cost, rank, tune};
 use crate::fixture::{self, HOSTILE};
@@ -127,4 +128,40 @@ fn quantised_formats_are_named_with_their_integers() {
     // Whoever queries finds the name that rows have.
     let lines = rendered(&decision, Format::Csv);
     assert!(lines.contains(",q4_k_m,") && !lines.contains("(int4)"), "{lines}");
+}
+
+#[test]
+fn precisions_read_well_with_quantised_weights_among_them() {
+    let mut recording = fixture::recording();
+    let plain = recording.rows[4].clone();
+    for (dtype, factor, weights, error) in
+        [("f16", 0.6, 2.5e8, 2e-3), ("q8_0", 0.4, 1.4e8, 1e-2), ("q4_k_m", 0.3, 0.9e8, 3e-2)]
+    {
+        let mut row = plain.clone();
+        row.id = format!("text/gpt2-124m/decode/{dtype}/b1/c128@warpmark").parse().unwrap();
+        row.parameters.insert("dtype".to_owned(), dtype.into());
+        for time in &mut row.samples.as_mut().unwrap().wall_s {
+            *time *= factor;
+        }
+        row.memory.as_mut().unwrap().weights = Field::Known(Bytes(weights));
+        row.check.as_mut().unwrap().worst_error = error;
+        recording.rows.push(row);
+    }
+    let page = tune::of(&recording, |_| true);
+    let expected = "\
+precision: text/gpt2-124m/decode/b1/c128@warpmark on Some CPU, run r1
+  dtype            time speed  weights     peak difference
+  f32           40.0 ms 1.00x  477 MiB 1.00 GiB    0.0e0
+  f16           24.0 ms 1.67x  238 MiB 1.00 GiB    2.0e-3
+  q8_0 (int8)   16.0 ms 2.50x  134 MiB 1.00 GiB    1.0e-2
+  q4_k_m (int4) 12.0 ms 3.33x 85.8 MiB 1.00 GiB    3.0e-2
+";
+    let text = rendered(&page, Format::Terminal);
+    let words =
+        |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains(&words(expected)), "{text}");
+    assert!(words(&text).contains("what quantising cost the model is not in it"), "{text}");
+    assert!(words(&text).contains("use q4_k_m (int4): 3.33 times as fast as f32"), "{text}");
+    let csv = rendered(&page, Format::Csv);
+    assert!(csv.lines().any(|line| line.contains(",q4_k_m,")), "{csv}");
 }

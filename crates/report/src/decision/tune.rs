@@ -1,7 +1,9 @@
 //! What runs say about how to use their devices.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
-use warpmark_analyze::tune::{BatchCurve, Precision, Scaling, Tuning};
+use warpmark_analyze::tune::{BatchCurve, Precision, PrecisionRow, Scaling, Tuning};
 use warpmark_analyze::{RunAnalysis, analyze};
 use warpmark_record::store::Recording;
 use warpmark_record::units::three_digits;
@@ -49,21 +51,12 @@ fn bytes(amount: Option<Bytes>) -> String {
     amount.map_or_else(|| "-".to_owned(), Bytes::binary)
 }
 
-/// A format of quantised weights with the integers that it holds.
-fn integers(dtype: &str) -> String {
-    match dtype {
-        "q8_0" => "q8_0 (int8)".to_owned(),
-        "q4_k_m" => "q4_k_m (int4)".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
 fn precision(found: &Precision, title: String) -> Grid {
     let columns = ["dtype", ">time", ">speed", ">weights", ">peak", ">difference"];
     let mut grid = Grid::new(title, &columns);
     for row in &found.rows {
         grid.rows.push(vec![
-            integers(&row.dtype),
+            row.name(),
             row.time.to_string(),
             format!("{:.2}x", row.speedup),
             bytes(row.weights),
@@ -71,10 +64,16 @@ fn precision(found: &Precision, title: String) -> Grid {
             row.difference.map_or_else(|| "-".to_owned(), |error| format!("{error:.1e}")),
         ]);
     }
-    let mut checks: Vec<&String> =
+    let checks: BTreeSet<&String> =
         found.rows.iter().filter_map(|row| row.checked.as_ref()).collect();
-    checks.dedup();
     grid.notes.extend(checks.into_iter().map(|what| Note::plain("difference: ", what.clone())));
+    if found.rows.iter().any(PrecisionRow::is_quantised) {
+        grid.notes.push(Note::plain(
+            "difference: ",
+            "quantised weights are held against the same weights turned back into f32; what quantising \
+             cost the model is not in it",
+        ));
+    }
     grid
 }
 
@@ -202,7 +201,7 @@ impl Line<'_> {
 }
 
 fn precision_lines(run: &RunAnalysis<'_>, found: &Precision) -> Vec<Fields> {
-    let line = |row: &warpmark_analyze::tune::PrecisionRow| {
+    let line = |row: &PrecisionRow| {
         let line = Line {
             kind: "precision",
             what: &found.what,
