@@ -4,7 +4,7 @@ use std::fmt;
 
 use warpmark_record::{Bytes, Seconds};
 
-use super::{DRIFT, OUTLIERS, WIDE_INTERVAL};
+use super::{CLOCK_DROP, DRIFT, OUTLIERS, WIDE_INTERVAL};
 
 const HOST_SLOWER: &str = "the host takes longer to launch this than the device to run it; launches were \
                            queued beforehand, so that the time is the device's own";
@@ -126,6 +126,9 @@ impl Caveat {
             }
             Self::WideInterval(_) => {
                 format!("the median is known to no better than ±{}", percent(WIDE_INTERVAL))
+            }
+            Self::ClockChanged(_) => {
+                format!("the SM clock fell below {} of its mean", percent(1.0 - CLOCK_DROP))
             }
             Self::HostSlower { .. } => HOST_SLOWER.to_owned(),
             Self::MemoryDisagrees { .. } => MEMORY_DISAGREES.to_owned(),
