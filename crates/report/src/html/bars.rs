@@ -11,6 +11,9 @@ pub(super) struct Part {
     pub(super) color: String,
 }
 
+/// Parts of less than this, of 100, would be drawn with no width.
+const LEAST: f64 = 0.05;
+
 /// A bar of its parts, 100 wide. It is hidden from those who cannot see it: its numbers stand beside it.
 pub(super) fn bar(parts: &[Part]) -> Markup {
     let mut at = 0.0;
@@ -22,6 +25,7 @@ pub(super) fn bar(parts: &[Part]) -> Markup {
             at = (at + part.share * 100.0).min(100.0);
             (start, at - start, part)
         })
+        .filter(|(_, width, _)| *width >= LEAST)
         .collect();
     html! {
         svg.bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {

@@ -1,6 +1,6 @@
 //! Tables that sort at a click on a column's head.
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 /// A cell.
 #[derive(Debug, Clone)]
@@ -20,20 +20,25 @@ pub(super) enum Cell {
 }
 
 impl Cell {
+    /// The cell without its end, which HTML does not ask for: of ten thousand rows they would be half a
+    /// megabyte.
     fn write(&self) -> Markup {
-        match self {
-            Self::Text(text) | Self::Code(text) => html! { td { (text) } },
+        let (start, content) = match self {
+            Self::Text(text) | Self::Code(text) => ("<td>".to_owned(), html! { (text) }),
             Self::Share(text, share) => {
-                let share = format!("--s:{:.2}", share.clamp(0.0, 1.0));
-                html! { td style=(share) { (text) } }
+                (format!("<td style=\"--s:{:.2}\">", share.clamp(0.0, 1.0)), html! { (text) })
             }
             Self::Heat(text, share) => {
-                let share = format!("--h:{:.0}%", share.clamp(0.0, 1.0) * 100.0);
-                html! { td style=(share) { (text) } }
+                let share = share.clamp(0.0, 1.0) * 100.0;
+                (format!("<td style=\"--h:{share:.0}%\">"), html! { (text) })
             }
-            Self::Word(word) => html! { td class=(word) { (word) } },
-            Self::Drawn(markup) => html! { td.drawn { (markup) } },
-        }
+            Self::Word(word) => {
+                let class = html! { (word) }.into_string();
+                (format!("<td class=\"{class}\">"), html! { (word) })
+            }
+            Self::Drawn(markup) => ("<td class=\"drawn\">".to_owned(), markup.clone()),
+        };
+        html! { (PreEscaped(start)) (content) }
     }
 }
 
@@ -66,16 +71,20 @@ pub(super) fn numbers(title: &str) -> Head {
     Head { title: title.to_owned(), right: true }
 }
 
+/// From so many rows on, a table is laid out only when it comes into view.
+const LONG: usize = 40;
+
 /// A table. Which columns hold numbers is said once, as a class of the table: a class on every cell of ten
 /// thousand rows would be half a megabyte.
 pub(super) fn table(heads: &[Head], rows: impl Iterator<Item = Vec<Cell>>) -> Markup {
     let right = heads.iter().enumerate().filter(|(_, head)| head.right);
     let mut classes: Vec<String> = right.map(|(at, _)| format!("r{}", at + 1)).collect();
-    let mut rows = rows.peekable();
-    let ids = rows.peek().is_some_and(|row| matches!(row.first(), Some(Cell::Code(_))));
+    let rows: Vec<Vec<Cell>> = rows.collect();
+    let ids = rows.first().is_some_and(|row| matches!(row.first(), Some(Cell::Code(_))));
     classes.extend(ids.then(|| "ids".to_owned()));
+    let long = rows.len() >= LONG;
     html! {
-        div.scroll tabindex="0" {
+        div.scroll.long[long] tabindex="0" style=[long.then(|| format!("--n:{}", rows.len()))] {
             table class=(classes.join(" ")) {
                 thead {
                     tr {
@@ -86,7 +95,7 @@ pub(super) fn table(heads: &[Head], rows: impl Iterator<Item = Vec<Cell>>) -> Ma
                 }
                 tbody {
                     @for row in rows {
-                        tr { @for cell in row { (cell.write()) } }
+                        (PreEscaped("<tr>")) @for cell in row { (cell.write()) }
                     }
                 }
             }

@@ -157,8 +157,8 @@ fn several_runs_stand_side_by_side_as_a_heat_map() {
     recording.rows.push(row);
     let page = page(&recording);
     let heat = page.split_once("id=\"cards\"").unwrap().1.split_once("<article").unwrap().0;
-    assert!(heat.contains("<td style=\"--h:100%\">172 GFLOP/s</td>"), "{heat}");
-    assert!(heat.contains("<td style=\"--h:50%\">85.9 GFLOP/s</td>"), "{heat}");
+    assert!(heat.contains("<td style=\"--h:100%\">172 GFLOP/s<"), "{heat}");
+    assert!(heat.contains("<td style=\"--h:50%\">85.9 GFLOP/s<"), "{heat}");
     assert!(heat.contains("4 benchmarks that one run alone has"), "{heat}");
 }
 
@@ -191,6 +191,6 @@ fn costs_are_shown_where_a_price_is_known_and_nowhere_else() {
     let page = render_page(&recording, |_| true, &tariffs);
     let cost = part(&page, "cost");
     // 25 tokens a second at 2 dollars an hour.
-    assert!(cost.contains("<td>1M output tokens</td><td>$22.2</td>"), "{cost}");
+    assert!(cost.contains("<td>1M output tokens<td>$22.2<"), "{cost}");
     assert!(cost.contains("as given"), "{cost}");
 }
