@@ -6,6 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use support::records::{decode, write};
 use support::{Ran, World};
 
 const TINY: &str = include_str!("data/tiny.toml");
@@ -450,4 +451,107 @@ fn names_with_control_characters_do_not_reach_the_terminal() {
     }
     let markdown = world.run(&["report", name, "--format", "markdown"]);
     assert!(!markdown.stdout.contains("<script>"), "{}", markdown.stdout);
+}
+
+const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
+
+/// A run of a card with a row, changed: `from` stands in its lines once or more.
+fn changed(world: &World, from: &str, to: &str) -> String {
+    let path = write(world, "one", "t4", &[decode(DECODE, 1, 0.01)]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {text}");
+    std::fs::write(&path, text.replace(from, to)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn clocks_from_the_future_or_of_no_time_are_warned_of_with_their_line_and_trouble_nobody() {
+    for (time, says) in [
+        ("2999-01-01T00:00:00Z", "still to come"),
+        ("99999-01-01T00:00:00Z", "no time"),
+        ("-1", "no time"),
+        ("", "no time"),
+    ] {
+        let world = World::new();
+        let name = changed(&world, "2026-11-21T23:31:00Z", time);
+        for format in ["terminal", "markdown", "csv", "json", "html"] {
+            let shown = world.run(&["report", &name, "--format", format]);
+            let told = if format == "csv" { &shown.stderr } else { &shown.stdout };
+            let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(told.contains("one.jsonl:2:") && told.contains(says), "{format}: {told}");
+            shown.exits(0).says(&[]);
+        }
+        for verb in [&["compare", &name, &name][..], &["tune"], &["cost"], &["report", "--index"]] {
+            world.run(verb).exits(0).says(&[]);
+        }
+    }
+}
+
+#[test]
+fn times_that_cannot_be_are_refused_with_their_line_by_every_verb_that_reads() {
+    for (to, says) in [
+        ("\"warm_up_s\":-1.0", "warm_up_s is -1"),
+        ("\"warm_up_s\":NaN", ":2:"),
+        ("\"warm_up_s\":1e999", "out of range"),
+        ("\"warm_up_s\":null", "null"),
+    ] {
+        let world = World::new();
+        let name = changed(&world, "\"warm_up_s\":1.0", to);
+        let merged = world.path("merged.jsonl");
+        for verb in [
+            &["report", &name][..],
+            &["compare", &name, &name],
+            &["tune", &name],
+            &["cost", &name],
+            &["rank", &name],
+            &["merge", &name, "--output", merged.to_str().unwrap()],
+        ] {
+            world.run(verb).exits(70).says(&["one.jsonl:2:", says]);
+        }
+    }
+}
+
+#[test]
+fn rows_that_stand_twice_are_left_out_and_named() {
+    let world = World::new();
+    let row = || decode(DECODE, 1, 0.01);
+    let path = write(&world, "one", "t4", &[row(), row(), row()]);
+    let name = path.to_str().unwrap();
+    let shown = world.run(&["report", name]);
+    for line in ["one.jsonl:3:", "one.jsonl:4:"] {
+        assert!(shown.exits(0).stdout.contains(line), "{line}: {}", shown.stdout);
+    }
+    let csv = world.run(&["report", name, "--format", "csv"]);
+    csv.exits(0).says(&["one.jsonl:3:", "one.jsonl:4:", "has a row for"]);
+    assert_eq!(csv.stdout.lines().count(), 2, "{}", csv.stdout);
+}
+
+/// What a row takes is what this test bounds: of a million, of 1 kB each, `report` takes 5 GB and 72 s in a
+/// release build.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_lines_take_a_bounded_amount_of_memory_each() {
+    use std::fmt::Write as _;
+
+    const ROWS: usize = 5_000;
+    let world = World::new();
+    let path = write(&world, "one", "t4", &[decode(DECODE, 1, 0.01)]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (run, row) = text.split_once('\n').unwrap();
+    let mut many = format!("{run}\n");
+    for at in 0..ROWS {
+        let id = format!("text/gpt2-124m/decode/f16/b1/c128/r{at}@warpmark");
+        write!(many, "{}", row.replace(DECODE, &id)).unwrap();
+    }
+    std::fs::write(&path, many).unwrap();
+    for format in ["csv", "terminal", "html"] {
+        // In kibibytes, the program's own code included.
+        let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", 256 << 10);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_warpmark"), "report"]);
+        shell.arg(&path).args(["--format", format]).current_dir(world.path(""));
+        let ran = Ran::of(shell.output().unwrap());
+        ran.exits(0).says(&[]);
+        assert!(ran.stdout.matches("c128/r").count() >= ROWS, "{format}");
+    }
 }
