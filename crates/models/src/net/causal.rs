@@ -61,22 +61,3 @@ pub(super) fn causal_mask(positions: usize, device: &Device) -> Result<Tensor> {
     let mask: Vec<f32> = (0..positions).flat_map(row).collect();
     Tensor::from_vec(mask, (positions, positions), device)
 }
-
-/// Up to this many rows, a product on a CPU is bound by reading its weights.
-const FEW_ROWS: usize = 64;
-
-/// `[m, k] · [k, n]`.
-pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
-        cpu_ops::few_rows(x, w)
-    } else {
-        x.matmul(w)
-    }
-}
-
-/// `[sequences, new, k] · [k, n]`.
-pub(super) fn multiply_each(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let (batch, count, width) = x.dims3()?;
-    multiply(&x.reshape((batch * count, width))?, w)?.reshape((batch, count, ()))
-}

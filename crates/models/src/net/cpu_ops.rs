@@ -7,6 +7,7 @@
 //! whole images) it does on one thread for the greater part, or in several passes over memory; that is
 //! done here too. On a GPU none of this is used.
 
+mod add;
 mod attention;
 mod convolution;
 mod elementary;
@@ -15,20 +16,23 @@ mod gelu;
 mod group_norm;
 mod product;
 mod swiglu;
+mod transpose;
 mod whole_attention;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+pub(super) use add::add_to;
 pub(super) use attention::decode_attention;
 pub(super) use convolution::conv2d;
 pub(super) use geglu::bias_geglu;
-pub(super) use gelu::{bias_gelu, bias_gelu_erf};
+pub(super) use gelu::{bias_gelu, bias_gelu_erf, bias_quick_gelu};
 pub(super) use group_norm::group_norm;
 pub(super) use product::few_rows;
 pub(super) use swiglu::swiglu;
-pub(super) use whole_attention::whole_attention;
+pub(super) use transpose::transpose;
+pub(super) use whole_attention::{Sight, whole_attention};
 
 /// A storage type that is summed in f32.
 trait Element: Copy + Send + Sync + 'static {
@@ -41,6 +45,9 @@ trait Element: Copy + Send + Sync + 'static {
         None
     }
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// `y += x`, each sum rounded once.
+    fn add_to(y: &mut [Self], x: &[Self]);
     fn storage(values: Vec<Self>) -> CpuStorage;
 }
 
@@ -59,6 +66,14 @@ impl Element for f32 {
     }
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {
         if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
+    fn add_to(y: &mut [Self], x: &[Self]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
     }
     fn storage(values: Vec<Self>) -> CpuStorage {
         CpuStorage::F32(values)
@@ -79,6 +94,22 @@ macro_rules! half {
             }
             fn slice(storage: &CpuStorage) -> Option<&[Self]> {
                 if let CpuStorage::$variant(values) = storage { Some(values) } else { None }
+            }
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$variant(values) = storage { Some(values) } else { None }
+            }
+            fn add_to(y: &mut [Self], x: &[Self]) {
+                const PART: usize = 256;
+                let (mut sums, mut wide) = ([0f32; PART], [0f32; PART]);
+                for (y, x) in y.chunks_mut(PART).zip(x.chunks(PART)) {
+                    let (sums, wide) = (&mut sums[..y.len()], &mut wide[..y.len()]);
+                    Self::widen(y, sums);
+                    Self::widen(x, wide);
+                    for (sum, wide) in sums.iter_mut().zip(wide) {
+                        *sum += *wide;
+                    }
+                    Self::narrow_all(sums, y);
+                }
             }
             fn storage(values: Vec<Self>) -> CpuStorage {
                 CpuStorage::$variant(values)

@@ -13,7 +13,8 @@ use candle_nn::ops::layer_norm;
 
 pub use architecture::Architecture;
 
-use super::causal::{attention, causal_mask, multiply, multiply_each};
+use super::causal::{attention, causal_mask};
+use super::dense::{add, add_bias, multiply, multiply_each};
 use super::kv_cache::{Cache, Extents, Place, append};
 use super::{NetError, cpu_ops};
 
@@ -194,9 +195,9 @@ impl Gpt2 {
         place: &Place,
     ) -> candle_core::Result<Tensor> {
         let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, place)?;
-        let x = (x + mixed)?;
+        let x = add(x, mixed)?;
         let hidden = block.c_fc.gelu(&block.ln_2.apply(&x)?)?;
-        x + block.mlp_c_proj.apply(&hidden)?
+        add(&x, block.mlp_c_proj.apply(&hidden)?)
     }
 
     /// Attention of the positions of `x`, `[batch, tokens, width]`, over themselves and the positions in
@@ -229,7 +230,7 @@ impl Norm {
 
 impl Product {
     fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.multiply(x)?.broadcast_add(&self.bias)
+        add_bias(self.multiply(x)?, &self.bias)
     }
 
     fn gelu(&self, x: &Tensor) -> candle_core::Result<Tensor> {

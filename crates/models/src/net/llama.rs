@@ -20,6 +20,7 @@ pub use architecture::{Architecture, RopeScaling};
 pub use rotary::inverse_frequencies;
 
 use super::causal::{attention, causal_mask};
+use super::dense::add;
 use super::kv_cache::{Cache, Extents, Place, append};
 use super::matrix::{Matrix, Table};
 use super::{NetError, cpu_ops};
@@ -232,8 +233,9 @@ impl Llama {
         let rotation = self.rotary.at(place, count)?;
         for (block, buffers) in self.blocks.iter().zip(cache.layers()) {
             let normal = self.normalise(&x, &block.input_norm)?;
-            x = (x + self.attention(block, &normal, buffers, place, &rotation)?)?;
-            x = (&x + feed_forward(block, &self.normalise(&x, &block.post_attention_norm)?)?)?;
+            x = add(&x, self.attention(block, &normal, buffers, place, &rotation)?)?;
+            let normal = self.normalise(&x, &block.post_attention_norm)?;
+            x = add(&x, feed_forward(block, &normal)?)?;
         }
         let last = x.narrow(1, count - 1, 1)?.reshape((batch, self.architecture.width))?;
         self.head.multiply(&self.normalise(&last.contiguous()?, &self.norm)?)

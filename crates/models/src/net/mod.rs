@@ -2,6 +2,7 @@
 
 pub mod causal;
 mod cpu_ops;
+mod dense;
 pub mod diffusion;
 pub mod diffusion_reference;
 mod error;

@@ -20,8 +20,9 @@ pub use cache::{Cache, Cross};
 pub(in crate::net) use layers::LAYER_NORM_EPSILON;
 
 use super::NetError;
+use super::dense::{add, multiply};
 use architecture::STRIDE;
-use layers::{Attention, Convolution, FeedForward, Norm, Tensors, causal_mask, multiply};
+use layers::{Attention, Convolution, FeedForward, Norm, Tensors, causal_mask};
 
 struct Encoder {
     conv1: Convolution,
@@ -134,8 +135,8 @@ impl Whisper {
         let x = conv2.gelu(&conv1.gelu(&x, 1)?, STRIDE)?;
         let mut x = x.broadcast_add(positions)?;
         for (attention, feed_forward) in blocks {
-            x = (&x + attention.whole(&x)?)?;
-            x = (&x + feed_forward.apply(&x)?)?;
+            x = add(&x, attention.whole(&x)?)?;
+            x = add(&x, feed_forward.apply(&x)?)?;
         }
         Ok(norm.apply(&x)?)
     }
@@ -187,9 +188,9 @@ impl Whisper {
             .reshape((rows, count, width))?
             .broadcast_add(&positions.narrow(0, length, count)?)?;
         for ((block, own), audio) in blocks.iter().zip(&cache.layers).zip(&cross.layers) {
-            x = (&x + block.attention.cached(&x, own, length, mask)?)?;
-            x = (&x + block.across.across(&x, audio)?)?;
-            x = (&x + block.feed_forward.apply(&x)?)?;
+            x = add(&x, block.attention.cached(&x, own, length, mask)?)?;
+            x = add(&x, block.across.across(&x, audio)?)?;
+            x = add(&x, block.feed_forward.apply(&x)?)?;
         }
         cache.length += count;
         let last = x.narrow(1, count - 1, 1)?.reshape((rows, width))?;

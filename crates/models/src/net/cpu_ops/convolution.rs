@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::product::{Strided, add_product};
 use super::{Element, by_dtype, contiguous};
 
-/// `x * w + bias`: `x` is `[b, c, h, w]`, the weight `[o, c, k, k]` and the bias `[o]`. Returns
+/// `x * w + bias`: `x` is `[b, c, h, w]`, the weight `[o, c, k, k]` and the bias `[b or 1, o]`. Returns
 /// `[b, o, h', w']`.
 ///
 /// The input is unfolded (every value under every tap of the kernel) for a tile of pixels and a few
@@ -135,7 +135,11 @@ fn convolve<T: Element>(
 ) -> Result<CpuStorage> {
     let x = contiguous::<T>(x.0, x.1)?;
     let weight = contiguous::<T>(weight.0, weight.1)?;
-    let mut wide_bias = vec![0f32; shape.outputs];
+    let rows = if bias.1.dims() == [1, shape.outputs] { 1 } else { shape.batch };
+    if bias.1.dims() != [rows, shape.outputs] {
+        bail!("a bias of {:?} for {} images of {} channels", bias.1, shape.batch, shape.outputs);
+    }
+    let mut wide_bias = vec![0f32; rows * shape.outputs];
     T::widen(contiguous::<T>(bias.0, bias.1)?, &mut wide_bias);
     let (tile, part) = shape.task();
     let (pixels, all) = (shape.pixels(), shape.batch * shape.pixels());
@@ -161,6 +165,7 @@ fn convolve<T: Element>(
         || vec![0f32; tile],
         |row, (index, y)| {
             let (image, output) = (index / shape.outputs, index % shape.outputs);
+            let bias = wide_bias[image % rows * shape.outputs + output];
             let mut at = image * pixels;
             let mut done = 0;
             while done < pixels {
@@ -169,7 +174,7 @@ fn convolve<T: Element>(
                 let count = (first + length - at).min(pixels - done);
                 let start = first * shape.outputs + output * length + (at - first);
                 for (row, sum) in row.iter_mut().zip(&sums[start..start + count]) {
-                    *row = sum + wide_bias[output];
+                    *row = sum + bias;
                 }
                 T::narrow_all(&row[..count], &mut y[done..done + count]);
                 at += count;

@@ -34,13 +34,15 @@ fn a_convolution_equals_candles_own_in_every_dtype() {
             }
             let x = random(&[batch, channels, height, width], dtype);
             let weight = random(&[outputs, channels, kernel, kernel], dtype);
-            let bias = random(&[outputs], dtype);
+            // One for all images, or, for more than two, one each.
+            let rows = if batch > 2 { batch } else { 1 };
+            let bias = random(&[rows, outputs], dtype);
             let found = conv2d(&x, &weight, &bias, stride, padding).unwrap();
             let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
             let expected = wide(&x)
                 .conv2d(&wide(&weight), padding, stride, 1, 1)
                 .unwrap()
-                .broadcast_add(&wide(&bias).reshape((1, outputs, 1, 1)).unwrap())
+                .broadcast_add(&wide(&bias).reshape((rows, outputs, 1, 1)).unwrap())
                 .unwrap();
             assert_eq!(found.dims(), expected.dims());
             // One rounding of the result; in f32 the order of the sums alone.
@@ -59,7 +61,7 @@ fn a_convolution_equals_candles_own_in_every_dtype() {
 fn views_are_convolved_as_what_they_show() {
     let x = random(&[2, 6, 9, 9], DType::F32);
     let weight = random(&[4, 3, 3, 3], DType::F32);
-    let bias = random(&[4], DType::F32);
+    let bias = random(&[1, 4], DType::F32);
     let view = x.narrow(1, 2, 3).unwrap();
     let found = conv2d(&view, &weight, &bias, 1, 1).unwrap();
     let expected = conv2d(&view.contiguous().unwrap(), &weight, &bias, 1, 1).unwrap();
@@ -69,9 +71,11 @@ fn views_are_convolved_as_what_they_show() {
 #[test]
 fn operands_that_do_not_fit_are_refused() {
     let x = random(&[1, 2, 2, 2], DType::F32);
-    let bias = random(&[4], DType::F32);
+    let bias = random(&[1, 4], DType::F32);
     let kernel = random(&[4, 2, 3, 3], DType::F32);
     assert!(conv2d(&x, &kernel, &bias, 1, 0).unwrap_err().to_string().contains("does not fit"));
     let other = random(&[4, 3, 3, 3], DType::F32);
     assert!(conv2d(&x, &other, &bias, 1, 1).is_err());
+    let biases = random(&[3, 4], DType::F32);
+    assert!(conv2d(&x, &kernel, &biases, 1, 1).is_err());
 }

@@ -3,33 +3,74 @@
 
 #![allow(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
 
-/// Runs `work` compiled for the widest vectors that this processor has: a program for all x86
-/// processors may otherwise use those of four f32 alone. What `work` calls must be inlined into it.
-pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-        fn sixteen<R>(work: impl FnOnce() -> R) -> R {
-            work()
+/// Defines a function that runs compiled for the widest vectors that this processor has: a program for
+/// all x86 processors may otherwise use those of four f32 alone. What it calls must be inlined into it,
+/// which holds for functions marked so and for loops, but not for closures.
+macro_rules! widest {
+    (
+        $(#[$meta:meta])*
+        $visible:vis fn $name:ident($($argument:ident: $type:ty),+ $(,)?) $body:block
+    ) => {
+        $(#[$meta])*
+        $visible fn $name($($argument: $type),+) {
+            #[inline(always)]
+            #[allow(clippy::inline_always, reason = "it must become a part of what calls it")]
+            fn any($($argument: $type),+) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn sixteen($($argument: $type),+) {
+                    any($($argument),+);
+                }
+                #[target_feature(enable = "avx2")]
+                fn eight($($argument: $type),+) {
+                    any($($argument),+);
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the processor has what the function is compiled for.
+                    return unsafe { sixteen($($argument),+) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has what the function is compiled for.
+                    return unsafe { eight($($argument),+) };
+                }
+            }
+            any($($argument),+);
         }
-        #[target_feature(enable = "avx2")]
-        fn eight<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the processor has what the function is compiled for.
-            return unsafe { sixteen(work) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has what the function is compiled for.
-            return unsafe { eight(work) };
+    };
+}
+
+pub(super) use widest;
+
+widest! {
+    /// `x = curve(x + bias)`.
+    pub(super) fn curve_of_sum(x: &mut [f32], bias: &[f32], curve: impl Fn(f32) -> f32) {
+        for (x, bias) in x.iter_mut().zip(bias) {
+            *x = curve(*x + bias);
         }
     }
-    work()
+}
+
+widest! {
+    /// `x = x · logistic(x)`.
+    pub(super) fn silu(x: &mut [f32]) {
+        for x in x {
+            *x *= logistic(*x);
+        }
+    }
+}
+
+widest! {
+    /// `x *= y`.
+    pub(super) fn scale(x: &mut [f32], y: &[f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x *= y;
+        }
+    }
 }
 
 /// `exp(x)` to two units in the last place; 0 below -87.3 and the largest power there is above 88.

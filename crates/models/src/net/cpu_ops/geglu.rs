@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::gelu_erf;
+use super::elementary::{curve_of_sum, gelu_erf, scale};
 use super::{Element, by_dtype, contiguous};
 
 /// `a · gelu(b)` with `[a, b] = x + bias` (Shazeer 2020, `GEGLU`) and the error function in the GELU: `x`
@@ -54,10 +54,9 @@ fn gate<T: Element>(x: Operand<'_>, bias: Operand<'_>) -> Result<CpuStorage> {
             T::widen(x, wide);
             let (values, gates) = wide.split_at_mut(n);
             let (value_bias, gate_bias) = bias.split_at(n);
-            let pairs = values.iter_mut().zip(gates).zip(value_bias.iter().zip(gate_bias));
-            for ((value, gate), (value_bias, gate_bias)) in pairs {
-                *value = (*value + value_bias) * gelu_erf(*gate + gate_bias);
-            }
+            f32::add_to(values, value_bias);
+            curve_of_sum(gates, gate_bias, gelu_erf);
+            scale(values, gates);
             T::narrow_all(values, y);
         },
     );

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{gelu_erf, logistic, widest};
+use super::elementary::{curve_of_sum, gelu_erf, logistic};
 use super::{Element, by_dtype, contiguous};
 
 /// `gelu(x + bias)` with the tanh approximation, `x` being `[.., n]` and `bias` `[n]`.
@@ -18,10 +18,17 @@ pub(in crate::net) fn bias_gelu_erf(x: &Tensor, bias: &Tensor) -> Result<Tensor>
     x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Erf })
 }
 
+/// `y · logistic(1.702 y)` with `y = x + bias`, `x` being `[.., n]` and `bias` `[n]` (Hendrycks and Gimpel
+/// 2016, section 2).
+pub(in crate::net) fn bias_quick_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Quick })
+}
+
 #[derive(Clone, Copy)]
 enum Curve {
     Tanh,
     Erf,
+    Quick,
 }
 
 struct BiasGelu {
@@ -58,23 +65,20 @@ fn bias_gelu_of<T: Element>(
     let y = match curve {
         Curve::Tanh => rows(x, &wide_bias, gelu_tanh),
         Curve::Erf => rows(x, &wide_bias, gelu_erf),
+        Curve::Quick => rows(x, &wide_bias, gelu_quick),
     };
     Ok((T::storage(y), shape))
 }
 
 /// `curve(x + bias)` row by row.
-fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) -> Vec<T> {
+fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<T> {
     let n = bias.len();
     let mut y = vec![T::narrow(0.0); x.len()];
     y.par_chunks_mut(n).zip(x.par_chunks(n)).for_each_init(
         || vec![0f32; n],
         |wide, (y, x)| {
             T::widen(x, wide);
-            widest(|| {
-                for (x, bias) in wide.iter_mut().zip(bias) {
-                    *x = curve(*x + bias);
-                }
-            });
+            curve_of_sum(wide, bias, curve);
             T::narrow_all(wide, y);
         },
     );
@@ -87,4 +91,10 @@ fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync) ->
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE_ROOT: f32 = 1.595_769;
     x * logistic(TWICE_ROOT * (x + 0.044_715 * x * x * x))
+}
+
+#[inline(always)]
+fn gelu_quick(x: f32) -> f32 {
+    const SLOPE: f32 = 1.702;
+    x * logistic(SLOPE * x)
 }

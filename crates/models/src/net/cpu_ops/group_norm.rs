@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::logistic;
+use super::elementary::silu;
 use super::{Element, by_dtype, contiguous};
 
 /// Group normalisation (Wu and He 2018) of `x`, `[b, c, ..]`, with a gain and a bias for each channel,
@@ -83,9 +83,7 @@ fn normalise<T: Element>(
                 }
             }
             if op.silu {
-                for value in wide.iter_mut() {
-                    *value *= logistic(*value);
-                }
+                silu(wide);
             }
             T::narrow_all(wide, y);
         },

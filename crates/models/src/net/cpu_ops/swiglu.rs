@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::logistic;
+use super::elementary::{scale, silu};
 use super::{Element, by_dtype, contiguous};
 
 /// `silu(gate) · up` (Shazeer 2020, `SwiGLU`), both of one shape.
@@ -50,9 +50,8 @@ fn gated<T: Element>(gate: Operand<'_>, up: Operand<'_>) -> Result<CpuStorage> {
             let (wide_gate, wide_up) = (&mut wide_gate[..y.len()], &mut wide_up[..y.len()]);
             T::widen(gate, wide_gate);
             T::widen(up, wide_up);
-            for (gate, up) in wide_gate.iter_mut().zip(wide_up) {
-                *gate *= logistic(*gate) * *up;
-            }
+            silu(wide_gate);
+            scale(wide_gate, wide_up);
             T::narrow_all(wide_gate, y);
         },
     );

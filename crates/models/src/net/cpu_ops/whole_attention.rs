@@ -14,6 +14,8 @@ use super::{Element, by_dtype, contiguous};
 /// Attention of every query over every key: `q` is `[b, n, h·d]`, `k` and `v` are `[b, t, h·d]`, with
 /// the heads beside each other. Returns `[b, n, h·d]`.
 ///
+/// `sight` is what a query sees of the keys.
+///
 /// A task takes a block of queries, one head of it after the other, so that of all scores only a few
 /// rows are ever held.
 pub(in crate::net) fn whole_attention(
@@ -21,12 +23,24 @@ pub(in crate::net) fn whole_attention(
     k: &Tensor,
     v: &Tensor,
     heads: usize,
+    sight: Sight,
 ) -> Result<Tensor> {
-    q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &WholeAttention { heads })
+    let op = WholeAttention { heads, sight };
+    q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &op)
+}
+
+/// What each query attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::net) enum Sight {
+    /// Every key.
+    All,
+    /// The keys up to its own place; there are as many as queries.
+    Back,
 }
 
 struct WholeAttention {
     heads: usize,
+    sight: Sight,
 }
 
 impl CustomOp3 for WholeAttention {
@@ -49,8 +63,11 @@ impl CustomOp3 for WholeAttention {
         if !fits || self.heads == 0 || width % self.heads != 0 {
             bail!("{} heads cannot attend with {:?} to {:?}", self.heads, q_layout, k_layout);
         }
-        let extents =
-            Extents { queries, keys, width, heads: self.heads, head_width: width / self.heads };
+        if self.sight == Sight::Back && queries != keys {
+            bail!("{queries} queries have no places among {keys} keys");
+        }
+        let (heads, sight) = (self.heads, self.sight);
+        let extents = Extents { queries, keys, width, heads, head_width: width / heads, sight };
         let y = by_dtype!(q, attend((q, q_layout), (k, k_layout), (v, v_layout), &extents))?;
         Ok((y, q_layout.shape().clone()))
     }
@@ -62,6 +79,7 @@ struct Extents {
     width: usize,
     heads: usize,
     head_width: usize,
+    sight: Sight,
 }
 
 /// Queries of a block at least and at most, and scores that a block should hold: with half a MiB of
@@ -106,7 +124,7 @@ fn attend<T: Element>(
         let start = (image * queries + first) * width;
         let q = &q[start..start + mixed.len()];
         for (index, head) in all[image * heads..][..heads].iter().enumerate() {
-            scratch.attend(extents, index, head, q, mixed);
+            scratch.attend(extents, (first, index), head, q, mixed);
         }
     });
     Ok(T::storage(mixed))
@@ -168,11 +186,11 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// One head of a block of queries.
+    /// One head of a block of queries, the first of which stands at `first`.
     fn attend<T: Element>(
         &mut self,
         extents: &Extents,
-        index: usize,
+        (first, index): (usize, usize),
         head: &Head,
         q: &[T],
         mixed: &mut [T],
@@ -189,11 +207,9 @@ impl Scratch {
         let queries = (self.queries.as_slice(), head_width);
         let transposed = Strided { elements: &head.keys, strides: (row, 1) };
         add_product(&mut self.scores, row, queries, &transposed, head_width, false);
-        self.totals.clear();
-        widest(|| {
-            let rows = self.scores.chunks_mut(row);
-            self.totals.extend(rows.map(|scores| powers(&mut scores[..keys])));
-        });
+        self.totals.resize(rows, 0.0);
+        let (seen, more) = if extents.sight == Sight::Back { (first + 1, 1) } else { (keys, 0) };
+        all_powers(&mut self.scores, row, &mut self.totals, seen, more);
         self.mixture.resize(rows * head_width, 0.0);
         let values = Strided { elements: &head.values, strides: (head_width, 1) };
         let scores = (self.scores.as_slice(), row);
@@ -213,6 +229,18 @@ fn gather<T: Element>(from: &[T], width: usize, columns: Range<usize>, into: &mu
     into.resize(from.len() / width * columns.len(), 0.0);
     for (row, target) in from.chunks(width).zip(into.chunks_mut(columns.len())) {
         T::widen(&row[columns.clone()], target);
+    }
+}
+
+widest! {
+    /// [`powers`] of each row of scores: of the first `seen` of the first one, and `more` from one to the
+    /// next. What is not seen becomes 0.
+    fn all_powers(scores: &mut [f32], row: usize, totals: &mut [f32], seen: usize, more: usize) {
+        for (index, (total, scores)) in totals.iter_mut().zip(scores.chunks_mut(row)).enumerate() {
+            let (seen, rest) = scores.split_at_mut(seen + index * more);
+            *total = powers(seen);
+            rest.fill(0.0);
+        }
     }
 }
 
@@ -257,10 +285,11 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::net::plain::upper_triangle;
     use crate::worst::relative_error;
 
     /// The plain formula, `[b, n, h·d]`.
-    fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Tensor {
+    fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, sight: Sight) -> Tensor {
         let split = |x: &Tensor| {
             let (batch, count, width) = x.dims3().unwrap();
             let x = x.reshape((batch, count, heads, width / heads)).unwrap();
@@ -269,7 +298,14 @@ mod tests {
         let (batch, count, width) = q.dims3().unwrap();
         let scores = split(q).matmul(&split(k).t().unwrap()).unwrap();
         let scale = 1.0 / ((width / heads) as f64).sqrt();
-        let scores = candle_nn::ops::softmax_last_dim(&(scores * scale).unwrap()).unwrap();
+        let scores = (scores * scale).unwrap();
+        let scores = match sight {
+            Sight::All => scores,
+            Sight::Back => {
+                scores.broadcast_add(&upper_triangle(count, &Device::Cpu).unwrap()).unwrap()
+            }
+        };
+        let scores = candle_nn::ops::softmax_last_dim(&scores).unwrap();
         let mixed = scores.matmul(&split(v)).unwrap().transpose(1, 2).unwrap();
         mixed.reshape((batch, count, width)).unwrap()
     }
@@ -279,15 +315,22 @@ mod tests {
         for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 1e-3), (DType::BF16, 8e-3)] {
             // One key; fewer than a vector of them; more queries than a block; blocks cut short by
             // the number of keys.
-            for (queries, keys) in [(3, 1), (5, 7), (300, 77), (9, 70_001)] {
+            for (queries, keys, sight) in [
+                (3, 1, Sight::All),
+                (5, 7, Sight::All),
+                (300, 77, Sight::All),
+                (9, 70_001, Sight::All),
+                (1, 1, Sight::Back),
+                (150, 150, Sight::Back),
+            ] {
                 let random = |count: usize| {
                     let x = Tensor::randn(0f32, 1.0, (2, count, 24), &Device::Cpu).unwrap();
                     x.to_dtype(dtype).unwrap()
                 };
                 let (q, k, v) = (random(queries), random(keys), random(keys));
-                let found = whole_attention(&q, &k, &v, 3).unwrap();
+                let found = whole_attention(&q, &k, &v, 3, sight).unwrap();
                 let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
-                let expected = plain(&wide(&q), &wide(&k), &wide(&v), 3);
+                let expected = plain(&wide(&q), &wide(&k), &wide(&v), 3, sight);
                 let flat = |x: &Tensor| wide(x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let off = relative_error(&flat(&found), &flat(&expected));
                 assert!(off <= tolerance, "{dtype:?} {queries} x {keys}: {off:e}");
@@ -298,6 +341,8 @@ mod tests {
     #[test]
     fn heads_that_do_not_divide_the_width_are_refused() {
         let x = Tensor::zeros((1, 2, 10), DType::F32, &Device::Cpu).unwrap();
-        assert!(whole_attention(&x, &x, &x, 3).is_err());
+        assert!(whole_attention(&x, &x, &x, 3, Sight::All).is_err());
+        let y = Tensor::zeros((1, 3, 10), DType::F32, &Device::Cpu).unwrap();
+        assert!(whole_attention(&x, &y, &y, 2, Sight::Back).is_err());
     }
 }

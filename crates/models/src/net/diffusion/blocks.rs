@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::Weights;
 use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Product, attention};
 use crate::net::NetError;
+use crate::net::dense::{add, transpose};
 
 type Built<T> = std::result::Result<T, NetError>;
 
@@ -50,14 +51,15 @@ impl Residual {
 
     /// `time` is behind its SiLU, `[b or 1, width]`.
     pub(super) fn apply(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut y = self.conv1.apply(&self.norm1.silu(x)?)?;
-        if let (Some(product), Some(time)) = (&self.time, time) {
-            y = y.broadcast_add(&product.apply(time)?.unsqueeze(2)?.unsqueeze(3)?)?;
-        }
+        let normal = self.norm1.silu(x)?;
+        let y = match (&self.time, time) {
+            (Some(product), Some(time)) => self.conv1.shifted(&normal, &product.apply(time)?)?,
+            _ => self.conv1.apply(&normal)?,
+        };
         let y = self.conv2.apply(&self.norm2.silu(&y)?)?;
         match &self.shortcut {
-            Some(shortcut) => shortcut.apply(x)? + y,
-            None => x + y,
+            Some(shortcut) => add(&shortcut.apply(x)?, y),
+            None => add(x, y),
         }
     }
 }
@@ -111,9 +113,9 @@ impl Block {
 
     fn apply(&self, x: &Tensor, text: &Tensor) -> Result<Tensor> {
         let own = self.norm1.apply(x)?;
-        let x = (x + self.own.apply(&own, &own)?)?;
-        let x = (&x + self.text.apply(&self.norm2.apply(&x)?, text)?)?;
-        &x + self.feed_forward.apply(&self.norm3.apply(&x)?)?
+        let x = add(x, self.own.apply(&own, &own)?)?;
+        let x = add(&x, self.text.apply(&self.norm2.apply(&x)?, text)?)?;
+        add(&x, self.feed_forward.apply(&self.norm3.apply(&x)?)?)
     }
 }
 
@@ -170,7 +172,7 @@ impl Transformer {
         for block in &self.blocks {
             pixels = block.apply(&pixels, text)?;
         }
-        x + to_image(&self.last.apply(&pixels)?, x)?
+        add(x, to_image(&self.last.apply(&pixels)?, x)?)
     }
 }
 
@@ -199,16 +201,16 @@ impl PixelAttention {
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let pixels = to_pixels(&self.norm.apply(x)?)?;
         let (q, k, v) = (self.q.apply(&pixels)?, self.k.apply(&pixels)?, self.v.apply(&pixels)?);
-        x + to_image(&self.out.apply(&attention(&q, &k, &v, 1)?)?, x)?
+        add(x, to_image(&self.out.apply(&attention(&q, &k, &v, 1)?)?, x)?)
     }
 }
 
 /// `[b, c, h, w]` to `[b, h·w, c]`.
 fn to_pixels(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
+    transpose(&x.flatten_from(2)?)
 }
 
 /// `[b, h·w, c]` to the shape of an image.
 fn to_image(pixels: &Tensor, image: &Tensor) -> Result<Tensor> {
-    pixels.transpose(1, 2)?.contiguous()?.reshape(image.shape())
+    transpose(pixels)?.reshape(image.shape())
 }

@@ -1,9 +1,12 @@
 //! The layers that all parts are made of.
 
-use candle_core::{D, DType, Result, Tensor};
-use candle_nn::ops::{layer_norm, softmax_last_dim};
+use candle_core::{D, Result, Tensor};
+use candle_nn::ops::{layer_norm, sigmoid, softmax_last_dim};
 
 use super::Weights;
+use super::architecture::Activation;
+use crate::net::cpu_ops::Sight;
+use crate::net::dense::{add_bias, multiply_each};
 use crate::net::{NetError, cpu_ops};
 
 /// A convolution with a square kernel.
@@ -30,11 +33,21 @@ impl Convolution {
     }
 
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply_biased(x, &self.bias.unsqueeze(0)?)
+    }
+
+    /// With `shift`, `[b or 1, outputs]`, added to the outputs.
+    pub(super) fn shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        self.apply_biased(x, &shift.broadcast_add(&self.bias)?)
+    }
+
+    /// `bias` is `[b or 1, outputs]`.
+    fn apply_biased(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         if x.device().is_cpu() {
-            return cpu_ops::conv2d(x, &self.weight, &self.bias, self.stride, self.padding);
+            return cpu_ops::conv2d(x, &self.weight, bias, self.stride, self.padding);
         }
         let y = x.conv2d(&self.weight, self.padding, self.stride, 1, 1)?;
-        y.broadcast_add(&self.bias.reshape((1, (), 1, 1))?)
+        y.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)
     }
 
     /// A kernel of one as a product over the last dimension.
@@ -49,9 +62,6 @@ pub(super) struct Product {
     weight: Tensor,
     bias: Option<Tensor>,
 }
-
-/// Up to this many rows, a product on a CPU is bound by reading its weights.
-const FEW_ROWS: usize = 64;
 
 impl Product {
     pub(super) fn new(
@@ -71,10 +81,31 @@ impl Product {
     }
 
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.multiply(x)?;
+        self.biased(self.multiply(x)?)
+    }
+
+    fn biased(&self, y: Tensor) -> Result<Tensor> {
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+            Some(bias) => add_bias(y, bias),
             None => Ok(y),
+        }
+    }
+
+    /// As [`Product::apply`], with an activation of the sum.
+    pub(super) fn activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let y = self.multiply(x)?;
+        match (&self.bias, activation) {
+            (Some(bias), Activation::QuickGelu) if x.device().is_cpu() => {
+                cpu_ops::bias_quick_gelu(&y, bias)
+            }
+            (Some(bias), Activation::Gelu) if x.device().is_cpu() => {
+                cpu_ops::bias_gelu_erf(&y, bias)
+            }
+            (_, Activation::QuickGelu) => {
+                let y = self.biased(y)?;
+                &y * sigmoid(&(&y * 1.702)?)?
+            }
+            (_, Activation::Gelu) => self.biased(y)?.gelu_erf(),
         }
     }
 
@@ -91,17 +122,7 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        let mut dims = x.dims().to_vec();
-        let rows: usize = dims.iter().rev().skip(1).product();
-        let flat = x.reshape((rows, ()))?;
-        let weight = self.weight.t()?;
-        // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-        let own = x.device().is_cpu() && (rows <= FEW_ROWS || x.dtype() == DType::BF16);
-        let y = if own { cpu_ops::few_rows(&flat, &weight)? } else { flat.matmul(&weight)? };
-        if let Some(last) = dims.last_mut() {
-            *last = y.dim(1)?;
-        }
-        y.reshape(dims)
+        multiply_each(x, &self.weight.t()?)
     }
 }
 
@@ -202,7 +223,7 @@ const SCORES: usize = 256 << 20;
 /// They are scaled before the product: in f16 the scores stay in range. The softmax sums in f32.
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     if q.device().is_cpu() {
-        return cpu_ops::whole_attention(q, k, v, heads);
+        return cpu_ops::whole_attention(q, k, v, heads, Sight::All);
     }
     let (batch, queries, width) = q.dims3()?;
     let split = |x: &Tensor| {

@@ -1,12 +1,14 @@
 //! The text half of CLIP (Radford et al. 2021), as `OpenAI` and `OpenCLIP` trained it.
 
 use candle_core::{DType, Tensor};
-use candle_nn::ops::{sigmoid, softmax_last_dim};
+use candle_nn::ops::softmax_last_dim;
 
 use super::Weights;
-use super::architecture::{Activation, TextNumbers, TextOutput};
+use super::architecture::{TextNumbers, TextOutput};
 use super::layers::{LayerNorm, Product};
 use crate::net::NetError;
+use crate::net::cpu_ops::{Sight, whole_attention};
+use crate::net::dense::add;
 
 struct Layer {
     norm1: LayerNorm,
@@ -123,23 +125,23 @@ impl Layer {
         mask: &Tensor,
         numbers: &TextNumbers,
     ) -> candle_core::Result<Tensor> {
-        let x = (x + self.attention(&self.norm1.apply(x)?, mask, numbers.heads)?)?;
-        let hidden = self.fc1.apply(&self.norm2.apply(&x)?)?;
-        let hidden = match numbers.activation {
-            Activation::QuickGelu => (&hidden * sigmoid(&(&hidden * 1.702)?)?)?,
-            Activation::Gelu => hidden.gelu_erf()?,
-        };
-        &x + self.fc2.apply(&hidden)?
+        let x = add(x, self.attention(&self.norm1.apply(x)?, mask, numbers.heads)?)?;
+        let hidden = self.fc1.activated(&self.norm2.apply(&x)?, numbers.activation)?;
+        add(&x, self.fc2.apply(&hidden)?)
     }
 
     fn attention(&self, x: &Tensor, mask: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
         let (batch, count, width) = x.dims3()?;
+        let (q, k, v) = (self.q.apply(x)?, self.k.apply(x)?, self.v.apply(x)?);
+        if x.device().is_cpu() {
+            return self.out.apply(&whole_attention(&q, &k, &v, heads, Sight::Back)?);
+        }
         let split = |x: Tensor| {
             let x = x.reshape((batch, count, heads, width / heads))?;
             x.transpose(1, 2)?.contiguous()
         };
-        let q = (split(self.q.apply(x)?)? * (1.0 / ((width / heads) as f64).sqrt()))?;
-        let (k, v) = (split(self.k.apply(x)?)?, split(self.v.apply(x)?)?);
+        let q = (split(q)? * (1.0 / ((width / heads) as f64).sqrt()))?;
+        let (k, v) = (split(k)?, split(v)?);
         let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?.broadcast_add(mask)?;
         let mixed = softmax_last_dim(&scores)?.to_dtype(x.dtype())?.matmul(&v)?;
         self.out.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)

@@ -6,6 +6,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
 
 use super::architecture::TAPS;
+use crate::net::cpu_ops::Sight;
+use crate::net::dense::{add_bias, multiply_each};
 use crate::net::{NetError, cpu_ops};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
@@ -92,7 +94,7 @@ impl Product {
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.multiply(x)?;
         match &self.bias {
-            Some(bias) => product.broadcast_add(bias),
+            Some(bias) => add_bias(product, bias),
             None => Ok(product),
         }
     }
@@ -106,22 +108,7 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, count, width) = x.dims3()?;
-        let product = multiply(&x.reshape((batch * count, width))?, &self.weight)?;
-        product.reshape((batch, count, ()))
-    }
-}
-
-/// Up to this many rows, a product on a CPU is bound by reading its weights.
-const FEW_ROWS: usize = 64;
-
-/// `[m, k] · [k, n]`.
-pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
-        cpu_ops::few_rows(x, w)
-    } else {
-        x.matmul(w)
+        multiply_each(x, &self.weight)
     }
 }
 
@@ -187,7 +174,7 @@ impl Attention {
         let x = self.norm.apply(x)?;
         let (q, k, v) = (self.query.apply(&x)?, self.key.apply(&x)?, self.value.apply(&x)?);
         if x.device().is_cpu() {
-            return self.out.apply(&cpu_ops::whole_attention(&q, &k, &v, self.heads)?);
+            return self.out.apply(&cpu_ops::whole_attention(&q, &k, &v, self.heads, Sight::All)?);
         }
         let (batch, count, width) = x.dims3()?;
         let q = (q * (1.0 / ((width / self.heads) as f64).sqrt()))?;

@@ -1,0 +1,44 @@
+//! Products with weights and the sums around them, as every net has them.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::cpu_ops;
+
+/// Up to this many rows, a product on a CPU is bound by reading its weights.
+const FEW_ROWS: usize = 64;
+
+/// `[m, k] · [k, n]`.
+pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
+    if x.device().is_cpu() && (x.dim(0)? <= FEW_ROWS || x.dtype() == DType::BF16) {
+        cpu_ops::few_rows(x, w)
+    } else {
+        x.matmul(w)
+    }
+}
+
+/// `x · w` over the last dimension: `[.., k] · [k, n]`.
+pub(super) fn multiply_each(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    let rows: usize = dims.iter().rev().skip(1).product();
+    let y = multiply(&x.reshape((rows, ()))?, w)?;
+    if let Some(last) = dims.last_mut() {
+        *last = y.dim(1)?;
+    }
+    y.reshape(dims)
+}
+
+/// `[b, m, n]` to `[b, n, m]`, laid out anew.
+pub(super) fn transpose(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() { cpu_ops::transpose(x) } else { x.transpose(1, 2)?.contiguous() }
+}
+
+/// `x + y`, where `y` is new and nothing else looks at it: on a CPU its memory takes the sum.
+pub(super) fn add(x: &Tensor, y: Tensor) -> Result<Tensor> {
+    if y.device().is_cpu() { cpu_ops::add_to(y, x) } else { x + y }
+}
+
+/// `y + bias`, `[.., n]` and `[n]`, where `y` is new and nothing else looks at it.
+pub(super) fn add_bias(y: Tensor, bias: &Tensor) -> Result<Tensor> {
+    if y.device().is_cpu() { cpu_ops::add_to(y, bias) } else { y.broadcast_add(bias) }
+}
