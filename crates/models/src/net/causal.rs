@@ -37,6 +37,12 @@ pub(super) fn attention(
     let together = heads / shared * count;
     let q = q.reshape((batch, shared, together, width))?;
     let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
+    if let (true, Place::Together { length }) = (scores.device().is_cpu(), place) {
+        let scores = scores.reshape((batch, heads, count, attended))?;
+        let weights = cpu_ops::causal_softmax(scores, count, *length)?.to_dtype(q.dtype())?;
+        let mixed = weights.reshape((batch, shared, together, attended))?.matmul(v)?;
+        return mixed.reshape((batch, heads, count, width));
+    }
     let scores = match place {
         Place::Together { .. } if count == 1 => scores,
         Place::Together { length } => {

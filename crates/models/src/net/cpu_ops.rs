@@ -9,6 +9,7 @@
 
 mod add;
 mod attention;
+mod causal_softmax;
 mod convolution;
 mod elementary;
 mod geglu;
@@ -25,6 +26,7 @@ use half::{bf16, f16};
 
 pub(super) use add::add_to;
 pub(super) use attention::decode_attention;
+pub(super) use causal_softmax::causal_softmax;
 pub(super) use convolution::conv2d;
 pub(super) use geglu::bias_geglu;
 pub(super) use gelu::{bias_gelu, bias_gelu_erf, bias_quick_gelu};

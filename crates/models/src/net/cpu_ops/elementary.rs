@@ -117,6 +117,51 @@ pub(super) fn gelu_erf(x: f32) -> f32 {
     if x < 0.0 { 0.5 * x * tail } else { x - 0.5 * x * tail }
 }
 
+/// Numbers of a cache line: a vector or several, on every processor.
+pub(super) const LANES: usize = 16;
+
+/// Replaces scores by their powers over that of the highest one, and returns the powers' sum.
+#[inline(always)]
+pub(super) fn powers(scores: &mut [f32]) -> f32 {
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    let lanes = scores.chunks_exact(LANES);
+    let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
+    for lane in lanes {
+        for (highest, score) in highest.iter_mut().zip(lane) {
+            *highest = larger(*highest, *score);
+        }
+    }
+    let highest = highest.into_iter().fold(rest, larger);
+    let mut totals = [0f32; LANES];
+    let mut lanes = scores.chunks_exact_mut(LANES);
+    for lane in &mut lanes {
+        for (total, score) in totals.iter_mut().zip(lane) {
+            *score = exp(*score - highest);
+            *total += *score;
+        }
+    }
+    for (total, score) in totals.iter_mut().zip(lanes.into_remainder()) {
+        *score = exp(*score - highest);
+        *total += *score;
+    }
+    totals.iter().sum()
+}
+
+/// `f32::max` without its rule for NaN, which costs two more instructions; a NaN among the scores comes
+/// out of their powers.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// `x *= by`.
+#[inline(always)]
+pub(super) fn scale_by(x: &mut [f32], by: f32) {
+    for x in x {
+        *x *= by;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

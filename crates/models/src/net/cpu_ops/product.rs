@@ -46,12 +46,22 @@ fn few_rows_of<T: Element>(
     let mut rows = vec![0f32; m * k];
     T::widen(contiguous::<T>(x, x_layout)?, &mut rows);
     let width = weights.columns_of_a_task(m);
-    // [task][m][width]: each task owns one stretch of the sums.
+    let across = weights.across(m);
+    // [task][m][width], or [task][width][m] across: each task owns one stretch of the sums.
     let mut sums = vec![0f32; m * n];
     sums.par_chunks_mut(m * width).enumerate().for_each_init(Vec::new, |tile, (task, sums)| {
-        weights.multiply(&rows, task * width, sums, tile);
+        weights.multiply(&rows, task * width, sums, tile, across);
     });
     let mut product = vec![T::narrow(0.0); m * n];
+    if across {
+        // The tasks' columns are those of the product, one after the other.
+        product.par_chunks_mut(n).enumerate().for_each_init(Vec::new, |line, (row, product)| {
+            line.clear();
+            line.extend(sums.chunks(m).map(|column| column[row]));
+            T::narrow_all(line, product);
+        });
+        return Ok((T::storage(product), Shape::from((m, n))));
+    }
     for (task, sums) in sums.chunks(m * width).enumerate() {
         let filled = sums.len() / m;
         for (row, sums) in sums.chunks(filled).enumerate() {
@@ -61,6 +71,9 @@ fn few_rows_of<T: Element>(
     }
     Ok((T::storage(product), Shape::from((m, n))))
 }
+
+/// Up to so many rows, gemm takes its kernel for dot products.
+const DOTS_ROWS: usize = 32;
 
 /// A `[depth, columns]` matrix in memory as `[depth, columns]` or as `[columns, depth]`.
 struct Weights<'a, T> {
@@ -87,11 +100,20 @@ impl<'a, T: Element> Weights<'a, T> {
         Ok(Self { elements, depth, columns, transposed })
     }
 
+    /// Whether `m` rows are multiplied with sums that lie column by column. The rows are then what gemm
+    /// copies together for its kernel, and not the weights, whose columns lie far apart in memory and, at
+    /// the depths of many nets, compete for the same few sets of the cache.
+    fn across(&self, m: usize) -> bool {
+        self.transposed && m > DOTS_ROWS && T::as_f32(self.elements).is_some()
+    }
+
     /// Columns that one task computes for `m` rows.
     fn columns_of_a_task(&self, m: usize) -> usize {
-        if self.transposed && m <= 32 {
+        if self.transposed && m <= DOTS_ROWS {
             // gemm has a kernel for dot products, which it takes for up to 256 of them.
             256 / m
+        } else if self.across(m) {
+            self.columns.div_ceil(rayon::current_num_threads())
         } else {
             // Two tasks a thread even out a thread that is late; whole vectors.
             (self.columns / (2 * rayon::current_num_threads())).next_multiple_of(16).clamp(16, 1024)
@@ -99,7 +121,14 @@ impl<'a, T: Element> Weights<'a, T> {
     }
 
     /// `sums = rows · w[.., first ..]`, as many columns as `sums` has.
-    fn multiply(&self, rows: &[f32], first: usize, sums: &mut [f32], tile: &mut Vec<f32>) {
+    fn multiply(
+        &self,
+        rows: &[f32],
+        first: usize,
+        sums: &mut [f32],
+        tile: &mut Vec<f32>,
+        across: bool,
+    ) {
         let m = rows.len() / self.depth;
         let width = sums.len() / m;
         if let Some(elements) = T::as_f32(self.elements) {
@@ -109,6 +138,10 @@ impl<'a, T: Element> Weights<'a, T> {
                 (first, (self.columns, 1))
             };
             let w = Strided { elements: &elements[start..], strides };
+            if across {
+                multiply_across(sums, m, rows, &w, self.depth);
+                return;
+            }
             add_product(sums, width, (rows, self.depth), &w, self.depth, false);
             return;
         }
@@ -150,19 +183,39 @@ pub(super) fn add_product(
     depth: usize,
     add: bool,
 ) {
-    let m = sums.len() / width;
+    let extents = [sums.len() / width, width, depth];
+    product(sums, (1, width), extents, (rows, next_row), w, add);
+}
+
+/// `sumsᵀ = rows · w` on the calling thread, `sums` being `[width, m]`, `rows` `[m, depth]` without gaps and
+/// `w` `[depth, width]`.
+fn multiply_across(sums: &mut [f32], m: usize, rows: &[f32], w: &Strided<'_>, depth: usize) {
+    let extents = [m, sums.len() / m, depth];
+    product(sums, (m, 1), extents, (rows, depth), w, false);
+}
+
+/// The product into sums with the distances given from a column to the next and from a row to the next.
+fn product(
+    sums: &mut [f32],
+    (next_column, next): (usize, usize),
+    [m, width, depth]: [usize; 3],
+    (rows, next_row): (&[f32], usize),
+    w: &Strided<'_>,
+    add: bool,
+) {
+    assert!(sums.len() > (m - 1) * next + (width - 1) * next_column);
     assert!(rows.len() >= (m - 1) * next_row + depth);
     assert!(w.elements.len() > (depth - 1) * w.strides.0 + (width - 1) * w.strides.1);
-    // SAFETY: the largest offset into each operand is inside its slice: m * width of `sums` by its
-    // definition, the others by the assertions above; `sums` is borrowed exclusively.
+    // SAFETY: the largest offset into each operand is inside its slice by the assertions above; `sums` is
+    // borrowed exclusively.
     unsafe {
         gemm::gemm(
             m,
             width,
             depth,
             sums.as_mut_ptr(),
-            1,
-            width.cast_signed(),
+            next_column.cast_signed(),
+            next.cast_signed(),
             add,
             rows.as_ptr(),
             1,

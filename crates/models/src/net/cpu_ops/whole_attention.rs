@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{exp, widest};
+use super::elementary::{LANES, powers, widest};
 use super::product::{Strided, add_product};
 use super::{Element, by_dtype, contiguous};
 
@@ -143,9 +143,6 @@ impl Extents {
     }
 }
 
-/// Numbers of a cache line: a vector or several, on every processor.
-const LANES: usize = 16;
-
 /// Keys and values of one head in f32, laid out as the two products read them, so that no block of
 /// queries has to do it again.
 struct Head {
@@ -242,42 +239,6 @@ widest! {
             rest.fill(0.0);
         }
     }
-}
-
-/// Replaces scores by their powers over that of the highest one, and returns the powers' sum.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
-fn powers(scores: &mut [f32]) -> f32 {
-    let mut highest = [f32::NEG_INFINITY; LANES];
-    let lanes = scores.chunks_exact(LANES);
-    let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
-    for lane in lanes {
-        for (highest, score) in highest.iter_mut().zip(lane) {
-            *highest = larger(*highest, *score);
-        }
-    }
-    let highest = highest.into_iter().fold(rest, larger);
-    let mut totals = [0f32; LANES];
-    let mut lanes = scores.chunks_exact_mut(LANES);
-    for lane in &mut lanes {
-        for (total, score) in totals.iter_mut().zip(lane) {
-            *score = exp(*score - highest);
-            *total += *score;
-        }
-    }
-    for (total, score) in totals.iter_mut().zip(lanes.into_remainder()) {
-        *score = exp(*score - highest);
-        *total += *score;
-    }
-    totals.iter().sum()
-}
-
-/// `f32::max` without its rule for NaN, which costs two more instructions; a NaN among the scores comes
-/// out of their powers.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "what `widest` runs must become a part of it")]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
 }
 
 #[cfg(test)]
