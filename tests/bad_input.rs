@@ -526,8 +526,7 @@ fn rows_that_stand_twice_are_left_out_and_named() {
     assert_eq!(csv.stdout.lines().count(), 2, "{}", csv.stdout);
 }
 
-/// What a row takes is what this test bounds: of a million, of 1 kB each, `report` takes 5 GB and 72 s in a
-/// release build.
+/// What a row takes is what this test bounds; how many there may be is bounded where they are read.
 #[cfg(target_os = "linux")]
 #[test]
 fn many_lines_take_a_bounded_amount_of_memory_each() {

@@ -249,5 +249,8 @@ pub fn write_lines(recording: &Recording, mut to: impl io::Write) -> io::Result<
 }
 
 #[cfg(test)]
+#[path = "store/many_tests.rs"]
+mod many_tests;
+#[cfg(test)]
 #[path = "store/store_tests.rs"]
 mod tests;

@@ -14,10 +14,15 @@ use crate::SCHEMA;
 use crate::id::BenchmarkId;
 use crate::row::Record;
 use crate::run::{Run, RunId};
+use crate::units::Bytes;
 
 /// A line longer than this is no record (the largest are some 100 kB); it bounds the memory that a
 /// file without line ends can take.
 const LONGEST_LINE: u64 = 64 << 20;
+
+/// The text of all rows that are kept is no longer than this: some 200,000 rows, for which `report` takes a
+/// gigabyte or two of memory. Whoever has more can name fewer files.
+const MOST_KEPT: u64 = 256 << 20;
 
 /// So many lines of a file are warned of one by one; the others are counted.
 const MOST_WARNINGS: usize = 100;
@@ -36,9 +41,17 @@ pub fn read(path: &Path) -> Result<Recording, StoreError> {
 /// Warnings name what was left out: a line that a crash left without its end, a row that stands twice. They
 /// tell of clocks that cannot be right, too, since runs are put in order by them.
 /// Everything else that is wrong is an error with its file and line, and so is a folder without
-/// results.
+/// results, and so are more rows than can be held: 256 MiB of them.
 pub fn read_all<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
+) -> Result<Recording, StoreError> {
+    read_at_most(paths, MOST_KEPT)
+}
+
+/// As [`read_all`], with a limit of its own for the text of all rows that are kept, in bytes.
+pub(super) fn read_at_most<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+    most: u64,
 ) -> Result<Recording, StoreError> {
     let mut files = Vec::new();
     for path in paths {
@@ -53,7 +66,7 @@ pub fn read_all<P: AsRef<Path>>(
             files.push(path.to_owned());
         }
     }
-    let mut reading = Reading::new(Timestamp::now());
+    let mut reading = Reading::new(Timestamp::now(), most);
     let mut seen = HashSet::new();
     for file in files {
         let identity = fs::canonicalize(&file).map_err(|e| io_error("open", &file, e))?;
@@ -108,6 +121,9 @@ struct Reading {
     odd_clocks: HashSet<RunId>,
     /// The lines of this file that were warned of.
     warned: usize,
+    /// Bytes of the rows that are kept, and how many there may be.
+    kept: u64,
+    most: u64,
 }
 
 /// A line and where it stands.
@@ -120,7 +136,7 @@ struct Place<'a> {
 }
 
 impl Reading {
-    fn new(now: Timestamp) -> Self {
+    fn new(now: Timestamp, most: u64) -> Self {
         Self {
             now,
             recording: Recording::default(),
@@ -129,6 +145,8 @@ impl Reading {
             orphans: HashMap::new(),
             odd_clocks: HashSet::new(),
             warned: 0,
+            kept: 0,
+            most,
         }
     }
 
@@ -210,6 +228,14 @@ impl Reading {
             self.orphans.insert(row.run.clone(), place.warning(text));
         }
         if self.ids.entry(row.run.clone()).or_default().insert(row.id.clone()) {
+            self.kept += place.text.len() as u64;
+            if self.kept > self.most {
+                let most = Bytes(self.most as f64).binary();
+                let text = format!(
+                    "the rows up to this one are more than {most} together, which is too much to hold: name fewer records"
+                );
+                return Err(place.bad(1, text));
+            }
             self.recording.rows.push(row);
         } else {
             let text = format!(

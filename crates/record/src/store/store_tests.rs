@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -89,7 +88,7 @@ fn row(run: &str, size: u64) -> Record {
 }
 
 /// A folder with a run of `rows` rows; returns it with the path of the file.
-fn recorded(rows: u64) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn recorded(rows: u64) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), &run("r1")).unwrap();
     for size in 1..=rows {
@@ -353,36 +352,6 @@ fn a_clock_that_cannot_be_right_is_warned_of_once_a_run() {
         assert!(warnings[0].contains("r1.jsonl:1: run \"r1\" says"), "{warnings:?}");
         assert!(warnings[0].contains(says) && !warnings[0].contains('\u{1b}'), "{warnings:?}");
     }
-}
-
-/// Lines that stand very often are neither kept nor warned of one by one. A million of them, by hand:
-/// `WARPMARK_MANY_LINES=1000000 cargo test --release -p warpmark-record --lib many_lines -- --nocapture`
-#[test]
-fn many_lines_take_memory_for_what_is_kept_alone() {
-    let many = std::env::var("WARPMARK_MANY_LINES").map_or(20_000, |text| text.parse().unwrap());
-    let (_folder, path) = recorded(2);
-    let text = fs::read_to_string(&path).unwrap();
-    let row = text.lines().last().unwrap();
-    let mut file = io::BufWriter::new(fs::File::create(&path).unwrap());
-    file.write_all(text.as_bytes()).unwrap();
-    for _ in 0..many {
-        writeln!(file, "{row}").unwrap();
-    }
-    drop(file);
-    let before = resident();
-    let found = read(&path).unwrap();
-    let grown = resident().saturating_sub(before);
-    assert_eq!(found.rows.len(), 2);
-    assert_eq!(found.warnings.len(), 101);
-    let last = found.warnings.last().unwrap().to_string();
-    assert!(last.contains(&format!("{} more lines", many - 100)), "{last}");
-    assert!(grown < 64 << 20, "{grown} bytes for two rows");
-}
-
-/// The memory that this process holds.
-fn resident() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    pages.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
 }
 
 #[test]
