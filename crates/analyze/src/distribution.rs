@@ -41,15 +41,20 @@ impl Distribution {
 fn new(name: &str, times: &[f64]) -> Distribution {
     let n = times.len();
     let mean = times.iter().sum::<f64>() / n as f64;
-    let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
     let quantile = |q| (q, stats::percentile(times, q).map(Seconds));
     Distribution {
         name: name.to_owned(),
         n,
         mean: Seconds(mean),
-        deviation: (n > 1).then(|| Seconds((squares / (n - 1) as f64).sqrt())),
+        deviation: (n > 1).then(|| Seconds(deviation(times, mean))),
         quantiles: QUANTILES.map(quantile).to_vec(),
     }
+}
+
+/// The standard deviation of a sample (n - 1) around its mean.
+pub(crate) fn deviation(values: &[f64], mean: f64) -> f64 {
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
 }
 
 #[cfg(test)]

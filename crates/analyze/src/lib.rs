@@ -17,6 +17,7 @@ pub mod rates;
 pub mod recommend;
 pub mod reference;
 pub mod roofline;
+pub mod rounds;
 pub mod speech;
 pub mod trust;
 pub mod tune;
@@ -33,6 +34,7 @@ pub use prices::Prices;
 pub use rates::{MainRate, Rates};
 pub use reference::Reference;
 pub use roofline::{Bound, Limit, Limits, Placement, Resource, Share};
+pub use rounds::Rounds;
 pub use speech::SpeechRates;
 pub use trust::Caveat;
 

@@ -2,7 +2,9 @@
 
 use crate::load;
 use serde_json::{Map, Value, json};
-use warpmark_analyze::{Distribution, Limit, Resource, RowAnalysis, RunAnalysis, SpeechRates};
+use warpmark_analyze::{
+    Distribution, Limit, Resource, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
+};
 use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, WeightsStamp};
 
 /// Name and value of every figure of a row. Each row has all names, in the same order; what is unknown
@@ -11,6 +13,7 @@ pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static 
     let mut fields = identity(run, row);
     fields.extend(times(row));
     fields.extend(speech(row));
+    fields.extend(rounds(row));
     fields.push(("distributions", distributions(row)));
     fields.push(("load", json!(row.record.load.as_ref().map(|load| load::figures(load)))));
     fields.extend(limits(row));
@@ -100,6 +103,16 @@ fn speech(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
             "joule_per_audio_minute",
             json!(speech.and_then(|speech| speech.per_minute).map(|joules| joules.0)),
         ),
+    ]
+}
+
+/// Of generations in rounds: how many, and the mean over them of requests a second with its deviation.
+fn rounds(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
+    let rounds = Rounds::of(row.record);
+    vec![
+        ("rounds", json!(rounds.map(|rounds| rounds.count))),
+        ("request_per_s", json!(rounds.map(|rounds| rounds.requests_per_s.0))),
+        ("request_per_s_deviation", json!(rounds.map(|rounds| rounds.requests_per_s.1))),
     ]
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::load::{self, LoadSection};
 use crate::memory;
-use warpmark_analyze::{Caveat, Distribution, Limit, Rates, RowAnalysis, RunAnalysis, SpeechRates};
+use warpmark_analyze::{
+    Caveat, Distribution, Limit, Rates, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
+};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Outcome, Record, Run, Seconds};
 
@@ -272,7 +274,8 @@ fn row_view(
 fn within(row: &RowAnalysis<'_>) -> Vec<(String, String)> {
     let speech = row.rates.as_ref().and_then(|rates| SpeechRates::of(row.record, rates));
     let pace = speech.map(|speech| ("pace".to_owned(), speech.to_string()));
-    pace.into_iter().chain(row.distributions.iter().map(distribution)).collect()
+    let rounds = Rounds::of(row.record).map(|rounds| ("rounds".to_owned(), rounds.to_string()));
+    pace.into_iter().chain(rounds).chain(row.distributions.iter().map(distribution)).collect()
 }
 
 fn drift(caveats: &[Caveat]) -> String {

@@ -117,6 +117,9 @@ fn place(row: &RowAnalysis<'_>) -> Place {
     let rates = row.rates.as_ref();
     let flops = rates.and_then(|rates| rates.flops).map(|rate| rate.0).filter(|rate| *rate > 0.0);
     let bytes = rates.and_then(|rates| rates.bytes).map(|rate| rate.0).filter(|rate| *rate > 0.0);
+    if [flops, bytes].into_iter().flatten().any(f64::is_infinite) {
+        return Place::Off("its time is too short for a rate");
+    }
     match (flops, bytes) {
         (Some(flops), _) => match intensity {
             Some(intensity) if intensity > 0.0 => Place::At(intensity, flops),

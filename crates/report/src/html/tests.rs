@@ -125,6 +125,17 @@ fn rows_stand_under_the_roofs_of_their_run() {
 }
 
 #[test]
+fn a_row_too_short_for_a_rate_is_listed_and_not_drawn() {
+    // Some 1e8 operations in this time are more a second than a number can hold.
+    let rows = vec![decode(1, 0.04), decode(2, 1e-320)];
+    let page = page(&Recording { rows, ..fixture::recording() });
+    let roofline = part(&page, "roofline");
+    assert_eq!(roofline.matches("<circle").count(), 2, "one row, wide and narrow");
+    assert!(roofline.contains("1 of 2 measured rows"), "{roofline}");
+    assert!(roofline.contains("its time is too short for a rate"), "{roofline}");
+}
+
+#[test]
 fn sensors_are_drawn_over_the_run_and_readings_that_cannot_be_are_left_out() {
     let mut rows = Vec::new();
     for (minute, clock) in [(1, 1.4e9), (2, 1.2e9), (3, -1.0), (4, f64::MAX)] {
