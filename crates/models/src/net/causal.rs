@@ -25,24 +25,30 @@ pub(super) fn attention(
     place: &Place,
     mask: &Tensor,
 ) -> Result<Tensor> {
+    if !q.device().is_cpu() {
+        return on_candle_ops(q, k, v, place, mask);
+    }
+    match place {
+        Place::Together { length } if q.dim(2)? > 1 => cpu_ops::prefill_attention(q, k, v, *length),
+        Place::Together { .. } => cpu_ops::decode_attention(q, k, v, None),
+        Place::Apart(Apart { lengths, .. }) => {
+            cpu_ops::decode_attention(q, k, v, Some(lengths.as_slice()))
+        }
+    }
+}
+
+fn on_candle_ops(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    place: &Place,
+    mask: &Tensor,
+) -> Result<Tensor> {
     let (batch, heads, count, width) = q.dims4()?;
     let (shared, attended) = (k.dim(1)?, k.dim(2)?);
-    if count == 1 && q.device().is_cpu() {
-        let lengths = match place {
-            Place::Together { .. } => None,
-            Place::Apart(Apart { lengths, .. }) => Some(lengths.as_slice()),
-        };
-        return cpu_ops::decode_attention(q, k, v, lengths);
-    }
     let together = heads / shared * count;
     let q = q.reshape((batch, shared, together, width))?;
     let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
-    if let (true, Place::Together { length }) = (scores.device().is_cpu(), place) {
-        let scores = scores.reshape((batch, heads, count, attended))?;
-        let weights = cpu_ops::causal_softmax(scores, count, *length)?.to_dtype(q.dtype())?;
-        let mixed = weights.reshape((batch, shared, together, attended))?.matmul(v)?;
-        return mixed.reshape((batch, heads, count, width));
-    }
     let scores = match place {
         Place::Together { .. } if count == 1 => scores,
         Place::Together { length } => {
@@ -66,4 +72,29 @@ pub(super) fn causal_mask(positions: usize, device: &Device) -> Result<Tensor> {
     };
     let mask: Vec<f32> = (0..positions).flat_map(row).collect();
     Tensor::from_vec(mask, (positions, positions), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worst::relative_error;
+
+    /// What runs on a GPU is a formula of candle's ops, which a CPU computes as well.
+    #[test]
+    fn attention_on_candle_ops_equals_that_of_the_cpu() {
+        let mask = causal_mask(16, &Device::Cpu).unwrap();
+        for (heads, own, count, length) in [(4, 4, 7, 0), (6, 2, 5, 0), (6, 2, 4, 9), (6, 3, 1, 8)]
+        {
+            let random = |heads: usize, count: usize| {
+                Tensor::randn(0f32, 1.0, (2, heads, count, 8), &Device::Cpu).unwrap()
+            };
+            let (k, v) = (random(own, length + count), random(own, length + count));
+            let (q, place) = (random(heads, count), Place::Together { length });
+            let expected = attention(&q, &k, &v, &place, &mask).unwrap();
+            let found = on_candle_ops(&q, &k, &v, &place, &mask).unwrap();
+            let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let off = relative_error(&flat(&found), &flat(&expected));
+            assert!(off <= 2e-6, "{heads} {own} {count} {length}: {off:e}");
+        }
+    }
 }

@@ -9,12 +9,12 @@
 
 mod add;
 mod attention;
-mod causal_softmax;
 mod convolution;
 mod elementary;
 mod geglu;
 mod gelu;
 mod group_norm;
+mod prefill_attention;
 mod product;
 mod swiglu;
 mod transpose;
@@ -26,11 +26,11 @@ use half::{bf16, f16};
 
 pub(super) use add::add_to;
 pub(super) use attention::decode_attention;
-pub(super) use causal_softmax::causal_softmax;
 pub(super) use convolution::conv2d;
 pub(super) use geglu::bias_geglu;
 pub(super) use gelu::{bias_gelu, bias_gelu_erf, bias_quick_gelu};
 pub(super) use group_norm::group_norm;
+pub(super) use prefill_attention::prefill_attention;
 pub(super) use product::few_rows;
 pub(super) use swiglu::swiglu;
 pub(super) use transpose::transpose;

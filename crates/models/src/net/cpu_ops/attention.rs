@@ -76,7 +76,7 @@ fn decode_attention_of<T: Element>(
 }
 
 /// The heads of a cache, each one contiguous.
-struct Heads<'a, T> {
+pub(super) struct Heads<'a, T> {
     elements: &'a [T],
     /// Heads of the queries: of a sequence, and of those that share one of these.
     queries: (usize, usize),
@@ -86,7 +86,7 @@ struct Heads<'a, T> {
 }
 
 impl<'a, T: Element> Heads<'a, T> {
-    fn new((storage, layout): Operand<'a>, heads: usize) -> Result<Self> {
+    pub(super) fn new((storage, layout): Operand<'a>, heads: usize) -> Result<Self> {
         let (_, own_heads, positions, width) = layout.shape().dims4()?;
         let Some(elements) = T::slice(storage) else { bail!("operands differ in dtype") };
         if own_heads == 0 || !heads.is_multiple_of(own_heads) {
@@ -104,7 +104,7 @@ impl<'a, T: Element> Heads<'a, T> {
     }
 
     /// What the head of that number among all queries attends to.
-    fn head(&self, index: usize) -> &'a [T] {
+    pub(super) fn head(&self, index: usize) -> &'a [T] {
         let (of_sequence, sharing) = self.queries;
         let (sequence, head) = (index / of_sequence, index % of_sequence / sharing);
         let start = sequence * self.strides.0 + head * self.strides.1;

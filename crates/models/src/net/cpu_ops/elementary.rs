@@ -44,8 +44,6 @@ macro_rules! widest {
     };
 }
 
-pub(super) use widest;
-
 widest! {
     /// `x = curve(x + bias)`.
     pub(super) fn curve_of_sum(x: &mut [f32], bias: &[f32], curve: impl Fn(f32) -> f32) {
@@ -117,12 +115,24 @@ pub(super) fn gelu_erf(x: f32) -> f32 {
     if x < 0.0 { 0.5 * x * tail } else { x - 0.5 * x * tail }
 }
 
+widest! {
+    /// [`powers`] of each row of scores: of the first `seen` of the first one, and `more` from one to the
+    /// next. What is not seen becomes 0.
+    pub(super) fn all_powers(scores: &mut [f32], row: usize, totals: &mut [f32], seen: usize, more: usize) {
+        for (index, (total, scores)) in totals.iter_mut().zip(scores.chunks_mut(row)).enumerate() {
+            let (seen, rest) = scores.split_at_mut(seen + index * more);
+            *total = powers(seen);
+            rest.fill(0.0);
+        }
+    }
+}
+
 /// Numbers of a cache line: a vector or several, on every processor.
 pub(super) const LANES: usize = 16;
 
 /// Replaces scores by their powers over that of the highest one, and returns the powers' sum.
 #[inline(always)]
-pub(super) fn powers(scores: &mut [f32]) -> f32 {
+fn powers(scores: &mut [f32]) -> f32 {
     let mut highest = [f32::NEG_INFINITY; LANES];
     let lanes = scores.chunks_exact(LANES);
     let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);

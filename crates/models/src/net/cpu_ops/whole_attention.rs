@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{LANES, powers, widest};
+use super::elementary::{LANES, all_powers};
 use super::product::{Strided, add_product};
 use super::{Element, by_dtype, contiguous};
 
@@ -226,18 +226,6 @@ fn gather<T: Element>(from: &[T], width: usize, columns: Range<usize>, into: &mu
     into.resize(from.len() / width * columns.len(), 0.0);
     for (row, target) in from.chunks(width).zip(into.chunks_mut(columns.len())) {
         T::widen(&row[columns.clone()], target);
-    }
-}
-
-widest! {
-    /// [`powers`] of each row of scores: of the first `seen` of the first one, and `more` from one to the
-    /// next. What is not seen becomes 0.
-    fn all_powers(scores: &mut [f32], row: usize, totals: &mut [f32], seen: usize, more: usize) {
-        for (index, (total, scores)) in totals.iter_mut().zip(scores.chunks_mut(row)).enumerate() {
-            let (seen, rest) = scores.split_at_mut(seen + index * more);
-            *total = powers(seen);
-            rest.fill(0.0);
-        }
     }
 }
 
