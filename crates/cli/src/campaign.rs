@@ -81,7 +81,7 @@ impl Campaign {
         id: RunId,
         criterion: Criterion,
     ) -> anyhow::Result<Results> {
-        self.join_the_threads();
+        join_the_threads(&self.described.spec);
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
@@ -97,7 +97,7 @@ impl Campaign {
 
     /// Checks every answer of the plan; nothing is timed or recorded.
     pub fn verify(self, selection: &Selection) -> anyhow::Result<Vec<Record>> {
-        self.join_the_threads();
+        join_the_threads(&self.described.spec);
         let device = open(&self.described.spec)?;
         let run = environment::new_run_id();
         let criterion = Criterion::default().without_plots();
@@ -109,17 +109,6 @@ impl Campaign {
             Ok(())
         })?;
         Ok(rows)
-    }
-
-    /// Makes this thread one of those that share work out, where that is done on a CPU. From any other
-    /// thread, each operation would put it to sleep and wake it again, beside the sharing itself.
-    fn join_the_threads(&self) {
-        if self.is_on_a_gpu() {
-            return;
-        }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).use_current_thread();
-        // Threads that are there already stay as they are, which costs time and nothing else.
-        drop(pool.build_global());
     }
 
     fn execute(
@@ -208,6 +197,16 @@ pub(crate) fn runner<'a>(
     };
     let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
     Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate })
+}
+
+/// Makes this thread one of those that share work out, where that is done on a CPU. From any other thread,
+/// each operation would put it to sleep and wake it again, beside the sharing itself.
+pub(crate) fn join_the_threads(spec: &DeviceSpec) {
+    if spec.kind == DeviceKind::Cpu {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).use_current_thread();
+        // Threads that are there already stay as they are, which costs time and nothing else.
+        drop(pool.build_global());
+    }
 }
 
 /// Threads for work on the CPU: every core this process may use, or what rayon was told.

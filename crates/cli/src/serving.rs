@@ -16,7 +16,7 @@ use warpmark_record::{BenchmarkId, DeviceSpec, RunId, Seconds};
 use warpmark_serve::Cancellation;
 
 use crate::arguments::{Selection, Serve, Traffic};
-use crate::campaign::{alone, deadline, open, settings};
+use crate::campaign::{alone, deadline, join_the_threads, open, settings};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, sources};
@@ -141,6 +141,7 @@ impl Serving<'_> {
 
     /// Loads the services in this process, one after the other, and puts the levels on them.
     pub(crate) fn run(&self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
+        join_the_threads(&self.described.spec);
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
