@@ -5,9 +5,9 @@
 
 It prints a section of docs/peers-cpu.md for each group that is compared: micro, text, speech, image.
 
-The two sides take turns, so that a machine that slows down or speeds up does so for both. A figure is
-the median over the rounds of each round's median; a ratio above 1 means that warpmark is faster. The
-packages are pinned in peers/requirements.txt.
+The two sides take turns, phase by phase (text: model by model), so that a machine that slows down or
+speeds up does so for both. A figure is the median over the rounds of each round's median; a ratio above 1
+means that warpmark is faster. The packages are pinned in peers/requirements.txt.
 """
 
 import argparse
@@ -53,16 +53,7 @@ PAIRS = [
     ("image/sd-small/vae/f32/b1/s256@warpmark", [("diffusion-vae", "batch", 1)]),
     ("image/sd-small/generate/f32/b1/s256/n4/ddim@warpmark", [("diffusion-generate", "steps", 4)]),
 ]
-# What is run of either side for a group; the quick suite has no whole window of audio on a CPU.
-FILTERS = {
-    "micro": "f32.f32,copy",
-    "text": ",".join(
-        f"{model}/{phase}/f32/b1" for model in LANGUAGE_MODELS for phase in ("prefill", "decode")
-    ),
-    "speech": "whisper-tiny/mel/b1/30s,whisper-tiny/encode/f32/b1,whisper-tiny/decode/f32/b1,"
-    "whisper-tiny/transcribe/f32/b1/5s,whisper-tiny/transcribe/f32/b1/30s/greedy,!@candle",
-    "image": "image/sd-small",
-}
+# The quick suite has no whole window of audio on a CPU.
 SUITES = {"micro": "quick", "text": "quick", "speech": "full", "image": "quick"}
 SCRIPTS = {
     "micro": [["cpu_micro.py"]],
@@ -76,11 +67,9 @@ BATCH = re.compile(r"b\d+")
 def ours(warpmark, folder, group, pairs):
     """Rates of our rows, by id: items, operations or bytes a second."""
     results = os.path.join(folder, "results")
-    # The whole group, or the rows that were chosen of it.
-    chosen = ",".join(pattern.split("@")[0] for pattern, _ in pairs)
-    filter = FILTERS[group] if len(pairs) == len(of_group(group)) else chosen
+    chosen = ",".join(pattern.split("@")[0].rstrip("/*") for pattern, _ in pairs) + ",!@candle"
     command = [warpmark, "run", "--device", "cpu", "--suite", SUITES[group]]
-    command += ["--filter", filter, "--results", results]
+    command += ["--filter", chosen, "--results", results]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     newest = max(glob.glob(f"{results}/*/*.jsonl"), key=os.path.getmtime)
     rates = {}
@@ -110,6 +99,8 @@ def theirs(group, pairs):
         chosen += ["--batches", ",".join(sorted(batches, key=int))]
     lines = []
     for script, *arguments in SCRIPTS[group]:
+        if arguments and not any(model in pattern for pattern, _ in pairs for model in arguments):
+            continue
         command = [sys.executable, str(HERE / script), *arguments, *chosen]
         command += ["--threads", str(os.cpu_count())]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -142,6 +133,16 @@ def of_group(group):
     return [(pattern, keys) for pattern, keys in PAIRS if pattern.startswith(f"{group}/")]
 
 
+def together(group, pairs):
+    """The rows that are run in one go: those of a phase, or of a language model."""
+    parts = {}
+    for pattern, keys in pairs:
+        segments = pattern.split("@")[0].split("/")
+        part = {"micro": None, "text": segments[1]}.get(group, segments[2])
+        parts.setdefault(part, []).append((pattern, keys))
+    return list(parts.values())
+
+
 def compare(warpmark, group, rounds, rows):
     """Both sides in turn, and the group's section."""
     pairs = [(pattern, keys) for pattern, keys in of_group(group) if rows in pattern]
@@ -150,11 +151,12 @@ def compare(warpmark, group, rounds, rows):
     collected = {pattern: ([], []) for pattern, _ in pairs}
     units, versions = {}, set()
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds):
-            print(f"{group}: round {number + 1} of {rounds}", file=sys.stderr)
-            mine, peers = ours(warpmark, folder, group, pairs), theirs(group, pairs)
+        turns = [(number, part) for number in range(rounds) for part in together(group, pairs)]
+        for number, part in turns:
+            print(f"{group}: round {number + 1} of {rounds}, {part[0][0]}", file=sys.stderr)
+            mine, peers = ours(warpmark, folder, group, part), theirs(group, part)
             versions |= {(k, p[k]) for p in peers for k in ("torch", "transformers", "diffusers") if k in p}
-            for pattern, keys in pairs:
+            for pattern, keys in part:
                 best = max(
                     rate(p)
                     for p in peers
