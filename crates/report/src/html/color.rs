@@ -21,9 +21,9 @@ pub(super) fn of_family(name: &str) -> String {
     let at = match name {
         "matmul" => 1,
         "text" => 2,
-        "memory" | "speech" => 3,
+        "memory" => 3,
         "image" => 4,
-        "cache" => 5,
+        "speech" => 5,
         "load" => 6,
         "serve" => 7,
         _ => 8,

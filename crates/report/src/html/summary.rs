@@ -6,7 +6,7 @@ use warpmark_analyze::{Limit, MainRate, Resource, RowAnalysis, RunAnalysis};
 use crate::view::{RunView, percent};
 
 /// So many figures of models are shown at most; the tables have all.
-const MODELS: usize = 6;
+const MODELS: usize = 16;
 
 /// A figure that stands for much.
 struct Key {
