@@ -124,6 +124,11 @@ impl ByBatch {
             "passes take {} requests: a smaller lot costs as much as the next larger one",
             sizes.join(", ")
         ));
+        about.caveats.push(
+            "an answer's time holds the making of its inputs: what the phase is fed (a step's texts, the \
+             encoded audio of a decode) is computed anew for each pass"
+                .to_owned(),
+        );
         Ok(Self { session, lots, about, checked: None, memory: None })
     }
 }
