@@ -14,6 +14,7 @@ mod elementary;
 mod geglu;
 mod gelu;
 mod group_norm;
+mod mixture;
 mod prefill_attention;
 mod product;
 mod swiglu;

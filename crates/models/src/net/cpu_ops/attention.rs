@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::elementary::all_powers;
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of one new position over a cache: `q` is `[b, h, 1, d]` and already scaled, `k` and `v`
@@ -123,12 +124,9 @@ fn attend<T: Element>(query: &[f32], keys: &[T], values: &[T]) -> Vec<f32> {
             dot(query, &wide)
         })
         .collect();
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0f32;
-    for score in &mut scores {
-        *score = (*score - highest).exp();
-        total += *score;
-    }
+    let (count, mut totals) = (scores.len(), [0f32]);
+    all_powers(&mut scores, count, &mut totals, count, 0);
+    let [total] = totals;
     let mut mixture = vec![0f32; width];
     for (value, score) in values.chunks(width).zip(&scores) {
         T::widen(value, &mut wide);

@@ -164,14 +164,6 @@ fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// `x *= by`.
-#[inline(always)]
-pub(super) fn scale_by(x: &mut [f32], by: f32) {
-    for x in x {
-        *x *= by;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::attention::Heads;
-use super::elementary::{all_powers, scale_by};
-use super::product::{Strided, add_product};
+use super::mixture::{Mixture, Seen};
+use super::product::Strided;
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of new positions over everything up to themselves: `q` is `[b, h, n, d]` and already scaled,
@@ -76,9 +76,7 @@ struct Scratch {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
-    scores: Vec<f32>,
-    totals: Vec<f32>,
-    mixture: Vec<f32>,
+    mixture: Mixture,
 }
 
 impl Scratch {
@@ -92,21 +90,13 @@ impl Scratch {
         values: &[T],
         mixed: &mut [T],
     ) {
-        let (new, attended) = (queries.len() / width, keys.len() / width);
+        let attended = keys.len() / width;
         let queries = wide(queries, &mut self.queries);
         let keys = Strided { elements: wide(keys, &mut self.keys), strides: (1, width) };
         let values = Strided { elements: wide(values, &mut self.values), strides: (width, 1) };
-        self.scores.resize(new * attended, 0.0);
-        add_product(&mut self.scores, attended, (queries, width), &keys, width, false);
-        self.totals.resize(new, 0.0);
-        all_powers(&mut self.scores, attended, &mut self.totals, length + 1, 1);
-        self.mixture.resize(new * width, 0.0);
-        let scores = (self.scores.as_slice(), attended);
-        add_product(&mut self.mixture, width, scores, &values, attended, false);
-        for (mixture, total) in self.mixture.chunks_mut(width).zip(&self.totals) {
-            scale_by(mixture, 1.0 / total);
-        }
-        T::narrow_all(&self.mixture, mixed);
+        let (keys, values) = ((&keys, attended), (&values, attended));
+        let seen = Seen { first: length + 1, more: 1 };
+        T::narrow_all(self.mixture.of((queries, width), keys, values, seen), mixed);
     }
 }
 

@@ -46,14 +46,13 @@ fn few_rows_of<T: Element>(
     let mut rows = vec![0f32; m * k];
     T::widen(contiguous::<T>(x, x_layout)?, &mut rows);
     let width = weights.columns_of_a_task(m);
-    let across = weights.across(m);
     // [task][m][width], or [task][width][m] across: each task owns one stretch of the sums.
     let mut sums = vec![0f32; m * n];
     sums.par_chunks_mut(m * width).enumerate().for_each_init(Vec::new, |tile, (task, sums)| {
-        weights.multiply(&rows, task * width, sums, tile, across);
+        weights.multiply(&rows, task * width, sums, tile);
     });
     let mut product = vec![T::narrow(0.0); m * n];
-    if across {
+    if weights.across(m) {
         // The tasks' columns are those of the product, one after the other.
         product.par_chunks_mut(n).enumerate().for_each_init(Vec::new, |line, (row, product)| {
             line.clear();
@@ -121,14 +120,7 @@ impl<'a, T: Element> Weights<'a, T> {
     }
 
     /// `sums = rows · w[.., first ..]`, as many columns as `sums` has.
-    fn multiply(
-        &self,
-        rows: &[f32],
-        first: usize,
-        sums: &mut [f32],
-        tile: &mut Vec<f32>,
-        across: bool,
-    ) {
+    fn multiply(&self, rows: &[f32], first: usize, sums: &mut [f32], tile: &mut Vec<f32>) {
         let m = rows.len() / self.depth;
         let width = sums.len() / m;
         if let Some(elements) = T::as_f32(self.elements) {
@@ -138,7 +130,7 @@ impl<'a, T: Element> Weights<'a, T> {
                 (first, (self.columns, 1))
             };
             let w = Strided { elements: &elements[start..], strides };
-            if across {
+            if self.across(m) {
                 multiply_across(sums, m, rows, &w, self.depth);
                 return;
             }

@@ -7,8 +7,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{LANES, all_powers};
-use super::product::{Strided, add_product};
+use super::elementary::LANES;
+use super::mixture::{Mixture, Seen};
+use super::product::Strided;
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of every query over every key: `q` is `[b, n, h·d]`, `k` and `v` are `[b, t, h·d]`, with
@@ -177,9 +178,7 @@ impl Head {
 #[derive(Default)]
 struct Scratch {
     queries: Vec<f32>,
-    scores: Vec<f32>,
-    totals: Vec<f32>,
-    mixture: Vec<f32>,
+    mixture: Mixture,
 }
 
 impl Scratch {
@@ -199,23 +198,15 @@ impl Scratch {
         for query in &mut self.queries {
             *query *= scale;
         }
-        let rows = self.queries.len() / head_width;
-        self.scores.resize(rows * row, 0.0);
-        let queries = (self.queries.as_slice(), head_width);
+        let seen = match extents.sight {
+            Sight::All => Seen { first: keys, more: 0 },
+            Sight::Back => Seen { first: first + 1, more: 1 },
+        };
         let transposed = Strided { elements: &head.keys, strides: (row, 1) };
-        add_product(&mut self.scores, row, queries, &transposed, head_width, false);
-        self.totals.resize(rows, 0.0);
-        let (seen, more) = if extents.sight == Sight::Back { (first + 1, 1) } else { (keys, 0) };
-        all_powers(&mut self.scores, row, &mut self.totals, seen, more);
-        self.mixture.resize(rows * head_width, 0.0);
         let values = Strided { elements: &head.values, strides: (head_width, 1) };
-        let scores = (self.scores.as_slice(), row);
-        add_product(&mut self.mixture, head_width, scores, &values, keys, false);
-        let mixture = self.mixture.chunks_mut(head_width).zip(&self.totals);
-        for ((mixture, total), mixed) in mixture.zip(mixed.chunks_mut(width)) {
-            for value in mixture.iter_mut() {
-                *value /= total;
-            }
+        let queries = (self.queries.as_slice(), head_width);
+        let mixture = self.mixture.of(queries, (&transposed, row), (&values, keys), seen);
+        for (mixture, mixed) in mixture.chunks(head_width).zip(mixed.chunks_mut(width)) {
             T::narrow_all(mixture, &mut mixed[columns.clone()]);
         }
     }
