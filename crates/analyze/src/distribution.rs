@@ -40,21 +40,23 @@ impl Distribution {
 
 fn new(name: &str, times: &[f64]) -> Distribution {
     let n = times.len();
-    let mean = times.iter().sum::<f64>() / n as f64;
+    let (mean, deviation) = mean_and_deviation(times);
     let quantile = |q| (q, stats::percentile(times, q).map(Seconds));
     Distribution {
         name: name.to_owned(),
         n,
         mean: Seconds(mean),
-        deviation: (n > 1).then(|| Seconds(deviation(times, mean))),
+        deviation: deviation.map(Seconds),
         quantiles: QUANTILES.map(quantile).to_vec(),
     }
 }
 
-/// The standard deviation of a sample (n - 1) around its mean.
-pub(crate) fn deviation(values: &[f64], mean: f64) -> f64 {
+/// The mean, and the standard deviation of a sample (n - 1), which a single value has none of.
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (squares / (values.len() - 1) as f64).sqrt()
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fmt;
 use warpmark_record::units::three_digits;
 use warpmark_record::{Record, Seconds, Value};
 
-use crate::distribution::deviation;
+use crate::distribution::mean_and_deviation;
 
 /// The rounds of a row of generations.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,25 +33,21 @@ impl Rounds {
         let samples = record.samples.as_ref()?;
         let generations = *samples.iterations.first()?;
         let even = samples.iterations.iter().all(|count| *count == generations);
-        if !even || generations < 2 || samples.wall_s.len() < 2 {
+        if !even || generations < 2 {
             return None;
         }
         let Some(Value::Integer(batch)) = record.parameters.get("batch") else { return None };
         let times: Vec<f64> = samples.wall_s.iter().map(|t| t / generations as f64).collect();
         let requests: Vec<f64> = times.iter().map(|time| *batch as f64 / time).collect();
         let (time, spread) = mean_and_deviation(&times);
+        let (rate, rate_spread) = mean_and_deviation(&requests);
         Some(Self {
             count: times.len(),
             generations,
-            time: (Seconds(time), Seconds(spread)),
-            requests_per_s: mean_and_deviation(&requests),
+            time: (Seconds(time), Seconds(spread?)),
+            requests_per_s: (rate, rate_spread?),
         })
     }
-}
-
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    (mean, deviation(values, mean))
 }
 
 impl fmt::Display for Rounds {
