@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use support::{Ran, World};
 use warpmark_record::{Outcome, WeightsStamp, store};
@@ -111,15 +113,14 @@ fn verify_checks_every_answer_and_records_nothing() {
     assert!(world.results().is_empty());
 }
 
-/// Waits until the run has finished a row, interrupts it, and says how it ended.
-fn interrupt_after_rows(world: &World, rows: usize) -> (Option<i32>, String) {
+/// Interrupts a run once it has said something and `ready` finds the time right, and says how it ended.
+fn interrupt(world: &World, ready: impl Fn(&str) -> bool) -> (Option<i32>, String) {
     let mut child = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut seen = String::new();
     for line in lines.by_ref() {
-        let done = line.starts_with("  ");
         seen += &(line + "\n");
-        if rows == 0 || (done && seen.lines().filter(|l| l.starts_with("  ")).count() == rows) {
+        if ready(&seen) {
             break;
         }
     }
@@ -131,21 +132,42 @@ fn interrupt_after_rows(world: &World, rows: usize) -> (Option<i32>, String) {
     (child.wait().unwrap().code(), seen)
 }
 
+/// Whether criterion, which writes to a log file, is at work on a second benchmark.
+fn criterion_is_at_its_second(world: &World) -> bool {
+    let log = std::fs::read_to_string(world.path("cache/criterion.log")).unwrap_or_default();
+    let names = log.lines().filter_map(|line| line.strip_prefix("Benchmarking "));
+    names.map(|name| name.split(": ").next()).collect::<BTreeSet<_>>().len() >= 2
+}
+
 #[test]
-fn ctrl_c_while_measuring_keeps_the_finished_rows() {
+fn ctrl_c_while_criterion_runs_keeps_the_finished_rows_and_says_so() {
     let world = World::new();
-    let (code, stderr) = interrupt_after_rows(&world, 1);
+    let (code, stderr) = interrupt(&world, |seen| {
+        if !seen.lines().any(|line| line.starts_with("  ")) {
+            return false;
+        }
+        // A minute of patience.
+        let seen_at_it = (0..60_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            criterion_is_at_its_second(&world)
+        });
+        assert!(seen_at_it, "{seen}");
+        true
+    });
     assert_eq!(code, Some(130), "{stderr}");
     let recording = store::read(&world.results()[0]).unwrap();
     assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
-    assert!(!recording.rows.is_empty(), "{stderr}");
-    assert!(stderr.contains(&format!("{} finished rows are in", recording.rows.len())), "{stderr}");
+    let kept = match recording.rows.len() {
+        1 => "1 finished row is in".to_owned(),
+        rows => format!("{rows} finished rows are in"),
+    };
+    assert!(!recording.rows.is_empty() && stderr.contains(&kept), "{kept:?}: {stderr}");
 }
 
 #[test]
 fn ctrl_c_before_the_first_row_ends_with_130_too() {
     let world = World::new();
-    let (code, stderr) = interrupt_after_rows(&world, 0);
+    let (code, stderr) = interrupt(&world, |_| true);
     assert_eq!(code, Some(130), "{stderr}");
 }
 

@@ -3,6 +3,8 @@
 //! Every finished row is on disk before the next benchmark begins, so an interrupted run has nothing
 //! to save: it says what is kept and ends.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -13,16 +15,21 @@ static KEPT: Mutex<Option<(PathBuf, usize)>> = Mutex::new(None);
 
 /// Makes Ctrl-C, SIGTERM and SIGHUP end the process with code 130 and a word on what is kept.
 pub fn install() {
-    #[expect(clippy::print_stderr, reason = "the last words of an interrupted run")]
-    let handler = || {
+    // A descriptor of our own: while criterion runs, the process's one leads to a log file.
+    let mut terminal: Box<dyn Write + Send> = match rustix::io::dup(rustix::stdio::stderr()) {
+        Ok(own) => Box::new(File::from(own)),
+        Err(_) => Box::new(io::stderr()),
+    };
+    let handler = move || {
         // A row that is being appended holds the lock: it is finished before the end.
         let kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match kept.as_ref() {
-            Some((path, rows)) if *rows > 0 => {
-                eprintln!("\nInterrupted. {rows} finished rows are in {}", path.display());
-            }
-            _ => eprintln!("\nInterrupted. No row was finished."),
-        }
+        let words = match kept.as_ref() {
+            Some((path, 1)) => format!("1 finished row is in {}", path.display()),
+            Some((path, rows)) => format!("{rows} finished rows are in {}", path.display()),
+            None => "No row was finished.".to_owned(),
+        };
+        // Whoever listened may be gone; the code of the end says it too.
+        let _ = terminal.write_all(format!("\nInterrupted. {words}\n").as_bytes());
         std::process::exit(i32::from(exit::INTERRUPTED));
     };
     // It fails only where a handler is installed already, and then that one does the same.
