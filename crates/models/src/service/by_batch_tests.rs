@@ -17,7 +17,12 @@ struct Pass(Log, BenchmarkId);
 
 impl Session for Fake {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
+        self.0.borrow_mut().push(format!("fed {}", entry.id.segments()[4]));
         Ok(Box::new(Pass(Rc::clone(&self.0), entry.id.clone())))
+    }
+
+    fn keep_inputs(&mut self) {
+        self.0.borrow_mut().push("kept".to_owned());
     }
 }
 
@@ -112,10 +117,13 @@ fn each_pass_is_the_smallest_that_takes_its_requests() {
         panic!("whole requests are answered in batches")
     };
     assert_eq!(service.most(), 4);
+    // Before the first request, so that no answer's time holds it.
+    assert_eq!(*log.borrow(), ["kept", "fed b1", "fed b2", "fed b4"]);
+    log.borrow_mut().clear();
     for requests in [1, 2, 3, 4] {
         service.answer(requests).unwrap();
     }
-    assert_eq!(*log.borrow(), ["b1", "b2", "b4", "b4"]);
+    assert_eq!(*log.borrow(), ["fed b1", "b1", "fed b2", "b2", "fed b4", "b4", "fed b4", "b4"]);
     assert!(service.answer(5).is_err());
     let about = service.describe();
     assert_eq!(about.id.to_string(), "serve/w/transcribe/f32/b4/5s/greedy@warpmark");
@@ -129,13 +137,14 @@ fn answers_are_checked_again_only_behind_new_ones() {
     let offer = offered(None, 8, &log).pop().unwrap();
     let device = cpu();
     let mut service = (offer.open)(&device).unwrap();
+    log.borrow_mut().clear();
     service.verify().unwrap();
     service.verify().unwrap();
     if let Service::Batched(service) = &mut service {
         service.answer(1).unwrap();
     }
     service.verify().unwrap();
-    assert_eq!(*log.borrow(), ["checked b1", "b1", "checked b1"]);
+    assert_eq!(*log.borrow(), ["fed b1", "checked b1", "fed b1", "b1", "fed b1", "checked b1"]);
 }
 
 fn cpu() -> Device {

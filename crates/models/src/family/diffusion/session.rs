@@ -19,6 +19,7 @@ use crate::marks::Marks;
 use crate::net::NetError;
 use crate::net::diffusion::Architecture;
 use crate::request::Request;
+use crate::service::kept::Kept;
 use crate::weights::{self, TensorSpec};
 
 /// Everything needed to load a model once the device is open.
@@ -51,6 +52,7 @@ pub(super) struct DiffusionSession {
     pub(super) candle: Option<Published>,
     pub(super) about: About,
     pub(super) marks: Marks,
+    pub(super) kept: Kept,
     pub(super) cases: Vec<(BenchmarkId, Case)>,
 }
 
@@ -84,7 +86,14 @@ impl Recipe {
             tensors: loaded.tensors,
         };
         let marks = Marks::of(device);
-        Ok(DiffusionSession { nets, candle: None, about, marks, cases: self.cases })
+        Ok(DiffusionSession {
+            nets,
+            candle: None,
+            about,
+            marks,
+            kept: Kept::default(),
+            cases: self.cases,
+        })
     }
 }
 
@@ -97,7 +106,7 @@ impl Session for DiffusionSession {
                 entry.id, self.about.model
             ))
         })?;
-        let Self { nets, candle, about, marks, .. } = self;
+        let Self { nets, candle, about, marks, kept, .. } = self;
         if nets.unet.device().is_cpu() {
             let needed = work::activations(&about.architecture, about.dtype, case);
             check_host_memory(&format!("the activations of batch {}", case.batch), needed)?;
@@ -112,7 +121,7 @@ impl Session for DiffusionSession {
                 candle.insert(made.map_err(workload_error)?)
             }
         };
-        let bench = Bench { nets, parts, about, marks, id: entry.id.clone(), case };
+        let bench = Bench { nets, parts, about, marks, kept, id: entry.id.clone(), case };
         let made: Result<Box<dyn Workload + 'a>, NetError> = match case.phase {
             Phase::Text => Encoding::new(bench).map(|made| Box::new(made) as _),
             Phase::Unet { size } => Step::new(bench, size).map(|made| Box::new(made) as _),
@@ -123,5 +132,9 @@ impl Session for DiffusionSession {
             }
         };
         made.map_err(workload_error)
+    }
+
+    fn keep_inputs(&mut self) {
+        self.kept.begin();
     }
 }

@@ -10,6 +10,7 @@ use super::session::{About, DiffusionSession};
 use super::*;
 use crate::marks::Marks;
 use crate::net::diffusion::Scheduler;
+use crate::service::kept::Kept;
 use crate::weights::{Cache, Quiet, Source};
 
 const FIXTURES: &str = include_str!("../../../tests/fixtures/diffusion/models.toml");
@@ -100,6 +101,7 @@ fn session_of(
             architecture,
         },
         marks: Marks::host(),
+        kept: Kept::default(),
         cases: cases.map(|case| (case.id(id, dtype).unwrap(), case)).collect(),
     }
 }
@@ -136,6 +138,22 @@ fn sound_nets_pass_their_checks_in_every_dtype_and_version() {
                 assert!(check.worst_error > 0.0, "{id} {dtype} {phase:?} compared nothing");
             }
         }
+    }
+}
+
+#[test]
+fn passes_of_a_service_find_their_texts_encoded() {
+    let entry = entry_of("v1", Phase::Unet { size: 64 }, Dtype::F32);
+    for keeps in [true, false] {
+        let mut session = session("v1", Dtype::F32, |_| ());
+        if keeps {
+            session.keep_inputs();
+        }
+        session.workload(&entry).unwrap();
+        // Nothing can be encoded from here on.
+        session.nets.texts.clear();
+        let again = session.workload(&entry).and_then(|mut pass| pass.launch());
+        assert_eq!(again.is_ok(), keeps, "{again:?}");
     }
 }
 

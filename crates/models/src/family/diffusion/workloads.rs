@@ -1,6 +1,7 @@
 //! The parts of making an image apart, and all of it.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
@@ -16,6 +17,7 @@ use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::net::NetError;
 use crate::net::diffusion::{Condition, EncodedText, PIXELS_OF_A_LATENT, Schedule, Scheduler};
+use crate::service::kept::Kept;
 
 /// The timestep of a pass that is measured alone, about the middle of the way.
 pub(super) const TIMESTEP: f64 = 501.0;
@@ -27,11 +29,23 @@ pub(super) struct Bench<'a> {
     pub(super) parts: &'a dyn Parts,
     pub(super) about: &'a About,
     pub(super) marks: &'a mut Marks,
+    pub(super) kept: &'a mut Kept,
     pub(super) id: BenchmarkId,
     pub(super) case: Case,
 }
 
 impl Bench<'_> {
+    /// What the benchmark is fed: what was kept for it, or what is made now.
+    fn fed<T: 'static>(
+        &mut self,
+        make: impl FnOnce(&Self) -> Result<T, NetError>,
+    ) -> Result<Rc<T>, NetError> {
+        let mut kept = std::mem::take(self.kept);
+        let fed = kept.or_make(&self.id, || make(self));
+        *self.kept = kept;
+        fed
+    }
+
     fn tokens(&self) -> Result<Tokens, NetError> {
         let About { architecture, seed, .. } = self.about;
         Tokens::new(architecture, *seed, self.case.batch, self.nets.unet.device())
@@ -114,12 +128,12 @@ macro_rules! workload {
 /// The text encoders: one iteration encodes a text for each image.
 pub(super) struct Encoding<'a> {
     bench: Bench<'a>,
-    tokens: Tokens,
+    tokens: Rc<Tokens>,
 }
 
 impl<'a> Encoding<'a> {
-    pub(super) fn new(bench: Bench<'a>) -> Result<Self, NetError> {
-        Ok(Self { tokens: bench.tokens()?.of_images()?, bench })
+    pub(super) fn new(mut bench: Bench<'a>) -> Result<Self, NetError> {
+        Ok(Self { tokens: bench.fed(|bench| bench.tokens()?.of_images())?, bench })
     }
 
     fn run(&self) -> Result<Vec<EncodedText>, NetError> {
@@ -140,27 +154,37 @@ workload!(Encoding, "another text for each image, words drawn evenly from the vo
 /// One pass of the `UNet` with guidance: two rows for each image, one with its text and one with none.
 pub(super) struct Step<'a> {
     bench: Bench<'a>,
-    latents: Tensor,
-    timestep: Timestep,
-    condition: Condition,
+    fed: Rc<Noisy>,
     size: usize,
 }
 
+/// What one pass of the `UNet` reads.
+struct Noisy {
+    latents: Tensor,
+    timestep: Timestep,
+    condition: Condition,
+}
+
 impl<'a> Step<'a> {
-    pub(super) fn new(bench: Bench<'a>, size: usize) -> Result<Self, NetError> {
-        let noise = bench.noise(size)?;
-        let condition = bench.nets.condition(&bench.about.architecture, &bench.tokens()?, size)?;
-        Ok(Self {
-            latents: Tensor::cat(&[&noise, &noise], 0)?,
-            timestep: bench.parts.timestep(TIMESTEP)?,
-            condition,
-            bench,
-            size,
-        })
+    pub(super) fn new(mut bench: Bench<'a>, size: usize) -> Result<Self, NetError> {
+        let fed = bench.fed(|bench| {
+            let noise = bench.noise(size)?;
+            Ok(Noisy {
+                latents: Tensor::cat(&[&noise, &noise], 0)?,
+                timestep: bench.parts.timestep(TIMESTEP)?,
+                condition: bench.nets.condition(
+                    &bench.about.architecture,
+                    &bench.tokens()?,
+                    size,
+                )?,
+            })
+        })?;
+        Ok(Self { bench, fed, size })
     }
 
     fn run(&self) -> Result<Tensor, NetError> {
-        self.bench.parts.predict(&self.latents, &self.timestep, &self.condition)
+        let Noisy { latents, timestep, condition } = &*self.fed;
+        self.bench.parts.predict(latents, timestep, condition)
     }
 
     fn check(&self) -> Result<Check, WorkloadError> {
@@ -168,11 +192,11 @@ impl<'a> Step<'a> {
         let asked = check::Asked {
             about: self.bench.about,
             like: self.bench.parts.like(),
-            condition: &self.condition,
+            condition: &self.fed.condition,
             size: self.size,
             batch: self.bench.case.batch,
         };
-        let errors = asked.predictions(&self.latents, TIMESTEP, &predicted);
+        let errors = asked.predictions(&self.fed.latents, TIMESTEP, &predicted);
         let what = "the first image's prediction with its text and the last one's with none, against the \
                     plain net one at a time in f32";
         compare(self.bench.about.dtype, what, errors)
@@ -187,13 +211,14 @@ workload!(
 /// From latents to pixels.
 pub(super) struct Decoding<'a> {
     bench: Bench<'a>,
-    latents: Tensor,
+    latents: Rc<Tensor>,
 }
 
 impl<'a> Decoding<'a> {
-    pub(super) fn new(bench: Bench<'a>, size: usize) -> Result<Self, NetError> {
+    pub(super) fn new(mut bench: Bench<'a>, size: usize) -> Result<Self, NetError> {
         // Latents of real images have about this spread before they are scaled.
-        let latents = (bench.noise(size)? * bench.about.architecture.vae.scaling)?;
+        let latents =
+            bench.fed(|bench| Ok((bench.noise(size)? * bench.about.architecture.vae.scaling)?))?;
         Ok(Self { bench, latents })
     }
 
@@ -214,14 +239,19 @@ workload!(Decoding, "noise of the spread of latents");
 /// From texts to pixels.
 pub(super) struct Generation<'a> {
     bench: Bench<'a>,
-    tokens: Tokens,
-    noise: Tensor,
-    timesteps: Vec<Timestep>,
+    fed: Rc<Ingredients>,
     size: usize,
     scheduler: Scheduler,
     schedule: Schedule,
     phases: BTreeMap<String, f64>,
     steps: Vec<f64>,
+}
+
+/// What images are made of.
+struct Ingredients {
+    tokens: Tokens,
+    noise: Tensor,
+    timesteps: Vec<Timestep>,
 }
 
 /// The latents before each step that is looked at, what is predicted from them, and the image.
@@ -234,17 +264,23 @@ struct Trace {
 
 impl<'a> Generation<'a> {
     pub(super) fn new(
-        bench: Bench<'a>,
+        mut bench: Bench<'a>,
         size: usize,
         scheduler: Scheduler,
         schedule: Schedule,
     ) -> Result<Self, NetError> {
-        let timestep = |step: &crate::net::diffusion::Step| bench.parts.timestep(step.timestep);
+        let fed = bench.fed(|bench| {
+            let steps = schedule.steps.iter();
+            let timesteps = steps.map(|step| bench.parts.timestep(step.timestep));
+            Ok(Ingredients {
+                tokens: bench.tokens()?,
+                noise: bench.noise(size)?,
+                timesteps: timesteps.collect::<Result<_, _>>()?,
+            })
+        })?;
         Ok(Self {
-            tokens: bench.tokens()?,
-            noise: bench.noise(size)?,
-            timesteps: schedule.steps.iter().map(timestep).collect::<Result<_, _>>()?,
             bench,
+            fed,
             size,
             scheduler,
             schedule,
@@ -254,7 +290,7 @@ impl<'a> Generation<'a> {
     }
 
     fn condition(&self) -> Result<Condition, NetError> {
-        self.bench.nets.condition(&self.bench.about.architecture, &self.tokens, self.size)
+        self.bench.nets.condition(&self.bench.about.architecture, &self.fed.tokens, self.size)
     }
 
     /// The latents behind a step, and what was predicted for both rows of each image.
@@ -267,7 +303,7 @@ impl<'a> Generation<'a> {
         let step = &self.schedule.steps[index];
         let seen = (latents * step.input)?;
         let seen = Tensor::cat(&[&seen, &seen], 0)?;
-        let predicted = self.bench.parts.predict(&seen, &self.timesteps[index], condition)?;
+        let predicted = self.bench.parts.predict(&seen, &self.fed.timesteps[index], condition)?;
         let batch = self.bench.case.batch;
         let (with, without) = (predicted.narrow(0, 0, batch)?, predicted.narrow(0, batch, batch)?);
         let guided = (&without + ((with - &without)? * self.bench.about.guidance)?)?;
@@ -277,7 +313,7 @@ impl<'a> Generation<'a> {
 
     fn trace(&self) -> Result<Trace, NetError> {
         let condition = self.condition()?;
-        let mut latents = (&self.noise * self.schedule.start)?;
+        let mut latents = (&self.fed.noise * self.schedule.start)?;
         let last = self.schedule.steps.len() - 1;
         let mut looked_at = Vec::new();
         for index in 0..=last {
@@ -297,8 +333,8 @@ impl<'a> Generation<'a> {
         let mut clock = WallClock::default();
         clock.start().map_err(WorkloadError::failed)?;
         let condition = self.condition().map_err(workload_error)?;
-        let mut latents =
-            (&self.noise * self.schedule.start).map_err(|error| workload_error(error.into()))?;
+        let mut latents = (&self.fed.noise * self.schedule.start)
+            .map_err(|error| workload_error(error.into()))?;
         let text = self.finish(&mut clock)?;
         let mut denoise = 0.0;
         for index in 0..self.schedule.steps.len() {

@@ -1,6 +1,7 @@
 //! A loaded Whisper in one dtype, from which its workloads are made.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -24,6 +25,7 @@ use crate::net::whisper::beam::Plan;
 use crate::net::whisper::mel::{HOP, MelSpectrogram, RATE};
 use crate::net::whisper::{Architecture, Whisper};
 use crate::request::{Request, Spoken};
+use crate::service::kept::Kept;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, TensorSpec};
 
@@ -44,9 +46,10 @@ pub(super) struct WhisperSession {
     /// candle's net on the same weights, made by the first case that asks for it.
     candle: Option<CandleWhisper>,
     tensors: HashMap<String, Tensor>,
-    about: About,
+    pub(super) about: About,
     known: Known,
     marks: Marks,
+    kept: Kept,
     cases: Vec<(BenchmarkId, Case)>,
 }
 
@@ -70,6 +73,7 @@ pub(super) struct Bench<'a> {
     pub(super) about: &'a About,
     pub(super) known: &'a mut Known,
     pub(super) marks: &'a mut Marks,
+    pub(super) kept: &'a mut Kept,
     pub(super) device: candle_core::Device,
     pub(super) id: BenchmarkId,
     pub(super) case: Case,
@@ -112,6 +116,7 @@ impl Recipe {
             known: Known::new(self.architecture, loaded.tensors.clone()),
             tensors: loaded.tensors,
             marks: Marks::of(device),
+            kept: Kept::default(),
             cases: self.cases,
         })
     }
@@ -139,19 +144,23 @@ impl Session for WhisperSession {
                     .map_err(|error| workload_error(error.into()))?,
             );
         }
-        let Self { net, candle, about, known, marks, .. } = self;
+        let Self { net, candle, about, known, marks, kept, .. } = self;
         let device = net.device().clone();
-        let bench = Bench { about, known, marks, device, id: entry.id.clone(), case };
+        let bench = Bench { about, known, marks, kept, device, id: entry.id.clone(), case };
         match (case.engine, candle) {
             (Engine::Candle, Some(net)) => candle::workload(net, bench),
             (Engine::Candle, None) => Err(WorkloadError::Failed("candle's net is gone".to_owned())),
             (Engine::Own, _) => Ok(match case.phase {
-                Phase::Mel => Box::new(Mel::new(bench)),
+                Phase::Mel => Box::new(Mel::new(bench).map_err(workload_error)?),
                 Phase::Encode => Box::new(Encode::new(net, bench).map_err(workload_error)?),
                 Phase::Decode => Box::new(Decode::new(net, bench).map_err(workload_error)?),
                 Phase::Transcribe => Box::new(Transcribe::new(net, bench)?),
             }),
         }
+    }
+
+    fn keep_inputs(&mut self) {
+        self.kept.begin();
     }
 }
 
@@ -231,6 +240,17 @@ impl About {
 }
 
 impl Bench<'_> {
+    /// What the benchmark is fed: what was kept for it, or what is made now.
+    pub(super) fn fed<T: 'static>(
+        &mut self,
+        make: impl FnOnce(&Self) -> Result<T, NetError>,
+    ) -> Result<Rc<T>, NetError> {
+        let mut kept = std::mem::take(self.kept);
+        let fed = kept.or_make(&self.id, || make(self));
+        *self.kept = kept;
+        fed
+    }
+
     /// The row's description; `more` follows what the audio is.
     pub(super) fn describe(&self, whole: Transcription, more: &str) -> Description {
         let (about, case) = (self.about, self.case);
@@ -289,6 +309,7 @@ impl WhisperSession {
             known: Known::new(about.architecture, tensors),
             about,
             marks: Marks::host(),
+            kept: Kept::default(),
             cases,
         })
     }

@@ -1,12 +1,14 @@
 //! The spectrogram, the encoder, single steps of the decoder, and the whole, on our own net.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Stopwatch, Workload, WorkloadError};
 use warpmark_record::{Check, Memory};
 
+use super::cases::Case;
 use super::check::{Clip, against, mel_check, sampled, tolerance, transcript_error};
 use super::session::Bench;
 use super::words::{WordErrors, word_errors};
@@ -25,13 +27,16 @@ const CHECKED_STEPS: usize = 3;
 /// From samples to the spectrogram on the device: one iteration takes every clip of the batch.
 pub(super) struct Mel<'a> {
     bench: Bench<'a>,
-    clips: Vec<Vec<f32>>,
+    clips: Rc<Vec<Vec<f32>>>,
 }
 
 impl<'a> Mel<'a> {
-    pub(super) fn new(bench: Bench<'a>) -> Self {
-        let clips = bench.about.clips(bench.case).into_iter().map(|(_, clip)| clip).collect();
-        Self { bench, clips }
+    pub(super) fn new(mut bench: Bench<'a>) -> Result<Self, NetError> {
+        let clips = bench.fed(|bench| {
+            let clips = bench.about.clips(bench.case).into_iter();
+            Ok(clips.map(|(_, clip)| clip).collect())
+        })?;
+        Ok(Self { bench, clips })
     }
 }
 
@@ -74,15 +79,26 @@ impl Workload for Mel<'_> {
 pub(super) struct Encode<'a> {
     net: &'a Whisper,
     bench: Bench<'a>,
+    heard: Rc<Heard>,
+}
+
+/// Clips and their spectrograms.
+struct Heard {
     clips: Vec<Clip>,
     mels: Tensor,
 }
 
+impl Heard {
+    fn of(bench: &Bench<'_>, case: Case) -> Result<Self, NetError> {
+        let (clips, samples): (Vec<_>, Vec<_>) = bench.about.clips(case).into_iter().unzip();
+        Ok(Self { clips, mels: bench.mels(&samples)? })
+    }
+}
+
 impl<'a> Encode<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
-        let (clips, samples): (Vec<_>, Vec<_>) = bench.about.clips(bench.case).into_iter().unzip();
-        let mels = bench.mels(&samples)?;
-        Ok(Self { net, bench, clips, mels })
+    pub(super) fn new(net: &'a Whisper, mut bench: Bench<'a>) -> Result<Self, NetError> {
+        let heard = bench.fed(|bench| Heard::of(bench, bench.case))?;
+        Ok(Self { net, bench, heard })
     }
 }
 
@@ -98,7 +114,7 @@ impl Workload for Encode<'_> {
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        self.net.encode(&self.mels).map(drop).map_err(workload_error)
+        self.net.encode(&self.heard.mels).map(drop).map_err(workload_error)
     }
 
     fn wait(&mut self) -> Result<(), WorkloadError> {
@@ -106,8 +122,9 @@ impl Workload for Encode<'_> {
     }
 
     fn verify(&mut self) -> Result<Check, WorkloadError> {
-        let found = self.net.encode(&self.mels).map_err(workload_error)?;
-        check_encoded(&mut self.bench, Dialect::Published, &self.clips, &self.mels, &found)
+        let Heard { clips, mels } = &*self.heard;
+        let found = self.net.encode(mels).map_err(workload_error)?;
+        check_encoded(&mut self.bench, Dialect::Published, clips, mels, &found)
     }
 
     fn memory(&mut self) -> Option<Memory> {
@@ -143,24 +160,28 @@ pub(super) fn check_encoded(
 pub(super) struct Decode<'a> {
     net: &'a Whisper,
     bench: Bench<'a>,
-    clips: Vec<Clip>,
-    mels: Tensor,
-    cross: Cross,
+    begun: Rc<Begun>,
     cache: Cache,
-    /// The texts of the distinct clips, and the tokens that follow the texts and those to be fed next.
-    texts: Vec<Vec<u32>>,
-    first: Tensor,
+    /// Those to be fed next.
     tokens: Tensor,
 }
 
-impl<'a> Decode<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
+/// Texts that were begun for clips.
+struct Begun {
+    heard: Heard,
+    cross: Cross,
+    cache: Cache,
+    /// The texts of the distinct clips, and the tokens that follow the texts.
+    texts: Vec<Vec<u32>>,
+    first: Tensor,
+}
+
+impl Begun {
+    fn of(net: &Whisper, bench: &Bench<'_>) -> Result<Self, NetError> {
         let (about, case) = (bench.about, bench.case);
         let made = case.batch.min(DISTINCT);
-        let (clips, samples): (Vec<_>, Vec<_>) =
-            about.clips(super::cases::Case { batch: made, ..case }).into_iter().unzip();
-        let mels = bench.mels(&samples)?;
-        let part = net.cross(&net.encode(&mels)?)?;
+        let heard = Heard::of(bench, Case { batch: made, ..case })?;
+        let part = net.cross(&net.encode(&heard.mels)?)?;
         let texts: Vec<Vec<u32>> = (0..made).map(|clip| about.text(clip, case.context)).collect();
         let capacity = case.context + WINDOW;
         let mut cache = net.cache(made, capacity)?;
@@ -175,12 +196,20 @@ impl<'a> Decode<'a> {
             (cache, cross) = (wide, cross.select(&rows)?);
             first = first.index_select(&rows, 0)?;
         }
-        Ok(Self { net, bench, clips, mels, cross, cache, texts, tokens: first.clone(), first })
+        Ok(Self { heard, cross, cache, texts, first })
+    }
+}
+
+impl<'a> Decode<'a> {
+    pub(super) fn new(net: &'a Whisper, mut bench: Bench<'a>) -> Result<Self, NetError> {
+        let begun = bench.fed(|bench| Begun::of(net, bench))?;
+        let (cache, tokens) = (begun.cache.handle(), begun.first.clone());
+        Ok(Self { net, bench, begun, cache, tokens })
     }
 
     fn reset(&mut self) {
         self.cache.truncate(self.bench.case.context);
-        self.tokens = self.first.clone();
+        self.tokens = self.begun.first.clone();
     }
 
     /// One step; returns its logits and leaves the chosen tokens for the next.
@@ -189,7 +218,8 @@ impl<'a> Decode<'a> {
         if self.cache.len() == context + WINDOW {
             self.cache.truncate(context);
         }
-        let logits = self.net.read(&self.tokens.unsqueeze(1)?, &mut self.cache, &self.cross)?;
+        let logits =
+            self.net.read(&self.tokens.unsqueeze(1)?, &mut self.cache, &self.begun.cross)?;
         self.tokens = argmax(&logits)?;
         Ok(logits)
     }
@@ -211,7 +241,7 @@ impl Workload for Decode<'_> {
     fn describe(&self) -> Description {
         let from = self.bench.case.context;
         let whole = self.bench.about.transcription(self.bench.case, 0);
-        let repeated = match self.clips.len() {
+        let repeated = match self.begun.heard.clips.len() {
             made if made < self.bench.case.batch => format!("; rows repeat after {made}"),
             _ => String::new(),
         };
@@ -241,14 +271,14 @@ impl Workload for Decode<'_> {
 
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let (steps, fed) = self.trace().map_err(workload_error)?;
-        let Self { bench, clips, mels, texts, .. } = self;
+        let Begun { heard: Heard { clips, mels }, texts, .. } = &*self.begun;
         let text = |row: usize| {
             let made = row % texts.len();
             let mut text = texts[made].clone();
             text.extend(fed.iter().map(|step| step[row]));
             text
         };
-        check_steps(bench, Dialect::Published, (clips, mels), &steps, text)
+        check_steps(&mut self.bench, Dialect::Published, (clips, mels), &steps, text)
     }
 
     fn memory(&mut self) -> Option<Memory> {
@@ -293,41 +323,52 @@ pub(super) fn check_steps(
 pub(super) struct Transcribe<'a> {
     net: &'a Whisper,
     bench: Bench<'a>,
-    clips: Vec<(Clip, Vec<f32>)>,
+    clips: Rc<Vec<(Clip, Vec<f32>)>>,
     /// Seconds to the first token and between two, since the last `prepare`.
     times: BTreeMap<String, Vec<f64>>,
+    written: Rc<Written>,
+}
+
+/// What is known of the texts.
+struct Written {
     /// Tokens written in one iteration, for each pass over a batch of windows.
     tokens: usize,
     errors: Option<WordErrors>,
 }
 
 impl<'a> Transcribe<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, WorkloadError> {
-        let clips = bench.about.clips(bench.case);
+    pub(super) fn new(net: &'a Whisper, mut bench: Bench<'a>) -> Result<Self, WorkloadError> {
+        let clips = bench.fed(|bench| Ok(bench.about.clips(bench.case))).map_err(workload_error)?;
         let tokens = bench.about.plan(bench.case).tokens;
-        let mut workload = Self { net, bench, clips, times: BTreeMap::new(), tokens, errors: None };
+        let written = Rc::new(Written { tokens, errors: None });
+        let mut workload = Self { net, bench, clips, times: BTreeMap::new(), written };
         if workload.bench.about.is_real() {
-            workload.listen()?;
+            let id = workload.bench.id.clone();
+            let mut kept = std::mem::take(workload.bench.kept);
+            let written = kept.or_make(&id, || workload.listen());
+            *workload.bench.kept = kept;
+            workload.written = written?;
         }
         Ok(workload)
     }
 
     /// Transcribes once, to know how long the texts are that these weights write, and how right.
-    fn listen(&mut self) -> Result<(), WorkloadError> {
+    fn listen(&mut self) -> Result<Written, WorkloadError> {
         let transcripts = self.pass().map_err(workload_error)?;
         let written = |part: &[Transcript]| {
             part.iter().map(|text| text.tokens.len() + usize::from(text.ended)).max().unwrap_or(0)
         };
         let passes = transcripts.chunks(self.bench.case.batch);
-        self.tokens = passes.clone().map(written).sum::<usize>() / passes.len().max(1);
+        let tokens = passes.clone().map(written).sum::<usize>() / passes.len().max(1);
+        let mut errors = None;
         let about = self.bench.about;
         let text = about.spoken.as_ref().and_then(|spoken| spoken.text.as_ref());
         if let (Some(expected), Some(tokenizer)) = (text, &about.tokenizer) {
-            let tokens: Vec<u32> = transcripts.into_iter().flat_map(|text| text.tokens).collect();
-            let found = tokenizer.decode(&tokens).map_err(WorkloadError::failed)?;
-            self.errors = Some(word_errors(expected, &found));
+            let texts: Vec<u32> = transcripts.into_iter().flat_map(|text| text.tokens).collect();
+            let found = tokenizer.decode(&texts).map_err(WorkloadError::failed)?;
+            errors = Some(word_errors(expected, &found));
         }
-        Ok(())
+        Ok(Written { tokens, errors })
     }
 
     /// One iteration.
@@ -355,18 +396,18 @@ impl<'a> Transcribe<'a> {
 impl Workload for Transcribe<'_> {
     fn describe(&self) -> Description {
         let about = self.bench.about;
-        let whole = about.transcription(self.bench.case, self.tokens);
+        let whole = about.transcription(self.bench.case, self.written.tokens);
         let mut description = self.bench.describe(whole, "");
         let tokens = whole.tokens * self.bench.case.batch.min(whole.windows.max(1));
         description.parameters.insert("tokens".to_owned(), tokens.into());
         if !about.is_real() {
             description.caveats.push(format!(
                 "random weights never end a text: {} tokens were written for each window of audio",
-                self.tokens
+                self.written.tokens
             ));
         }
         let has_text = about.spoken.as_ref().is_some_and(|spoken| spoken.text.is_some());
-        description.caveats.extend(match &self.errors {
+        description.caveats.extend(match &self.written.errors {
             Some(errors) => Some(errors.to_string()),
             None if !has_text => None,
             None if about.is_real() => {

@@ -57,6 +57,13 @@ impl Cache {
         self.rows
     }
 
+    /// The same buffers, filled as far as now, with a length of its own. What one of the two writes, the
+    /// other reads; behind the length that both had, they must take turns.
+    #[must_use]
+    pub fn handle(&self) -> Self {
+        Self { layers: self.layers.clone(), ..*self }
+    }
+
     /// Forgets everything from this token on; the buffers stay.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
