@@ -27,6 +27,7 @@ LANGUAGE_MODELS = ("gpt2-124m", "smollm2-135m")
 PAIRS = [
     ("micro/matmul/f32.f32/1024x1024x1024@gemm", [("matmul", "size", 1024)]),
     ("micro/matmul/f32.f32/2048x2048x2048@gemm", [("matmul", "size", 2048)]),
+    ("micro/matmul/f32.f32/2048x2048x2048@faer", [("matmul", "size", 2048)]),
     ("micro/memory/copy/f32/*@host", [("copy", "dtype", "f32")]),
     *(
         pair

@@ -12,6 +12,7 @@ mod check;
 mod choose;
 pub(crate) mod cublaslt;
 pub(crate) mod host;
+mod kernels;
 mod lt;
 mod multiply;
 mod operands;

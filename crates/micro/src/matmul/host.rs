@@ -1,8 +1,8 @@
-//! Matrix multiplication on a CPU by the `gemm` crate, the one that candle multiplies with.
+//! Matrix multiplication on a CPU by the two libraries that the nets multiply with: the `gemm` crate, as
+//! candle does, and the `faer` crate, which products of many rows in f32 go to.
 
 use std::sync::Arc;
 
-use gemm::Parallelism;
 use half::f16;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -10,51 +10,79 @@ use warpmark_device::Device;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value};
 
+use super::kernels::{Element, Kernel, by_faer, by_gemm};
 use super::{Inputs, Problem};
 use crate::data::{self, Dtype, Stream};
 use crate::{Micro, Processor, Request};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
-const ENGINE: &str = "gemm";
+/// Whose kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Gemm,
+    Faer,
+}
 
-const QUICK: &[(Dtype, &[usize])] =
-    &[(Dtype::F32, &[1024, 2048]), (Dtype::F16, &[1024]), (Dtype::Bf16, &[1024])];
-const FULL: &[(Dtype, &[usize])] = &[
-    (Dtype::F32, &[512, 1024, 2048, 4096, 8192]),
-    (Dtype::F16, &[512, 1024, 2048, 4096, 8192]),
-    (Dtype::Bf16, &[1024]),
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gemm => "gemm",
+            Self::Faer => "faer",
+        }
+    }
+}
+
+const QUICK: &[(Engine, Dtype, &[usize])] = &[
+    (Engine::Gemm, Dtype::F32, &[1024, 2048]),
+    (Engine::Faer, Dtype::F32, &[2048]),
+    (Engine::Gemm, Dtype::F16, &[1024]),
+    (Engine::Gemm, Dtype::Bf16, &[1024]),
+];
+const FULL: &[(Engine, Dtype, &[usize])] = &[
+    (Engine::Gemm, Dtype::F32, &[512, 1024, 2048, 4096, 8192]),
+    (Engine::Faer, Dtype::F32, &[512, 1024, 2048, 4096, 8192]),
+    (Engine::Gemm, Dtype::F16, &[512, 1024, 2048, 4096, 8192]),
+    (Engine::Gemm, Dtype::Bf16, &[1024]),
 ];
 
-/// The largest number of products after which `gemm` writes a running sum back: it cuts k into blocks
+/// The largest number of products after which a library writes a running sum back: both cut k into blocks
 /// that fit the cache, and a block is never shorter than this unless k is.
 const SHORTEST_BLOCK: usize = 256;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
     let chosen = if request.full { FULL } else { QUICK };
-    chosen.iter().map(|(dtype, sides)| group(spec, request, *dtype, sides)).collect()
+    chosen
+        .iter()
+        .map(|(engine, dtype, sides)| group(spec, request, (*engine, *dtype), sides))
+        .collect()
 }
 
-fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, sides: &[usize]) -> Group {
+fn group(
+    spec: &DeviceSpec,
+    request: &Request,
+    (engine, dtype): (Engine, Dtype),
+    sides: &[usize],
+) -> Group {
     let problems: Vec<(Entry, Problem)> = sides
         .iter()
         .map(|&side| Problem::square(dtype, accumulated_in(dtype), side))
-        .filter_map(|problem| Some((entry(&problem, spec, request)?, problem)))
+        .filter_map(|problem| Some((entry(&problem, engine, spec, request)?, problem)))
         .collect();
     let entries = problems.iter().map(|(entry, _)| entry.clone()).collect();
     let known = problems.into_iter().map(|(entry, problem)| (entry.id, problem)).collect();
     let seed = request.seed;
     Group {
-        name: format!("matmul {} on the CPU", dtype.name()),
+        name: format!("matmul {} on the CPU, {}", dtype.name(), engine.name()),
         entries,
-        open: Box::new(move |device| Ok(Box::new(HostSession::open(device, known, seed)?))),
+        open: Box::new(move |device| Ok(Box::new(HostSession::open(device, engine, known, seed)?))),
     }
 }
 
-fn entry(problem: &Problem, spec: &DeviceSpec, request: &Request) -> Option<Entry> {
+fn entry(problem: &Problem, engine: Engine, spec: &DeviceSpec, request: &Request) -> Option<Entry> {
     // Packed panels of both operands come on top, no larger than the operands.
     let memory = problem.bytes() * 2.0;
-    let mut entry = problem.entry(&[&problem.size()], ENGINE, spec, request, memory)?;
+    let mut entry = problem.entry(&[&problem.size()], engine.name(), spec, request, memory)?;
     if problem.dtype == Dtype::Bf16 {
         entry.skip = Some("the gemm crate multiplies no bf16 matrices".to_owned());
     }
@@ -72,19 +100,15 @@ fn accumulated_in(dtype: Dtype) -> Dtype {
     Dtype::F32
 }
 
-/// The element types that `gemm` multiplies.
-trait Operand: Copy + Send + Sync + 'static {
+/// What matrices are filled with.
+trait Operand: Element + Send + Sync {
     const NAN: Self;
-    const ZERO: Self;
-    const ONE: Self;
     fn at(stream: Stream, index: u64) -> Self;
     fn wide(self) -> f64;
 }
 
 impl Operand for f32 {
     const NAN: Self = Self::NAN;
-    const ZERO: Self = 0.0;
-    const ONE: Self = 1.0;
 
     fn at(stream: Stream, index: u64) -> Self {
         stream.uniform(index)
@@ -97,8 +121,6 @@ impl Operand for f32 {
 
 impl Operand for f16 {
     const NAN: Self = Self::NAN;
-    const ZERO: Self = Self::ZERO;
-    const ONE: Self = Self::ONE;
 
     fn at(stream: Stream, index: u64) -> Self {
         data::leading_f16(stream.uniform(index))
@@ -112,6 +134,7 @@ impl Operand for f16 {
 /// The thread pool that all multiplications of a group share.
 struct HostSession {
     pool: Arc<ThreadPool>,
+    engine: Engine,
     problems: Vec<(BenchmarkId, Problem)>,
     seed: u64,
 }
@@ -119,20 +142,21 @@ struct HostSession {
 impl HostSession {
     fn open(
         device: &Device,
+        engine: Engine,
         problems: Vec<(BenchmarkId, Problem)>,
         seed: u64,
     ) -> Result<Self, WorkloadError> {
         let Device::Cpu(device) = device else {
-            return Err(WorkloadError::Unsupported("gemm multiplies on a CPU only".to_owned()));
+            return Err(WorkloadError::Unsupported("this multiplies on a CPU only".to_owned()));
         };
         // An own pool: the global one has as many threads as the machine has cores, whatever the run
         // was told to use.
         let pool = ThreadPoolBuilder::new()
             .num_threads(device.threads)
-            .thread_name(|index| format!("gemm-{index}"))
+            .thread_name(|index| format!("matmul-{index}"))
             .build()
             .map_err(WorkloadError::failed)?;
-        Ok(Self { pool: Arc::new(pool), problems, seed })
+        Ok(Self { pool: Arc::new(pool), engine, problems, seed })
     }
 }
 
@@ -142,13 +166,22 @@ impl Session for HostSession {
         let (id, problem) = known
             .ok_or_else(|| WorkloadError::Failed(format!("{} is not of this group", entry.id)))?;
         let (pool, inputs) = (self.pool.clone(), Inputs::new(self.seed));
-        match problem.dtype {
-            Dtype::F32 => Ok(Box::new(Multiply::<f32>::new(id.clone(), *problem, pool, inputs)?)),
-            Dtype::F16 => Ok(Box::new(Multiply::<f16>::new(id.clone(), *problem, pool, inputs)?)),
-            other => {
-                let name = other.name();
-                Err(WorkloadError::Unsupported(format!("the gemm crate multiplies no {name}")))
+        let (id, problem) = (id.clone(), *problem);
+        match (problem.dtype, self.engine) {
+            (Dtype::F32, Engine::Gemm) => {
+                Ok(Box::new(Multiply::new(id, problem, pool, inputs, by_gemm::<f32>)?))
             }
+            (Dtype::F32, Engine::Faer) => {
+                Ok(Box::new(Multiply::new(id, problem, pool, inputs, by_faer)?))
+            }
+            (Dtype::F16, Engine::Gemm) => {
+                Ok(Box::new(Multiply::new(id, problem, pool, inputs, by_gemm::<f16>)?))
+            }
+            (other, engine) => Err(WorkloadError::Unsupported(format!(
+                "the {} crate multiplies no {}",
+                engine.name(),
+                other.name()
+            ))),
         }
     }
 }
@@ -158,6 +191,7 @@ struct Multiply<T> {
     problem: Problem,
     pool: Arc<ThreadPool>,
     inputs: Inputs,
+    kernel: Kernel<T>,
     a: Vec<T>,
     b: Vec<T>,
     c: Vec<T>,
@@ -171,6 +205,7 @@ impl<T: Operand> Multiply<T> {
         problem: Problem,
         pool: Arc<ThreadPool>,
         inputs: Inputs,
+        kernel: Kernel<T>,
     ) -> Result<Self, WorkloadError> {
         let Problem { m, n, k, .. } = problem;
         let mut matrices = [reserved(m * k)?, reserved(k * n)?, reserved(m * n)?];
@@ -181,7 +216,7 @@ impl<T: Operand> Multiply<T> {
             (0..m * n).into_par_iter().map(|_| T::NAN).collect_into_vec(c);
         });
         let [a, b, c] = matrices;
-        Ok(Self { id, problem, pool, inputs, a, b, c, launched: false })
+        Ok(Self { id, problem, pool, inputs, kernel, a, b, c, launched: false })
     }
 }
 
@@ -217,37 +252,9 @@ impl<T: Operand> Workload for Multiply<T> {
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        let Problem { m, n, k, .. } = self.problem;
         let threads = self.pool.current_num_threads();
-        let (a, b) = (self.a.as_slice(), self.b.as_slice());
-        let c = self.c.as_mut_slice();
-        self.pool.install(|| {
-            // SAFETY: row-major matrices of m × k, k × n and m × n elements, as `new` made them: column
-            // stride 1, row stride the row's length. `c` is borrowed mutably and overlaps neither.
-            unsafe {
-                gemm::gemm(
-                    m,
-                    n,
-                    k,
-                    c.as_mut_ptr(),
-                    1,
-                    n.cast_signed(),
-                    false,
-                    a.as_ptr(),
-                    1,
-                    k.cast_signed(),
-                    b.as_ptr(),
-                    1,
-                    n.cast_signed(),
-                    T::ZERO,
-                    T::ONE,
-                    false,
-                    false,
-                    false,
-                    Parallelism::Rayon(threads),
-                );
-            }
-        });
+        let (operands, c) = ([self.a.as_slice(), self.b.as_slice()], self.c.as_mut_slice());
+        self.pool.install(|| (self.kernel)(&self.problem, operands, c, threads));
         self.launched = true;
         Ok(())
     }
@@ -280,27 +287,37 @@ mod tests {
     fn multiply<T: Operand>(dtype: Dtype, m: usize, n: usize, k: usize) -> Multiply<T> {
         let problem = Problem { dtype, accumulate: accumulated_in(dtype), m, n, k };
         let id = "micro/matmul@gemm".parse().unwrap();
-        Multiply::new(id, problem, pool(), Inputs::new(3)).unwrap()
+        Multiply::new(id, problem, pool(), Inputs::new(3), by_gemm::<T>).unwrap()
+    }
+
+    /// The same by either library.
+    fn by_each(m: usize, n: usize, k: usize) -> [Multiply<f32>; 2] {
+        let mut faer = multiply(Dtype::F32, m, n, k);
+        faer.kernel = by_faer;
+        [multiply(Dtype::F32, m, n, k), faer]
     }
 
     #[test]
     fn products_that_are_not_square_are_right_in_every_entry() {
-        let mut small = multiply::<f32>(Dtype::F32, 17, 29, 53);
-        small.launch().unwrap();
-        for row in 0..17 {
-            for column in 0..29 {
-                let want =
-                    small.problem.dot(small.inputs, row, column, [std::convert::identity; 2]);
-                let got = small.c[row * 29 + column].wide();
-                assert!((got - want).abs() < 1e-5, "{row},{column}: {got} is not {want}");
+        for mut small in by_each(17, 29, 53) {
+            small.launch().unwrap();
+            for row in 0..17 {
+                for column in 0..29 {
+                    let want =
+                        small.problem.dot(small.inputs, row, column, [std::convert::identity; 2]);
+                    let got = small.c[row * 29 + column].wide();
+                    assert!((got - want).abs() < 1e-5, "{row},{column}: {got} is not {want}");
+                }
             }
         }
     }
 
     #[test]
     fn f32_and_f16_products_pass_their_check_with_room() {
-        let f32 = multiply::<f32>(Dtype::F32, 64, 64, 256).verify().unwrap();
-        assert!(f32.worst_error < f32.tolerance / 2.0, "{f32:?}");
+        for mut f32 in by_each(64, 64, 256) {
+            let f32 = f32.verify().unwrap();
+            assert!(f32.worst_error < f32.tolerance / 2.0, "{f32:?}");
+        }
         let f16 = multiply::<f16>(Dtype::F16, 64, 64, 512).verify().unwrap();
         assert!(f16.worst_error < f16.tolerance / 2.0, "{f16:?}");
     }
@@ -328,9 +345,12 @@ mod tests {
     fn long_multiplications_are_left_out_with_the_reason() {
         let cpu = crate::tests::cpu(2, "avx2");
         let groups = plan(&cpu, &Request { full: true, ..Request::default() });
-        let largest = groups[0].entries.last().unwrap();
-        assert!(largest.skip.as_ref().unwrap().contains("would take about"), "{largest:?}");
-        assert!(groups[0].entries[1].skip.is_none());
+        for (group, engine) in groups.iter().zip(["gemm", "faer"]) {
+            let largest = group.entries.last().unwrap();
+            assert_eq!(largest.id.engine(), engine);
+            assert!(largest.skip.as_ref().unwrap().contains("would take about"), "{largest:?}");
+            assert!(group.entries[1].skip.is_none());
+        }
     }
 
     #[test]

@@ -4,13 +4,9 @@ use candle_core::{DType, Result, Tensor};
 
 use super::cpu_ops;
 
-/// Up to this many rows, a product on a CPU is bound by reading its weights.
+/// Up to this many rows, a product on a CPU is bound by reading its weights; half of it where they are
+/// transposed, which is what the kernel for dot products takes.
 const FEW_ROWS: usize = 64;
-
-/// Up to this many rows, laying out weights of this depth and more for candle's product takes longer than
-/// half of the product itself, if their columns lie apart.
-const ROWS_OF_DEEP: usize = 256;
-const DEEP: usize = 2048;
 
 /// `[m, k] · [k, n]`.
 pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -18,12 +14,12 @@ pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
         return x.matmul(w);
     }
     let (rows, depth) = x.dims2()?;
-    let deep = rows <= ROWS_OF_DEEP && depth >= DEEP && w.stride() == [1, depth];
-    // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-    if rows <= FEW_ROWS || x.dtype() == DType::BF16 || (deep && x.dtype() == DType::F32) {
-        cpu_ops::few_rows(x, w)
-    } else {
-        x.matmul(w)
+    let few = if w.stride() == [1, depth] { FEW_ROWS / 2 } else { FEW_ROWS };
+    match x.dtype() {
+        DType::F32 if rows > few => cpu_ops::many_rows(x, w),
+        DType::F16 if rows > FEW_ROWS => x.matmul(w),
+        // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
+        _ => cpu_ops::few_rows(x, w),
     }
 }
 

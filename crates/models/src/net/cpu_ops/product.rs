@@ -46,21 +46,12 @@ fn few_rows_of<T: Element>(
     let mut rows = vec![0f32; m * k];
     T::widen(contiguous::<T>(x, x_layout)?, &mut rows);
     let width = weights.columns_of_a_task(m);
-    // [task][m][width], or [task][width][m] across: each task owns one stretch of the sums.
+    // [task][m][width]: each task owns one stretch of the sums.
     let mut sums = vec![0f32; m * n];
     sums.par_chunks_mut(m * width).enumerate().for_each_init(Vec::new, |tile, (task, sums)| {
         weights.multiply(&rows, task * width, sums, tile);
     });
     let mut product = vec![T::narrow(0.0); m * n];
-    if weights.across(m) {
-        // The tasks' columns are those of the product, one after the other.
-        product.par_chunks_mut(n).enumerate().for_each_init(Vec::new, |line, (row, product)| {
-            line.clear();
-            line.extend(sums.chunks(m).map(|column| column[row]));
-            T::narrow_all(line, product);
-        });
-        return Ok((T::storage(product), Shape::from((m, n))));
-    }
     for (task, sums) in sums.chunks(m * width).enumerate() {
         let filled = sums.len() / m;
         for (row, sums) in sums.chunks(filled).enumerate() {
@@ -75,18 +66,18 @@ fn few_rows_of<T: Element>(
 const DOTS_ROWS: usize = 32;
 
 /// A `[depth, columns]` matrix in memory as `[depth, columns]` or as `[columns, depth]`.
-struct Weights<'a, T> {
-    elements: &'a [T],
-    depth: usize,
-    columns: usize,
-    transposed: bool,
+pub(super) struct Weights<'a, T> {
+    pub(super) elements: &'a [T],
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+    pub(super) transposed: bool,
 }
 
 impl<'a, T: Element> Weights<'a, T> {
     /// Depth that is widened at a time: a tile of it stays in the second-level cache.
     const TILE_DEPTH: usize = 256;
 
-    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+    pub(super) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let (depth, columns) = layout.shape().dims2()?;
         let Some(elements) = T::slice(storage) else { bail!("operands differ in dtype") };
         let transposed = match *layout.stride() {
@@ -99,20 +90,11 @@ impl<'a, T: Element> Weights<'a, T> {
         Ok(Self { elements, depth, columns, transposed })
     }
 
-    /// Whether `m` rows are multiplied with sums that lie column by column. The rows are then what gemm
-    /// copies together for its kernel, and not the weights, whose columns lie far apart in memory and, at
-    /// the depths of many nets, compete for the same few sets of the cache.
-    fn across(&self, m: usize) -> bool {
-        self.transposed && m > DOTS_ROWS && T::as_f32(self.elements).is_some()
-    }
-
     /// Columns that one task computes for `m` rows.
     fn columns_of_a_task(&self, m: usize) -> usize {
         if self.transposed && m <= DOTS_ROWS {
             // gemm has a kernel for dot products, which it takes for up to 256 of them.
             256 / m
-        } else if self.across(m) {
-            self.columns.div_ceil(rayon::current_num_threads())
         } else {
             // Two tasks a thread even out a thread that is late; whole vectors.
             (self.columns / (2 * rayon::current_num_threads())).next_multiple_of(16).clamp(16, 1024)
@@ -130,10 +112,6 @@ impl<'a, T: Element> Weights<'a, T> {
                 (first, (self.columns, 1))
             };
             let w = Strided { elements: &elements[start..], strides };
-            if self.across(m) {
-                multiply_across(sums, m, rows, &w, self.depth);
-                return;
-            }
             add_product(sums, width, (rows, self.depth), &w, self.depth, false);
             return;
         }
@@ -175,27 +153,7 @@ pub(super) fn add_product(
     depth: usize,
     add: bool,
 ) {
-    let extents = [sums.len() / width, width, depth];
-    product(sums, (1, width), extents, (rows, next_row), w, add);
-}
-
-/// `sumsᵀ = rows · w` on the calling thread, `sums` being `[width, m]`, `rows` `[m, depth]` without gaps and
-/// `w` `[depth, width]`.
-fn multiply_across(sums: &mut [f32], m: usize, rows: &[f32], w: &Strided<'_>, depth: usize) {
-    let extents = [m, sums.len() / m, depth];
-    product(sums, (m, 1), extents, (rows, depth), w, false);
-}
-
-/// The product into sums with the distances given from a column to the next and from a row to the next.
-fn product(
-    sums: &mut [f32],
-    (next_column, next): (usize, usize),
-    [m, width, depth]: [usize; 3],
-    (rows, next_row): (&[f32], usize),
-    w: &Strided<'_>,
-    add: bool,
-) {
-    assert!(sums.len() > (m - 1) * next + (width - 1) * next_column);
+    let m = sums.len() / width;
     assert!(rows.len() >= (m - 1) * next_row + depth);
     assert!(w.elements.len() > (depth - 1) * w.strides.0 + (width - 1) * w.strides.1);
     // SAFETY: the largest offset into each operand is inside its slice by the assertions above; `sums` is
@@ -206,8 +164,8 @@ fn product(
             width,
             depth,
             sums.as_mut_ptr(),
-            next_column.cast_signed(),
-            next.cast_signed(),
+            1,
+            width.cast_signed(),
             add,
             rows.as_ptr(),
             1,
