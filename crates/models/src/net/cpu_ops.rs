@@ -20,6 +20,7 @@ mod prefill_attention;
 mod product;
 mod swiglu;
 mod transpose;
+mod upsample;
 mod whole_attention;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
@@ -37,6 +38,7 @@ pub(super) use prefill_attention::prefill_attention;
 pub(super) use product::few_rows;
 pub(super) use swiglu::swiglu;
 pub(super) use transpose::transpose;
+pub(super) use upsample::upsample;
 pub(super) use whole_attention::{Sight, whole_attention};
 
 /// A storage type that is summed in f32.

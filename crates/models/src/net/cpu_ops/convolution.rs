@@ -1,5 +1,7 @@
 //! Two-dimensional convolution.
 
+use std::ops::Range;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
@@ -12,8 +14,9 @@ use super::{Element, by_dtype, contiguous};
 /// `[b, o, h', w']`.
 ///
 /// The input is unfolded (every value under every tap of the kernel) for a tile of pixels and a few
-/// channels at a time, so that what is multiplied lies in the cache; a tile may run on over the next
-/// image of the batch, or a small image would leave each weight that is read too little to do.
+/// channels at a time, so that what is multiplied lies in the cache, and so do the sums until they are
+/// whole; a tile may run on over the next image of the batch, or a small image would leave each weight
+/// that is read too little to do.
 pub(in crate::net) fn conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -141,48 +144,40 @@ fn convolve<T: Element>(
     }
     let mut wide_bias = vec![0f32; rows * shape.outputs];
     T::widen(contiguous::<T>(bias.0, bias.1)?, &mut wide_bias);
+    let bias = (wide_bias.as_slice(), rows);
+    let mut y = vec![T::narrow(0.0); shape.outputs * shape.batch * shape.pixels()];
+    let tasks = tasks(shape, &mut y);
+    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (range, output, lines)| {
+        let task = Task { shape, x, weight, first: range.start, count: range.len(), output };
+        task.run(scratch, lines.len() / task.images());
+        task.finish(scratch, bias, lines);
+    });
+    Ok(T::storage(y))
+}
+
+/// What a task makes: pixels counted through the batch, the first of its output channels, and the
+/// stretches of the output that they are, those of an image's channels one after the other.
+type Made<'a, T> = (Range<usize>, usize, Vec<&'a mut [T]>);
+
+/// Cuts the output, `[image][output][pixel]`, into what tasks make.
+fn tasks<'a, T>(shape: &Extents, y: &'a mut [T]) -> Vec<Made<'a, T>> {
     let (tile, part) = shape.task();
     let (pixels, all) = (shape.pixels(), shape.batch * shape.pixels());
-    // [tile][output][pixel]: each task owns one stretch of the sums.
-    let mut sums = vec![0f32; shape.outputs * all];
-    let mut tasks = Vec::new();
-    let mut rest = sums.as_mut_slice();
-    for first in (0..all).step_by(tile) {
-        let count = tile.min(all - first);
-        for output in (0..shape.outputs).step_by(part) {
-            let outputs = part.min(shape.outputs - output);
-            let (own, others) = rest.split_at_mut(outputs * count);
-            tasks.push((first..first + count, output, own));
-            rest = others;
+    let parts = shape.outputs.div_ceil(part);
+    let mut tasks: Vec<Made<'a, T>> = (0..all.div_ceil(tile))
+        .flat_map(|index| (0..parts).map(move |of| (index * tile, of * part)))
+        .map(|(first, output)| (first..all.min(first + tile), output, Vec::new()))
+        .collect();
+    for (row, mut line) in y.chunks_mut(pixels).enumerate() {
+        let (mut at, output) = (row / shape.outputs * pixels, row % shape.outputs);
+        while !line.is_empty() {
+            let length = line.len().min(at / tile * tile + tile - at);
+            let (own, rest) = std::mem::take(&mut line).split_at_mut(length);
+            tasks[at / tile * parts + output / part].2.push(own);
+            (line, at) = (rest, at + length);
         }
     }
-    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (range, output, sums)| {
-        let task = Task { shape, x, weight, first: range.start, count: range.len(), output };
-        task.run(sums, scratch);
-    });
-    let mut y = vec![T::narrow(0.0); shape.outputs * all];
-    y.par_chunks_mut(pixels).enumerate().for_each_init(
-        || vec![0f32; tile],
-        |row, (index, y)| {
-            let (image, output) = (index / shape.outputs, index % shape.outputs);
-            let bias = wide_bias[image % rows * shape.outputs + output];
-            let mut at = image * pixels;
-            let mut done = 0;
-            while done < pixels {
-                let first = at / tile * tile;
-                let length = tile.min(all - first);
-                let count = (first + length - at).min(pixels - done);
-                let start = first * shape.outputs + output * length + (at - first);
-                for (row, sum) in row.iter_mut().zip(&sums[start..start + count]) {
-                    *row = sum + bias;
-                }
-                T::narrow_all(&row[..count], &mut y[done..done + count]);
-                at += count;
-                done += count;
-            }
-        },
-    );
-    Ok(T::storage(y))
+    tasks
 }
 
 /// Buffers of a thread.
@@ -191,6 +186,8 @@ struct Scratch {
     unfolded: Vec<f32>,
     weight: Vec<f32>,
     row: Vec<f32>,
+    /// `[output][pixel]`
+    sums: Vec<f32>,
 }
 
 /// Some output channels of a stretch of pixels, counted through the batch.
@@ -204,9 +201,16 @@ struct Task<'a, T> {
 }
 
 impl<T: Element> Task<'_, T> {
-    fn run(&self, sums: &mut [f32], scratch: &mut Scratch) {
+    /// Images that it has pixels of.
+    fn images(&self) -> usize {
+        let pixels = self.shape.pixels();
+        (self.first + self.count - 1) / pixels - self.first / pixels + 1
+    }
+
+    /// The sums of so many output channels.
+    fn run(&self, scratch: &mut Scratch, outputs: usize) {
         let shape = self.shape;
-        let outputs = sums.len() / self.count;
+        scratch.sums.resize(outputs * self.count, 0.0);
         let depth = shape.channels * shape.taps();
         let step = shape.channels_at_once(self.count);
         for channel in (0..shape.channels).step_by(step) {
@@ -226,7 +230,30 @@ impl<T: Element> Task<'_, T> {
                 }
                 (scratch.weight.as_slice(), part)
             };
+            let sums = &mut scratch.sums;
             add_product(sums, self.count, (rows, next_row), &unfolded, part, channel > 0);
+        }
+    }
+
+    /// Adds the bias and writes each stretch where it belongs.
+    fn finish(&self, scratch: &mut Scratch, (bias, rows): (&[f32], usize), lines: Vec<&mut [T]>) {
+        let shape = self.shape;
+        let outputs = scratch.sums.len() / self.count;
+        let mut at = 0;
+        for (index, line) in lines.into_iter().enumerate() {
+            // Channels of one image, then of the next, whose pixels follow in each row of the sums.
+            let (image, channel) = (index / outputs, index % outputs);
+            let image = self.first / shape.pixels() + image;
+            let bias = bias[image % rows * shape.outputs + self.output + channel];
+            let start = channel * self.count + at;
+            let sums = &mut scratch.sums[start..start + line.len()];
+            for sum in &mut *sums {
+                *sum += bias;
+            }
+            T::narrow_all(sums, line);
+            if channel + 1 == outputs {
+                at += line.len();
+            }
         }
     }
 

@@ -246,5 +246,8 @@ pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
 /// Every pixel four times, `[b, c, h, w]` to `[b, c, 2h, 2w]`.
 pub(super) fn double(x: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
+    if x.device().is_cpu() {
+        return cpu_ops::upsample(x);
+    }
     x.upsample_nearest2d(2 * height, 2 * width)
 }
