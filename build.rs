@@ -5,8 +5,8 @@ use std::fs;
 use std::process::Command;
 
 /// Crates whose version changes what is measured.
-const MEASURING: [&str; 6] =
-    ["candle-core", "candle-nn", "criterion", "cudarc", "gemm", "tokenizers"];
+const MEASURING: [&str; 7] =
+    ["candle-core", "candle-nn", "criterion", "cudarc", "faer", "gemm", "tokenizers"];
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");
