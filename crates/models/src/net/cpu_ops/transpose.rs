@@ -21,7 +21,7 @@ impl CustomOp1 for Transpose {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, rows, columns) = layout.shape().dims3()?;
-        let y = by_dtype!(x, exchange((x, layout), rows, columns))?;
+        let y = by_dtype!(x, exchange_all((x, layout), rows, columns))?;
         Ok((y, Shape::from((batch, columns, rows))))
     }
 }
@@ -29,15 +29,19 @@ impl CustomOp1 for Transpose {
 /// Edge of the squares that are copied: a cache line of f32.
 const EDGE: usize = 16;
 
-fn exchange<T: Element>(
+fn exchange_all<T: Element>(
     x: (&CpuStorage, &Layout),
     rows: usize,
     columns: usize,
 ) -> Result<CpuStorage> {
-    let x = contiguous::<T>(x.0, x.1)?;
+    Ok(T::storage(exchange(contiguous::<T>(x.0, x.1)?, rows, columns)))
+}
+
+/// Images of so many rows and columns, with the columns as rows.
+pub(super) fn exchange<T: Element>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
     let mut y = vec![T::narrow(0.0); x.len()];
     if y.is_empty() {
-        return Ok(T::storage(y));
+        return y;
     }
     let images = y.par_chunks_mut(rows * columns).zip(x.par_chunks(rows * columns));
     images.for_each(|(y, x)| {
@@ -53,7 +57,7 @@ fn exchange<T: Element>(
             }
         });
     });
-    Ok(T::storage(y))
+    y
 }
 
 #[cfg(test)]
