@@ -2,6 +2,7 @@
 
 mod candle;
 mod check;
+mod generation;
 mod inputs;
 mod nets;
 mod prompt;

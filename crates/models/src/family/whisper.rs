@@ -6,6 +6,7 @@ mod check;
 mod session;
 #[cfg(test)]
 mod tests;
+mod transcribe;
 mod words;
 mod work;
 mod workloads;

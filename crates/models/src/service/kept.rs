@@ -1,10 +1,13 @@
 //! What the workloads of a session are fed, made once.
 
 use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use warpmark_record::BenchmarkId;
+
+type ByBenchmark = HashMap<(BenchmarkId, TypeId), Rc<dyn Any>>;
 
 /// Inputs by benchmark and type, if any are kept.
 ///
@@ -12,23 +15,23 @@ use warpmark_record::BenchmarkId;
 /// what requests bring along: encoded texts, spectrograms. A run keeps none, so that those of one
 /// benchmark are not in the memory of the next.
 #[derive(Default)]
-pub(crate) struct Kept(Option<HashMap<(BenchmarkId, TypeId), Rc<dyn Any>>>);
+pub(crate) struct Kept(RefCell<Option<ByBenchmark>>);
 
 impl Kept {
     /// Keeps inputs from here on.
-    pub(crate) fn begin(&mut self) {
-        self.0.get_or_insert_default();
+    pub(crate) fn begin(&self) {
+        self.0.borrow_mut().get_or_insert_default();
     }
 
     /// What was kept for a benchmark.
     fn find<T: 'static>(&self, id: &BenchmarkId) -> Option<Rc<T>> {
         let key = (id.clone(), TypeId::of::<T>());
-        Rc::clone(self.0.as_ref()?.get(&key)?).downcast().ok()
+        Rc::clone(self.0.borrow().as_ref()?.get(&key)?).downcast().ok()
     }
 
     /// What a benchmark is fed: what was kept for it, or what is made for it now.
     pub(crate) fn or_make<T: 'static, E>(
-        &mut self,
+        &self,
         id: &BenchmarkId,
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<Rc<T>, E> {
@@ -36,7 +39,7 @@ impl Kept {
             return Ok(found);
         }
         let inputs = Rc::new(make()?);
-        if let Some(kept) = &mut self.0 {
+        if let Some(kept) = self.0.borrow_mut().as_mut() {
             kept.insert((id.clone(), TypeId::of::<T>()), Rc::clone(&inputs) as Rc<dyn Any>);
         }
         Ok(inputs)
@@ -53,7 +56,7 @@ mod tests {
 
     #[test]
     fn inputs_are_made_anew_until_they_are_kept_and_once_for_each_benchmark_then() {
-        let mut kept = Kept::default();
+        let kept = Kept::default();
         let (one, two) = (id("image/m/unet/f32/b1@warpmark"), id("image/m/unet/f32/b2@warpmark"));
         let count = std::cell::Cell::new(0);
         let make = || {
@@ -72,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_made_is_tried_again() {
-        let mut kept = Kept::default();
+        let kept = Kept::default();
         kept.begin();
         let id = id("speech/w/decode/f32/b1@warpmark");
         assert_eq!(kept.or_make(&id, || Err::<u8, _>("full")), Err("full"));

@@ -8,10 +8,11 @@ use warpmark_measure::{Entry, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, WeightsStamp};
 
 use super::candle::Published;
+use super::generation::Generation;
 use super::inputs::{Case, Engine, Phase};
 use super::nets::{Nets, Parts};
 use super::work;
-use super::workloads::{Bench, Decoding, Encoding, Generation, Step};
+use super::workloads::{Bench, Decoding, Encoding, Step};
 use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;

@@ -13,8 +13,9 @@ use warpmark_record::{BenchmarkId, Bytes, Memory, WeightsStamp};
 use super::candle;
 use super::cases::{Case, Engine, Inputs, Length, Phase};
 use super::check::{Clip, Known};
+use super::transcribe::Transcribe;
 use super::work::{self, Transcription};
-use super::workloads::{Decode, Encode, Mel, Transcribe};
+use super::workloads::{Decode, Encode, Mel};
 use crate::audio::speech;
 use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
@@ -73,7 +74,7 @@ pub(super) struct Bench<'a> {
     pub(super) about: &'a About,
     pub(super) known: &'a mut Known,
     pub(super) marks: &'a mut Marks,
-    pub(super) kept: &'a mut Kept,
+    pub(super) kept: &'a Kept,
     pub(super) device: candle_core::Device,
     pub(super) id: BenchmarkId,
     pub(super) case: Case,
@@ -242,13 +243,10 @@ impl About {
 impl Bench<'_> {
     /// What the benchmark is fed: what was kept for it, or what is made now.
     pub(super) fn fed<T: 'static>(
-        &mut self,
+        &self,
         make: impl FnOnce(&Self) -> Result<T, NetError>,
     ) -> Result<Rc<T>, NetError> {
-        let mut kept = std::mem::take(self.kept);
-        let fed = kept.or_make(&self.id, || make(self));
-        *self.kept = kept;
-        fed
+        self.kept.or_make(&self.id, || make(self))
     }
 
     /// The row's description; `more` follows what the audio is.

@@ -1,0 +1,209 @@
+//! From texts to pixels, the whole way.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use candle_core::Tensor;
+use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
+use warpmark_record::{Check, Memory};
+
+use super::check::{self, compare};
+use super::nets::{Timestep, Tokens};
+use super::workloads::Bench;
+use crate::family::workload_error;
+use crate::net::NetError;
+use crate::net::diffusion::{Condition, Schedule, Scheduler};
+
+/// Whole images: one iteration makes the batch.
+pub(super) struct Generation<'a> {
+    bench: Bench<'a>,
+    fed: Rc<Ingredients>,
+    size: usize,
+    scheduler: Scheduler,
+    schedule: Schedule,
+    phases: BTreeMap<String, f64>,
+    steps: Vec<f64>,
+}
+
+/// What images are made of.
+struct Ingredients {
+    tokens: Tokens,
+    noise: Tensor,
+    timesteps: Vec<Timestep>,
+}
+
+/// The latents before each step that is looked at, what is predicted from them, and the image.
+struct Trace {
+    condition: Condition,
+    looked_at: Vec<(usize, Tensor, Tensor, Tensor)>,
+    latents: Tensor,
+    images: Tensor,
+}
+
+impl<'a> Generation<'a> {
+    pub(super) fn new(
+        bench: Bench<'a>,
+        size: usize,
+        scheduler: Scheduler,
+        schedule: Schedule,
+    ) -> Result<Self, NetError> {
+        let fed = bench.fed(|bench| {
+            let steps = schedule.steps.iter();
+            let timesteps = steps.map(|step| bench.parts.timestep(step.timestep));
+            Ok(Ingredients {
+                tokens: bench.tokens()?,
+                noise: bench.noise(size)?,
+                timesteps: timesteps.collect::<Result<_, _>>()?,
+            })
+        })?;
+        Ok(Self {
+            bench,
+            fed,
+            size,
+            scheduler,
+            schedule,
+            phases: BTreeMap::new(),
+            steps: Vec::new(),
+        })
+    }
+
+    fn condition(&self) -> Result<Condition, NetError> {
+        self.bench.nets.condition(&self.bench.about.architecture, &self.fed.tokens, self.size)
+    }
+
+    /// The latents behind a step, and what was predicted for both rows of each image.
+    fn step(
+        &self,
+        index: usize,
+        latents: &Tensor,
+        condition: &Condition,
+    ) -> Result<(Tensor, Tensor), NetError> {
+        let step = &self.schedule.steps[index];
+        let seen = (latents * step.input)?;
+        let seen = Tensor::cat(&[&seen, &seen], 0)?;
+        let predicted = self.bench.parts.predict(&seen, &self.fed.timesteps[index], condition)?;
+        let batch = self.bench.case.batch;
+        let (with, without) = (predicted.narrow(0, 0, batch)?, predicted.narrow(0, batch, batch)?);
+        let guided = (&without + ((with - &without)? * self.bench.about.guidance)?)?;
+        let next = ((latents * step.keep)? + (guided * step.add)?)?;
+        Ok((next, predicted))
+    }
+
+    fn trace(&self) -> Result<Trace, NetError> {
+        let condition = self.condition()?;
+        let mut latents = (&self.fed.noise * self.schedule.start)?;
+        let last = self.schedule.steps.len() - 1;
+        let mut looked_at = Vec::new();
+        for index in 0..=last {
+            let (next, predicted) = self.step(index, &latents, &condition)?;
+            if index == 0 || index == last {
+                looked_at.push((index, latents, predicted, next.clone()));
+            }
+            latents = next;
+        }
+        let images = self.bench.parts.decode(&latents)?;
+        Ok(Trace { condition, looked_at, latents, images })
+    }
+
+    /// One whole generation. Each part and each step is waited for, as by a caller that shows how far an
+    /// image is.
+    fn generate(&mut self) -> Result<(), WorkloadError> {
+        let mut clock = WallClock::default();
+        clock.start().map_err(WorkloadError::failed)?;
+        let condition = self.condition().map_err(workload_error)?;
+        let mut latents = (&self.fed.noise * self.schedule.start)
+            .map_err(|error| workload_error(error.into()))?;
+        let text = self.finish(&mut clock)?;
+        let mut denoise = 0.0;
+        for index in 0..self.schedule.steps.len() {
+            clock.start().map_err(WorkloadError::failed)?;
+            latents = self.step(index, &latents, &condition).map_err(workload_error)?.0;
+            let time = self.finish(&mut clock)?;
+            self.steps.push(time);
+            denoise += time;
+        }
+        clock.start().map_err(WorkloadError::failed)?;
+        self.bench.parts.decode(&latents).map_err(workload_error)?;
+        let decode = self.finish(&mut clock)?;
+        self.phases = BTreeMap::from([
+            ("text_s".to_owned(), text),
+            ("denoise_s".to_owned(), denoise),
+            ("decode_s".to_owned(), decode),
+        ]);
+        Ok(())
+    }
+
+    /// Waits for what was begun with the clock, and says how long it took.
+    fn finish(&self, clock: &mut WallClock) -> Result<f64, WorkloadError> {
+        self.bench.wait()?;
+        Ok(clock.finish().map_err(WorkloadError::failed)?.wall.0)
+    }
+}
+
+impl Workload for Generation<'_> {
+    fn describe(&self) -> Description {
+        let mut description =
+            self.bench.describe("noise, and another text for each image, both kept throughout");
+        let guidance = self.bench.about.guidance;
+        let guidance = guidance.to_string();
+        description.parameters.insert("guidance".to_owned(), guidance.as_str().into());
+        description
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.steps.clear();
+        self.bench.begin();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.generate()
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.wait()
+    }
+
+    /// The whole way recomputed would take as long as all steps of the plain net. The texts, the first and
+    /// the last step and the decoder are held against it instead, each from what the one before it gave.
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let trace = self.trace().map_err(workload_error)?;
+        let about = self.bench.about;
+        let asked = check::Asked {
+            about,
+            like: self.bench.parts.like(),
+            condition: &trace.condition,
+            size: self.size,
+            batch: self.bench.case.batch,
+        };
+        let errors = || -> Result<Vec<f64>, NetError> {
+            let mut errors = check::images(about, &trace.latents, &trace.images)?;
+            errors.extend(asked.condition_errors()?);
+            for (index, before, predicted, next) in &trace.looked_at {
+                let step = &self.schedule.steps[*index];
+                let seen = (before * step.input)?;
+                let seen = Tensor::cat(&[&seen, &seen], 0)?;
+                errors.extend(asked.predictions(&seen, step.timestep, predicted)?);
+                let following = self.schedule.steps.get(index + 1);
+                let step = (step, following, self.schedule.steps.len());
+                errors.extend(asked.next(self.scheduler, step, (before, predicted), next)?);
+            }
+            Ok(errors)
+        };
+        let what = "texts, the first and the last step and the last image, each against the plain net in \
+                    f32 from what the part before it gave";
+        compare(about.dtype, what, errors())
+    }
+
+    fn phases(&mut self) -> BTreeMap<String, f64> {
+        self.phases.clone()
+    }
+
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        BTreeMap::from([("time_of_step_s".to_owned(), std::mem::take(&mut self.steps))])
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.memory())
+    }
+}
