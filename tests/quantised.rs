@@ -110,6 +110,8 @@ fn a_quantised_file_is_fetched_by_its_format() {
     fetch("q5_k").exits(64).says(&["q5_k", "neither q8_0 nor q4_k_m"]);
     let hub = ["fetch", "gpt2-124m", "--quantised", "q8_0"];
     world.run(&hub).exits(70).says(&["gpt2", "f32, f16 and bf16"]);
-    let unpinned = ["fetch", "tinyllama-1.1b", "--quantised", "q8_0", "--offline"];
-    world.run(&unpinned).exits(70).says(&["TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF", "revision"]);
+    let unpinned = ["fetch", "llama-2-70b", "--quantised", "q4_k_m", "--offline"];
+    world.run(&unpinned).exits(70).says(&["TheBloke/Llama-2-70B-GGUF", "no revision"]);
+    let pinned = ["fetch", "tinyllama-1.1b", "--quantised", "q8_0", "--offline"];
+    world.run(&pinned).exits(70).says(&["TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF", "cache"]);
 }

@@ -157,10 +157,7 @@ fn ctrl_c_while_criterion_runs_keeps_the_finished_rows_and_says_so() {
     assert_eq!(code, Some(130), "{stderr}");
     let recording = store::read(&world.results()[0]).unwrap();
     assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
-    let kept = match recording.rows.len() {
-        1 => "1 finished row is in".to_owned(),
-        rows => format!("{rows} finished rows are in"),
-    };
+    let kept = support::kept(recording.rows.len());
     assert!(!recording.rows.is_empty() && stderr.contains(&kept), "{kept:?}: {stderr}");
 }
 

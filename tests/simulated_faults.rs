@@ -167,7 +167,7 @@ fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
     assert!(rows.iter().all(|row| row.outcome == Outcome::Measured), "{rows:#?}");
-    let kept = format!("{} finished rows are in", rows.len());
+    let kept = support::kept(rows.len());
     assert!(said.iter().any(|line| line.contains(&kept)), "{said:?}");
 }
 

@@ -76,6 +76,14 @@ impl World {
     }
 }
 
+/// How an interrupted run says how much it kept.
+pub fn kept(rows: usize) -> String {
+    match rows {
+        1 => "1 finished row is in".to_owned(),
+        rows => format!("{rows} finished rows are in"),
+    }
+}
+
 /// What a command printed and how it ended.
 #[derive(Debug)]
 pub struct Ran {
