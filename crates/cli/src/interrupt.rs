@@ -3,21 +3,20 @@
 //! Every finished row is on disk before the next benchmark begins, so an interrupted run has nothing
 //! to save: it says what is kept and ends.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use crate::exit;
+use crate::progress::own_stderr;
 
 /// The results file of the run in progress and how many rows it has.
 static KEPT: Mutex<Option<(PathBuf, usize)>> = Mutex::new(None);
 
 /// Makes Ctrl-C, SIGTERM and SIGHUP end the process with code 130 and a word on what is kept.
 pub fn install() {
-    // A descriptor of our own: while criterion runs, the process's one leads to a log file.
-    let mut terminal: Box<dyn Write + Send> = match rustix::io::dup(rustix::stdio::stderr()) {
-        Ok(own) => Box::new(File::from(own)),
+    let mut terminal: Box<dyn Write + Send> = match own_stderr() {
+        Ok(own) => Box::new(own),
         Err(_) => Box::new(io::stderr()),
     };
     let handler = move || {

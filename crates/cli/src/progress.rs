@@ -1,7 +1,7 @@
 //! What runs, what is left and how long it will take, on standard error.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) struct Bars {
 impl Bars {
     /// Bars for a plan that is still being made; nothing is drawn yet.
     pub(crate) fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal().then(own_stderr).flatten();
+        let terminal = io::stderr().is_terminal().then(|| own_terminal().ok()).flatten();
         let plain = terminal.is_none();
         let target = terminal
             .map_or_else(ProgressDrawTarget::hidden, |term| ProgressDrawTarget::term(term, 10));
@@ -86,12 +86,15 @@ impl Observer for Bars {
     }
 }
 
+/// A terminal that the bars go on to draw on while criterion runs.
+fn own_terminal() -> io::Result<Term> {
+    Ok(Term::read_write_pair(own_stderr()?, own_stderr()?))
+}
+
 /// Standard error through a descriptor of our own: while criterion runs, the process's one leads to a
-/// log file, and the bars go on.
-fn own_stderr() -> Option<Term> {
-    let read = rustix::io::dup(rustix::stdio::stderr()).ok()?;
-    let write = rustix::io::dup(rustix::stdio::stderr()).ok()?;
-    Some(Term::read_write_pair(File::from(read), File::from(write)))
+/// log file.
+pub(crate) fn own_stderr() -> io::Result<File> {
+    Ok(File::from(rustix::io::dup(rustix::stdio::stderr())?))
 }
 
 /// A finished benchmark in a line.

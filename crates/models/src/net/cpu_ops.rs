@@ -35,7 +35,7 @@ pub(super) use gelu::{bias_gelu, bias_gelu_erf, bias_quick_gelu};
 pub(super) use group_norm::group_norm;
 pub(super) use many_rows::many_rows;
 pub(super) use prefill_attention::prefill_attention;
-pub(super) use product::few_rows;
+pub(super) use product::{DOTS_ROWS, few_rows};
 pub(super) use swiglu::swiglu;
 pub(super) use transpose::transpose;
 pub(super) use upsample::upsample;

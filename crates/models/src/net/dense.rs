@@ -4,8 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::cpu_ops;
 
-/// Up to this many rows, a product on a CPU is bound by reading its weights; half of it where they are
-/// transposed, which is what the kernel for dot products takes.
+/// Up to this many rows, a product on a CPU is bound by reading its weights.
 const FEW_ROWS: usize = 64;
 
 /// `[m, k] · [k, n]`.
@@ -14,7 +13,7 @@ pub(super) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
         return x.matmul(w);
     }
     let (rows, depth) = x.dims2()?;
-    let few = if w.stride() == [1, depth] { FEW_ROWS / 2 } else { FEW_ROWS };
+    let few = if w.stride() == [1, depth] { cpu_ops::DOTS_ROWS } else { FEW_ROWS };
     match x.dtype() {
         DType::F32 if rows > few => cpu_ops::many_rows(x, w),
         DType::F16 if rows > FEW_ROWS => x.matmul(w),

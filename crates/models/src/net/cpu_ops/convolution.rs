@@ -147,17 +147,17 @@ fn convolve<T: Element>(
     let bias = (wide_bias.as_slice(), rows);
     let mut y = vec![T::narrow(0.0); shape.outputs * shape.batch * shape.pixels()];
     let tasks = tasks(shape, &mut y);
-    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (range, output, lines)| {
-        let task = Task { shape, x, weight, first: range.start, count: range.len(), output };
-        task.run(scratch, lines.len() / task.images());
+    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (range, outputs, lines)| {
+        let task = Task { shape, x, weight, first: range.start, count: range.len(), outputs };
+        task.run(scratch);
         task.finish(scratch, bias, lines);
     });
     Ok(T::storage(y))
 }
 
-/// What a task makes: pixels counted through the batch, the first of its output channels, and the
-/// stretches of the output that they are, those of an image's channels one after the other.
-type Made<'a, T> = (Range<usize>, usize, Vec<&'a mut [T]>);
+/// What a task makes: pixels counted through the batch, output channels, and the stretches of the output
+/// that they are, those of an image's channels one after the other.
+type Made<'a, T> = (Range<usize>, Range<usize>, Vec<&'a mut [T]>);
 
 /// Cuts the output, `[image][output][pixel]`, into what tasks make.
 fn tasks<'a, T>(shape: &Extents, y: &'a mut [T]) -> Vec<Made<'a, T>> {
@@ -166,7 +166,10 @@ fn tasks<'a, T>(shape: &Extents, y: &'a mut [T]) -> Vec<Made<'a, T>> {
     let parts = shape.outputs.div_ceil(part);
     let mut tasks: Vec<Made<'a, T>> = (0..all.div_ceil(tile))
         .flat_map(|index| (0..parts).map(move |of| (index * tile, of * part)))
-        .map(|(first, output)| (first..all.min(first + tile), output, Vec::new()))
+        .map(|(first, output)| {
+            let outputs = output..shape.outputs.min(output + part);
+            (first..all.min(first + tile), outputs, Vec::new())
+        })
         .collect();
     for (row, mut line) in y.chunks_mut(pixels).enumerate() {
         let (mut at, output) = (row / shape.outputs * pixels, row % shape.outputs);
@@ -197,19 +200,12 @@ struct Task<'a, T> {
     weight: &'a [T],
     first: usize,
     count: usize,
-    output: usize,
+    outputs: Range<usize>,
 }
 
 impl<T: Element> Task<'_, T> {
-    /// Images that it has pixels of.
-    fn images(&self) -> usize {
-        let pixels = self.shape.pixels();
-        (self.first + self.count - 1) / pixels - self.first / pixels + 1
-    }
-
-    /// The sums of so many output channels.
-    fn run(&self, scratch: &mut Scratch, outputs: usize) {
-        let shape = self.shape;
+    fn run(&self, scratch: &mut Scratch) {
+        let (shape, outputs) = (self.shape, self.outputs.len());
         scratch.sums.resize(outputs * self.count, 0.0);
         let depth = shape.channels * shape.taps();
         let step = shape.channels_at_once(self.count);
@@ -219,7 +215,7 @@ impl<T: Element> Task<'_, T> {
             scratch.unfolded.resize(part * self.count, 0.0);
             self.unfold(channel, &mut scratch.unfolded, &mut scratch.row);
             let unfolded = Strided { elements: &scratch.unfolded, strides: (self.count, 1) };
-            let start = self.output * depth + channel * shape.taps();
+            let start = self.outputs.start * depth + channel * shape.taps();
             let (rows, next_row) = if let Some(weight) = T::as_f32(self.weight) {
                 (&weight[start..start + (outputs - 1) * depth + part], depth)
             } else {
@@ -237,14 +233,13 @@ impl<T: Element> Task<'_, T> {
 
     /// Adds the bias and writes each stretch where it belongs.
     fn finish(&self, scratch: &mut Scratch, (bias, rows): (&[f32], usize), lines: Vec<&mut [T]>) {
-        let shape = self.shape;
-        let outputs = scratch.sums.len() / self.count;
+        let (shape, outputs) = (self.shape, self.outputs.len());
         let mut at = 0;
         for (index, line) in lines.into_iter().enumerate() {
             // Channels of one image, then of the next, whose pixels follow in each row of the sums.
             let (image, channel) = (index / outputs, index % outputs);
             let image = self.first / shape.pixels() + image;
-            let bias = bias[image % rows * shape.outputs + self.output + channel];
+            let bias = bias[image % rows * shape.outputs + self.outputs.start + channel];
             let start = channel * self.count + at;
             let sums = &mut scratch.sums[start..start + line.len()];
             for sum in &mut *sums {

@@ -1,6 +1,6 @@
 //! Products with many rows.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -32,11 +32,8 @@ impl CustomOp2 for ManyRows {
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (m, k) = x_layout.shape().dims2()?;
-        let weights = Weights::<f32>::new(w, w_layout)?;
-        let Weights { elements, depth, columns: n, transposed } = weights;
-        if k != depth {
-            bail!("cannot multiply [{m}, {k}] by [{depth}, {n}]");
-        }
+        let weights = Weights::<f32>::new(w, w_layout, (m, k))?;
+        let Weights { elements, columns: n, transposed, .. } = weights;
         let x = MatRef::from_row_major_slice(contiguous::<f32>(x, x_layout)?, m, k);
         let w = if transposed {
             MatRef::from_column_major_slice(elements, k, n)

@@ -38,11 +38,8 @@ fn few_rows_of<T: Element>(
     w_layout: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (m, k) = x_layout.shape().dims2()?;
-    let weights = Weights::<T>::new(w, w_layout)?;
+    let weights = Weights::<T>::new(w, w_layout, (m, k))?;
     let n = weights.columns;
-    if k != weights.depth {
-        bail!("cannot multiply [{m}, {k}] by [{}, {n}]", weights.depth);
-    }
     let mut rows = vec![0f32; m * k];
     T::widen(contiguous::<T>(x, x_layout)?, &mut rows);
     let width = weights.columns_of_a_task(m);
@@ -62,8 +59,8 @@ fn few_rows_of<T: Element>(
     Ok((T::storage(product), Shape::from((m, n))))
 }
 
-/// Up to so many rows, gemm takes its kernel for dot products.
-const DOTS_ROWS: usize = 32;
+/// Up to so many rows, gemm takes its kernel for dot products with transposed weights.
+pub(in crate::net) const DOTS_ROWS: usize = 32;
 
 /// A `[depth, columns]` matrix in memory as `[depth, columns]` or as `[columns, depth]`.
 pub(super) struct Weights<'a, T> {
@@ -77,8 +74,16 @@ impl<'a, T: Element> Weights<'a, T> {
     /// Depth that is widened at a time: a tile of it stays in the second-level cache.
     const TILE_DEPTH: usize = 256;
 
-    pub(super) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+    /// The weights that `[m, k]` is multiplied by.
+    pub(super) fn new(
+        storage: &'a CpuStorage,
+        layout: &Layout,
+        (m, k): (usize, usize),
+    ) -> Result<Self> {
         let (depth, columns) = layout.shape().dims2()?;
+        if k != depth {
+            bail!("cannot multiply [{m}, {k}] by [{depth}, {columns}]");
+        }
         let Some(elements) = T::slice(storage) else { bail!("operands differ in dtype") };
         let transposed = match *layout.stride() {
             [next_row, 1] if next_row == columns => false,
