@@ -1,5 +1,6 @@
 //! One model variant, and what its values must be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub struct Model {
     /// Batch sizes in rising order.
     pub batches: Vec<usize>,
     pub(super) suites: Suites,
+    pub(super) sections: BTreeMap<&'static str, toml::Table>,
     pub(super) source: Arc<Text>,
     pub(super) index: usize,
 }
@@ -63,6 +65,17 @@ impl Model {
     /// One of the family's own sections (`architecture`, `inputs`, `expected`) as the family's type,
     /// which should be `deny_unknown_fields`. An error names the line.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, CatalogError> {
+        if let Some(table) = self.sections.get(name)
+            && let Ok(section) = T::deserialize(table.clone())
+        {
+            return Ok(section);
+        }
+        self.section_with_places(name)
+    }
+
+    /// The section out of the file's text, for the error that names the line. Parsing the whole text
+    /// is far too slow for every look-up.
+    fn section_with_places<T: DeserializeOwned>(&self, name: &str) -> Result<T, CatalogError> {
         let document =
             DeTable::parse(&self.source.text).map_err(|error| self.source.syntax(&error))?;
         let stanza =
@@ -79,7 +92,7 @@ impl Model {
 
     /// Whether the stanza has that section.
     pub fn has_section(&self, name: &str) -> bool {
-        self.span_of(name).is_some()
+        self.sections.contains_key(name)
     }
 
     /// The formats in which a suite measures this model on a device; empty where it leaves it out.

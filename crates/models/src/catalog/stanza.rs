@@ -32,16 +32,12 @@ pub(super) struct Stanza {
     phases: Vec<String>,
     batches: Vec<usize>,
     suites: Suites,
-    // The family's own sections; read again, with their places, by `Model::section`.
-    #[serde(rename = "architecture")]
-    _architecture: toml::Table,
-    #[serde(rename = "inputs")]
-    _inputs: toml::Table,
-    #[serde(rename = "expected")]
-    _expected: Option<toml::Table>,
-    // Where quantised weights are; read by `Model::gguf`.
-    #[serde(rename = "gguf")]
-    _gguf: Option<toml::Table>,
+    // The family's own sections, read by `Model::section`.
+    architecture: toml::Table,
+    inputs: toml::Table,
+    expected: Option<toml::Table>,
+    // Where quantised weights are.
+    gguf: Option<toml::Table>,
 }
 
 fn single_file() -> Vec<String> {
@@ -86,6 +82,13 @@ impl Stanza {
     /// The model as it stands there, nothing checked yet. `index` is the stanza's among those of
     /// `source`.
     pub(super) fn into_model(self, source: &Arc<Text>, index: usize) -> Model {
+        let sections = [
+            ("architecture", Some(self.architecture)),
+            ("inputs", Some(self.inputs)),
+            ("expected", self.expected),
+            ("gguf", self.gguf),
+        ];
+        let present = |(name, table): (_, Option<_>)| table.map(|table| (name, table));
         Model {
             id: self.id,
             family: self.family,
@@ -99,6 +102,7 @@ impl Stanza {
             phases: self.phases,
             batches: self.batches,
             suites: self.suites,
+            sections: sections.into_iter().filter_map(present).collect(),
             source: Arc::clone(source),
             index,
         }
