@@ -1,6 +1,7 @@
 //! The suite behind the `warpmark` command and behind `cargo bench`: both walk the same road.
 
 pub mod arguments;
+mod bar;
 pub mod bench;
 pub mod campaign;
 mod environment;

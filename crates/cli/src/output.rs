@@ -1,7 +1,8 @@
-//! Standard output: data and tables. Everything else goes to standard error.
+//! Standard output: data and tables; and standard error, where everything else goes.
 
 use std::io::{self, IsTerminal, Write};
 
+use warpmark_record::store::Recording;
 use warpmark_report::Style;
 
 /// Prints to standard output as it is.
@@ -31,5 +32,13 @@ pub(crate) fn style() -> Style {
     Style {
         width: told.unwrap_or(if columns > 0 { columns } else { 100 }).max(40),
         color: terminal && !colourless,
+    }
+}
+
+/// Says on standard error what a reader had to leave out.
+#[expect(clippy::print_stderr, reason = "warnings are no part of the report's data")]
+pub(crate) fn warn(recording: &Recording) {
+    for warning in &recording.warnings {
+        eprintln!("warpmark: {warning}");
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use console::Term;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use warpmark_analyze::Rates;
 use warpmark_measure::{Observer, Step};
 use warpmark_record::{BenchmarkId, Outcome, Record};
 
+use crate::bar::style;
 use crate::transfers::Transfers;
 
 /// Bars on a terminal; a line for each finished benchmark elsewhere.
@@ -119,11 +120,4 @@ fn figures(record: &Record) -> String {
     let rate = rates.main(record).map_or(String::new(), |rate| format!("{rate}, "));
     let spread = rates.relative_half_width().map(|half| format!(" ± {:.1} %", half * 100.0));
     format!("{rate}{} an iteration{}", rates.time, spread.unwrap_or_default())
-}
-
-pub(crate) fn style(template: &str) -> ProgressStyle {
-    // The templates are constants of this file; a fault in one shows in any test that draws.
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
 }

@@ -1,15 +1,18 @@
-//! What a selection reads from: the catalog of models, their weights, the cache.
+//! What a verb reads from: the catalog of models, their weights, the cache, prices.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use warpmark_analyze::Prices;
+use warpmark_analyze::cost::Tariffs;
+use warpmark_analyze::prices::Wanted;
 use warpmark_models::Catalog;
 use warpmark_models::audio::{Audio, AudioError};
 use warpmark_models::request::Spoken;
 use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 
-use crate::arguments::{AudioOption, CatalogOption, Selection};
+use crate::arguments::{AudioOption, CatalogOption, PriceOptions, Selection};
 
 /// The catalog that the options name.
 pub(crate) fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
@@ -78,4 +81,32 @@ pub(crate) fn request(
         dtypes: None,
         audio: spoken(&selection.audio)?,
     })
+}
+
+/// Where prices come from.
+pub(crate) fn tariffs(options: &PriceOptions) -> anyhow::Result<Tariffs> {
+    let list = match &options.prices {
+        Some(path) => Prices::parse(&text_of(path)?, &path.display().to_string())?,
+        None => Prices::builtin()?,
+    };
+    let mut tariffs = Tariffs {
+        list,
+        wanted: Wanted {
+            region: options.region.clone(),
+            terms: options.terms.map(|terms| terms.name().to_owned()),
+        },
+        ..Tariffs::default()
+    };
+    for price in &options.usd_per_hour {
+        match &price.card {
+            Some(card) => drop(tariffs.own.insert(card.clone(), price.per_hour)),
+            None => tariffs.every = Some(price.per_hour),
+        }
+    }
+    Ok(tariffs)
+}
+
+/// The text of a file that the user named.
+pub(crate) fn text_of(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use warpmark_models::weights::Progress;
 use warpmark_record::Bytes;
 
-use crate::progress::style;
+use crate::bar::style;
 
 /// A bar for each file on its way.
 pub(crate) struct Transfers {

@@ -10,8 +10,8 @@ use cudarc::driver::{CudaContext, CudaEvent, result};
 use warpmark_record::machine::GpuSpec;
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field, Hertz, Seconds};
 
-use crate::choice::{self, OpenError};
 use crate::code::CudaError;
+use crate::driver::{self, OpenError};
 use crate::footprint::Baseline;
 use crate::{CudaDevice, book, nvml, probe, slug};
 
@@ -23,7 +23,7 @@ use facts::{bandwidth, real_name, uuid_hash, variables};
 /// # Errors
 /// As [`crate::open`]; an empty list is [`OpenError::NoDevice`] or [`OpenError::Hidden`].
 pub fn list() -> Result<Vec<DeviceSpec>, OpenError> {
-    let count = choice::start_driver()?;
+    let count = driver::start_driver()?;
     (0..count).map(|index| Card::get(index).and_then(|card| card.spec(index))).collect()
 }
 
@@ -33,9 +33,9 @@ pub(crate) fn describe(index: u32) -> Result<DeviceSpec, OpenError> {
 }
 
 fn find(index: u32) -> Result<Card, OpenError> {
-    let count = choice::start_driver()?;
+    let count = driver::start_driver()?;
     if index >= count {
-        let visible = choice::visible_devices();
+        let visible = driver::visible_devices();
         return Err(OpenError::NoSuchDevice { index, count, visible });
     }
     Card::get(index)

@@ -1,36 +1,12 @@
 //! What is there to measure a GPU with, what is not, and how to mend it.
 
-use serde::Serialize;
 use warpmark_record::machine::GpuSpec;
 use warpmark_record::{DeviceSpec, Field};
 
-use crate::probe::{self, LibraryInfo};
-use crate::{OpenError, cuda, toolkit};
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The thing: `CUDA driver`, `NVRTC`, ...
-    pub what: String,
-    /// How it stands.
-    pub state: FindingState,
-    /// What was found, in a sentence.
-    pub detail: String,
-    /// What to do, as a command where there is one. Something in order may still carry advice.
-    pub mend: Option<String>,
-}
-
-/// How a thing stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingState {
-    /// There, and in order.
-    Ok,
-    /// Not there. Whether that matters depends on what one wants to measure.
-    Missing,
-    /// There, and wrong; or it will disturb measurements.
-    Broken,
-}
+use crate::driver::OpenError;
+use crate::finding::{Finding, FindingState};
+use crate::loader::LibraryInfo;
+use crate::{cuda, probe, toolkit};
 
 /// Looks at driver, NVRTC, cuBLASLt, NVML, toolkit, and each GPU's sensors, persistence mode and other
 /// processes.

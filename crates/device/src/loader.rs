@@ -1,9 +1,21 @@
 //! Loading a shared library under the names, and in the order, that cudarc uses.
 
 use libloading::Library;
+use serde::Serialize;
 
 /// The CUDA version whose bindings cudarc was built with (`cuda-13000` in the workspace manifest).
 const BINDINGS: (u32, u32) = (13, 0);
+
+/// A library that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LibraryInfo {
+    /// The name under which the loader found it, as `libnvrtc.so.12`.
+    pub name: String,
+    /// The file it was read from, where the kernel tells.
+    pub path: Option<String>,
+    /// Its version in its own words, as `12.8`; empty where it was asked and refused.
+    pub version: String,
+}
 
 /// Why a library cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

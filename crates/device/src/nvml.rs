@@ -18,8 +18,7 @@ use nvml_wrapper::{Device, Nvml};
 use warpmark_record::machine::{GpuState, PcieLink};
 use warpmark_record::{Bytes, Celsius, Field, Hertz, Joules, Watts};
 
-use crate::loader::{full_reason, mapped_file};
-use crate::probe::LibraryInfo;
+use crate::loader::{LibraryInfo, full_reason, mapped_file};
 use crate::sensors::Sensors;
 use processes::{memory_of, others_beside};
 

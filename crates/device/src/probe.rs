@@ -12,19 +12,8 @@ use serde::Serialize;
 use warpmark_record::Field;
 
 use crate::code::CudaError;
-use crate::loader::{LoadError, already_linked, load, mapped_file, require};
+use crate::loader::{LibraryInfo, LoadError, already_linked, load, mapped_file, require};
 use crate::symbols;
-
-/// A library that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LibraryInfo {
-    /// The name under which the loader found it, as `libnvrtc.so.12`.
-    pub name: String,
-    /// The file it was read from, where the kernel tells.
-    pub path: Option<String>,
-    /// Its version in its own words, as `12.8`; empty where it was asked and refused.
-    pub version: String,
-}
 
 /// NVIDIA's libraries as this process finds them. Absent carries what was tried, or what is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize)]

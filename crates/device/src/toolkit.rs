@@ -8,7 +8,7 @@ use std::process::Command;
 
 use warpmark_record::{DeviceSpec, Field};
 
-use crate::doctor::{Finding, FindingState};
+use crate::finding::{Finding, FindingState};
 use crate::loader::{already_linked, load};
 use crate::probe::version_words;
 use crate::target::{Card, Form, Target, how_to_build};

@@ -16,6 +16,7 @@ mod kernels;
 mod lt;
 mod multiply;
 mod operands;
+mod session;
 mod shapes;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,12 @@ use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::catalog::Dtype;
 
+/// The engine of our own nets in ids; `candle` is candle-transformers as published.
+pub(crate) const OWN: &str = "warpmark";
+
+/// The engine of candle-transformers as published in ids.
+pub(crate) const CANDLE: &str = "candle";
+
 /// The candle device on which the models run.
 ///
 /// Call it on the thread that opened `device`, and use the result on that thread alone: candle works on

@@ -16,8 +16,8 @@ use page_cache::PageCache;
 use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Format, Model};
+use crate::engine::OWN;
 use crate::engine::{candle_device, check_host_memory, unsupported, unsupported_quantised};
-use crate::family::OWN;
 use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::gguf::StoredTensor;

@@ -21,6 +21,7 @@ pub mod terminal;
 pub mod view;
 
 mod fields;
+mod format;
 mod memory;
 
 use warpmark_analyze::cost::Tariffs;

@@ -7,7 +7,7 @@ use warpmark_record::load::{Arrivals, Batching, Histogram, Load};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Record, Seconds};
 
-use crate::view::percent;
+use crate::format::percent;
 
 /// The levels of load on one service.
 #[derive(Debug, Clone, PartialEq)]

@@ -90,7 +90,7 @@ fn yes_or_no(name: &str, value: &Field<bool>) -> Fact {
 }
 
 fn share(name: &str, value: &Field<f64>) -> Fact {
-    field(name, value, |share| crate::view::percent(*share))
+    field(name, value, |share| crate::format::percent(*share))
 }
 
 fn capacity(name: &str, value: &Field<warpmark_record::Bytes>) -> Fact {

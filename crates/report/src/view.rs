@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::percent;
 use crate::load::{self, LoadSection};
 use crate::memory;
 use warpmark_analyze::{
@@ -140,15 +141,6 @@ impl Section {
             }));
         }
         columns
-    }
-}
-
-/// A share as a percentage, with a decimal where it is small.
-pub fn percent(share: f64) -> String {
-    if share.abs() < 0.0995 {
-        format!("{:.1} %", share * 100.0)
-    } else {
-        format!("{:.0} %", share * 100.0)
     }
 }
 

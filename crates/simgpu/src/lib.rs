@@ -50,6 +50,7 @@ mod element;
 pub mod faults;
 pub mod harness;
 mod kernels;
+mod loss;
 mod machine;
 mod nvml;
 mod nvrtc;

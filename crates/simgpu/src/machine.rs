@@ -9,8 +9,8 @@ use crate::address_space::AddressSpace;
 use crate::card::{Device, visible};
 use crate::driver::Captured;
 use crate::faults::{Fault, Faults};
+use crate::loss;
 use crate::profile::Profile;
-use crate::report;
 use crate::source::Entry;
 use crate::timeline::Moment;
 
@@ -79,7 +79,7 @@ impl Machine {
         let names = env::var("SIMGPU_PROFILE").unwrap_or_else(|_| "t4".to_owned());
         let all: Vec<Device> = (0..)
             .zip(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
-            .filter(|(slot, _)| !report::is_lost(*slot))
+            .filter(|(slot, _)| !loss::is_lost(*slot))
             .map(|(slot, name)| Device::new(Profile::named(name), slot, faults.cards))
             .collect();
         let devices = visible(all, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
@@ -155,7 +155,7 @@ impl Machine {
         if fault == Fault::Lost
             && let Ok(device) = self.working()
         {
-            report::note_loss(device.slot);
+            loss::note_loss(device.slot);
         }
         if let Some(code) = fault.stays() {
             self.poison_context(code);

@@ -1,8 +1,7 @@
-//! What happened in this process, for a test to read when it has ended; and the one thing that
-//! outlasts a process, the loss of a card.
+//! What happened in this process, for a test to read when it has ended.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::machine::{Machine, machine};
 
@@ -18,24 +17,6 @@ extern "C" fn write() {
             // Nobody is left to be told of a failure; the test misses the file.
             let _ = std::fs::write(Path::new(&folder).join(std::process::id().to_string()), text);
         }
-    }
-}
-
-/// The file that says to later processes that a card is gone.
-fn loss(slot: u32) -> Option<PathBuf> {
-    let folder = std::env::var_os("SIMGPU_REPORT")?;
-    Some(Path::new(&folder).join(format!(".lost-{slot}")))
-}
-
-/// Whether a card was lost in a process before this one.
-pub(crate) fn is_lost(slot: u32) -> bool {
-    loss(slot).is_some_and(|file| file.exists())
-}
-
-/// Tells later processes that a card is gone.
-pub(crate) fn note_loss(slot: u32) {
-    if let Some(file) = loss(slot) {
-        std::fs::write(file, "").unwrap();
     }
 }
 

@@ -8,7 +8,6 @@ use warpmark_analyze::compare::{Options, compare};
 use warpmark_record::store;
 use warpmark_report::render_comparison;
 
-use super::report::warn;
 use crate::arguments::Ab;
 use crate::exit;
 use crate::output::{show, style};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use warpmark_record::store;
 
-use super::report::{newest, warn};
+use super::report::newest;
 use crate::arguments::{Baseline, BaselineVerb};
 use crate::exit;
 use crate::output::show;

@@ -12,7 +12,7 @@ use warpmark_analyze::reference::judge::judge;
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, Style, decision, render_comparison, render_decision};
 
-use super::report::{newest, warn};
+use super::report::newest;
 use super::{baseline, reference};
 use crate::arguments::Compare;
 use crate::output::{show, style};

@@ -6,7 +6,6 @@ use std::io::{BufWriter, ErrorKind, Write};
 use anyhow::{Context, bail};
 use warpmark_record::{DeviceKind, store};
 
-use super::report::warn;
 use crate::arguments::Merge;
 use crate::exit;
 use crate::output::show;

@@ -5,7 +5,7 @@ use warpmark_analyze::recommend::{Wish, recommend};
 use warpmark_record::Seconds;
 use warpmark_report::{decision, render_decision};
 
-use super::cost::{recorded, selects, tariffs};
+use super::cost::{recorded, selects};
 use crate::arguments::Recommend;
 use crate::exit;
 use crate::output::{show, style};

@@ -7,7 +7,6 @@ use warpmark_analyze::Prices;
 use warpmark_analyze::reference::{Card, Cards, Doubt, Reference, doubts};
 use warpmark_report::{decision, render_decision};
 
-use super::cost::text_of;
 use crate::arguments;
 use crate::exit;
 use crate::output::{show, style};

@@ -7,10 +7,10 @@ use warpmark_record::Record;
 use warpmark_record::store::{self, Recording, StoreError};
 use warpmark_report::{Format, render_index, render_page, render_selected};
 
-use super::cost::tariffs;
 use crate::arguments::Report;
 use crate::exit;
-use crate::output::{show, style};
+use crate::output::{show, style, warn};
+use crate::sources::tariffs;
 
 /// Shows recorded runs.
 pub fn run(options: &Report) -> anyhow::Result<u8> {
@@ -78,14 +78,6 @@ fn database(
     bail!(
         "this build has no SQLite in it; build it with the feature `sqlite`, which is there by default"
     )
-}
-
-/// Says on standard error what a reader had to leave out.
-#[expect(clippy::print_stderr, reason = "warnings are no part of the report's data")]
-pub fn warn(recording: &Recording) {
-    for warning in &recording.warnings {
-        eprintln!("warpmark: {warning}");
-    }
 }
 
 /// The results file that was written to last.

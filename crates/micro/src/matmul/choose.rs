@@ -5,9 +5,9 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::Seconds;
 
 use super::Problem;
-use super::cublaslt::LtSession;
 use super::lt::{Operation, none_proposed};
 use super::operands::Operands;
+use super::session::LtSession;
 use crate::cuda::timer::Timer;
 
 /// How long to look for the fastest algorithm of one problem.

@@ -3,22 +3,13 @@
 //! The library is asked for its best candidates and each of them is timed before sampling, so that the
 //! row shows what the card can do and not how well the library's first guess went.
 
-use std::sync::Arc;
-
-use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
-use cudarc::driver::CudaStream;
-use warpmark_device::Device;
 use warpmark_measure::{Entry, Group, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds};
+use warpmark_record::{Bytes, DeviceSpec, Seconds};
 
 use super::choose::Effort;
-use super::lt::{Handle, Operation};
 use super::multiply::Multiply;
-use super::operands::Operands;
+use super::session::{Cache, Case, LtSession, WORKSPACE};
 use super::{Problem, capability, shapes};
-use crate::cuda::compile::Compiler;
-use crate::cuda::hold::Gate;
-use crate::cuda::{self, Buffer, Filler, Library};
 use crate::data::Dtype;
 use crate::{Micro, Processor, Request, guess, sustained};
 
@@ -26,65 +17,9 @@ pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
 const ENGINE: &str = "cublaslt";
 
-/// What NVIDIA recommends for Hopper; older cards need less and take no harm.
-const WORKSPACE: usize = 32 << 20;
-
 /// Device time for a search among the shapes of a grid. Where it runs out, the rest stay untried.
 const SEARCH: Seconds = Seconds(20.0);
 const EXHAUSTIVE_SEARCH: Seconds = Seconds(3600.0);
-
-/// What the last cache has to do with a multiplication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cache {
-    /// The matrices do not fit it, or its size is not known.
-    Exceeded,
-    /// They fit, and each launch finds them where the last one left them.
-    Warm,
-    /// They fit, and launches take turns on so many copies that each has been displaced when it is its
-    /// turn again.
-    Cold { copies: usize },
-}
-
-impl Cache {
-    pub(super) fn copies(self) -> usize {
-        match self {
-            Self::Exceeded | Self::Warm => 1,
-            Self::Cold { copies } => copies,
-        }
-    }
-
-    /// What an id ends in.
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Exceeded => None,
-            Self::Warm => Some("warm"),
-            Self::Cold { .. } => Some("cold"),
-        }
-    }
-
-    /// Every way to multiply matrices of `bytes` on the device. The copies take twice the cache and one
-    /// more, since caches do not always let the oldest go first.
-    fn ways(bytes: Bytes, spec: &DeviceSpec) -> Vec<Self> {
-        let cache = spec.last_level_cache.known().map_or(0.0, |cache| cache.0);
-        if bytes.0 >= cache {
-            return vec![Self::Exceeded];
-        }
-        let copies = 1 + (2.0 * cache / bytes.0).ceil() as usize;
-        vec![Self::Warm, Self::Cold { copies }]
-    }
-}
-
-/// What an entry multiplies, and how.
-#[derive(Debug, Clone)]
-pub(super) struct Case {
-    /// The problem, or those among which the fastest is searched.
-    pub(super) problems: Vec<Problem>,
-    pub(super) cache: Cache,
-    /// The layer of a real model that has this shape.
-    pub(super) layer: Option<&'static str>,
-    pub(super) search_limit: Seconds,
-    pub(super) caveat: Option<String>,
-}
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
     let arithmetics = capability::arithmetics();
@@ -202,49 +137,6 @@ fn search_estimate(problems: &[Problem], spec: &DeviceSpec, limit: Seconds) -> S
     let each = problems.iter().map(|problem| Effort::BRIEF.estimate(problem.estimate(spec)));
     let chosen = problems.first().map_or(Seconds(0.0), |problem| problem.estimate(spec));
     each.sum::<Seconds>().min(limit) + Effort::THOROUGH.estimate(chosen)
-}
-
-/// What all multiplications of a group share.
-pub(super) struct LtSession {
-    pub(super) stream: Arc<CudaStream>,
-    pub(super) handle: Handle,
-    pub(super) filler: Filler,
-    pub(super) workspace: Buffer,
-    pub(super) gate: Gate,
-    cases: Vec<(BenchmarkId, Case)>,
-    pub(super) seed: u64,
-}
-
-impl LtSession {
-    fn open(
-        device: &Device,
-        cases: Vec<(BenchmarkId, Case)>,
-        seed: u64,
-    ) -> Result<Self, WorkloadError> {
-        let device = cuda::required(device, &[Library::Nvrtc, Library::Cublaslt])?;
-        let stream = device.stream.clone();
-        let compiler = Compiler::new(device)?;
-        Ok(Self {
-            handle: Handle::new()?,
-            filler: Filler::new(&compiler)?,
-            workspace: Buffer::new(&stream, WORKSPACE, "the workspace of cuBLASLt")?,
-            gate: Gate::new(&compiler, &stream)?,
-            stream,
-            cases,
-            seed,
-        })
-    }
-
-    /// Enqueues a multiplication of the copy whose turn it is.
-    pub(super) fn launch(
-        &self,
-        operation: &Operation,
-        algorithm: &cublasLtMatmulAlgo_t,
-        operands: &mut Operands,
-    ) -> Result<(), WorkloadError> {
-        let addresses = operands.next(&self.workspace);
-        operation.launch(&self.handle, algorithm, addresses, self.stream.cu_stream().cast())
-    }
 }
 
 impl Session for LtSession {

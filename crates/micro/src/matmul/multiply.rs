@@ -4,9 +4,9 @@ use warpmark_measure::{Description, Hold, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Seconds, Value};
 
 use super::choose::{Chosen, Effort, choose, search};
-use super::cublaslt::{Cache, Case, LtSession};
 use super::lt::Operation;
 use super::operands::Operands;
+use super::session::{Cache, Case, LtSession};
 use super::{Inputs, Problem};
 use crate::{cuda, sustained};
 

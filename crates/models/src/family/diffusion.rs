@@ -1,6 +1,7 @@
 //! Latent diffusion of the Stable Diffusion kind: 1.5, 2.1, SDXL.
 
 mod candle;
+mod case;
 mod check;
 mod generation;
 mod inputs;
@@ -22,7 +23,8 @@ use crate::net::NetError;
 use crate::net::diffusion::Architecture;
 use crate::request::Request;
 use crate::weights::{Init, Loaded, TensorSpec};
-use inputs::{Case, Engine, Inputs};
+use case::{Case, Engine};
+use inputs::Inputs;
 use nets::Nets;
 
 /// Stable Diffusion in all its versions.

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
-use super::{Family, OWN, workload_error};
+use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model};
+use crate::engine::OWN;
 use crate::net::gpt2::{Architecture, Gpt2};
 use crate::net::{NetError, gpt2_reference};
 use crate::request::Request;

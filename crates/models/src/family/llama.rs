@@ -8,8 +8,9 @@ use std::rc::Rc;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
-use super::{CANDLE, Family, OWN, workload_error};
+use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model, Quantisation};
+use crate::engine::{CANDLE, OWN};
 use crate::net::llama::{Architecture, Llama};
 use crate::net::{NetError, llama_reference};
 use crate::request::Request;

@@ -70,12 +70,6 @@ pub trait Family: Sync {
 pub const FAMILIES: &[&dyn Family] =
     &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily, &whisper::WhisperFamily];
 
-/// The engine of our own nets in ids; `candle` is candle-transformers as published.
-pub(crate) const OWN: &str = "warpmark";
-
-/// The engine of candle-transformers as published in ids.
-pub(crate) const CANDLE: &str = "candle";
-
 /// A net's error as a workload's: a full device is told apart from everything else.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
 pub(crate) fn workload_error(error: NetError) -> WorkloadError {

@@ -9,7 +9,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, Memory};
 
 use super::Form;
 use crate::catalog::{CatalogError, Model};
-use crate::family::OWN;
+use crate::engine::OWN;
 
 /// The service of a model's phase, out of the groups of its benchmarks; none where they have no such phase.
 ///

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use candle_core::{DType, Device};
 use warpmark_measure::{Clock, WallClock};
@@ -11,7 +11,7 @@ use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
 use super::component;
 use super::header::Header;
-use super::read::Reader;
+use super::read::{Placed, Reader};
 use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
 use crate::catalog::Dtype;
 
@@ -42,17 +42,6 @@ pub struct WeightFiles {
 struct Opened {
     file: File,
     header: Header,
-}
-
-/// Where an expected tensor is stored.
-#[derive(Debug)]
-pub(super) struct Placed<'a> {
-    pub(super) spec: &'a TensorSpec,
-    pub(super) file: &'a File,
-    pub(super) path: &'a Path,
-    pub(super) dtype: Dtype,
-    pub(super) offset: u64,
-    pub(super) elements: usize,
 }
 
 /// Whether loading looks for NaNs, infinities and overflows.

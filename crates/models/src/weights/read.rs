@@ -14,9 +14,8 @@ use rayon::prelude::*;
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::Bytes;
 
-use super::WeightsError;
 use super::element::{self, Element};
-use super::file::Placed;
+use super::{TensorSpec, WeightsError};
 use crate::catalog::Dtype;
 
 /// Bytes that one thread reads at a time.
@@ -24,6 +23,17 @@ const CHUNK: usize = 4 << 20;
 
 /// Words of the staging buffer for conversion on the host: 16 MiB.
 const STAGE: usize = 4 << 20;
+
+/// Where an expected tensor is stored.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) spec: &'a TensorSpec,
+    pub(super) file: &'a File,
+    pub(super) path: &'a Path,
+    pub(super) dtype: Dtype,
+    pub(super) offset: u64,
+    pub(super) elements: usize,
+}
 
 /// Loads tensors one after the other and keeps the time.
 pub(super) struct Reader<'a> {

@@ -10,6 +10,7 @@ use super::bars::{Part, bar, legend};
 use super::color;
 use super::plain::word;
 use super::table::{Cell, numbers, table, words};
+use crate::format::percent;
 use crate::view;
 
 /// Every bound, in the order of the method's rule.
@@ -102,7 +103,7 @@ pub(super) fn memory(run: &RunAnalysis<'_>) -> Option<Markup> {
             Part { share: weights / longest, color: color::of_part(0) },
             Part { share: (peak - weights) / longest, color: color::of_part(1) },
         ];
-        let share = capacity.map_or_else(|| "-".to_owned(), |all| view::percent(peak / all));
+        let share = capacity.map_or_else(|| "-".to_owned(), |all| percent(peak / all));
         vec![
             Cell::Code(name.clone()),
             Cell::Drawn(bar(&parts)),

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 use warpmark_analyze::{Limit, MainRate, Resource, RowAnalysis, RunAnalysis};
 
-use crate::view::{RunView, percent};
+use crate::format::percent;
+use crate::view::RunView;
 
 /// So many figures of models are shown at most; the tables have all.
 const MODELS: usize = 16;

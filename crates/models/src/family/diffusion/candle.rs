@@ -19,7 +19,7 @@ use candle_transformers::models::stable_diffusion::unet_2d::{
 };
 use candle_transformers::models::stable_diffusion::vae::{AutoEncoderKL, AutoEncoderKLConfig};
 
-use super::inputs::Phase;
+use super::case::Phase;
 use super::nets::{Parts, Timestep, Tokens};
 use crate::net::NetError;
 use crate::net::diffusion::{

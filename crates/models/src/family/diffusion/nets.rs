@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::inputs::Phase;
+use super::case::Phase;
 use super::prompt;
 use crate::net::NetError;
 use crate::net::diffusion::{

@@ -8,8 +8,8 @@ use warpmark_measure::{Entry, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, WeightsStamp};
 
 use super::candle::Published;
+use super::case::{Case, Engine, Phase};
 use super::generation::Generation;
-use super::inputs::{Case, Engine, Phase};
 use super::nets::{Nets, Parts};
 use super::work;
 use super::workloads::{Bench, Decoding, Encoding, Step};

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use warpmark_measure::{Entry, Session, WorkloadError};
 use warpmark_record::WeightsStamp;
 
-use super::inputs::{Case, Engine, Phase};
+use super::case::{Case, Engine, Phase};
 use super::nets::{Nets, Tokens};
 use super::session::{About, DiffusionSession};
 use super::*;

@@ -8,7 +8,7 @@
 
 use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 
-use super::inputs::{Case, Engine, Phase};
+use super::case::{Case, Engine, Phase};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::net::diffusion::{
     Architecture, PIXELS_OF_A_LATENT, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,

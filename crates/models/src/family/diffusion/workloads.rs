@@ -6,8 +6,8 @@ use candle_core::Tensor;
 use warpmark_measure::{Description, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
+use super::case::Case;
 use super::check::{self, compare};
-use super::inputs::Case;
 use super::nets::{Nets, Parts, Timestep, Tokens};
 use super::session::About;
 use super::{prompt, work};

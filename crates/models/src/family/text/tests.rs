@@ -8,8 +8,9 @@ use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
 use super::session::{About, TextSession};
 use super::*;
+use crate::engine::OWN;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
-use crate::family::{Family, OWN, workload_error};
+use crate::family::{Family, workload_error};
 use crate::marks::Marks;
 use crate::net::gpt2::{Architecture, Gpt2};
 use crate::net::gpt2_reference;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use warpmark_record::{BenchmarkId, IdError, Value};
 
 use crate::catalog::{CatalogError, Dtype, Model};
+use crate::engine::{CANDLE, OWN};
 use crate::family::text::WINDOW;
-use crate::family::{CANDLE, OWN};
 use crate::net::whisper::Architecture;
 use crate::net::whisper::mel::{HOP, RATE};
 use crate::request::Request;

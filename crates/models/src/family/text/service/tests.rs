@@ -7,7 +7,7 @@ use warpmark_record::WeightsStamp;
 
 use super::super::tests::{TINY, tensors};
 use super::*;
-use crate::family::OWN;
+use crate::engine::OWN;
 use crate::family::gpt2;
 use crate::family::text::session::Ready;
 use crate::marks::Marks;
