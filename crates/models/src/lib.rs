@@ -8,12 +8,10 @@ pub mod family;
 mod fixture;
 pub mod load;
 mod marks;
-pub mod net;
 pub mod request;
 pub mod service;
 pub mod tokenizer;
 pub mod weights;
-mod worst;
 
 use warpmark_measure::{Entry, Group};
 use warpmark_record::Bytes;

@@ -22,7 +22,7 @@ use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{self, Loaded, TensorSpec, Wanted, WeightFiles};
-use crate::worst::worst;
+use warpmark_record::agreement::worst;
 
 /// The name of this phase in `models.toml`, and the first segment of the ids.
 pub(crate) const PHASE: &str = "load";

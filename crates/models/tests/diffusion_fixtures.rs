@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_models::net::diffusion::{
+use warpmark_models::weights::{self, Quiet, Source};
+use warpmark_models::{Catalog, Dtype};
+use warpmark_nets::diffusion::{
     Architecture, AutoEncoder, Condition, Schedule, Scheduler, TEXT_FOLDERS, TextEncoder, Unet,
     Weights,
 };
-use warpmark_models::net::diffusion_reference::{self as plain, Like, UnetInput};
-use warpmark_models::weights::{self, Quiet, Source};
-use warpmark_models::{Catalog, Dtype};
+use warpmark_nets::reference::diffusion::{self as plain, Like, UnetInput};
 
 const KINDS: [&str; 3] = ["v1", "v2", "xl"];
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];

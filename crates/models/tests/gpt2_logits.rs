@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_models::net::NetError;
-use warpmark_models::net::causal::argmax;
-use warpmark_models::net::gpt2::{Architecture, Gpt2};
-use warpmark_models::net::gpt2_reference;
-use warpmark_models::net::kv_cache::Cache;
 use warpmark_models::weights::{self, Loaded, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
+use warpmark_nets::gpt2::{Architecture, Gpt2};
+use warpmark_nets::kv_cache::Cache;
+use warpmark_nets::reference;
 
 const CATALOG: &str = r#"
 [[model]]
@@ -151,8 +151,9 @@ fn decoding_over_the_cache_equals_recomputing_the_whole_sequence() {
         for sequence in 0..3 {
             let mut tokens: Vec<u32> = prompts.get(sequence).unwrap().to_vec1().unwrap();
             tokens.extend(run.ids.iter().map(|step| step[sequence]));
-            let whole = gpt2_reference::logits(net.architecture(), &loaded.tensors, &tokens, STEPS)
-                .unwrap();
+            let whole =
+                reference::gpt2::logits(net.architecture(), &loaded.tensors, &tokens, STEPS)
+                    .unwrap();
             for (step, logits) in run.decode.iter().enumerate() {
                 let off = error(&logits.get(sequence).unwrap(), &whole.get(step).unwrap());
                 assert!(off <= tolerance(dtype), "{dtype} step {step}: {off:e}");

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_models::net::llama::{Architecture, Llama};
-use warpmark_models::net::llama_reference;
 use warpmark_models::weights::{Cache, Init, Loaded, Quiet, Source, Wanted};
 use warpmark_models::{Catalog, Format, Quantisation};
+use warpmark_nets::llama::{Architecture, Llama};
+use warpmark_nets::reference;
 
 /// Decode steps whose logits the fixture holds.
 const KEPT: [usize; 3] = [1, 8, 16];
@@ -129,7 +129,7 @@ fn the_reference_on_dequantised_weights_equals_transformers() {
             let ids: Vec<Vec<u32>> = expected["ids"].to_vec2().unwrap();
             tokens.extend(ids.iter().map(|step| step[sequence]));
             let (tensors, blocks) = (&loaded.tensors, &loaded.blocks);
-            let logits = llama_reference::quantised_logits(
+            let logits = reference::llama::quantised_logits(
                 &architecture(kind),
                 tensors,
                 blocks,

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_models::net::NetError;
-use warpmark_models::net::causal::argmax;
-use warpmark_models::net::kv_cache::Cache;
-use warpmark_models::net::llama::{Architecture, Llama, RopeScaling};
-use warpmark_models::net::llama_reference;
 use warpmark_models::weights::{Init, Quiet, Source, TensorSpec};
 use warpmark_models::{Catalog, Dtype, weights};
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
+use warpmark_nets::kv_cache::Cache;
+use warpmark_nets::llama::{Architecture, Llama, RopeScaling};
+use warpmark_nets::reference;
 
 /// Decode steps whose logits the fixture holds, and all there are.
 const KEPT: [usize; 3] = [1, 8, 16];
@@ -170,8 +170,8 @@ fn decoding_over_the_cache_equals_recomputing_the_whole_sequence() {
             for sequence in 0..3 {
                 let mut tokens: Vec<u32> = prompts.get(sequence).unwrap().to_vec1().unwrap();
                 tokens.extend(run.ids.iter().map(|step| step[sequence]));
-                let whole =
-                    llama_reference::logits(&architecture(kind), &tensors, &tokens, STEPS).unwrap();
+                let whole = reference::llama::logits(&architecture(kind), &tensors, &tokens, STEPS)
+                    .unwrap();
                 for (step, logits) in run.decode.iter().enumerate() {
                     let off = error(&logits.get(sequence).unwrap(), &whole.get(step).unwrap());
                     assert!(off <= tolerance(dtype), "{kind} {dtype} step {step}: {off:e}");

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use warpmark_models::Dtype;
-use warpmark_models::net::NetError;
-use warpmark_models::net::whisper::beam::{Plan, transcribe};
-use warpmark_models::net::whisper::mel::MelSpectrogram;
-use warpmark_models::net::whisper::{Architecture, Whisper, argmax};
-use warpmark_models::net::whisper_reference::{Dialect, Reference};
+use warpmark_nets::NetError;
+use warpmark_nets::reference::whisper::{Dialect, Reference};
+use warpmark_nets::whisper::beam::{Plan, transcribe};
+use warpmark_nets::whisper::mel::MelSpectrogram;
+use warpmark_nets::whisper::{Architecture, Whisper, argmax};
 
 const TINY: Architecture = Architecture {
     mels: 12,

@@ -4,6 +4,7 @@
 //! every results file. Quantities are stored in SI units as they were measured, and everything that
 //! can be derived (throughput, shares of a limit, verdicts) is derived when read.
 
+pub mod agreement;
 pub mod id;
 pub mod load;
 pub mod machine;

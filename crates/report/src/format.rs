@@ -1,7 +1,7 @@
 //! How a figure is written in a cell.
 
 /// A share as a percentage, with a decimal where it is small.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     if share.abs() < 0.0995 {
         format!("{:.1} %", share * 100.0)
     } else {

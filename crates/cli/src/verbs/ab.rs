@@ -10,7 +10,7 @@ use warpmark_report::render_comparison;
 
 use crate::arguments::Ab;
 use crate::exit;
-use crate::output::{show, style};
+use crate::output::{show, style, warn};
 
 /// Runs two builds A, B, A, B, ... and compares all runs of the one with all of the other.
 pub fn run(options: &Ab) -> anyhow::Result<u8> {

@@ -9,7 +9,7 @@ use warpmark_record::store;
 use super::report::newest;
 use crate::arguments::{Baseline, BaselineVerb};
 use crate::exit;
-use crate::output::show;
+use crate::output::{show, warn};
 
 /// Keeps, lists or removes baselines.
 pub fn run(options: &Baseline) -> anyhow::Result<u8> {

@@ -15,7 +15,7 @@ use warpmark_report::{Format, Style, decision, render_comparison, render_decisio
 use super::report::newest;
 use super::{baseline, reference};
 use crate::arguments::Compare;
-use crate::output::{show, style};
+use crate::output::{show, style, warn};
 
 /// Compares two recordings, two engines of one, or a run with what is published of its card; the exit
 /// code is the verdict.

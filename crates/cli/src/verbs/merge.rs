@@ -8,7 +8,7 @@ use warpmark_record::{DeviceKind, store};
 
 use crate::arguments::Merge;
 use crate::exit;
-use crate::output::show;
+use crate::output::{show, warn};
 
 /// Writes all runs of some files into a new one.
 pub fn run(options: &Merge) -> anyhow::Result<u8> {

@@ -9,6 +9,7 @@ use super::cost::{recorded, selects};
 use crate::arguments::Recommend;
 use crate::exit;
 use crate::output::{show, style};
+use crate::sources::tariffs;
 
 /// Recommends a device; the exit code says whether there is one.
 pub fn run(options: &Recommend) -> anyhow::Result<u8> {

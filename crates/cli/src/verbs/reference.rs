@@ -10,6 +10,7 @@ use warpmark_report::{decision, render_decision};
 use crate::arguments;
 use crate::exit;
 use crate::output::{show, style};
+use crate::sources::text_of;
 
 /// Shows published tables.
 pub fn run(options: &arguments::Reference) -> anyhow::Result<u8> {

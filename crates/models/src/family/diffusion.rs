@@ -19,13 +19,13 @@ use warpmark_record::{DeviceSpec, Seconds};
 use super::{Family, text, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
-use crate::net::NetError;
-use crate::net::diffusion::Architecture;
 use crate::request::Request;
 use crate::weights::{Init, Loaded, TensorSpec};
 use case::{Case, Engine};
 use inputs::Inputs;
 use nets::Nets;
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::Architecture;
 
 /// Stable Diffusion in all its versions.
 pub struct DiffusionFamily;
@@ -166,7 +166,7 @@ fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
         }
     }
     let texts = architecture.text.len();
-    if texts == 0 || texts > crate::net::diffusion::TEXT_FOLDERS.len() {
+    if texts == 0 || texts > warpmark_nets::diffusion::TEXT_FOLDERS.len() {
         let advice = "there are one or two text encoders";
         return Err(model.invalid("architecture.text", texts, advice));
     }

@@ -8,11 +8,11 @@ use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model};
 use crate::engine::OWN;
-use crate::net::gpt2::{Architecture, Gpt2};
-use crate::net::{NetError, gpt2_reference};
 use crate::request::Request;
 use crate::service::Form;
 use crate::weights::{Init, Loaded, TensorSpec};
+use warpmark_nets::gpt2::{Architecture, Gpt2};
+use warpmark_nets::{NetError, reference};
 
 /// GPT-2 in all its sizes.
 pub struct Gpt2Family;
@@ -78,11 +78,11 @@ fn build(
     _positions: usize,
     loaded: &Loaded,
 ) -> Result<(Gpt2, PlainLogits), NetError> {
-    let architecture = architecture(model).map_err(Box::new)?;
+    let architecture = architecture(model).map_err(candle_core::Error::wrap)?;
     let net = Gpt2::new(architecture, &loaded.tensors)?;
     let tensors = loaded.tensors.clone();
     let plain = move |tokens: &[u32], count: usize| {
-        gpt2_reference::logits(&architecture, &tensors, tokens, count)
+        reference::gpt2::logits(&architecture, &tensors, tokens, count)
     };
     Ok((net, Rc::new(plain)))
 }

@@ -11,13 +11,13 @@ use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::engine::{CANDLE, OWN};
-use crate::net::llama::{Architecture, Llama};
-use crate::net::{NetError, llama_reference};
 use crate::request::Request;
 use crate::service::Form;
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{Init, Loaded, TensorSpec};
 use candle::Published;
+use warpmark_nets::llama::{Architecture, Llama};
+use warpmark_nets::{NetError, reference};
 
 /// Llama in all its sizes.
 pub struct LlamaFamily;
@@ -115,7 +115,7 @@ fn build(
     positions: usize,
     loaded: &Loaded,
 ) -> Result<(Llama, PlainLogits), NetError> {
-    let architecture = architecture(model).map_err(Box::new)?;
+    let architecture = architecture(model).map_err(candle_core::Error::wrap)?;
     let net = net(&architecture, positions, loaded)?;
     Ok((net, plain(architecture, loaded)))
 }
@@ -134,11 +134,11 @@ fn plain(architecture: Architecture, loaded: &Loaded) -> PlainLogits {
     let (tensors, blocks) = (loaded.tensors.clone(), loaded.blocks.clone());
     if blocks.is_empty() {
         return Rc::new(move |tokens, count| {
-            llama_reference::logits(&architecture, &tensors, tokens, count)
+            reference::llama::logits(&architecture, &tensors, tokens, count)
         });
     }
     Rc::new(move |tokens, count| {
-        llama_reference::quantised_logits(&architecture, &tensors, &blocks, tokens, count)
+        reference::llama::quantised_logits(&architecture, &tensors, &blocks, tokens, count)
     })
 }
 

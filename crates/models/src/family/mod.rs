@@ -11,11 +11,11 @@ pub mod whisper;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use crate::catalog::{CatalogError, Model, Quantisation};
-use crate::net::NetError;
 use crate::request::Request;
 use crate::service::{self, Form};
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{Loaded, TensorSpec};
+use warpmark_nets::NetError;
 
 /// A kind of net: every variant of it differs in numbers only.
 pub trait Family: Sync {

@@ -20,11 +20,11 @@ use super::text;
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
-use crate::net::NetError;
-use crate::net::whisper::mel::RATE;
-use crate::net::whisper::{Architecture, Whisper};
 use crate::request::Request;
 use crate::weights::{Init, Loaded, TensorSpec};
+use warpmark_nets::NetError;
+use warpmark_nets::whisper::mel::RATE;
+use warpmark_nets::whisper::{Architecture, Whisper};
 
 /// Whisper in all its sizes.
 pub struct WhisperFamily;
@@ -141,7 +141,7 @@ fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
         let advice = format!("must be even, above 2 and a multiple of {}", architecture.heads);
         return Err(model.invalid("architecture.width", architecture.width, advice));
     }
-    let second = RATE / crate::net::whisper::mel::HOP;
+    let second = RATE / warpmark_nets::whisper::mel::HOP;
     if !architecture.frames().is_multiple_of(second) {
         let advice = format!("must be a multiple of {}: whole seconds of audio", second / 2);
         let value = architecture.audio_positions;

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use candle_core::{DType, Device};
 use half::{bf16, f16};
 use warpmark_record::WeightsStamp;

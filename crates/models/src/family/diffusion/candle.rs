@@ -21,12 +21,12 @@ use candle_transformers::models::stable_diffusion::vae::{AutoEncoderKL, AutoEnco
 
 use super::case::Phase;
 use super::nets::{Parts, Timestep, Tokens};
-use crate::net::NetError;
-use crate::net::diffusion::{
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::{
     Activation, Architecture, Condition, EncodedText, TEXT_FOLDERS, TextNumbers, TextOutput,
     UnetNumbers,
 };
-use crate::net::diffusion_reference::Like;
+use warpmark_nets::reference::diffusion::Like;
 
 /// Whether it has that part of a model, for so many images.
 pub(super) fn offers(architecture: &Architecture, phase: Phase, batch: usize) -> bool {

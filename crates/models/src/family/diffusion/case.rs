@@ -6,7 +6,7 @@ use warpmark_record::{BenchmarkId, IdError, Value};
 
 use crate::catalog::Dtype;
 use crate::engine::{CANDLE, OWN};
-use crate::net::diffusion::Scheduler;
+use warpmark_nets::diffusion::Scheduler;
 
 /// A part of making an image from a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

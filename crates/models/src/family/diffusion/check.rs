@@ -10,10 +10,10 @@ use super::prompt;
 use super::session::About;
 use crate::catalog::Dtype;
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::diffusion::{Condition, EncodedText, Scheduler, Step, TEXT_FOLDERS};
-use crate::net::diffusion_reference::{self as plain, Like, UnetInput};
-use crate::worst::{relative_error, worst};
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::{Condition, EncodedText, Scheduler, Step, TEXT_FOLDERS};
+use warpmark_nets::reference::diffusion::{self as plain, Like, UnetInput};
+use warpmark_record::agreement::{relative_error, worst};
 
 /// How far values may be off, relative to the largest.
 ///

@@ -11,8 +11,8 @@ use super::check::{self, compare};
 use super::nets::{Timestep, Tokens};
 use super::workloads::Bench;
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::diffusion::{Condition, Schedule, Scheduler};
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::{Condition, Schedule, Scheduler};
 
 /// Whole images: one iteration makes the batch.
 pub(super) struct Generation<'a> {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::candle;
 use super::case::{Case, Engine, Phase};
 use crate::catalog::{CatalogError, Model};
-use crate::net::diffusion::{Architecture, PIXELS_OF_A_LATENT, Scheduler};
+use warpmark_nets::diffusion::{Architecture, PIXELS_OF_A_LATENT, Scheduler};
 
 /// `[model.inputs]`
 #[derive(Deserialize)]

@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::NetError;
-use crate::net::diffusion::TextNumbers;
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::TextNumbers;
 
 /// Tokens of a text between its begin and its end, about as many as people write.
 const WORDS: usize = 20;

@@ -17,11 +17,11 @@ use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::diffusion::Architecture;
 use crate::request::Request;
 use crate::service::kept::Kept;
 use crate::weights::{self, TensorSpec};
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::Architecture;
 
 /// Everything needed to load a model once the device is open.
 pub(super) struct Recipe {

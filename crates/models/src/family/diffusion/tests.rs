@@ -9,9 +9,9 @@ use super::nets::{Nets, Tokens};
 use super::session::{About, DiffusionSession};
 use super::*;
 use crate::marks::Marks;
-use crate::net::diffusion::Scheduler;
 use crate::service::kept::Kept;
 use crate::weights::{Cache, Quiet, Source};
+use warpmark_nets::diffusion::Scheduler;
 
 const FIXTURES: &str = include_str!("../../../tests/fixtures/diffusion/models.toml");
 
@@ -293,7 +293,7 @@ fn candle_s_text_encoder_answers_as_ours_does() {
     };
     let (found, expected) = (flat(&published), flat(&nets));
     assert!(expected.iter().any(|state| state.abs() > 0.1), "the text says nothing");
-    let off = crate::worst::relative_error(&found, &expected);
+    let off = warpmark_record::agreement::relative_error(&found, &expected);
     assert!(off <= 1e-4, "{off:e}");
 }
 
@@ -454,7 +454,8 @@ fn a_batch_has_the_answers_of_its_images_alone() {
             let row = tensor.get(row).unwrap().to_dtype(DType::F32).unwrap();
             row.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
-        let off = crate::worst::relative_error(&flat(&three, of_three), &flat(&one, row));
+        let off =
+            warpmark_record::agreement::relative_error(&flat(&three, of_three), &flat(&one, row));
         assert!(off <= 1e-5, "row {row}: {off:e}");
     }
 }

@@ -10,7 +10,7 @@ use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 
 use super::case::{Case, Engine, Phase};
 use crate::catalog::{CatalogError, Dtype, Model};
-use crate::net::diffusion::{
+use warpmark_nets::diffusion::{
     Architecture, PIXELS_OF_A_LATENT, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
 };
 

@@ -14,9 +14,9 @@ use super::{prompt, work};
 use crate::catalog::Dtype;
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::diffusion::{Condition, EncodedText, PIXELS_OF_A_LATENT};
 use crate::service::kept::Kept;
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::{Condition, EncodedText, PIXELS_OF_A_LATENT};
 
 /// The timestep of a pass that is measured alone, about the middle of the way.
 pub(super) const TIMESTEP: f64 = 501.0;

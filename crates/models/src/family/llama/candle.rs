@@ -7,9 +7,9 @@ use candle_transformers::models::llama::{Cache, Config, Llama, Llama3RopeConfig,
 use super::{architecture, plain};
 use crate::catalog::Model;
 use crate::family::text::{CausalLm, Memory, PlainLogits};
-use crate::net::NetError;
-use crate::net::llama::Architecture;
 use crate::weights::Loaded;
+use warpmark_nets::NetError;
+use warpmark_nets::llama::Architecture;
 
 /// The published net.
 pub(super) struct Published {
@@ -33,7 +33,7 @@ pub(super) fn build(
     positions: usize,
     loaded: &Loaded,
 ) -> Result<(Published, PlainLogits), NetError> {
-    let architecture = architecture(model).map_err(Box::new)?;
+    let architecture = architecture(model).map_err(candle_core::Error::wrap)?;
     let tensors = &loaded.tensors;
     let name = "model.embed_tokens.weight";
     let some = tensors.get(name).ok_or_else(|| NetError::Missing(name.to_owned()))?;
@@ -57,7 +57,7 @@ pub(super) fn build(
 }
 
 fn config(architecture: &Architecture, positions: usize) -> Config {
-    let rope = |scaling: crate::net::llama::RopeScaling| Llama3RopeConfig {
+    let rope = |scaling: warpmark_nets::llama::RopeScaling| Llama3RopeConfig {
         factor: scaling.factor as f32,
         low_freq_factor: scaling.low_frequency_factor as f32,
         high_freq_factor: scaling.high_frequency_factor as f32,

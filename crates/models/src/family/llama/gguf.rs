@@ -3,9 +3,9 @@
 use candle_core::quantized::GgmlDType;
 
 use crate::catalog::Quantisation;
-use crate::net::llama::Architecture;
 use crate::weights::TensorSpec;
 use crate::weights::gguf::StoredTensor;
+use warpmark_nets::llama::Architecture;
 
 /// A tensor as llama.cpp's `convert` and `quantize` write it.
 pub(super) fn stored(

@@ -10,8 +10,8 @@ use warpmark_record::Check;
 
 use crate::catalog::{Dtype, Format};
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::worst::{relative_error, worst};
+use warpmark_nets::NetError;
+use warpmark_record::agreement::{relative_error, worst};
 
 /// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32, computed
 /// by a net that shares nothing with the measured one but the weights.

@@ -12,8 +12,8 @@ use super::work::spare;
 use super::workloads::Bench;
 use super::{Case, Phase};
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::causal::argmax;
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
 
 /// One iteration reads the prompts and writes a number of tokens greedily, each of which the host waits for
 /// before it asks for the next, as it must to show it or to see whether it is the last.

@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::net::NetError;
-use crate::net::gpt2::Gpt2;
-use crate::net::kv_cache::Cache;
-use crate::net::llama::Llama;
+use warpmark_nets::NetError;
+use warpmark_nets::gpt2::Gpt2;
+use warpmark_nets::kv_cache::Cache;
+use warpmark_nets::llama::Llama;
 
 /// A causal language model, loaded.
 pub(in crate::family) trait CausalLm: 'static {

@@ -30,9 +30,9 @@ pub(super) use work::{Numbers, parameters};
 
 use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::{unsupported, unsupported_quantised};
-use crate::net::NetError;
 use crate::request::Request;
 use crate::weights::{Loaded, Wanted};
+use warpmark_nets::NetError;
 
 /// A part of generating text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

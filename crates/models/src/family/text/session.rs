@@ -17,10 +17,10 @@ use crate::catalog::{Dtype, Format, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::causal::argmax;
 use crate::request::Request;
 use crate::weights::Wanted;
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
 
 /// Everything needed to load a model once the device is open.
 pub(super) struct Recipe<N> {

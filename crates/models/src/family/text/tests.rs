@@ -12,9 +12,9 @@ use crate::engine::OWN;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
 use crate::family::{Family, workload_error};
 use crate::marks::Marks;
-use crate::net::gpt2::{Architecture, Gpt2};
-use crate::net::gpt2_reference;
 use crate::weights::Init;
+use warpmark_nets::gpt2::{Architecture, Gpt2};
+use warpmark_nets::reference;
 
 pub(super) const TINY: Architecture =
     Architecture { layers: 2, heads: 4, width: 32, context: 64, vocabulary: 101 };
@@ -71,7 +71,7 @@ fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> T
         caveats: &[],
     };
     let plain: PlainLogits = Rc::new(move |tokens: &[u32], count: usize| {
-        gpt2_reference::logits(&TINY, &right, tokens, count)
+        reference::gpt2::logits(&TINY, &right, tokens, count)
     });
     TextSession::new(Gpt2::new(TINY, &wrong).unwrap(), about, plain, Marks::host(), cases)
 }

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn small() -> Numbers {
-        crate::family::gpt2::numbers(&crate::net::gpt2::Architecture {
+        crate::family::gpt2::numbers(&warpmark_nets::gpt2::Architecture {
             layers: 12,
             heads: 12,
             width: 768,

@@ -10,8 +10,8 @@ use super::session::{About, Filled};
 use super::{Case, WINDOW, work};
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::causal::argmax;
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
 
 /// Decode steps that a check follows.
 const CHECKED_STEPS: usize = 3;

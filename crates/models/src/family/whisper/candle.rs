@@ -21,10 +21,10 @@ use super::transcribe::check_transcripts;
 use super::workloads::{check_encoded, check_steps};
 use crate::family::text::WINDOW;
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::whisper::Architecture;
-use crate::net::whisper::beam::Transcript;
-use crate::net::whisper_reference::Dialect;
+use warpmark_nets::NetError;
+use warpmark_nets::reference::whisper::Dialect;
+use warpmark_nets::whisper::Architecture;
+use warpmark_nets::whisper::beam::Transcript;
 
 /// What every row of it says.
 const CAVEAT: &str =

@@ -9,9 +9,9 @@ use warpmark_record::{BenchmarkId, IdError, Value};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::{CANDLE, OWN};
 use crate::family::text::WINDOW;
-use crate::net::whisper::Architecture;
-use crate::net::whisper::mel::{HOP, RATE};
 use crate::request::Request;
+use warpmark_nets::whisper::Architecture;
+use warpmark_nets::whisper::mel::{HOP, RATE};
 
 /// A part of transcribing, or the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,12 +11,12 @@ use warpmark_record::Check;
 use super::cases::Length;
 use crate::catalog::Dtype;
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::whisper::Architecture;
-use crate::net::whisper::beam::Transcript;
-use crate::net::whisper::mel::{FRAME, HOP, MelSpectrogram, RATE};
-use crate::net::whisper_reference::{Dialect, Reference};
-use crate::worst::{relative_error, worst};
+use warpmark_nets::NetError;
+use warpmark_nets::reference::whisper::{Dialect, Reference};
+use warpmark_nets::whisper::Architecture;
+use warpmark_nets::whisper::beam::Transcript;
+use warpmark_nets::whisper::mel::{FRAME, HOP, MelSpectrogram, RATE};
+use warpmark_record::agreement::{relative_error, worst};
 
 /// A clip, by where it is from and its number.
 pub(super) type Clip = (Length, usize);

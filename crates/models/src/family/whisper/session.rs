@@ -21,14 +21,14 @@ use crate::catalog::{Dtype, Model};
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::whisper::beam::Plan;
-use crate::net::whisper::mel::{HOP, MelSpectrogram, RATE};
-use crate::net::whisper::{Architecture, Whisper};
 use crate::request::{Request, Spoken};
 use crate::service::kept::Kept;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, TensorSpec};
+use warpmark_nets::NetError;
+use warpmark_nets::whisper::beam::Plan;
+use warpmark_nets::whisper::mel::{HOP, MelSpectrogram, RATE};
+use warpmark_nets::whisper::{Architecture, Whisper};
 
 /// Everything needed to load a model once the device is open.
 pub(super) struct Recipe {

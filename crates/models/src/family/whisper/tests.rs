@@ -8,9 +8,9 @@ use warpmark_record::{BenchmarkId, Bytes, ItemUnit, WeightsStamp};
 use super::session::{About, WhisperSession};
 use super::*;
 use crate::audio::{Audio, AudioError};
-use crate::net::whisper::mel::MelSpectrogram;
 use crate::request::Spoken;
 use crate::tokenizer::Tokenizer;
+use warpmark_nets::whisper::mel::MelSpectrogram;
 
 const TINY: Architecture = Architecture {
     mels: 12,

@@ -11,11 +11,11 @@ use super::check::{Clip, sampled, tolerance, transcript_error};
 use super::session::Bench;
 use super::words::{WordErrors, word_errors};
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::whisper::Whisper;
-use crate::net::whisper::beam::{Transcript, transcribe};
-use crate::net::whisper_reference::Dialect;
-use crate::worst::worst;
+use warpmark_nets::NetError;
+use warpmark_nets::reference::whisper::Dialect;
+use warpmark_nets::whisper::Whisper;
+use warpmark_nets::whisper::beam::{Transcript, transcribe};
+use warpmark_record::agreement::worst;
 
 /// From samples to the tokens of every window of the audio, each token on the host as soon as
 /// it is chosen.

@@ -19,8 +19,8 @@ use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 use super::cases::{Case, Phase};
 use crate::catalog::Dtype;
 use crate::family::text::WINDOW;
-use crate::net::whisper::Architecture;
-use crate::net::whisper::mel::RATE;
+use warpmark_nets::whisper::Architecture;
+use warpmark_nets::whisper::mel::RATE;
 
 /// Clips that are encoded at a time for a decode cache; further ones repeat them.
 pub(super) const DISTINCT: usize = 8;

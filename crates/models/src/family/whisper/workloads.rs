@@ -12,9 +12,9 @@ use super::session::Bench;
 use super::work::DISTINCT;
 use crate::family::text::{self, WINDOW};
 use crate::family::workload_error;
-use crate::net::NetError;
-use crate::net::whisper::{Cache, Cross, Whisper, argmax};
-use crate::net::whisper_reference::Dialect;
+use warpmark_nets::NetError;
+use warpmark_nets::reference::whisper::Dialect;
+use warpmark_nets::whisper::{Cache, Cross, Whisper, argmax};
 
 /// Decode steps that a check follows.
 const CHECKED_STEPS: usize = 3;
@@ -38,7 +38,7 @@ impl<'a> Mel<'a> {
 impl Workload for Mel<'_> {
     fn describe(&self) -> Description {
         let whole = self.bench.about.transcription(self.bench.case, 0);
-        let seconds = self.bench.about.window() / crate::net::whisper::mel::RATE;
+        let seconds = self.bench.about.window() / warpmark_nets::whisper::mel::RATE;
         self.bench.describe(whole, &format!("; each followed by silence up to {seconds} s"))
     }
 

@@ -12,9 +12,9 @@ use super::super::session::{About, Ready};
 use super::describe;
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::causal::argmax;
-use crate::net::kv_cache::Cache;
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
+use warpmark_nets::kv_cache::Cache;
 
 /// Prompts that are read together, as many as wait.
 pub(super) struct Reading<N: Apart> {

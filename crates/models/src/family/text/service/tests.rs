@@ -11,8 +11,8 @@ use crate::engine::OWN;
 use crate::family::gpt2;
 use crate::family::text::session::Ready;
 use crate::marks::Marks;
-use crate::net::gpt2::Gpt2;
-use crate::net::gpt2_reference;
+use warpmark_nets::gpt2::Gpt2;
+use warpmark_nets::reference;
 
 const WRITE: Case = Case { phase: Phase::Generate { tokens: 6 }, batch: 3, length: 10 };
 const READ: Case = Case { phase: Phase::Prefill, batch: 3, length: 10 };
@@ -33,7 +33,7 @@ fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
             stamp: WeightsStamp::Synthetic { seed: 7 },
             caveats: &[],
         },
-        plain: Rc::new(move |tokens, count| gpt2_reference::logits(&TINY, &right, tokens, count)),
+        plain: Rc::new(move |tokens, count| reference::gpt2::logits(&TINY, &right, tokens, count)),
         marks: Marks::host(),
     }
 }

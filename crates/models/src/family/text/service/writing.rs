@@ -12,9 +12,9 @@ use super::super::{Case, Phase};
 use super::describe;
 use crate::family::workload_error;
 use crate::marks::Marks;
-use crate::net::NetError;
-use crate::net::causal::argmax;
-use crate::net::kv_cache::Cache;
+use warpmark_nets::NetError;
+use warpmark_nets::causal::argmax;
+use warpmark_nets::kv_cache::Cache;
 
 /// Steps that a check follows, behind the prompt.
 pub(super) const CHECKED_STEPS: usize = 4;

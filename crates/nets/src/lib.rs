@@ -1,0 +1,15 @@
+//! The nets, on candle's ops: those that candle lacks, or has in a form that is not worth measuring; and
+//! beside each a plain reference that its answers are held against.
+
+pub mod causal;
+mod dense;
+pub mod diffusion;
+mod error;
+pub mod gpt2;
+pub mod kv_cache;
+pub mod llama;
+mod matrix;
+pub mod reference;
+pub mod whisper;
+
+pub use error::NetError;

@@ -1,0 +1,7 @@
+//! Plain nets of single ops in f32, written from the formulas, that others are held against.
+
+pub mod diffusion;
+pub mod gpt2;
+pub mod llama;
+mod mask;
+pub mod whisper;
