@@ -14,6 +14,10 @@ use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 
 use crate::arguments::{AudioOption, CatalogOption, PriceOptions, Selection};
 
+/// The longest reference text, in bytes: of the longest audio, in any language, spoken fast. Comparing takes
+/// the square of its length.
+const LONGEST_TEXT: u64 = 2 << 20;
+
 /// The catalog that the options name.
 pub(crate) fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
     let catalog = match &option.models {
@@ -53,15 +57,26 @@ pub(crate) fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
 /// there and is no audio is a fault of the rows that need it alone.
 fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<Spoken>>> {
     let Some(path) = &option.audio else { return Ok(None) };
-    let text = option.reference_text.as_ref().map(|path| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the reference text {}", path.display()))
-    });
+    let text = option.reference_text.as_deref().map(reference_text);
     let audio = match Audio::read(path) {
         Err(error @ AudioError::Read { .. }) => return Err(error.into()),
         audio => audio,
     };
     Ok(Some(Arc::new(Spoken { audio, text: text.transpose()? })))
+}
+
+/// What is said in the audio, from a file.
+fn reference_text(path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read the reference text {}", path.display());
+    let metadata = path.metadata().with_context(cannot)?;
+    if !metadata.is_file() || metadata.len() > LONGEST_TEXT {
+        bail!(
+            "the reference text {} is no text of one recording: give a regular file of at most {} MiB",
+            path.display(),
+            LONGEST_TEXT >> 20
+        );
+    }
+    std::fs::read_to_string(path).with_context(cannot)
 }
 
 /// What a run asks of the models.

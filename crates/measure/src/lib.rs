@@ -4,6 +4,7 @@
 //! inside `iter_custom` takes the times; what criterion saw is kept as the row's samples.
 
 pub mod clock;
+mod contained;
 mod cuda_events;
 mod fake;
 mod lap;
@@ -17,6 +18,7 @@ mod warm_up;
 pub mod workload;
 
 pub use clock::{Clock, ClockError, Lap, Stopwatch, WallClock, timestamp};
+pub use contained::{LibraryPanic, contained};
 pub use cuda_events::CudaEvents;
 pub use fake::FakeClock;
 pub use observer::{Observer, Silent, Step};

@@ -1,6 +1,5 @@
 //! Runs the groups of a plan, one benchmark after the other, and makes a row of each.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,6 +8,7 @@ use warpmark_device::{Device, Footprint, Sampler};
 use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
+use crate::contained::LibraryPanic;
 use crate::lap::{Feeding, feeding};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
@@ -266,14 +266,7 @@ fn copy_of(error: &WorkloadError) -> WorkloadError {
 
 /// Turns a panic of a library into a failure of this benchmark alone.
 fn guarded<T>(f: impl FnOnce() -> Result<T, WorkloadError>) -> Result<T, WorkloadError> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> WorkloadError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    WorkloadError::Failed(format!("a library panicked: {text}"))
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        Err(WorkloadError::failed(LibraryPanic::from_payload(panic.as_ref())))
+    })
 }

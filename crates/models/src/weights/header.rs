@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
+use warpmark_measure::contained;
 
 use super::WeightsError;
 
@@ -62,9 +63,10 @@ impl Header {
 
     /// Checks the text of a header against the length of its file.
     pub fn parse(text: &[u8], file_length: u64, path: &Path) -> Result<Self, WeightsError> {
-        let metadata: Metadata = serde_json::from_slice(text).map_err(|error| {
-            WeightsError::Header { path: path.to_owned(), problem: explain(&error) }
-        })?;
+        let unsound = |problem| WeightsError::Header { path: path.to_owned(), problem };
+        let metadata = contained(|| serde_json::from_slice::<Metadata>(text))
+            .map_err(|panic| unsound(panic.to_string()))?
+            .map_err(|error| unsound(explain(&error)))?;
         let data_start = LENGTH_FIELD + text.len() as u64;
         let expected = data_start.checked_add(metadata.data_len() as u64);
         match expected {

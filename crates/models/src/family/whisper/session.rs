@@ -260,6 +260,10 @@ impl Bench<'_> {
         if case.phase == Phase::Mel {
             caveats.push("computed on the host's processor, and copied to the device".to_owned());
         }
+        if case.length == Length::File {
+            let audio = about.spoken.as_ref().and_then(|spoken| spoken.audio.as_ref().ok());
+            caveats.extend(audio.and_then(|audio| audio.doubt.clone()));
+        }
         Description {
             id: self.id.clone(),
             parameters: case.parameters(&about.model, about.dtype),

@@ -78,7 +78,8 @@ fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 /// Three and a half windows.
 fn spoken() -> Spoken {
     let samples = crate::audio::speech(3, 0, 3.5);
-    let audio = Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2 };
+    let audio =
+        Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2, doubt: None };
     Spoken { audio: Ok(audio), text: None }
 }
 
@@ -275,12 +276,31 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
         let spoken = Spoken { text: Some(text.to_owned()), ..spoken() };
         session.hear(Arc::new(spoken), tokenizer());
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
-        caveats.into_iter().find(|caveat| caveat.starts_with("word error rate")).unwrap()
+        caveats.into_iter().find(|caveat| caveat.contains("error rate")).unwrap()
     };
     // No token is such a word, so that each of these is wrong, and what is written beside them too many.
     let text = rate("Silence, and nothing else.");
     assert!(text.contains("beside 4 words of the reference text"), "{text}");
+    assert!(text.starts_with("word error rate"), "{text}");
     assert!(!text.starts_with("word error rate 0.0 %"), "{text}");
+    // Written without spaces, a text is rated by characters.
+    let text = rate("一片寂静，别无其他。");
+    assert!(text.starts_with("character error rate"), "{text}");
+    assert!(text.contains("beside 8 characters of the reference text"), "{text}");
+}
+
+#[test]
+fn a_doubt_of_the_audio_stands_on_the_rows_that_hear_it_alone() {
+    let mut session = session(Dtype::F32, |_| ());
+    let mut heard = spoken();
+    heard.audio.as_mut().unwrap().doubt = Some("it was cut off".to_owned());
+    session.about.spoken = Some(heard.into());
+    let mut doubted = |case: Case| {
+        let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
+        caveats.iter().any(|caveat| caveat == "it was cut off")
+    };
+    assert!(doubted(Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE }));
+    assert!(!doubted(Case { phase: Phase::Transcribe, ..CASE }));
 }
 
 #[test]

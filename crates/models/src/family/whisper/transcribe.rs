@@ -9,7 +9,7 @@ use warpmark_record::{Check, Memory};
 
 use super::check::{Clip, sampled, tolerance, transcript_error};
 use super::session::Bench;
-use super::words::{WordErrors, word_errors};
+use super::words::{TextErrors, text_errors};
 use crate::family::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::Dialect;
@@ -32,7 +32,7 @@ pub(super) struct Transcribe<'a> {
 struct Written {
     /// Tokens written in one iteration, for each pass over a batch of windows.
     tokens: usize,
-    errors: Option<WordErrors>,
+    errors: Option<TextErrors>,
 }
 
 impl<'a> Transcribe<'a> {
@@ -62,7 +62,7 @@ impl<'a> Transcribe<'a> {
         if let (Some(expected), Some(tokenizer)) = (text, &about.tokenizer) {
             let texts: Vec<u32> = transcripts.into_iter().flat_map(|text| text.tokens).collect();
             let found = tokenizer.decode(&texts).map_err(WorkloadError::failed)?;
-            errors = Some(word_errors(expected, &found));
+            errors = Some(text_errors(expected, &found));
         }
         Ok(Written { tokens, errors })
     }
@@ -106,10 +106,10 @@ impl Workload for Transcribe<'_> {
         description.caveats.extend(match &self.written.errors {
             Some(errors) => Some(errors.to_string()),
             None if !has_text => None,
-            None if about.is_real() => {
-                Some("no word error rate: the weights have no tokenizer beside them".to_owned())
-            }
-            None => Some("no word error rate: random weights understand nothing".to_owned()),
+            None if about.is_real() => Some(
+                "no error rate of the text: the weights have no tokenizer beside them".to_owned(),
+            ),
+            None => Some("no error rate of the text: random weights understand nothing".to_owned()),
         });
         description
     }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 use half::f16;
-use warpmark_measure::{Clock, WallClock};
+use warpmark_measure::{Clock, WallClock, contained};
 use warpmark_record::{Bytes, Seconds};
 
 use super::{StoredTensor, bytes, file_type, is_blocks};
@@ -122,8 +121,8 @@ fn open(files: &WeightFiles) -> Result<Opened<'_>, WeightsError> {
     let unsound = |problem: String| WeightsError::Gguf { path: path.clone(), problem };
     let mut reader = BufReader::new(&file);
     // candle 0.11 divides by the file's own alignment.
-    let content = std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
-        .map_err(|_| unsound("its header cannot be read; fetch it again".to_owned()))?
+    let content = contained(|| Content::read(&mut reader))
+        .map_err(|panic| unsound(format!("its header cannot be read ({panic}); fetch it again")))?
         .map_err(|error| unsound(format!("no sound GGUF file: {error}; fetch it again")))?;
     Ok(Opened { path, file, content })
 }
