@@ -4,24 +4,24 @@
 //! `[model.expected]` belong to the family, which reads them through [`Model::section`]. Every error
 //! names the file, the line, the value and what to do about it.
 
-mod dtype;
 mod error;
-mod format;
 mod model;
 mod place;
 mod stanza;
+mod values;
 
-use std::path::Path;
 use std::sync::Arc;
 
-pub use dtype::Dtype;
 pub use error::CatalogError;
-pub use format::{Format, Quantisation};
 pub use model::Model;
 pub use place::Place;
+pub use warpmark_weights::{Dtype, Format, Quantisation};
 
 use place::Text;
 use stanza::Document;
+
+/// The phase that every model may list: loading. It is the first segment of its ids.
+pub(crate) const LOAD: &str = "load";
 
 /// More parameters than any model that could run here; a stanza above it has a slipped digit.
 pub const MAX_PARAMETERS: u64 = 10_000_000_000_000;
@@ -36,23 +36,13 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog that was compiled in.
-    pub fn builtin() -> Result<Self, CatalogError> {
-        Self::parse(include_str!("../../../models.toml"), "models.toml")
-    }
-
-    /// Reads a catalog file.
-    pub fn read(path: &Path) -> Result<Self, CatalogError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| CatalogError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, &path.display().to_string())
-    }
-
-    /// Parses a catalog; `origin` is what errors call it.
-    ///
-    /// Every stanza is checked to the end, its family's sections included, so that a catalog that
-    /// parses can be planned from.
-    pub fn parse(text: &str, origin: &str) -> Result<Self, CatalogError> {
+    /// Parses a catalog and checks what every stanza has; `origin` is what errors call it, and `check`
+    /// refuses what the model's family cannot mean.
+    pub(crate) fn parse_with(
+        text: &str,
+        origin: &str,
+        check: impl Fn(&Model) -> Result<(), CatalogError>,
+    ) -> Result<Self, CatalogError> {
         let source = Arc::new(Text { origin: origin.into(), text: text.to_owned() });
         let document: Document = toml::from_str(text).map_err(|error| source.syntax(&error))?;
         let mut models: Vec<Model> = Vec::with_capacity(document.model.len());
@@ -65,7 +55,8 @@ impl Catalog {
                     first_line: first.place("id").line,
                 });
             }
-            model.check()?;
+            model.check_values()?;
+            check(&model)?;
             models.push(model);
         }
         Ok(Self { models })

@@ -2,6 +2,7 @@
 
 pub mod audio;
 pub mod catalog;
+mod checked;
 pub mod engine;
 pub mod family;
 #[cfg(test)]
@@ -11,7 +12,6 @@ mod marks;
 pub mod request;
 pub mod service;
 pub mod tokenizer;
-pub mod weights;
 
 use warpmark_measure::{Entry, Group};
 use warpmark_record::Bytes;
@@ -20,6 +20,7 @@ pub use catalog::{Catalog, CatalogError, Dtype, Format, Model, Quantisation};
 pub use engine::candle_device;
 pub use family::{FAMILIES, Family};
 pub use request::Request;
+pub use warpmark_weights as weights;
 
 /// Everything that a request measures of the catalog's models, in the order in which it runs: first
 /// the loads, then each model's own phases.

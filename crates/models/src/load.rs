@@ -15,23 +15,20 @@ use warpmark_record::{BenchmarkId, Bytes, Check, Seconds};
 use page_cache::PageCache;
 use workload::Load;
 
-use crate::catalog::{Catalog, CatalogError, Format, Model};
+use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
 use crate::engine::OWN;
 use crate::engine::{candle_device, check_host_memory, unsupported, unsupported_quantised};
 use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{self, Loaded, TensorSpec, Wanted, WeightFiles};
+use crate::weights::{self, Checkpoint, Loaded, TensorSpec, Wanted, WeightFiles};
 use warpmark_record::agreement::worst;
-
-/// The name of this phase in `models.toml`, and the first segment of the ids.
-pub(crate) const PHASE: &str = "load";
 
 /// The load workloads of every model that the request takes in: `load/<model>/<format>/cold@warpmark`
 /// and `.../warm@warpmark`, a group for each model and format.
 pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
     let mut groups = Vec::new();
-    for model in catalog.models().iter().filter(|model| model.has_phase(PHASE)) {
+    for model in catalog.models().iter().filter(|model| model.has_phase(LOAD)) {
         for format in request.formats(model) {
             groups.push(group(model, format, request)?);
         }
@@ -40,8 +37,8 @@ pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, Catalo
 }
 
 fn group(model: &Model, format: Format, request: &Request) -> Result<Group, CatalogError> {
-    let wanted = Wanted::of(model, format)?;
-    let (stored, largest) = wanted.stored(model);
+    let wanted = model.wanted(format)?;
+    let (stored, largest) = wanted.stored(model.checkpoint);
     // A GPU holds the largest tensor twice while it is converted; a CPU a staging buffer.
     let memory = wanted.held() + largest;
     let mut entries = Vec::with_capacity(PageCache::ALL.len());
@@ -78,7 +75,7 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
 }
 
 fn id(model: &Model, format: Format, cache: PageCache) -> Result<BenchmarkId, CatalogError> {
-    let segments = [PHASE, &model.id, &format.to_string(), cache.name()].map(str::to_owned);
+    let segments = [LOAD, &model.id, &format.to_string(), cache.name()].map(str::to_owned);
     BenchmarkId::new(segments, OWN)
         .map_err(|error| model.invalid("id", format!("{:?}", model.id), error.to_string()))
 }
@@ -88,6 +85,7 @@ struct LoadSession {
     model: Model,
     format: Format,
     wanted: Wanted,
+    checkpoint: Checkpoint,
     files: WeightFiles,
     /// What a load reads of them.
     bytes: Bytes,
@@ -104,14 +102,15 @@ impl LoadSession {
     ) -> Result<Self, WorkloadError> {
         let candle = candle_device(device)?;
         let progress = request.progress.as_ref();
-        let files = wanted.locate(&model, &request.source, &request.cache, progress)?;
+        let checkpoint = model.checkpoint_in(format).map_err(WorkloadError::failed)?;
+        let files = wanted.locate(&checkpoint, &request.source, &request.cache, progress)?;
         let bytes = wanted.read_by_load(&files)?;
         let marks = Marks::of(device);
-        Ok(Self { model, format, wanted, files, bytes, device: candle, marks })
+        Ok(Self { model, format, wanted, checkpoint, files, bytes, device: candle, marks })
     }
 
     /// What the files hold.
-    fn checkpoint(&self) -> String {
+    fn stored_as(&self) -> String {
         match self.format {
             Format::Plain(_) => self.model.checkpoint.to_string(),
             Format::Quantised(quantisation) => quantisation.to_string(),

@@ -47,7 +47,9 @@ fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
     let specs = model.family().unwrap().tensors(model).unwrap();
     let source = Source::Folder(folder().join(kind));
     let cache = weights::Cache::at(std::env::temp_dir());
-    let files = weights::locate(model, &specs, &source, &cache, &Quiet).unwrap();
+    let files =
+        weights::locate(&model.checkpoint_in(Dtype::F32).unwrap(), &specs, &source, &cache, &Quiet)
+            .unwrap();
     files.load(&specs, dtype.candle(), &Device::Cpu).unwrap().tensors
 }
 
@@ -241,7 +243,13 @@ fn a_missing_folder_a_missing_tensor_and_another_architecture_are_refused_by_nam
         let model = catalog.model(model).unwrap();
         let specs = model.family().unwrap().tensors(model).unwrap();
         let source = Source::Folder(from.to_owned());
-        let files = weights::locate(model, &specs, &source, &cache, &Quiet)?;
+        let files = weights::locate(
+            &model.checkpoint_in(Dtype::F32).unwrap(),
+            &specs,
+            &source,
+            &cache,
+            &Quiet,
+        )?;
         files.load(&specs, DType::F32, &Device::Cpu)
     };
     let text = load("xl", &folder().join("v1")).err().unwrap().to_string();

@@ -51,7 +51,14 @@ fn load(dtype: Dtype) -> (Gpt2, Loaded) {
     let tensors = model.family().unwrap().tensors(model).unwrap();
     let cache = weights::Cache::at(fixtures());
     let source = Source::Folder(fixtures().join("weights"));
-    let files = weights::locate(model, &tensors, &source, &cache, &Quiet).unwrap();
+    let files = weights::locate(
+        &model.checkpoint_in(Dtype::F32).unwrap(),
+        &tensors,
+        &source,
+        &cache,
+        &Quiet,
+    )
+    .unwrap();
     let loaded = files.load(&tensors, dtype.candle(), &Device::Cpu).unwrap();
     let architecture: Architecture = model.section("architecture").unwrap();
     (Gpt2::new(architecture, &loaded.tensors).unwrap(), loaded)

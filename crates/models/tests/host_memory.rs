@@ -198,7 +198,14 @@ fn a_load_holds_at_most_a_fifth_more_than_its_result_in_every_family() {
         let cache = Cache::at(folder.path().join("cache"));
         let specs = model.family().unwrap().tensors(model).unwrap();
         let source = Source::Synthetic { seed: 1 };
-        let files = weights::locate(model, &specs, &source, &cache, &Quiet).unwrap();
+        let files = weights::locate(
+            &model.checkpoint_in(Dtype::F32).unwrap(),
+            &specs,
+            &source,
+            &cache,
+            &Quiet,
+        )
+        .unwrap();
         // The first touches the program's own pages, and is not looked at.
         drop(files.load(&specs, Dtype::F16.candle(), &Device::Cpu).unwrap());
         drop(load(model, &files, Dtype::F16));
@@ -206,7 +213,14 @@ fn a_load_holds_at_most_a_fifth_more_than_its_result_in_every_family() {
         let shards = folder.path().join("shards");
         write(&shards, model, tensors);
         let source = Source::Folder(shards);
-        let files = weights::locate(model, &specs, &source, &cache, &Quiet).unwrap();
+        let files = weights::locate(
+            &model.checkpoint_in(Dtype::F32).unwrap(),
+            &specs,
+            &source,
+            &cache,
+            &Quiet,
+        )
+        .unwrap();
         assert_eq!(files.paths().len(), model.files.len());
         for dtype in [Dtype::F16, Dtype::F32] {
             drop(load(model, &files, dtype));

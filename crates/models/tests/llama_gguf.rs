@@ -51,7 +51,7 @@ fn written(kind: &str, folder: &Path) -> (PathBuf, Loaded) {
     let model = catalog.model("tiny").unwrap();
     let quantisation =
         if kind.starts_with("q8_0") { Quantisation::Q8_0 } else { Quantisation::Q4KM };
-    let mut wanted = Wanted::of(model, Format::Quantised(quantisation)).unwrap();
+    let mut wanted = model.wanted(Format::Quantised(quantisation)).unwrap();
     // More than the usual spread: attention is far from uniform and every weight counts.
     if let Wanted::Quantised(tensors, _) = &mut wanted {
         for tensor in tensors {
@@ -61,8 +61,9 @@ fn written(kind: &str, folder: &Path) -> (PathBuf, Loaded) {
         }
     }
     let source = Source::Synthetic { seed: 20_261_127 };
-    let files = wanted.locate(model, &source, &Cache::at(folder), &Quiet).unwrap();
-    let loaded = wanted.load(model, &files, &Device::Cpu).unwrap();
+    let checkpoint = model.checkpoint_in(Format::Quantised(quantisation)).unwrap();
+    let files = wanted.locate(&checkpoint, &source, &Cache::at(folder), &Quiet).unwrap();
+    let loaded = wanted.load(&checkpoint, &files, &Device::Cpu).unwrap();
     (files.paths()[0].clone(), loaded)
 }
 

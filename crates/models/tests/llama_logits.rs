@@ -65,7 +65,7 @@ fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
     let spec = |(name, shape)| TensorSpec { name, shape, init: Init::Zeros };
     let specs: Vec<TensorSpec> = architecture(kind).tensors().into_iter().map(spec).collect();
     let files = weights::locate(
-        catalog.model("tiny").unwrap(),
+        &catalog.model("tiny").unwrap().checkpoint_in(dtype).unwrap(),
         &specs,
         &Source::Folder(folder(kind).join("weights")),
         &weights::Cache::at(std::env::temp_dir()),

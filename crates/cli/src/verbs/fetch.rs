@@ -3,7 +3,7 @@
 use anyhow::bail;
 use warpmark_models::Format;
 use warpmark_models::tokenizer::Tokenizer;
-use warpmark_models::weights::{Wanted, locate_tokenizer};
+use warpmark_models::weights::locate_tokenizer;
 
 use crate::arguments::Fetch;
 use crate::output::show;
@@ -32,12 +32,13 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
             Some(quantisation) => Format::Quantised(quantisation),
             None => Format::Plain(model.checkpoint),
         };
-        let wanted = Wanted::of(model, format)?;
-        let files = wanted.locate(model, &source, &cache, progress.as_ref())?;
+        let (wanted, checkpoint) = (model.wanted(format)?, model.checkpoint_in(format)?);
+        let files = wanted.locate(&checkpoint, &source, &cache, progress.as_ref())?;
         let paths: Vec<String> =
             files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();
         show(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()));
-        if let Some(path) = locate_tokenizer(model, &source, progress.as_ref())? {
+        let published = model.checkpoint_in(model.checkpoint)?;
+        if let Some(path) = locate_tokenizer(&published, &source, progress.as_ref())? {
             // A tokenizer of another model is noticed here and not in the middle of a run.
             Tokenizer::of(model, &path)?;
             show(&format!("  {}\n", path.display()));

@@ -1,7 +1,6 @@
 //! `warpmark models`: what can be measured, and whether it fits.
 
 use serde::Serialize;
-use warpmark_models::weights::Wanted;
 use warpmark_models::{Dtype, Format, Model};
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
 
@@ -80,7 +79,7 @@ fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>>
 fn quantised(model: &Model, spec: &DeviceSpec) -> anyhow::Result<Vec<Quantised>> {
     let of = |quantisation| {
         let format = Format::Quantised(quantisation);
-        let weights_bytes = Wanted::of(model, format)?.held();
+        let weights_bytes = model.wanted(format)?.held();
         let fits = spec.memory.clone().map(|capacity| weights_bytes < capacity);
         Ok(Quantised { format, weights_bytes, fits })
     };

@@ -47,7 +47,7 @@ fn single_file() -> Vec<String> {
 /// The formats to measure, by suite and device.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Suites {
+pub(crate) struct Suites {
     #[serde(default)]
     quick: BTreeMap<Kind, Vec<Format>>,
     #[serde(default)]
@@ -73,7 +73,7 @@ impl Suites {
     }
 
     /// Every format that any of the suites lists.
-    pub(super) fn all(&self) -> impl Iterator<Item = Format> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Format> {
         self.quick.values().chain(self.full.values()).flatten().copied()
     }
 }

@@ -20,7 +20,7 @@ use super::{Family, text, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
-use crate::weights::{Init, Loaded, TensorSpec};
+use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
 use case::{Case, Engine};
 use inputs::Inputs;
 use nets::Nets;
@@ -33,6 +33,15 @@ pub struct DiffusionFamily;
 /// The largest batch of the quick suite on a CPU, which has to be done within minutes: a step is bound by
 /// arithmetic from the first image on.
 const QUICK_CPU_BATCH: usize = 2;
+
+/// Auto-encoders of 2022 store the products of their attention under other names, which diffusers renames
+/// too when it reads them.
+const RENAMED: [Renamed; 4] = [
+    Renamed { component: "vae", stored: ".query.", called: ".to_q." },
+    Renamed { component: "vae", stored: ".key.", called: ".to_k." },
+    Renamed { component: "vae", stored: ".value.", called: ".to_v." },
+    Renamed { component: "vae", stored: ".proj_attn.", called: ".to_out.0." },
+];
 
 impl Family for DiffusionFamily {
     fn name(&self) -> &'static str {
@@ -61,6 +70,15 @@ impl Family for DiffusionFamily {
             shape,
         };
         Ok(tensors.into_iter().map(spec).collect())
+    }
+
+    fn tensor_names(&self) -> TensorNames {
+        TensorNames {
+            // Lists of positions, and the half of an auto-encoder that reads images.
+            ignored: &["*.position_ids", "vae.encoder.*", "vae.quant_conv.*"],
+            renamed: &RENAMED,
+            ..TensorNames::default()
+        }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {

@@ -10,7 +10,7 @@ use crate::catalog::{CatalogError, Model};
 use crate::engine::OWN;
 use crate::request::Request;
 use crate::service::Form;
-use crate::weights::{Init, Loaded, TensorSpec};
+use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::{NetError, reference};
 
@@ -51,6 +51,15 @@ impl Family for Gpt2Family {
             shape,
         };
         Ok(architecture.tensors().into_iter().map(spec).collect())
+    }
+
+    fn tensor_names(&self) -> TensorNames {
+        TensorNames {
+            prefix: "transformer.",
+            // Causal masks, and a head that is a copy of the embeddings.
+            ignored: &["*.attn.bias", "*.attn.masked_bias", "lm_head.weight"],
+            ..TensorNames::default()
+        }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {

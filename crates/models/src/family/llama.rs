@@ -14,7 +14,7 @@ use crate::engine::{CANDLE, OWN};
 use crate::request::Request;
 use crate::service::Form;
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{Init, Loaded, TensorSpec};
+use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
 use candle::Published;
 use warpmark_nets::llama::{Architecture, Llama};
 use warpmark_nets::{NetError, reference};
@@ -80,6 +80,15 @@ impl Family for LlamaFamily {
         let architecture = architecture(model)?;
         let store = |spec: TensorSpec| gguf::stored(spec, &architecture, quantisation);
         Ok(Some(self.tensors(model)?.into_iter().map(store).collect()))
+    }
+
+    fn tensor_names(&self) -> TensorNames {
+        TensorNames {
+            // A head that is a copy of the embeddings, under both of its names, and Llama 3.1's stretched
+            // frequencies, which follow from the architecture.
+            ignored: &["lm_head.weight", "output.weight", "rope_freqs.weight"],
+            ..TensorNames::default()
+        }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {

@@ -14,7 +14,7 @@ use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::request::Request;
 use crate::service::{self, Form};
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{Loaded, TensorSpec};
+use crate::weights::{Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
 
 /// A kind of net: every variant of it differs in numbers only.
@@ -34,6 +34,11 @@ pub trait Family: Sync {
     /// The tensors a variant consists of: names, shapes, and how a synthetic one is filled. Refuses an
     /// architecture table that lacks a number, has an unknown one, or asks for an absurd size.
     fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError>;
+
+    /// What it passes over and renames among the tensors of a checkpoint.
+    fn tensor_names(&self) -> TensorNames {
+        TensorNames::default()
+    }
 
     /// The same tensors as a quantised file has them; `None` where the family cannot compute with such.
     fn quantised(

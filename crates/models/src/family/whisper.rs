@@ -21,7 +21,7 @@ use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
-use crate::weights::{Init, Loaded, TensorSpec};
+use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
 use warpmark_nets::whisper::mel::RATE;
 use warpmark_nets::whisper::{Architecture, Whisper};
@@ -64,6 +64,11 @@ impl Family for WhisperFamily {
             shape,
         };
         Ok(architecture.tensors().into_iter().map(spec).collect())
+    }
+
+    fn tensor_names(&self) -> TensorNames {
+        // The head is a copy of the embeddings.
+        TensorNames { ignored: &["proj_out.weight"], ..TensorNames::default() }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {

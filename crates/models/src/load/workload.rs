@@ -55,7 +55,7 @@ impl Workload for Load<'_> {
             parameters: BTreeMap::from([
                 ("model".to_owned(), text(&session.model.id)),
                 ("dtype".to_owned(), text(&session.format.to_string())),
-                ("checkpoint".to_owned(), text(&session.checkpoint())),
+                ("checkpoint".to_owned(), text(&session.stored_as())),
                 ("page_cache".to_owned(), text(self.cache.name())),
             ]),
             work: Work {
@@ -85,7 +85,7 @@ impl Workload for Load<'_> {
     fn launch(&mut self) -> Result<(), WorkloadError> {
         let session = &*self.session;
         let loaded =
-            session.wanted.load_trusted(&session.model, &session.files, &session.device)?;
+            session.wanted.load_trusted(&session.checkpoint, &session.files, &session.device)?;
         let mut clock = WallClock::default();
         clock.start().map_err(WorkloadError::failed)?;
         let family = session.model.family().map_err(WorkloadError::failed)?;
@@ -113,7 +113,7 @@ impl Workload for Load<'_> {
         let loaded = if let Some(loaded) = self.loaded.take() {
             loaded
         } else {
-            session.wanted.load(&session.model, &session.files, &session.device)?
+            session.wanted.load(&session.checkpoint, &session.files, &session.device)?
         };
         session.check(&loaded)
     }

@@ -67,8 +67,9 @@ impl Recipe {
         }
         let candle = candle_device(device)?;
         let request = &self.request;
+        let checkpoint = self.model.checkpoint_in(self.dtype).map_err(WorkloadError::failed)?;
         let files = weights::locate(
-            &self.model,
+            &checkpoint,
             &self.tensors,
             &request.source,
             &request.cache,

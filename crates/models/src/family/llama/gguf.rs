@@ -91,7 +91,7 @@ mod tests {
     fn bytes(model: &str, quantisation: Quantisation) -> u64 {
         let catalog = Catalog::builtin().unwrap();
         let model = catalog.model(model).unwrap();
-        match Wanted::of(model, Format::Quantised(quantisation)).unwrap() {
+        match model.wanted(Format::Quantised(quantisation)).unwrap() {
             Wanted::Quantised(tensors, _) => tensors.iter().map(StoredTensor::bytes).sum(),
             Wanted::Plain(..) => panic!("plain"),
         }

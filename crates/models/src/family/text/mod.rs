@@ -31,7 +31,7 @@ pub(super) use work::{Numbers, parameters};
 use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::{unsupported, unsupported_quantised};
 use crate::request::Request;
-use crate::weights::{Loaded, Wanted};
+use crate::weights::Loaded;
 use warpmark_nets::NetError;
 
 /// A part of generating text.
@@ -129,7 +129,7 @@ pub(super) fn groups<N: CausalLm>(
     let mut groups = Vec::new();
     let able = |format: &Format| engine.quantised || format.plain().is_some();
     for format in request.formats(model).into_iter().filter(able) {
-        let wanted = Wanted::of(model, format)?;
+        let wanted = model.wanted(format)?;
         let numbers = numbers.stored_as(&wanted, request.spec.gpu.is_none());
         let mut entries = Vec::with_capacity(cases.len());
         let mut by_id = Vec::with_capacity(cases.len());

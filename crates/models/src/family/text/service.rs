@@ -18,7 +18,6 @@ use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
 use crate::service::Form;
-use crate::weights::Wanted;
 use reading::Reading;
 use writing::Writing;
 
@@ -72,7 +71,7 @@ fn offer<N: Apart>(
         positions,
         format: dtype.into(),
         model: model.clone(),
-        wanted: Wanted::of(model, dtype.into())?,
+        wanted: model.wanted(dtype.into())?,
         cases: Vec::new(),
         caveats: engine.caveats,
         request: request.clone(),

@@ -90,8 +90,9 @@ impl<N: CausalLm> Recipe<N> {
         let candle = candle_device(device)?;
         let request = &self.request;
         let progress = request.progress.as_ref();
-        let files = self.wanted.locate(&self.model, &request.source, &request.cache, progress)?;
-        let loaded = self.wanted.load(&self.model, &files, &candle)?;
+        let checkpoint = self.model.checkpoint_in(self.format).map_err(WorkloadError::failed)?;
+        let files = self.wanted.locate(&checkpoint, &request.source, &request.cache, progress)?;
+        let loaded = self.wanted.load(&checkpoint, &files, &candle)?;
         let (net, plain) =
             (self.build)(&self.model, self.positions, &loaded).map_err(workload_error)?;
         let about = About {

@@ -89,11 +89,12 @@ impl Recipe {
         }
         let candle = candle_device(device)?;
         let Request { source, cache, progress, seed, audio, .. } = &self.request;
-        let files = weights::locate(&self.model, &self.tensors, source, cache, progress.as_ref())?;
+        let checkpoint = self.model.checkpoint_in(self.dtype).map_err(WorkloadError::failed)?;
+        let files = weights::locate(&checkpoint, &self.tensors, source, cache, progress.as_ref())?;
         let loaded = files.load(&self.tensors, self.dtype.candle(), &candle)?;
         let net = Whisper::new(self.architecture, &loaded.tensors).map_err(workload_error)?;
         let tokenizer = match audio.as_ref().and_then(|spoken| spoken.text.as_ref()) {
-            Some(_) => weights::locate_tokenizer(&self.model, source, progress.as_ref())?
+            Some(_) => weights::locate_tokenizer(&checkpoint, source, progress.as_ref())?
                 .map(|path| Tokenizer::of(&self.model, &path))
                 .transpose()
                 .map_err(WorkloadError::failed)?,

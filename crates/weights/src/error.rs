@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
-use crate::catalog::Dtype;
+use crate::{Dtype, Quantisation};
 
 /// Why weights could not be found, made, fetched or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -208,9 +208,17 @@ pub enum WeightsError {
         /// What candle said.
         source: Box<candle_core::Error>,
     },
-    /// The stanza does not say where the weights are.
-    #[error(transparent)]
-    Stanza(#[from] Box<crate::catalog::CatalogError>),
+    /// The catalog does not say where files of this quantisation are.
+    #[error(
+        "{model} names no {quantisation} file on the hub; name repo, revision and file in [model.gguf] of \
+         its entry, or give a folder with `--weights`"
+    )]
+    Unpublished {
+        /// The model.
+        model: String,
+        /// The quantisation asked for.
+        quantisation: Quantisation,
+    },
     /// The clock failed.
     #[error(transparent)]
     Clock(#[from] warpmark_measure::ClockError),

@@ -16,10 +16,10 @@ use rayon::prelude::*;
 use warpmark_record::{Bytes, WeightsStamp};
 
 use super::{StoredTensor, file_type};
-use crate::catalog::{Model, Quantisation};
-use crate::weights::cache::Draft;
-use crate::weights::synthetic::{GOLDEN, key, mix};
-use crate::weights::{Cache, Init, Progress, WeightFiles, WeightsError};
+use crate::cache::Draft;
+use crate::synthetic::{GOLDEN, key, mix};
+use crate::{Cache, Init, Progress, WeightFiles, WeightsError};
+use crate::{Checkpoint, Quantisation};
 
 /// The recipe's number, part of the header: another recipe never reuses an older file.
 const RECIPE: u32 = 1;
@@ -32,14 +32,14 @@ const LOT: u64 = 1 << 13;
 
 /// The file of a model's synthetic weights, written where it is not there or not the right one.
 pub(super) fn locate(
-    model: &Model,
+    checkpoint: &Checkpoint,
     tensors: &[StoredTensor],
     (quantisation, seed): (Quantisation, u64),
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    let name = format!("{}-{quantisation}-seed{seed}.gguf", model.id);
-    let layout = Layout::new(model, tensors, quantisation, seed);
+    let name = format!("{}-{quantisation}-seed{seed}.gguf", checkpoint.id);
+    let layout = Layout::new(checkpoint, tensors, quantisation, seed);
     let path = cache.path(&name);
     if !layout.is_in(&path) {
         write(&layout, &name, seed, cache, progress)?;
@@ -56,7 +56,7 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn new(
-        model: &Model,
+        checkpoint: &Checkpoint,
         tensors: &'a [StoredTensor],
         quantisation: Quantisation,
         seed: u64,
@@ -68,7 +68,7 @@ impl<'a> Layout<'a> {
             Init::Zeros => mix(hash ^ (2 << 32)),
         });
         let mut head = Head::new(tensors.len() as u64, 3);
-        head.text_value("general.architecture", &model.family);
+        head.text_value("general.architecture", &checkpoint.architecture);
         head.number_value("general.file_type", file_type(quantisation));
         let recipe = format!("synthetic recipe {RECIPE} seed {seed} fills {fills:016x}");
         head.text_value("warpmark", &recipe);

@@ -12,9 +12,9 @@ use candle_core::quantized::GgmlDType;
 use warpmark_record::{Bytes, WeightsStamp};
 
 use super::{Cache, Progress, Source, TensorSpec, WeightFiles, WeightsError, hub};
-use crate::catalog::{Model, Quantisation};
+use crate::{Checkpoint, Quantisation};
 
-pub(crate) use read::blocks;
+pub use read::blocks;
 pub(super) use read::{load, read_by_load};
 
 /// A tensor as a quantised file has it.
@@ -59,22 +59,26 @@ fn file_type(quantisation: Quantisation) -> u32 {
 
 /// Finds the file of a model's quantised weights, fetching or writing it where the source says so.
 pub(super) fn locate(
-    model: &Model,
+    checkpoint: &Checkpoint,
     tensors: &[StoredTensor],
     quantisation: Quantisation,
     (source, cache): (&Source, &Cache),
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    match source {
+    let files = match source {
         Source::Synthetic { seed } => {
-            synthetic::locate(model, tensors, (quantisation, *seed), cache, progress)
+            synthetic::locate(checkpoint, tensors, (quantisation, *seed), cache, progress)
         }
         Source::Hub(options) => {
-            let published = model.quantised(quantisation).map_err(Box::new)?;
-            hub::locate(&published, options, progress)
+            if checkpoint.files.is_empty() {
+                let model = checkpoint.id.clone();
+                return Err(WeightsError::Unpublished { model, quantisation });
+            }
+            hub::locate(checkpoint, options, progress)
         }
         Source::Folder(path) => in_folder(path, quantisation),
-    }
+    };
+    Ok(files?.with_names(checkpoint.names))
 }
 
 /// The one file of a folder that is named after the quantisation, else its only GGUF file.

@@ -6,7 +6,7 @@ mod client;
 use std::path::PathBuf;
 
 use super::{Progress, WeightFiles, WeightsError};
-use crate::catalog::Model;
+use crate::Checkpoint;
 
 /// How the hub is asked.
 #[derive(Debug, Clone, Default)]
@@ -190,7 +190,7 @@ pub enum HubError {
 
 #[cfg(feature = "hub")]
 pub(super) fn locate(
-    model: &Model,
+    model: &Checkpoint,
     options: &HubOptions,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
@@ -207,7 +207,7 @@ pub(super) fn locate(
 /// Fetches one file of a model's repo, such as its tokenizer.
 #[cfg(feature = "hub")]
 pub(super) fn file(
-    model: &Model,
+    model: &Checkpoint,
     file: &str,
     options: &HubOptions,
     progress: &dyn Progress,
@@ -217,7 +217,7 @@ pub(super) fn file(
 
 #[cfg(not(feature = "hub"))]
 pub(super) fn locate(
-    _model: &Model,
+    _model: &Checkpoint,
     _options: &HubOptions,
     _progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
@@ -226,7 +226,7 @@ pub(super) fn locate(
 
 #[cfg(not(feature = "hub"))]
 pub(super) fn file(
-    _model: &Model,
+    _model: &Checkpoint,
     _file: &str,
     _options: &HubOptions,
     _progress: &dyn Progress,

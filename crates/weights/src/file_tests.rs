@@ -5,7 +5,13 @@ use half::{bf16, f16};
 use warpmark_record::WeightsStamp;
 
 use super::*;
-use crate::weights::Init;
+use crate::Init;
+
+const NAMES: TensorNames = TensorNames {
+    prefix: "transformer.",
+    ignored: &["*.attn.bias", "*.attn.masked_bias", "lm_head.weight"],
+    renamed: &[],
+};
 
 struct Stored {
     name: &'static str,
@@ -50,7 +56,7 @@ fn case(files: &[&[Stored]]) -> Case {
         write(path, tensors);
     }
     let stamp = WeightsStamp::Folder { name: "test".to_owned() };
-    Case { _folder: folder, files: WeightFiles::new(paths, stamp) }
+    Case { _folder: folder, files: WeightFiles::new(paths, stamp).with_names(NAMES) }
 }
 
 fn spec(name: &str, shape: &[usize]) -> TensorSpec {

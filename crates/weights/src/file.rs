@@ -9,21 +9,12 @@ use candle_core::{DType, Device};
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
+use super::checkpoint::TensorNames;
 use super::component;
 use super::header::Header;
 use super::read::{Placed, Reader};
 use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
-use crate::catalog::Dtype;
-
-/// The prefix under which some checkpoints keep the whole net.
-const PREFIX: &str = "transformer.";
-
-/// Tensors that checkpoints carry and no net needs: causal masks and lists of positions, by the end of their
-/// names.
-const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".position_ids"];
-
-/// Heads, by their whole names: where a net does not ask for its own, it is a copy of the embeddings.
-const TIED_HEADS: [&str; 2] = ["lm_head.weight", "proj_out.weight"];
+use crate::Dtype;
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -34,6 +25,7 @@ pub struct WeightFiles {
     paths: Vec<PathBuf>,
     /// The component of each file, where the model comes in components.
     components: Vec<Option<String>>,
+    names: TensorNames,
     stamp: WeightsStamp,
 }
 
@@ -54,13 +46,23 @@ enum Finite {
 impl WeightFiles {
     pub(super) fn new(paths: Vec<PathBuf>, stamp: WeightsStamp) -> Self {
         let components = vec![None; paths.len()];
-        Self { paths, components, stamp }
+        Self { paths, components, names: TensorNames::default(), stamp }
     }
 
     /// Files of a repository by their paths in it: one in a folder is a component's.
     pub(super) fn of_repo(paths: Vec<PathBuf>, files: &[String], stamp: WeightsStamp) -> Self {
         let components = files.iter().map(|file| component::of(file).map(str::to_owned)).collect();
-        Self { paths, components, stamp }
+        Self { paths, components, names: TensorNames::default(), stamp }
+    }
+
+    /// The same files with what a family knows of their tensors.
+    pub(crate) fn with_names(self, names: TensorNames) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What the family passes over and renames.
+    pub(crate) fn names(&self) -> &TensorNames {
+        &self.names
     }
 
     /// What goes on the record.
@@ -202,10 +204,8 @@ impl WeightFiles {
         let mut stored = BTreeMap::new();
         for (index, file) in opened.iter().enumerate() {
             for (name, info) in file.header.tensors() {
-                let short = match self.components.get(index) {
-                    Some(Some(component)) => component::canonical(component, &name),
-                    _ => name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(),
-                };
+                let component = self.components.get(index).and_then(Option::as_deref);
+                let short = self.names.called(component, &name);
                 if let Some((first, _)) = stored.insert(short, (index, info)) {
                     return Err(WeightsError::Duplicate {
                         name,
@@ -254,12 +254,8 @@ impl WeightFiles {
             missing.truncate(LISTED);
             return Err(WeightsError::Missing { count, names: missing, place: self.describe() });
         }
-        let is_buffer = |name: &String| {
-            BUFFERS.iter().any(|end| name.ends_with(end))
-                || TIED_HEADS.contains(&name.as_str())
-                || component::is_unused(name)
-        };
-        let mut extra: Vec<String> = stored.into_keys().filter(|name| !is_buffer(name)).collect();
+        let mut extra: Vec<String> =
+            stored.into_keys().filter(|name| !self.names.ignores(name)).collect();
         if !extra.is_empty() {
             let count = extra.len();
             extra.truncate(LISTED);

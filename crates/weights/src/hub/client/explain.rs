@@ -3,7 +3,7 @@
 use hf_hub::HFError;
 
 use super::Client;
-use crate::weights::hub::HubError;
+use crate::hub::HubError;
 
 impl Client<'_> {
     pub(super) fn not_found(&self, file: &str) -> HubError {

@@ -4,7 +4,7 @@ use candle_core::WithDType;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::catalog::Dtype;
+use crate::Dtype;
 
 #[cfg(target_endian = "big")]
 compile_error!("safetensors files are little-endian, and so must be the machine that reads them");

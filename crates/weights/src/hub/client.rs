@@ -25,8 +25,8 @@ use blobs::CachedFile;
 use explain::{chain, passing};
 
 use super::{HubError, HubOptions};
-use crate::catalog::Model;
-use crate::weights::{Progress, WeightsError};
+use crate::Checkpoint;
+use crate::{Progress, WeightsError};
 
 /// Bytes asked for at a time, unless the options say otherwise.
 const PART: u64 = 64 << 20;
@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Fetches files of one model's pinned revision.
 pub(super) struct Client<'a> {
     repo: HFRepositorySync<RepoTypeModel>,
-    model: &'a Model,
+    model: &'a Checkpoint,
     revision: &'a str,
     options: &'a HubOptions,
     endpoint: String,
@@ -61,7 +61,10 @@ struct Listed<'a> {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(model: &'a Model, options: &'a HubOptions) -> Result<Self, WeightsError> {
+    pub(super) fn new(
+        model: &'a Checkpoint,
+        options: &'a HubOptions,
+    ) -> Result<Self, WeightsError> {
         let Some(revision) = model.revision.as_deref() else {
             let (model, repo) = (model.id.clone(), model.repo.clone());
             return Err(HubError::Unpinned { model, repo }.into());

@@ -16,7 +16,7 @@ use warpmark_record::Bytes;
 
 use super::element::{self, Element};
 use super::{TensorSpec, WeightsError};
-use crate::catalog::Dtype;
+use crate::Dtype;
 
 /// Bytes that one thread reads at a time.
 const CHUNK: usize = 4 << 20;

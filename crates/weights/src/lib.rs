@@ -5,11 +5,14 @@
 //! another in silence.
 
 pub mod cache;
+mod checkpoint;
 mod component;
+mod dtype;
 mod element;
 mod error;
 pub mod file;
 mod folder;
+mod format;
 pub mod gguf;
 pub mod header;
 pub mod hub;
@@ -27,11 +30,12 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use warpmark_record::{Bytes, Seconds};
 
-use crate::catalog::Model;
-
 pub use cache::Cache;
+pub use checkpoint::{Checkpoint, Renamed, TensorNames};
+pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use file::WeightFiles;
+pub use format::{Format, Quantisation};
 pub use hub::{HubError, HubOptions};
 pub use page_cache::Residency;
 pub use wanted::Wanted;
@@ -111,30 +115,33 @@ impl Progress for Quiet {
 
 /// Finds the model's weight files, fetching or writing them where the source says so.
 pub fn locate(
-    model: &Model,
+    checkpoint: &Checkpoint,
     tensors: &[TensorSpec],
     source: &Source,
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    match source {
-        Source::Synthetic { seed } => synthetic::locate(model, tensors, *seed, cache, progress),
-        Source::Hub(options) => hub::locate(model, options, progress),
-        Source::Folder(path) => folder::locate(path, &model.files),
-    }
+    let files = match source {
+        Source::Synthetic { seed } => {
+            synthetic::locate(checkpoint, tensors, *seed, cache, progress)
+        }
+        Source::Hub(options) => hub::locate(checkpoint, options, progress),
+        Source::Folder(path) => folder::locate(path, &checkpoint.files),
+    };
+    Ok(files?.with_names(checkpoint.names))
 }
 
 /// Finds the model's tokenizer file, fetching it where the source is the hub; `None` where the stanza
 /// names none, the weights are synthetic, or the folder has none.
 pub fn locate_tokenizer(
-    model: &Model,
+    checkpoint: &Checkpoint,
     source: &Source,
     progress: &dyn Progress,
 ) -> Result<Option<PathBuf>, WeightsError> {
-    let Some(name) = &model.tokenizer else { return Ok(None) };
+    let Some(name) = &checkpoint.tokenizer else { return Ok(None) };
     match source {
         Source::Synthetic { .. } => Ok(None),
-        Source::Hub(options) => hub::file(model, name, options, progress).map(Some),
+        Source::Hub(options) => hub::file(checkpoint, name, options, progress).map(Some),
         Source::Folder(folder) => Ok(Some(folder.join(name)).filter(|path| path.is_file())),
     }
 }
@@ -177,7 +184,7 @@ impl Loaded {
     }
 
     /// Whether a tensor of that name and shape was loaded, plain or as blocks.
-    pub(crate) fn has(&self, spec: &TensorSpec) -> bool {
+    pub fn has(&self, spec: &TensorSpec) -> bool {
         let plain = self.tensors.get(&spec.name).map(Tensor::dims);
         let blocks = self.blocks.get(&spec.name).map(|blocks| blocks.shape().dims());
         plain.or(blocks).is_some_and(|found| found == spec.shape)

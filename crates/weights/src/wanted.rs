@@ -5,7 +5,7 @@ use warpmark_record::Bytes;
 
 use super::gguf::{self, StoredTensor};
 use super::{Cache, Loaded, Progress, Source, TensorSpec, WeightFiles, WeightsError};
-use crate::catalog::{CatalogError, Dtype, Format, Model, Quantisation};
+use crate::{Checkpoint, Dtype, Quantisation};
 
 /// What of a model is loaded, and how it is stored.
 #[derive(Debug, Clone)]
@@ -17,24 +17,6 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// All tensors of a model in that format.
-    ///
-    /// # Errors
-    /// Where the model's family cannot compute with quantised weights.
-    pub fn of(model: &Model, format: Format) -> Result<Self, CatalogError> {
-        let family = model.family()?;
-        match format {
-            Format::Plain(dtype) => Ok(Self::Plain(family.tensors(model)?, dtype)),
-            Format::Quantised(quantisation) => {
-                let Some(tensors) = family.quantised(model, quantisation)? else {
-                    let advice = format!("a {} is measured in f32, f16 and bf16", model.family);
-                    return Err(model.invalid("suites", format, advice));
-                };
-                Ok(Self::Quantised(tensors, quantisation))
-            }
-        }
-    }
-
     /// Bytes that they take on the device.
     pub fn held(&self) -> Bytes {
         match self {
@@ -46,14 +28,14 @@ impl Wanted {
         }
     }
 
-    /// Bytes in the model's own files: of all tensors, and of the largest.
-    pub(crate) fn stored(&self, model: &Model) -> (Bytes, Bytes) {
+    /// Bytes in the model's own files, plain ones in this dtype: of all tensors, and of the largest.
+    pub fn stored(&self, dtype: Dtype) -> (Bytes, Bytes) {
         let of = |sizes: Vec<f64>| {
             (Bytes(sizes.iter().sum()), Bytes(sizes.into_iter().fold(0.0, f64::max)))
         };
         match self {
             Self::Plain(tensors, _) => {
-                let size = model.checkpoint.bytes() as f64;
+                let size = dtype.bytes() as f64;
                 of(tensors.iter().map(|tensor| size * count(tensor)).collect())
             }
             Self::Quantised(tensors, _) => {
@@ -63,7 +45,7 @@ impl Wanted {
     }
 
     /// Bytes of one of them on the device; 0 of a tensor that is not among them.
-    pub(crate) fn bytes_of(&self, name: &str) -> f64 {
+    pub fn bytes_of(&self, name: &str) -> f64 {
         match self {
             Self::Plain(tensors, dtype) => {
                 let tensor = tensors.iter().find(|tensor| tensor.name == name);
@@ -79,15 +61,15 @@ impl Wanted {
     /// Finds the files, fetching or writing them where the source says so.
     pub fn locate(
         &self,
-        model: &Model,
+        checkpoint: &Checkpoint,
         source: &Source,
         cache: &Cache,
         progress: &dyn Progress,
     ) -> Result<WeightFiles, WeightsError> {
         match self {
-            Self::Plain(tensors, _) => super::locate(model, tensors, source, cache, progress),
+            Self::Plain(tensors, _) => super::locate(checkpoint, tensors, source, cache, progress),
             Self::Quantised(tensors, quantisation) => {
-                gguf::locate(model, tensors, *quantisation, (source, cache), progress)
+                gguf::locate(checkpoint, tensors, *quantisation, (source, cache), progress)
             }
         }
     }
@@ -96,14 +78,14 @@ impl Wanted {
     /// finite; that check is in none of the phases.
     pub fn load(
         &self,
-        model: &Model,
+        checkpoint: &Checkpoint,
         files: &WeightFiles,
         device: &Device,
     ) -> Result<Loaded, WeightsError> {
         match self {
             Self::Plain(tensors, dtype) => files.load(tensors, dtype.candle(), device),
             Self::Quantised(tensors, quantisation) => {
-                gguf::load(model, files, (tensors, *quantisation), device, true)
+                gguf::load(checkpoint, files, (tensors, *quantisation), device, true)
             }
         }
     }
@@ -112,14 +94,14 @@ impl Wanted {
     /// and checked before.
     pub fn load_trusted(
         &self,
-        model: &Model,
+        checkpoint: &Checkpoint,
         files: &WeightFiles,
         device: &Device,
     ) -> Result<Loaded, WeightsError> {
         match self {
             Self::Plain(tensors, dtype) => files.load_trusted(tensors, dtype.candle(), device),
             Self::Quantised(tensors, quantisation) => {
-                gguf::load(model, files, (tensors, *quantisation), device, false)
+                gguf::load(checkpoint, files, (tensors, *quantisation), device, false)
             }
         }
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Listed;
-use crate::weights::WeightsError;
-use crate::weights::hub::HubError;
+use crate::WeightsError;
+use crate::hub::HubError;
 
 /// A file of a model's pinned revision in the hub's cache.
 pub(super) struct CachedFile<'a> {

@@ -15,13 +15,9 @@ use warpmark_measure::{Clock, WallClock, contained};
 use warpmark_record::{Bytes, Seconds};
 
 use super::{StoredTensor, bytes, file_type, is_blocks};
-use crate::catalog::{Model, Quantisation};
-use crate::weights::read::fill;
-use crate::weights::{LoadPhases, Loaded, WeightFiles, WeightsError};
-
-/// Tensors that files carry and no net needs: Llama 3.1's stretched frequencies, which follow from the
-/// architecture, and a head that is a copy of the embeddings.
-const PASSED_OVER: [&str; 2] = ["rope_freqs.weight", "output.weight"];
+use crate::read::fill;
+use crate::{Checkpoint, Quantisation};
+use crate::{LoadPhases, Loaded, TensorNames, WeightFiles, WeightsError};
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -29,6 +25,7 @@ const LISTED: usize = 5;
 /// A file with its header.
 struct Opened<'a> {
     path: &'a Path,
+    names: &'a TensorNames,
     file: File,
     content: Content,
 }
@@ -43,8 +40,8 @@ struct Placed<'a> {
 
 /// Loads the expected tensors onto a device. With `check`, every scale must be finite, which no phase
 /// counts.
-pub(in crate::weights) fn load(
-    model: &Model,
+pub(crate) fn load(
+    checkpoint: &Checkpoint,
     files: &WeightFiles,
     (expected, quantisation): (&[StoredTensor], Quantisation),
     device: &Device,
@@ -53,7 +50,7 @@ pub(in crate::weights) fn load(
     let mut clock = WallClock::default();
     clock.start()?;
     let opened = open(files)?;
-    opened.is_of(model, quantisation)?;
+    opened.is_of(checkpoint, quantisation)?;
     let placed = opened.place(expected)?;
     let open = clock.finish()?.wall;
     let mut loaded = Loaded {
@@ -93,7 +90,7 @@ pub(in crate::weights) fn load(
 }
 
 /// What a load of the expected tensors reads: the header and those tensors.
-pub(in crate::weights) fn read_by_load(
+pub(crate) fn read_by_load(
     files: &WeightFiles,
     expected: &[StoredTensor],
 ) -> Result<Bytes, WeightsError> {
@@ -102,7 +99,7 @@ pub(in crate::weights) fn read_by_load(
 }
 
 /// The stored bytes of one tensor: what a load is held against.
-pub(crate) fn blocks(files: &WeightFiles, tensor: &StoredTensor) -> Result<Vec<u8>, WeightsError> {
+pub fn blocks(files: &WeightFiles, tensor: &StoredTensor) -> Result<Vec<u8>, WeightsError> {
     let opened = open(files)?;
     let placed = opened.find(tensor)?.ok_or_else(|| missing(&opened, &[tensor]))?;
     let mut stage = Vec::new();
@@ -124,21 +121,25 @@ fn open(files: &WeightFiles) -> Result<Opened<'_>, WeightsError> {
     let content = contained(|| Content::read(&mut reader))
         .map_err(|panic| unsound(format!("its header cannot be read ({panic}); fetch it again")))?
         .map_err(|error| unsound(format!("no sound GGUF file: {error}; fetch it again")))?;
-    Ok(Opened { path, file, content })
+    Ok(Opened { path, names: files.names(), file, content })
 }
 
 impl Opened<'_> {
     /// Refuses the file of another architecture or quantisation.
-    fn is_of(&self, model: &Model, quantisation: Quantisation) -> Result<(), WeightsError> {
+    fn is_of(
+        &self,
+        checkpoint: &Checkpoint,
+        quantisation: Quantisation,
+    ) -> Result<(), WeightsError> {
         let unfit = |problem: String| WeightsError::Gguf { path: self.path.to_owned(), problem };
         let metadata = &self.content.metadata;
         match metadata.get("general.architecture").map(Value::to_string) {
-            Some(Ok(architecture)) if *architecture == model.family => {}
+            Some(Ok(architecture)) if *architecture == checkpoint.architecture => {}
             other => {
                 let found = other.and_then(Result::ok).map_or("nothing", String::as_str);
                 return Err(unfit(format!(
                     "its architecture is {found}, the model's {}; give the file of this model",
-                    model.family
+                    checkpoint.architecture
                 )));
             }
         }
@@ -166,7 +167,7 @@ impl Opened<'_> {
             return Err(missing(self, &absent));
         }
         let known = |name: &&String| {
-            PASSED_OVER.contains(&name.as_str()) || expected.iter().any(|own| own.name == **name)
+            self.names.ignores(name) || expected.iter().any(|own| own.name == **name)
         };
         let mut extra: Vec<String> =
             self.content.tensor_infos.keys().filter(|name| !known(name)).cloned().collect();
@@ -217,7 +218,7 @@ impl Opened<'_> {
         // A buffer of words: blocks are aligned to two bytes, f32 to four.
         let words = (placed.bytes as usize).div_ceil(size_of::<f32>());
         stage.resize(stage.len().max(words), 0.0);
-        let bytes = &mut crate::weights::element::bytes_of_mut(stage)[..placed.bytes as usize];
+        let bytes = &mut crate::element::bytes_of_mut(stage)[..placed.bytes as usize];
         fill(&self.file, self.path, placed.offset, bytes)?;
         Ok(bytes)
     }

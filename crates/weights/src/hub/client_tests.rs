@@ -9,8 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::blobs::hex;
 use super::*;
-use crate::catalog::Catalog;
-use crate::weights::{Quiet, Source, locate, locate_tokenizer};
+use crate::{Checkpoint, Dtype, Quiet, Source, TensorNames, locate, locate_tokenizer};
 use warpmark_record::WeightsStamp;
 
 const REVISION: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
@@ -146,27 +145,18 @@ fn digest_of_content() -> String {
     hex(&Sha256::digest(content()))
 }
 
-fn model(sha256: Option<&str>) -> Model {
-    let pin = sha256.map_or(String::new(), |digest| format!("sha256 = [\"{digest}\"]"));
-    let text = format!(
-        r#"
-[[model]]
-id = "tiny"
-family = "gpt2"
-title = "Tiny"
-repo = "someone/tiny"
-revision = "{REVISION}"
-tokenizer = "sub/tokenizer.json"
-{pin}
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-architecture = {{ vocabulary = 64, context = 32, width = 16, layers = 2, heads = 2 }}
-inputs = {{ prompts = [8], contexts = [8] }}
-suites = {{}}
-"#
-    );
-    Catalog::parse(&text, "test.toml").unwrap().models()[0].clone()
+fn model(sha256: Option<&str>) -> Checkpoint {
+    Checkpoint {
+        id: "tiny".to_owned(),
+        repo: "someone/tiny".to_owned(),
+        revision: Some(REVISION.to_owned()),
+        files: vec!["model.safetensors".to_owned()],
+        sha256: sha256.into_iter().map(str::to_owned).collect(),
+        tokenizer: Some("sub/tokenizer.json".to_owned()),
+        dtype: Dtype::F32,
+        architecture: "gpt2".to_owned(),
+        names: TensorNames::default(),
+    }
 }
 
 impl Hub {
@@ -181,9 +171,9 @@ impl Hub {
         }
     }
 
-    fn fetch_as(&self, model: &Model, options: HubOptions) -> Result<Vec<u8>, String> {
-        let cache = crate::weights::Cache::at(self.folder.path().join("unused"));
-        let files = locate(model, &[], &Source::Hub(options), &cache, &Quiet)
+    fn fetch_as(&self, checkpoint: &Checkpoint, options: HubOptions) -> Result<Vec<u8>, String> {
+        let cache = crate::Cache::at(self.folder.path().join("unused"));
+        let files = locate(checkpoint, &[], &Source::Hub(options), &cache, &Quiet)
             .map_err(|error| error.to_string())?;
         let repo = "someone/tiny".to_owned();
         assert_eq!(files.stamp(), WeightsStamp::Hub { repo, revision: REVISION.to_owned() });

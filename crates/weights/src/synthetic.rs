@@ -18,7 +18,7 @@ use warpmark_record::{Bytes, WeightsStamp};
 use super::cache::Draft;
 use super::element::{self, Element};
 use super::{Cache, Init, Progress, TensorSpec, WeightFiles, WeightsError};
-use crate::catalog::{Dtype, Model};
+use crate::{Checkpoint, Dtype};
 
 /// The recipe's number, part of the header: another recipe never reuses an older file.
 const RECIPE: u32 = 1;
@@ -28,14 +28,14 @@ const LOT: usize = 1 << 18;
 
 /// The file of a model's synthetic weights, written where it is not there or not the right one.
 pub(super) fn locate(
-    model: &Model,
+    checkpoint: &Checkpoint,
     tensors: &[TensorSpec],
     seed: u64,
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    let name = format!("{}-{}-seed{seed}.safetensors", model.id, model.checkpoint);
-    let layout = Layout::new(tensors, model.checkpoint, seed);
+    let name = format!("{}-{}-seed{seed}.safetensors", checkpoint.id, checkpoint.dtype);
+    let layout = Layout::new(tensors, checkpoint.dtype, seed);
     let path = cache.path(&name);
     if !layout.is_in(&path) {
         write(&layout, &name, seed, cache, progress)?;
@@ -196,8 +196,7 @@ pub(super) fn key(name: &str, seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Catalog;
-    use crate::weights::Quiet;
+    use crate::{Quiet, TensorNames};
 
     fn normal(name: &str, shape: &[usize]) -> TensorSpec {
         let init = Init::Normal { std: 0.02 };
@@ -213,8 +212,18 @@ mod tests {
     }
 
     fn locate_small(tensors: &[TensorSpec], seed: u64, cache: &Cache) -> PathBuf {
-        let catalog = Catalog::builtin().unwrap();
-        let files = locate(&catalog.models()[0], tensors, seed, cache, &Quiet).unwrap();
+        let checkpoint = Checkpoint {
+            id: "small".to_owned(),
+            repo: "someone/small".to_owned(),
+            revision: None,
+            files: Vec::new(),
+            sha256: Vec::new(),
+            tokenizer: None,
+            dtype: Dtype::F32,
+            architecture: "gpt2".to_owned(),
+            names: TensorNames::default(),
+        };
+        let files = locate(&checkpoint, tensors, seed, cache, &Quiet).unwrap();
         files.paths()[0].clone()
     }
 
