@@ -111,7 +111,7 @@ impl Requests {
     /// The share that got no answer through the service's fault: failed, timed out, rejected. `None`
     /// where nothing was asked.
     pub fn error_rate(&self) -> Option<f64> {
-        let errors = self.failed + self.timed_out + self.rejected;
+        let errors = self.failed.saturating_add(self.timed_out).saturating_add(self.rejected);
         (self.asked > 0).then(|| errors as f64 / self.asked as f64)
     }
 }
@@ -155,7 +155,7 @@ pub struct Histogram {
 impl Histogram {
     /// How many times it holds.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|(_, count)| count).sum()
+        self.buckets.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// The mean; `None` where it is empty.
@@ -180,7 +180,7 @@ impl Histogram {
         let rank = ((quantile * count as f64).ceil() as u64).clamp(1, count);
         let mut seen = 0;
         for (nanoseconds, held) in &self.buckets {
-            seen += held;
+            seen = held.saturating_add(seen);
             if seen >= rank {
                 return Ok(Seconds(*nanoseconds as f64 * 1e-9));
             }

@@ -12,7 +12,10 @@ use crate::units::{Bytes, BytesPerSecond, Hertz, Watts};
 /// Absence always carries its reason, so that a report can say "not permitted in this container"
 /// instead of leaving a hole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a value in the bounds of its kind, or {\"absent\": \"reason\"}"
+)]
 pub enum Field<T> {
     /// The reason why the value is not there. First, so that an untagged reader tries it first.
     Absent {
@@ -257,6 +260,9 @@ pub struct CpuSpec {
     pub simd: String,
     /// Whether a hypervisor is underneath.
     pub virtualised: Field<bool>,
+    /// What the kernel sets the clock by, where it tells: `performance`, `schedutil`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
 }
 
 /// The host that feeds the device.

@@ -53,6 +53,9 @@ pub struct Record {
     /// Clocks, power and temperature while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<Telemetry>,
+    /// What else the host did while the samples were taken; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostLoad>,
     /// What a reader must know before trusting the row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caveats: Vec<String>,
@@ -82,6 +85,7 @@ impl Record {
             load: None,
             memory: None,
             telemetry: None,
+            host: None,
             caveats: Vec::new(),
         }
     }
@@ -355,6 +359,26 @@ impl Telemetry {
             throttle_causes: Field::absent(reason),
             doubts: Vec::new(),
         }
+    }
+}
+
+/// What the host did beside a workload while its samples were taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostLoad {
+    /// The processors that the kernel counts, which may be more than this process may use.
+    pub cores: u32,
+    /// Processors that other processes kept busy, on average.
+    pub others: f64,
+    /// The share of the time this machine had work to do that a hypervisor gave to its other guests,
+    /// 0 to 1.
+    pub stolen: f64,
+}
+
+impl HostLoad {
+    /// The share of `threads` threads, 0 to 1, for which the work of others left no processor, on average.
+    pub fn crowded(&self, threads: u32) -> f64 {
+        let threads = f64::from(threads.max(1));
+        ((self.others + threads - f64::from(self.cores)) / threads).clamp(0.0, 1.0)
     }
 }
 

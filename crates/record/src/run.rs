@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{DeviceSpec, HostSpec};
 
-/// The name of a run, unique on a machine: its start and its process, `20261121T233046Z-4711`.
+/// The name of a run: its start, its process, and a mark of host, container and chance,
+/// `20261121T233046Z-4711-0badc0de`; older ones have no mark. Names sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub String);

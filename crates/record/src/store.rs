@@ -7,6 +7,7 @@
 //!
 //! Hostile text in names is data here. Whoever prints it escapes it.
 
+mod listing;
 mod reader;
 mod validate;
 mod writer;
@@ -21,8 +22,9 @@ use crate::id::BenchmarkId;
 use crate::row::Record;
 use crate::run::{Run, RunId};
 
+pub use listing::{newest, recent};
 pub use reader::{read, read_all};
-pub use validate::{Invalid, validate};
+pub use validate::{Invalid, validate, validate_run};
 pub use writer::Writer;
 
 /// What was read from one or more results files.
@@ -158,10 +160,16 @@ pub enum StoreError {
     },
     /// There is no results file in a folder.
     #[error(
-        "{path} holds no results (no .jsonl file): run `cargo bench` first, or name another folder",
+        "{path} holds no results (no .jsonl file): measure with `warpmark run` first, or name another folder",
         path = .0.display()
     )]
     NoFiles(PathBuf),
+    /// There are results files in a folder, and none of them has a row.
+    #[error(
+        "{path} holds runs without a row alone: measure with `warpmark run`, or name another folder",
+        path = .0.display()
+    )]
+    NoRows(PathBuf),
     /// The line is in a layout that this version does not know.
     #[error(
         "{path}:{line}: the line has schema {found}, this warpmark reads schema {known}: update warpmark, or use the version that wrote it",

@@ -9,12 +9,31 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use serde::{Deserialize, Serialize};
 
+/// Larger than any quantity that a machine has or does, in SI units; sums and products of a few such numbers
+/// are still finite.
+pub const LARGEST: f64 = 1e30;
+
+/// A number in a file that no quantity can be.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{0:e} is beyond what any machine has or does (1e30)")]
+pub struct OutOfBounds(f64);
+
 macro_rules! quantity {
     ($(#[$doc:meta])* $name:ident, $unit:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "f64")]
         pub struct $name(pub f64);
+
+        impl TryFrom<f64> for $name {
+            type Error = OutOfBounds;
+
+            /// What is read from a file is bounded before it is believed.
+            fn try_from(value: f64) -> Result<Self, OutOfBounds> {
+                let bounded = value.is_finite() && value.abs() <= LARGEST;
+                if bounded { Ok(Self(value)) } else { Err(OutOfBounds(value)) }
+            }
+        }
 
         impl $name {
             /// The bare number, in the SI base unit.

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::{Probe, Recording, StoreError, Warning, validate};
+use super::{Probe, Recording, StoreError, Warning, listing, validate, validate_run};
 use crate::SCHEMA;
 use crate::id::BenchmarkId;
 use crate::row::Record;
@@ -29,7 +29,7 @@ const MOST_WARNINGS: usize = 100;
 
 /// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by more than
 /// a year had a wrong one.
-const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
+pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
 
 /// Reads a results file, or all `.jsonl` files below a folder in the order of their names.
 pub fn read(path: &Path) -> Result<Recording, StoreError> {
@@ -58,7 +58,7 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
         let path = path.as_ref();
         let before = files.len();
         if path.is_dir() {
-            list(path, &mut files)?;
+            files.extend(listing::files(path)?);
             if files.len() == before {
                 return Err(StoreError::NoFiles(path.to_owned()));
             }
@@ -88,24 +88,7 @@ pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
-    let failed = |error| io_error("list", folder, error);
-    let mut entries =
-        fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        // The type of the entry itself: a link to a folder is not followed, so no loop can be.
-        if entry.file_type().map_err(failed)?.is_dir() {
-            list(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { action, path: path.to_owned(), source }
 }
 
@@ -206,6 +189,7 @@ impl Reading {
 
     fn run(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
         let run: Run = place.parse()?;
+        validate_run(&run).map_err(|reason| place.bad(1, format!("run {}: {reason}", run.run)))?;
         self.clock(place, &run.run, &run.started_at);
         if self.runs.insert(run.run.clone()) {
             self.recording.runs.push(run);
@@ -249,11 +233,7 @@ impl Reading {
 
     /// Warns of a run's clock, once: of a time that is none, or has not come yet.
     fn clock(&mut self, place: &Place<'_>, run: &RunId, started_at: &str) {
-        let problem = match started_at.parse::<Timestamp>() {
-            Err(_) => "which is no time",
-            Ok(time) if time.duration_since(self.now) > AHEAD => "which is still to come",
-            Ok(_) => return,
-        };
+        let Some(problem) = listing::odd_clock(started_at, self.now, AHEAD) else { return };
         if self.odd_clocks.insert(run.clone()) {
             let text = format!(
                 "run {:?} says {started_at:?}, {problem}: its clock was wrong, and its place among other \

@@ -331,6 +331,7 @@ fn a_clock_that_cannot_be_right_is_warned_of_once_a_run() {
     assert_eq!(read(&path).unwrap().warnings, Vec::new());
     for (time, says) in [
         ("2999-01-01T00:00:00Z", "which is still to come"),
+        ("1969-01-01T00:00:00Z", "which is before 1970"),
         ("yesterday\\u001b[2J", "which is no time"),
         ("2026-02-30T00:00:00Z", "which is no time"),
     ] {
@@ -359,7 +360,7 @@ fn files_and_folders_are_read_together_and_each_file_once() {
     let (folder, path) = recorded(1);
     let mut other = run("r2");
     other.device.slug = "another".to_owned();
-    Writer::open(folder.path(), &other).unwrap();
+    let _writer = Writer::open(folder.path(), &other).unwrap();
     fs::write(folder.path().join("README.md"), "not results").unwrap();
     let found = read_all([path.as_path(), folder.path()]).unwrap();
     let runs: Vec<&str> = found.runs.iter().map(|run| run.run.0.as_str()).collect();
@@ -374,6 +375,44 @@ fn a_folder_without_results_and_a_file_that_is_not_there_are_errors() {
     assert!(matches!(error, StoreError::NoFiles(_)), "{error}");
     let error = read(&folder.path().join("none.jsonl")).unwrap_err().to_string();
     assert!(error.contains("none.jsonl") && error.starts_with("cannot open"), "{error}");
+}
+
+#[test]
+fn a_file_that_was_made_and_got_no_row_does_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = Writer::open(folder.path(), &run("r1")).unwrap();
+    let path = writer.path().to_owned();
+    assert!(writer.is_new() && path.exists());
+    drop(writer);
+    assert!(!path.exists());
+    let mut writer = Writer::open(folder.path(), &run("r1")).unwrap();
+    writer.append(&row("r1", 0)).unwrap();
+    drop(writer);
+    // Who joins a file that has rows leaves it there.
+    drop(Writer::open(folder.path(), &run("r1")).unwrap());
+    assert_eq!(read(&path).unwrap().rows.len(), 1);
+}
+
+#[test]
+fn numbers_that_no_machine_has_are_refused_where_they_stand() {
+    let (_folder, path) = recorded(1);
+    let good = fs::read_to_string(&path).unwrap();
+    for (from, to, says) in [
+        ("\"cores\":2", "\"cores\":4000000000", "host.cores is 4000000000.0"),
+        ("\"load_average\":0.1", "\"load_average\":-3", "host.load_average is -3.0"),
+        ("\"load_average\":0.1", "\"load_average\":1e308", "host.load_average is 1e308"),
+        ("\"wall_s\":[0.1", "\"wall_s\":[1e308", "samples.wall_s[0] is 1e308"),
+        ("\"wall_s\":[0.1", "\"wall_s\":[1e999", "number out of range"),
+        ("\"wall_s\":[0.1", "\"wall_s\":[NaN", "expected value"),
+        ("\"flops\":2.0", "\"flops\":2e40", "beyond what any machine"),
+        ("\"iterations\":[1", "\"iterations\":[18446744073709551615", "expected no more than 2^53"),
+        ("\"iterations\":[1", "\"iterations\":[-1", "invalid value"),
+    ] {
+        assert!(good.contains(from), "{from} in {good}");
+        fs::write(&path, good.replacen(from, to, 1)).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("r1.jsonl:") && error.contains(says), "{to}: {error}");
+    }
 }
 
 /// A disk with room for so many bytes.
@@ -458,7 +497,7 @@ fn times_within_iterations_survive_the_file_and_must_be_times() {
     for (times, says) in [
         (&[][..], "samples.distributions.time_to_first_token_s is empty"),
         (&[0.1, f64::NAN], "samples.distributions.time_to_first_token_s[1] is NaN"),
-        (&[-1.0], "is -1: expected a finite number"),
+        (&[-1.0], "is -1.0: expected a number of at least 0"),
     ] {
         let error = writer.append(&with(1, times)).unwrap_err();
         assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");

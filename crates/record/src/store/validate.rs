@@ -1,18 +1,31 @@
 //! What a row must not say, whoever wrote it: checked before writing and after reading.
 
-use crate::load::{Histogram, Load};
-use crate::row::{Outcome, Record, Samples};
+use crate::load::{Arrivals, Batching, Histogram, Load, Requests};
+use crate::machine::Field;
+use crate::row::{Outcome, Record, Samples, Telemetry};
+use crate::run::Run;
+use crate::units::LARGEST;
 
 /// Why a row contradicts itself.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Invalid {
-    /// A number that must be finite and not negative is not.
-    #[error("{place} is {value}: expected a finite number, at least 0")]
+    /// A number that must be finite, not negative, and such as a machine can have, is not.
+    #[error("{place} is {value:?}: expected a number of at least 0 and at most {most:e}")]
     Number {
         /// The field, with the sample's position.
         place: String,
         /// What stands there.
         value: f64,
+        /// The most that may.
+        most: f64,
+    },
+    /// More than can have been counted.
+    #[error("{place} is {value}: expected no more than 2^53")]
+    Count {
+        /// The field.
+        place: String,
+        /// What stands there.
+        value: u64,
     },
     /// A sample without iterations has no time per iteration.
     #[error("samples.iterations[{0}] is 0: expected at least 1")]
@@ -64,6 +77,8 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
         ("work.items.count", work.items.map(|items| items.count)),
         ("check.tolerance", row.check.as_ref().map(|check| check.tolerance)),
         ("check.worst_error", row.check.as_ref().map(|check| check.worst_error)),
+        ("host.others", row.host.as_ref().map(|host| host.others)),
+        ("host.stolen", row.host.as_ref().map(|host| host.stolen)),
     ] {
         if let Some(value) = value {
             number(|| place.to_owned(), value)?;
@@ -71,6 +86,12 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
     }
     if let Some(found) = &row.load {
         load(found)?;
+    }
+    if let Some(found) = &row.telemetry {
+        telemetry(found)?;
+    }
+    if let Some(host) = &row.host {
+        at_most(|| "host.stolen".to_owned(), host.stolen, 1.0)?;
     }
     match (&row.outcome, &row.samples) {
         (Outcome::Measured, Some(found)) => samples(found),
@@ -81,12 +102,61 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
     }
 }
 
+/// Checks the numbers of a run's line that are no quantities of their own type.
+pub fn validate_run(run: &Run) -> Result<(), Invalid> {
+    const CORES: f64 = 1e6;
+    let known = |field: &Field<f64>| field.known().copied();
+    let host = &run.host;
+    let cpu = run.device.cpu.as_ref();
+    for (place, value) in [
+        ("host.load_average", known(&host.load_average)),
+        ("host.busy_cores", host.busy_cores.as_ref().and_then(known)),
+        ("host.cores", Some(f64::from(host.cores))),
+        ("device.cpu.cores", cpu.map(|cpu| f64::from(cpu.cores))),
+    ] {
+        if let Some(value) = value {
+            at_most(|| place.to_owned(), value, CORES)?;
+        }
+    }
+    for (place, value) in [
+        ("device.memory", run.device.memory.known().map(|bytes| bytes.0)),
+        ("device.memory_bandwidth", run.device.memory_bandwidth.known().map(|rate| rate.0)),
+        ("device.last_level_cache", run.device.last_level_cache.known().map(|bytes| bytes.0)),
+        ("host.memory", host.memory.known().map(|bytes| bytes.0)),
+    ] {
+        if let Some(value) = value {
+            number(|| place.to_owned(), value)?;
+        }
+    }
+    Ok(())
+}
+
+fn telemetry(telemetry: &Telemetry) -> Result<(), Invalid> {
+    let known = |field: &Field<f64>| field.known().copied();
+    for (place, value, most) in [
+        ("telemetry.gpu_utilisation_mean", known(&telemetry.gpu_utilisation_mean), 1.0),
+        ("telemetry.memory_utilisation_mean", known(&telemetry.memory_utilisation_mean), 1.0),
+        ("telemetry.energy", telemetry.energy.known().map(|energy| energy.0), LARGEST),
+        ("telemetry.window", telemetry.window.known().map(|window| window.0), LARGEST),
+        ("telemetry.power_mean", telemetry.power_mean.known().map(|power| power.0), LARGEST),
+        ("telemetry.sm_clock_mean", telemetry.sm_clock_mean.known().map(|rate| rate.0), LARGEST),
+    ] {
+        if let Some(value) = value {
+            at_most(|| place.to_owned(), value, most)?;
+        }
+    }
+    Ok(())
+}
+
 fn samples(samples: &Samples) -> Result<(), Invalid> {
     if samples.iterations.is_empty() {
         return Err(Invalid::NotMeasured);
     }
     if let Some(at) = samples.iterations.iter().position(|n| *n == 0) {
         return Err(Invalid::NoIterations(at));
+    }
+    for (at, iterations) in samples.iterations.iter().enumerate() {
+        count(|| format!("samples.iterations[{at}]"), *iterations)?;
     }
     let expected = samples.iterations.len();
     times("wall_s", &samples.wall_s, expected)?;
@@ -113,6 +183,9 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
     }
     if let Some(burst) = &samples.burst {
         times("burst.seconds", &burst.seconds, burst.iterations.len())?;
+        for (at, iterations) in burst.iterations.iter().enumerate() {
+            count(|| format!("samples.burst.iterations[{at}]"), *iterations)?;
+        }
         number(|| "samples.burst.rest_s".to_owned(), burst.rest_s)?;
         number(|| "samples.burst.load_s".to_owned(), burst.load_s)?;
     }
@@ -133,6 +206,25 @@ fn load(load: &Load) -> Result<(), Invalid> {
     ] {
         number(|| place.to_owned(), value)?;
     }
+    let Requests { asked, completed, failed, timed_out, cancelled, rejected, unfinished } =
+        load.requests;
+    for (place, value) in [
+        ("asked", asked),
+        ("completed", completed),
+        ("failed", failed),
+        ("timed_out", timed_out),
+        ("cancelled", cancelled),
+        ("rejected", rejected),
+        ("unfinished", unfinished),
+    ] {
+        count(|| format!("load.requests.{place}"), value)?;
+    }
+    if let Arrivals::Open { rate, .. } = load.arrivals {
+        number(|| "load.rate".to_owned(), rate)?;
+    }
+    if let Batching::Dynamic { delay_s, .. } = load.batching {
+        number(|| "load.delay_s".to_owned(), delay_s)?;
+    }
     if load.window_s == 0.0 {
         return Err(Invalid::NoWindow(load.window_s));
     }
@@ -148,6 +240,9 @@ fn load(load: &Load) -> Result<(), Invalid> {
 fn histogram(place: &'static str, times: &Histogram) -> Result<(), Invalid> {
     number(|| format!("{place}.sum_s"), times.sum_s)?;
     number(|| format!("{place}.max_s"), times.max_s)?;
+    for (_, held) in &times.buckets {
+        count(|| format!("{place}.buckets"), *held)?;
+    }
     let rising = times.buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
     let held = times.buckets.iter().all(|(_, count)| *count > 0);
     if rising && held { Ok(()) } else { Err(Invalid::Buckets(place)) }
@@ -165,8 +260,20 @@ fn times(list: &str, seconds: &[f64], expected: usize) -> Result<(), Invalid> {
 }
 
 fn number(place: impl FnOnce() -> String, value: f64) -> Result<(), Invalid> {
-    if value.is_finite() && value >= 0.0 {
+    at_most(place, value, LARGEST)
+}
+
+fn at_most(place: impl FnOnce() -> String, value: f64, most: f64) -> Result<(), Invalid> {
+    if value.is_finite() && value >= 0.0 && value <= most {
         return Ok(());
     }
-    Err(Invalid::Number { place: place(), value })
+    Err(Invalid::Number { place: place(), value, most })
+}
+
+/// Counts stay below what a float holds exactly, so that they can be reckoned with.
+fn count(place: impl FnOnce() -> String, value: u64) -> Result<(), Invalid> {
+    if value <= 1 << f64::MANTISSA_DIGITS {
+        return Ok(());
+    }
+    Err(Invalid::Count { place: place(), value })
 }

@@ -14,11 +14,14 @@ use crate::run::{Run, RunId};
 /// The one writer of a run's file, for as long as it lives.
 ///
 /// An advisory lock keeps other writers out. Several processes may write one run after the other, as
-/// the bench targets of `cargo bench` do: who finds the file there joins it.
+/// the bench targets of `cargo bench` do: who finds the file there joins it. A file that was made and got no
+/// row does not stay.
 #[derive(Debug)]
 pub struct Writer {
     run: RunId,
     ids: HashSet<BenchmarkId>,
+    /// Whether this writer made the file.
+    made: bool,
     appender: Appender<File>,
 }
 
@@ -78,23 +81,18 @@ impl Writer {
         &self.appender.path
     }
 
+    /// Whether the file was made by this writer and has no row yet.
+    pub fn is_new(&self) -> bool {
+        self.made && self.ids.is_empty()
+    }
+
     fn open_any(folder: &Path, run: &Run) -> Result<Self, StoreError> {
         plain_name("device slug", &run.device.slug)?;
         plain_name("run id", &run.run.0)?;
         let folder = folder.join(&run.device.slug);
         create_folder(&folder)?;
         let path = folder.join(format!("{}.jsonl", run.run));
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(path)),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
-        }
+        let (file, made) = open_locked(&path)?;
         // Only now: before the lock, another process might have been in the middle of a line.
         let found = reader::read(&path)?;
         let length = file.metadata().map_err(io_error("examine", &path))?.len();
@@ -102,6 +100,7 @@ impl Writer {
         let mut writer = Self {
             run: run.run.clone(),
             ids: found.rows.into_iter().map(|row| row.id).collect(),
+            made,
             appender: Appender { path, sink: file, length, unfinished },
         };
         if !found.runs.iter().any(|known| known.run == run.run) {
@@ -112,6 +111,50 @@ impl Writer {
         }
         Ok(writer)
     }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_new() {
+            // It is still locked, so that nobody has joined it.
+            let _ = fs::remove_file(&self.appender.path);
+        }
+    }
+}
+
+/// Opens and locks a file, and says whether it is a new one.
+fn open_locked(path: &Path) -> Result<(File, bool), StoreError> {
+    loop {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+        let file = file.map_err(io_error("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", path)(error)),
+        }
+        // Who held the lock until now may have taken the file away; then there is another one, or none.
+        if is_still(&file, path).map_err(io_error("examine", path))? {
+            let made = file.metadata().map_err(io_error("examine", path))?.len() == 0;
+            return Ok((file, made));
+        }
+    }
+}
+
+/// Whether an open file is the one that its path leads to.
+#[cfg(unix)]
+fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_still(_file: &File, _path: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn create_folder(folder: &Path) -> Result<(), StoreError> {
