@@ -1,26 +1,41 @@
 //! Two recordings, row by row: how much longer does B take than A, and is that more than noise?
 //!
-//! The ratio is the median time of B over the median time of A, so below 1 B is faster. Its interval is
-//! a seeded bootstrap over the samples of both rows. It says how far these samples can be trusted and
-//! nothing about what changes from one run to the next (clocks, neighbours, memory layout): two runs
-//! on an idle machine differ by more than their intervals now and then.
+//! The ratio is the median time of B over the median time of A, so below 1 B is faster. Its interval covers
+//! what changes from one run to the next (clocks, neighbours, memory layout), which the samples of a single
+//! run do not show: as `variation` has it from repeated runs, or by a floor where there are none.
 //!
 //! With the threshold `t` (1 % unless told otherwise) the interval is held against the band from
-//! `1 / (1 + t)` to `1 + t`: inside it the verdict is *same*, below *faster*, above *slower*, and an
-//! interval that reaches over an edge is *ambiguous*. The band is symmetric, so swapping the recordings
+//! `1 / (1 + t)` to `1 + t`: inside it the verdict is *same*. A row is *faster* or *slower* where the wider
+//! interval that holds for all rows together lies beyond the band: of a hundred rows five would leave their
+//! own by chance. Everything else is *ambiguous*. The band is symmetric, so swapping the recordings
 //! swaps the verdicts. A row that is the very same measurement on both sides is *same*.
+//!
+//! Of single runs without any that were repeated, the middle of all ratios is judged as well (`Trend`): what
+//! all rows have in common may be clear where no row alone is. The two share the chance of a false alarm.
 
+mod matched;
 mod side;
 pub(crate) mod unlike;
+mod variation;
 mod verdict;
+
+use std::collections::BTreeSet;
 
 use warpmark_record::stats::{self, Bootstrap, Interval};
 use warpmark_record::store::Recording;
 use warpmark_record::{BenchmarkId, Outcome, Record, Run, Seconds};
 
-pub use verdict::{Overall, Verdict, verdict};
+pub use verdict::{Overall, Trend, Verdict, verdict};
 
+use matched::{Matched, around};
 use side::{Side, measured};
+use variation::{Uncertainty, Variation};
+
+/// The confidence of every interval, and of all rows together.
+const CONFIDENCE: f64 = 0.95;
+
+/// Rows from which on their ratios have a middle.
+const ROWS_OF_A_TREND: usize = 3;
 
 /// How recordings are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,13 +47,21 @@ pub struct Options {
     /// Whether of several runs of a side all count, so that intervals cover what changes from run to run;
     /// else the latest row of each benchmark does.
     pub all_runs: bool,
+    /// Compare machines that differ in cores, threads, memory, governor or virtualisation, too, with a note.
+    pub across_machines: bool,
     /// Compare this engine's rows of A with that engine's rows of B, path by path, instead of equal ids.
     pub engines: Option<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threshold: 0.01, bootstrap: Bootstrap::default(), all_runs: false, engines: None }
+        Self {
+            threshold: 0.01,
+            bootstrap: Bootstrap::default(),
+            all_runs: false,
+            across_machines: false,
+            engines: None,
+        }
     }
 }
 
@@ -55,8 +78,10 @@ pub struct Pair {
     pub time_b: Seconds,
     /// `time_b / time_a`.
     pub ratio: f64,
-    /// The interval of the ratio.
+    /// The interval of the ratio, for this row alone.
     pub interval: Interval,
+    /// The wider one that holds for all rows together.
+    pub together: Interval,
     /// What follows.
     pub verdict: Verdict,
 }
@@ -94,6 +119,21 @@ pub struct Comparison {
     pub only_b: Vec<Unmatched>,
     /// Differences that do not forbid a comparison and may explain it: driver, power limit, build.
     pub notes: Vec<String>,
+    /// What all rows have in common; `None` of few rows, and where runs were repeated.
+    pub trend: Option<Trend>,
+    /// What the variation between runs was taken to be; `None` without pairs.
+    pub basis: Option<Basis>,
+}
+
+/// Where the variation between runs is from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Basis {
+    /// A typical standard deviation from run to run, as a share.
+    pub typical: f64,
+    /// Whether repeated runs showed it; else it is a floor from what the rows say of themselves.
+    pub repeated: bool,
+    /// How many of those were earlier runs of the same rows on the same machine.
+    pub earlier: usize,
 }
 
 impl Comparison {
@@ -110,7 +150,8 @@ impl Comparison {
         if self.pairs.is_empty() || !self.refused.is_empty() {
             return Overall::NotComparable;
         }
-        if any(Verdict::Slower) {
+        let all = self.trend.map(|trend| trend.verdict);
+        if any(Verdict::Slower) || all == Some(Verdict::Slower) {
             return Overall::Slower;
         }
         let edge = 1.0 + self.threshold;
@@ -125,25 +166,39 @@ impl Comparison {
 
 /// Compares B with A.
 pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
+    compare_among(a, b, &Recording::default(), options)
+}
+
+/// Compares B with A. What varies from run to run is learnt from `earlier` runs, too: those of the same rows
+/// on the same machine count, and what else is among them does not.
+pub fn compare_among(
+    a: &Recording,
+    b: &Recording,
+    earlier: &Recording,
+    options: &Options,
+) -> Comparison {
     let mut comparison = Comparison { threshold: options.threshold, ..Comparison::default() };
     let engines = options.engines.as_ref();
     let (engine_a, engine_b) = (engines.map(|e| e.0.as_str()), engines.map(|e| e.1.as_str()));
     let all = options.all_runs;
     let mut left = Side::of(a, engine_a, all, "A", &mut comparison.notes);
     let mut right = Side::of(b, engine_b, all, "B", &mut comparison.notes);
-    let keys: Vec<String> = left.rows.keys().chain(right.rows.keys()).cloned().collect();
+    let keys: BTreeSet<String> = left.rows.keys().chain(right.rows.keys()).cloned().collect();
+    let mut matched = Vec::new();
     for key in keys {
-        if let (Some(row_a), Some(row_b)) = (left.rows.get(&key), right.rows.get(&key))
+        if let (Some(row_a), Some(row_b)) =
+            (left.rows.get(&key).copied(), right.rows.get(&key).copied())
             && measured(row_a)
             && measured(row_b)
         {
             let runs = (left.run(row_a), right.run(row_b));
             let repeats = (left.repeats(&key, row_a), right.repeats(&key, row_b));
-            comparison.add(row_a, row_b, runs, &repeats, options);
+            matched.extend(comparison.admit((row_a, row_b), runs, &repeats, options));
             left.rows.remove(&key);
             right.rows.remove(&key);
         }
     }
+    comparison.judge(&matched, earlier, options);
     if engines.is_none() {
         comparison.refuse_other_engines(&mut left, &mut right);
     }
@@ -154,33 +209,68 @@ pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
 }
 
 impl Comparison {
-    fn add(
+    /// Two rows as a pair, unless they must not be compared.
+    fn admit<'a>(
         &mut self,
-        a: &Record,
-        b: &Record,
-        runs: (Option<&Run>, Option<&Run>),
-        repeats: &(Vec<&Record>, Vec<&Record>),
+        (a, b): (&'a Record, &'a Record),
+        runs: (Option<&'a Run>, Option<&'a Run>),
+        repeats: &(Vec<&'a Record>, Vec<&'a Record>),
         options: &Options,
-    ) {
+    ) -> Option<Matched<'a>> {
         let mut reasons = unlike::rows(a, b);
-        match runs {
-            (Some(run_a), Some(run_b)) => {
-                reasons.extend(unlike::runs(run_a, run_b));
-                for note in unlike::notes(run_a, run_b) {
-                    if !self.notes.contains(&note) {
-                        self.notes.push(note);
-                    }
+        if let (Some(run_a), Some(run_b)) = runs {
+            let mut notes = unlike::notes(run_a, run_b);
+            reasons.extend(unlike::devices(run_a, run_b));
+            let machines = unlike::machines(run_a, run_b);
+            if options.across_machines { &mut notes } else { &mut reasons }.extend(machines);
+            for note in notes {
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
                 }
             }
-            _ => reasons.push("the line of a run is missing, so its device is unknown".to_owned()),
+        } else {
+            reasons.push("the line of a run is missing, so its device is unknown".to_owned());
         }
         if reasons.is_empty() {
-            match pair(a, b, repeats, options) {
-                Some(pair) => return self.pairs.push(pair),
-                None => reasons.push("a median time is 0, so there is no ratio".to_owned()),
+            let matched = runs.0.zip(runs.1).and_then(|runs| Matched::of((a, b), runs, repeats));
+            if matched.is_some() {
+                return matched;
             }
+            reasons.push("a median time is 0, so there is no ratio".to_owned());
         }
         self.refused.push(Refusal { id: a.id.clone(), reasons });
+        None
+    }
+
+    /// Makes pairs of what may be compared, each with its verdict, and judges what they have in common.
+    fn judge(&mut self, matched: &[Matched<'_>], earlier: &Recording, options: &Options) {
+        if matched.is_empty() {
+            return;
+        }
+        let variation = Variation::of(matched, earlier);
+        let repeated = variation.is_known();
+        let earlier = if repeated { variation.earlier } else { 0 };
+        self.basis = Some(Basis { typical: variation.typical(), repeated, earlier });
+        let mut alarm = 1.0 - CONFIDENCE;
+        if !repeated && matched.len() >= ROWS_OF_A_TREND && matched.iter().any(|pair| !pair.one) {
+            alarm /= 2.0;
+            self.trend = trend(matched, variation.of_all(), 1.0 - alarm, options.threshold);
+        }
+        let confidence = 1.0 - alarm / matched.len() as f64;
+        for (at, rows) in matched.iter().enumerate() {
+            let within = if rows.one { Some(0.0) } else { rows.within(&options.bootstrap) };
+            let found = within.and_then(|within| {
+                let uncertainty = variation.of_pair(at, rows, within);
+                rows.pair(uncertainty, confidence, options.threshold)
+            });
+            match found {
+                Some(pair) => self.pairs.push(pair),
+                None => self.refused.push(Refusal {
+                    id: rows.a.id.clone(),
+                    reasons: vec!["a median time is 0, so there is no ratio".to_owned()],
+                }),
+            }
+        }
     }
 
     /// Rows of one path that stand under different engines on the two sides, and under none in common.
@@ -211,45 +301,17 @@ impl Comparison {
     }
 }
 
-/// `repeats` are all rows of the benchmark that count, `a` and `b` among them.
-fn pair(
-    a: &Record,
-    b: &Record,
-    repeats: &(Vec<&Record>, Vec<&Record>),
-    options: &Options,
-) -> Option<Pair> {
-    let (runs_a, runs_b) = (times(&repeats.0), times(&repeats.1));
-    let (time_a, time_b) = (middle(&runs_a)?, middle(&runs_b)?);
-    if time_a.0 <= 0.0 || time_b.0 <= 0.0 {
-        return None;
-    }
-    let interval = if repeats.0 == repeats.1 {
-        // One and the same measurement, so there is nothing to be uncertain of.
-        Interval { low: 1.0, high: 1.0, confidence: 1.0 }
-    } else if let ([one_a], [one_b]) = (runs_a.as_slice(), runs_b.as_slice()) {
-        options.bootstrap.median_ratio(one_b, one_a)?
-    } else {
-        options.bootstrap.median_ratio_of_runs(&runs_b, &runs_a)?
-    };
-    Some(Pair {
-        a: a.id.clone(),
-        b: b.id.clone(),
-        time_a,
-        time_b,
-        ratio: time_b.ratio(time_a),
-        interval,
-        verdict: verdict(interval, options.threshold),
-    })
-}
-
-fn times(rows: &[&Record]) -> Vec<Vec<f64>> {
-    rows.iter().filter_map(|row| Some(row.samples.as_ref()?.per_iteration())).collect()
-}
-
-/// The median of the runs' medians.
-fn middle(runs: &[Vec<f64>]) -> Option<Seconds> {
-    let medians: Option<Vec<f64>> = runs.iter().map(|run| stats::median(run)).collect();
-    stats::median(&medians?).map(Seconds)
+/// The middle of all ratios, with a verdict of its own.
+fn trend(
+    matched: &[Matched<'_>],
+    uncertainty: Uncertainty,
+    confidence: f64,
+    threshold: f64,
+) -> Option<Trend> {
+    let ratios: Vec<f64> = matched.iter().filter_map(Matched::log_ratio).collect();
+    let centre = stats::median(&ratios)?;
+    let interval = around(centre, uncertainty, confidence);
+    Some(Trend { ratio: centre.exp(), interval, verdict: verdict(interval, interval, threshold) })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod caveat;
 use std::collections::BTreeSet;
 
 use warpmark_record::load::Arrivals;
-use warpmark_record::{ClockKind, DeviceKind, Load, Outcome, Record, Run, Seconds};
+use warpmark_record::{ClockKind, DeviceKind, HostLoad, Load, Outcome, Record, Run, Seconds};
 
 pub use caveat::Caveat;
 
@@ -32,8 +32,11 @@ pub const BURST: f64 = 0.02;
 /// How far NVML's count of the process may lie from the sum of the others, as a share of it, and in bytes:
 /// both round to pages of 2 MiB, and a few of them belong to the driver.
 pub const MEMORY_DISAGREEMENT: (f64, f64) = (0.05, 64.0 * 1024.0 * 1024.0);
-/// The share of the host's cores that may have been busy when the run began.
+/// The share of the host's cores that may have been busy with other work, when the run began or while samples
+/// were taken.
 pub const BUSY_HOST: f64 = 0.25;
+/// The share of the time that a hypervisor may give to its other guests while samples are taken.
+pub const STOLEN: f64 = 0.02;
 
 /// What holds for one row.
 pub fn of_row(
@@ -57,6 +60,7 @@ pub fn of_row(
             of_load(load, &mut caveats);
         }
         of_telemetry(record, &mut caveats);
+        caveats.extend(record.host.iter().flat_map(of_host));
         caveats.extend(of_memory(record));
     }
     for share in placement.into_iter().flat_map(Placement::contradictions) {
@@ -162,6 +166,14 @@ fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     {
         caveats.push(Caveat::ClockChanged(least.ratio(*mean)));
     }
+}
+
+/// Whether the host had other things to do meanwhile.
+fn of_host(host: &HostLoad) -> impl Iterator<Item = Caveat> {
+    let HostLoad { cores, others, stolen } = *host;
+    let busy =
+        (others > BUSY_HOST * f64::from(cores)).then_some(Caveat::BusyMeanwhile { others, cores });
+    busy.into_iter().chain((stolen > STOLEN).then_some(Caveat::Stolen(stolen)))
 }
 
 /// Whether the counts of a GPU's memory contradict each other.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use warpmark_record::{Burst, Bytes, DeviceMemory, Field, Hertz, Memory, Telemetry};
+use warpmark_record::{Burst, Bytes, DeviceMemory, Field, Hertz, HostLoad, Memory, Telemetry};
 
 use super::*;
 use crate::analyze;
@@ -79,6 +79,20 @@ fn a_busy_virtualised_debug_run_with_tenants_says_all_of_it() {
         Caveat::Virtualised("docker".to_owned()),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_host_that_was_busy_while_samples_were_taken_is_said_on_the_row() {
+    let found = |others: f64, stolen: f64| {
+        let mut row = memory("triad", 1e9, 0.1);
+        row.host = Some(HostLoad { cores: 4, others, stolen });
+        caveats(cpu_run(), row).1
+    };
+    assert_eq!(found(0.9, 0.01), []);
+    assert_eq!(found(1.5, 0.0), [Caveat::BusyMeanwhile { others: 1.5, cores: 4 }]);
+    let stolen = found(0.0, 0.25);
+    assert_eq!(stolen, [Caveat::Stolen(0.25)]);
+    assert!(stolen[0].to_string().contains("25.0 % of the time to other guests"), "{stolen:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn device_spec() -> DeviceSpec {
     DeviceSpec {
         kind: DeviceKind::Cpu,
         index: 0,
-        slug: cpu_slug(&name),
+        slug: cpu_slug(&name, cores()),
         name,
         memory: memory::total(),
         memory_bandwidth: Field::absent("a processor does not tell; `memory.copy` measures it"),
@@ -27,6 +27,7 @@ pub fn device_spec() -> DeviceSpec {
             cores: cores(),
             simd: simd().to_owned(),
             virtualised: virtualised(),
+            governor: governor(Path::new("/sys/devices/system/cpu/cpu0/cpufreq")),
         })),
     }
 }
@@ -77,8 +78,10 @@ const ARM_PARTS: &[(&str, &str, &str)] = &[
     ("0xc0", "0xac3", "Ampere-1"),
 ];
 
-/// `cpu-amd-epyc-7b13`: the model without trademarks, core counts and clocks.
-fn cpu_slug(name: &str) -> String {
+/// `cpu-amd-epyc-7b13`: the model without trademarks, core counts and clocks. Where that names a family and
+/// no product (`cpu-amd-epyc-2c`, as hypervisors have it, or a core that many products have), the cores
+/// that this process may use tell machines apart.
+fn cpu_slug(name: &str, cores: u32) -> String {
     let plain = name.replace("(R)", " ").replace("(TM)", " ").replace("(tm)", " ");
     let plain = plain.split('@').next().unwrap_or_default();
     let words = plain.split_whitespace().filter(|word| {
@@ -86,7 +89,20 @@ fn cpu_slug(name: &str) -> String {
         let says_nothing = matches!(lower.as_str(), "cpu" | "processor");
         !says_nothing && !lower.ends_with("-core")
     });
-    slug(&words.fold("cpu".to_owned(), |slug, word| format!("{slug} {word}")))
+    let slug = slug(&words.fold("cpu".to_owned(), |slug, word| format!("{slug} {word}")));
+    let is_a_core = ARM_PARTS.iter().any(|(_, _, part)| *part == name);
+    if is_a_core || !slug.contains(|c: char| c.is_ascii_digit()) {
+        format!("{slug}-{cores}c")
+    } else {
+        slug
+    }
+}
+
+/// What sets the clocks, where the kernel tells.
+fn governor(folder: &Path) -> Option<String> {
+    let text = fs::read_to_string(folder.join("scaling_governor")).ok()?;
+    let name = text.trim();
+    (!name.is_empty() && name.len() < 32).then(|| name.to_owned())
 }
 
 /// The size of the last cache level that cpu0 lists.
@@ -199,11 +215,13 @@ mod tests {
         for (name, slug) in [
             ("AMD EPYC 7B13 64-Core Processor", "cpu-amd-epyc-7b13"),
             ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "cpu-intel-xeon-platinum-8481c"),
-            ("ARM Neoverse V1", "cpu-arm-neoverse-v1"),
-            ("AMD EPYC", "cpu-amd-epyc"),
+            ("ARM Neoverse V1", "cpu-arm-neoverse-v1-2c"),
+            ("AMD EPYC", "cpu-amd-epyc-2c"),
+            ("Intel(R) Xeon(R) Processor", "cpu-intel-xeon-2c"),
         ] {
-            assert_eq!(cpu_slug(name), slug);
+            assert_eq!(cpu_slug(name, 2), slug);
         }
+        assert_ne!(cpu_slug("AMD EPYC", 2), cpu_slug("AMD EPYC", 64));
     }
 
     #[test]

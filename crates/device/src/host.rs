@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use warpmark_record::Field;
 use warpmark_record::machine::HostSpec;
+use warpmark_record::{Field, HostLoad};
 
 use crate::{cpu, memory};
 
@@ -90,6 +90,62 @@ pub fn busy_cores() -> Field<f64> {
     }
 }
 
+/// Watches what other processes do on the host while this one measures.
+#[derive(Debug)]
+pub struct HostWatch {
+    stat: String,
+    own: u64,
+}
+
+impl HostWatch {
+    /// Starts to watch; `None` where the kernel does not tell.
+    pub fn start() -> Option<Self> {
+        Some(Self { stat: fs::read_to_string("/proc/stat").ok()?, own: own_ticks()? })
+    }
+
+    /// What the host did since then; `None` where the kernel does not tell, or has not counted a tick since.
+    pub fn read(&self) -> Option<HostLoad> {
+        let now = fs::read_to_string("/proc/stat").ok()?;
+        load_between(&self.stat, &now, own_ticks()?.saturating_sub(self.own))
+    }
+}
+
+/// What all processors did between two readings of `/proc/stat`, less the `own` ticks of this process.
+fn load_between(before: &str, after: &str, own: u64) -> Option<HostLoad> {
+    let ((busy_before, all_before), (busy_after, all_after)) = (ticks(before)?, ticks(after)?);
+    let all = all_after.checked_sub(all_before).filter(|all| *all > 0)?;
+    let busy = busy_after.saturating_sub(busy_before);
+    let stolen = stolen_ticks(after).saturating_sub(stolen_ticks(before)).min(busy);
+    let others = busy.saturating_sub(stolen).saturating_sub(own);
+    let cores = counted_cores(after);
+    Some(HostLoad {
+        cores: u32::try_from(cores).ok()?,
+        others: others as f64 / all as f64 * cores as f64,
+        stolen: if busy == 0 { 0.0 } else { stolen as f64 / busy as f64 },
+    })
+}
+
+/// Ticks for which a hypervisor ran other guests on a processor that had work; 0 where it does not tell.
+fn stolen_ticks(stat: &str) -> u64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    line.split_whitespace().nth(7).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// Ticks that this process has spent on a processor, all its threads together.
+fn own_ticks() -> Option<u64> {
+    ticks_of(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system ticks of a process from its `/proc/PID/stat`.
+fn ticks_of(stat: &str) -> Option<u64> {
+    // `pid (name) state ...`: the name may hold spaces and parentheses, what follows may not. The two are
+    // fields 14 and 15 of the line, the 12th and 13th behind the name.
+    let (_, tail) = stat.rsplit_once(") ")?;
+    let mut fields = tail.split_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    user.checked_add(system)
+}
+
 /// How long [`busy_cores`] watches: 25 of the kernel's ticks.
 const WATCHED: Duration = Duration::from_millis(250);
 
@@ -151,6 +207,23 @@ mod tests {
         assert_eq!(busy_between("", after), None);
         assert_eq!(busy_between("cpu  1 2 x", after), None);
         assert!(busy_cores().known().is_some_and(|busy| *busy >= 0.0));
+    }
+
+    #[test]
+    fn what_others_did_is_all_work_less_ones_own_and_what_was_stolen() {
+        let before = "cpu  100 0 100 700 100 0 0 10 0 0\ncpu0 1\ncpu1 1\n";
+        // 200 ticks of two processors: 120 busy, 20 of them stolen, 60 this process's own.
+        let after = "cpu  180 0 120 770 110 0 0 30 0 0\ncpu0 1\ncpu1 1\n";
+        let load = load_between(before, after, 60).unwrap();
+        assert_eq!((load.cores, load.others), (2, 0.4));
+        assert!((load.stolen - 20.0 / 120.0).abs() < 1e-12);
+        // Two threads and 0.4 processors' worth of others do not fit on two; one thread does.
+        assert!((load.crowded(2) - 0.2).abs() < 1e-12 && load.crowded(1) == 0.0);
+        assert_eq!(load_between(before, before, 0), None, "no time has passed");
+        assert_eq!(load_between("", after, 0), None);
+        assert_eq!(ticks_of("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 41 1 0 0"), Some(42));
+        assert_eq!(ticks_of("7 (a) S 1"), None);
+        assert!(HostWatch::start().is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use criterion::Criterion;
-use warpmark_device::{Device, Footprint, Sampler};
+use warpmark_device::{Device, Footprint, HostWatch, Sampler};
 use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
@@ -189,9 +189,11 @@ impl Runner<'_> {
         if let Some(Ok(sensors)) = &mut self.sensors {
             sensors.start();
         }
+        let host = HostWatch::start();
         let (criterion, own_report) = (&mut self.criterion, &self.own_report);
         let means = Means { criterion, own_report, clock, observer, watch };
         let sampled = sample(means, entry, Ready { warm_up, feeding, burst }, workload);
+        row.host = host.and_then(|host| host.read());
         let watched = match &mut self.sensors {
             Some(Ok(sensors)) => Some(sensors.stop()),
             Some(Err(reason)) => {
@@ -200,9 +202,11 @@ impl Runner<'_> {
             }
             None => None,
         };
+        let sampled = sampled?;
+        row.caveats.extend(sampled.doubt().cloned());
         row.samples = Some(match &watched {
-            Some(watched) => sampled?.marked(watched),
-            None => sampled?.unmarked(),
+            Some(watched) => sampled.marked(watched),
+            None => sampled.unmarked(),
         });
         row.telemetry = watched.map(|watched| watched.telemetry).or(row.telemetry.take());
         Ok(())

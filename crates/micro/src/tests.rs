@@ -26,6 +26,7 @@ pub(crate) fn cpu(cores: u32, simd: &str) -> DeviceSpec {
             cores,
             simd: simd.to_owned(),
             virtualised: Field::Known(false),
+            governor: None,
         })),
     }
 }

@@ -66,9 +66,11 @@ impl<'a> Side<'a> {
 
     /// All rows that count for a benchmark: the latest, and where all runs count those that are like it.
     pub(super) fn repeats(&self, key: &str, latest: &'a Record) -> Vec<&'a Record> {
-        let device = |row: &Record| self.run(row).map(|run| &run.device.name);
-        let like =
-            |row: &&&Record| unlike::rows(row, latest).is_empty() && device(row) == device(latest);
+        let one_machine = |row: &Record| match (self.run(row), self.run(latest)) {
+            (Some(run), Some(latest)) => unlike::one_machine(run, latest),
+            (run, latest) => run.is_none() && latest.is_none(),
+        };
+        let like = |row: &&&Record| unlike::rows(row, latest).is_empty() && one_machine(row);
         match self.all.get(key) {
             Some(rows) => rows.iter().filter(like).copied().collect(),
             None => vec![latest],

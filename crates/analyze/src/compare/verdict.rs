@@ -28,18 +28,30 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The verdict on an interval of a ratio; the module of comparisons has the rule.
-pub fn verdict(interval: Interval, threshold: f64) -> Verdict {
+/// The verdict on a ratio by its own interval and the wider one of all rows `together`; the module of
+/// comparisons has the rule.
+pub fn verdict(alone: Interval, together: Interval, threshold: f64) -> Verdict {
     let (least, most) = (1.0 / (1.0 + threshold), 1.0 + threshold);
-    if interval.high < least {
+    if together.high < least {
         Verdict::Faster
-    } else if interval.low > most {
+    } else if together.low > most {
         Verdict::Slower
-    } else if interval.low >= least && interval.high <= most {
+    } else if alone.low >= least && alone.high <= most {
         Verdict::Same
     } else {
         Verdict::Ambiguous
     }
+}
+
+/// What all rows have in common.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trend {
+    /// The middle of all ratios.
+    pub ratio: f64,
+    /// Its interval.
+    pub interval: Interval,
+    /// What follows.
+    pub verdict: Verdict,
 }
 
 /// The verdict on all rows together.
@@ -47,7 +59,7 @@ pub fn verdict(interval: Interval, threshold: f64) -> Verdict {
 pub enum Overall {
     /// No row of B is slower, and none may be.
     SameOrFaster,
-    /// A row of B is slower.
+    /// A row of B is slower, or all of them together are.
     Slower,
     /// No row is known to be slower, but one may be, or one that A measured failed in B.
     Ambiguous,

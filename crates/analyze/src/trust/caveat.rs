@@ -4,7 +4,7 @@ use std::fmt;
 
 use warpmark_record::{Bytes, Seconds};
 
-use super::{CLOCK_DROP, DRIFT, OUTLIERS, WIDE_INTERVAL};
+use super::{BUSY_HOST, CLOCK_DROP, DRIFT, OUTLIERS, STOLEN, WIDE_INTERVAL};
 
 const HOST_SLOWER: &str = "the host takes longer to launch this than the device to run it; launches were \
                            queued beforehand, so that the time is the device's own";
@@ -96,6 +96,15 @@ pub enum Caveat {
         /// Its cores.
         cores: u32,
     },
+    /// Other processes kept cores busy while the samples were taken.
+    BusyMeanwhile {
+        /// Cores busy with it, on average.
+        others: f64,
+        /// The cores of the host.
+        cores: u32,
+    },
+    /// A hypervisor gave this share of the time to its other guests.
+    Stolen(f64),
     /// A hypervisor or container lies between program and machine.
     Virtualised(String),
     /// The program was built without optimisation.
@@ -131,6 +140,14 @@ impl Caveat {
                 format!("the SM clock fell below {} of its mean", percent(1.0 - CLOCK_DROP))
             }
             Self::HostSlower { .. } => HOST_SLOWER.to_owned(),
+            Self::BusyMeanwhile { .. } => format!(
+                "other work kept more than {} of the host's cores busy while samples were taken",
+                percent(BUSY_HOST)
+            ),
+            Self::Stolen(_) => format!(
+                "the hypervisor gave more than {} of the time to other guests while samples were taken",
+                percent(STOLEN)
+            ),
             Self::MemoryDisagrees { .. } => MEMORY_DISAGREES.to_owned(),
             Self::Outliers { .. } => {
                 format!("more than {} of the samples are outliers", percent(OUTLIERS))
@@ -198,6 +215,8 @@ impl fmt::Display for Caveat {
             | Self::OtherProcesses(_)
             | Self::TenantsUnknown(_)
             | Self::BusyHost { .. }
+            | Self::BusyMeanwhile { .. }
+            | Self::Stolen(_)
             | Self::Virtualised(_)
             | Self::Unoptimised(_)
             | Self::Simulated
@@ -225,6 +244,15 @@ impl Caveat {
             Self::BusyHost { load, cores } => write!(
                 f,
                 "the host was busy with other work when the run began: {load:.1} of {cores} cores"
+            ),
+            Self::BusyMeanwhile { others, cores } => write!(
+                f,
+                "other work kept {others:.1} of {cores} cores busy while samples were taken"
+            ),
+            Self::Stolen(share) => write!(
+                f,
+                "the hypervisor gave {:.1} % of the time to other guests while samples were taken",
+                share * 100.0
             ),
             Self::Virtualised(what) => write!(f, "virtualised: {what}"),
             Self::Unoptimised(profile) => write!(
