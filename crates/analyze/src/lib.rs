@@ -8,6 +8,7 @@
 pub mod compare;
 pub mod cost;
 pub mod distribution;
+pub mod holdings;
 pub mod load;
 pub mod money;
 pub mod place;

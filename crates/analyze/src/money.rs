@@ -12,8 +12,8 @@ pub struct UsdPerHour(f64);
 /// Why something is no price.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// Zero, negative, or no finite number.
-    #[error("{0} is no price: an hour costs more than 0 and a finite number of dollars")]
+    /// Zero, negative, no finite number, or beyond all prices.
+    #[error("{0} is no price: an hour costs more than 0 and at most a million dollars")]
     NotAPrice(String),
     /// A number without a currency.
     #[error("{0:?} names no currency: write it as \"2 usd/h\"")]
@@ -28,10 +28,14 @@ pub enum MoneyError {
     NoNumber(String),
 }
 
+/// Prices lie within these: what they are divided by and multiplied with stays a number.
+const LEAST: f64 = 1e-9;
+const MOST: f64 = 1e6;
+
 impl UsdPerHour {
     /// A price from a number of dollars an hour.
     pub fn new(value: f64) -> Result<Self, MoneyError> {
-        if value.is_finite() && value > 0.0 {
+        if value > LEAST && value <= MOST {
             return Ok(Self(value));
         }
         Err(MoneyError::NotAPrice(value.to_string()))

@@ -14,6 +14,7 @@ use warpmark_record::store::Recording;
 use warpmark_record::{BenchmarkId, DeviceKind, Outcome, Record, RunId, Seconds};
 
 use crate::compare::unlike;
+use crate::holdings;
 
 /// A device's place in a workload.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,9 +83,9 @@ pub enum RankError {
     Simulated(String),
     /// Nothing to rank.
     #[error(
-        "there are {0} devices with measured rows, and ranking takes at least 2: name more results files"
+        "ranking takes at least 2 devices with measured rows, and there is {0}: name more results files, or leave `--filter` out"
     )]
-    TooFew(usize),
+    TooFew(String),
 }
 
 type Times<'a> = BTreeMap<&'a RunId, (&'a Record, Vec<f64>)>;
@@ -97,7 +98,7 @@ pub fn rank(recording: &Recording, bootstrap: &Bootstrap) -> Result<Ranking, Ran
     let board = board(recording);
     let devices: BTreeSet<&str> = board.values().flat_map(|of| of.keys().copied()).collect();
     if devices.len() < 2 {
-        return Err(RankError::TooFew(devices.len()));
+        return Err(RankError::TooFew(holdings::listed(devices)));
     }
     let devices: Vec<&str> = devices.into_iter().collect();
     let mut ranking = Ranking {

@@ -99,8 +99,11 @@ fn unlike_methods_simulated_devices_and_a_single_device_are_refused() {
     let mut simulated = recording(two());
     simulated.runs[1].device.kind = DeviceKind::Simulated;
     assert_eq!(refused(&simulated), RankError::Simulated("b".to_owned()));
-    assert_eq!(refused(&recording(vec![run("a", "1", &[(X, 1.0)])])), RankError::TooFew(1));
-    assert_eq!(refused(&Recording::default()), RankError::TooFew(0));
+    assert_eq!(
+        refused(&recording(vec![run("a", "1", &[(X, 1.0)])])),
+        RankError::TooFew("a".to_owned())
+    );
+    assert_eq!(refused(&Recording::default()), RankError::TooFew("nothing".to_owned()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use warpmark_record::{BenchmarkId, DeviceKind, Outcome, RunId, Seconds, stats};
 use crate::cost::{RowCost, Tariff, Tariffs, row_cost};
 use crate::money::UsdPerHour;
 use crate::rates::CONFIDENCE;
-use crate::{RowAnalysis, RunAnalysis};
+use crate::{RowAnalysis, RunAnalysis, holdings};
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +64,10 @@ pub struct Recommendation {
     pub refused: Vec<Refused>,
     /// Runs that a later run of the same device replaces.
     pub replaced: usize,
-    /// The models of all runs, where none has the one that is wanted.
+    /// The models of all runs, where none has a row of the one that is wanted.
     pub known: Vec<String>,
+    /// The phases of the wanted model that runs have rows of, where none is the wanted one.
+    pub phases: Vec<String>,
 }
 
 /// Chooses among the devices of some runs.
@@ -94,13 +96,11 @@ pub fn recommend(runs: &[RunAnalysis<'_>], wish: &Wish, tariffs: &Tariffs) -> Re
     }
     found.candidates.sort_by(|a, b| a.usd.total_cmp(&b.usd));
     if !runs.iter().any(has) {
-        let models = runs.iter().flat_map(|run| &run.rows).filter_map(|row| {
-            let id = &row.record.id;
-            matches!(id.group(), "text" | "speech" | "image").then(|| id.subject().to_owned())
-        });
-        found.known = models.collect();
-        found.known.sort();
-        found.known.dedup();
+        let ids = || runs.iter().flat_map(|run| &run.rows).map(|row| &row.record.id);
+        found.phases = holdings::phases(ids(), &wish.model);
+        if found.phases.is_empty() {
+            found.known = holdings::models(ids());
+        }
     }
     found
 }
@@ -122,6 +122,34 @@ fn is_wanted(id: &BenchmarkId, wish: &Wish) -> bool {
     id.subject() == wish.model && id.segments().get(2).is_some_and(|segment| segment == phase)
 }
 
+/// What a run has instead of what is wanted.
+fn nothing_of(run: &RunAnalysis<'_>, wish: &Wish) -> String {
+    let ids = || run.rows.iter().map(|row| &row.record.id);
+    let phases = holdings::phases(ids(), &wish.model);
+    if phases.is_empty() {
+        let models = holdings::models(ids());
+        if models.is_empty() {
+            return format!("it has no row of {}, nor of any model", wish.model);
+        }
+        let models = holdings::listed(models);
+        return format!("it has no row of {}; of models it has {models}", wish.model);
+    }
+    format!("it has no row of {}; {}", wish.phase_words(), others(&phases))
+}
+
+/// Phases that there are rows of, as options to ask for them with.
+pub fn others(phases: &[String]) -> String {
+    let options: Vec<String> = phases.iter().map(|phase| format!("`--phase {phase}`")).collect();
+    format!("{} {}", options.join(", "), if phases.len() == 1 { "has" } else { "have" })
+}
+
+impl Wish {
+    /// The wanted phase, or all that it may be.
+    pub fn phase_words(&self) -> &str {
+        self.phase.as_deref().unwrap_or("decode, transcribe or generate")
+    }
+}
+
 fn candidate(run: &RunAnalysis<'_>, wish: &Wish, tariffs: &Tariffs) -> Result<Candidate, String> {
     if run.run.is_some_and(|run| run.device.kind == DeviceKind::Simulated) {
         return Err("it is simulated, and its figures prove nothing about hardware".to_owned());
@@ -129,7 +157,7 @@ fn candidate(run: &RunAnalysis<'_>, wish: &Wish, tariffs: &Tariffs) -> Result<Ca
     let rows: Vec<&RowAnalysis<'_>> =
         run.rows.iter().filter(|row| is_wanted(&row.record.id, wish)).collect();
     if rows.is_empty() {
-        return Err(format!("it has no row of {}", wish.model));
+        return Err(nothing_of(run, wish));
     }
     let tariff = tariffs.of(run)?;
     if let Some(budget) = wish.budget.filter(|budget| tariff.per_hour > *budget) {

@@ -92,7 +92,7 @@ fn a_run_without_rows_of_the_model_and_a_row_that_did_not_fit_are_told_apart() {
     recording.rows[1].samples = None;
     recording.rows[1].outcome = Outcome::Skipped { reason: "needs 99 GiB".to_owned() };
     let found = chosen(&recording, &wish(None, None), &[("a", 1.0), ("b", 1.0)]);
-    assert_eq!(found.refused[0].reason, "it has no row of gpt2-124m");
+    assert_eq!(found.refused[0].reason, "it has no row of gpt2-124m, nor of any model");
     assert_eq!(found.refused[1].reason, "gpt2-124m was not measured on it: needs 99 GiB");
 }
 
@@ -117,4 +117,33 @@ fn of_two_runs_of_a_device_the_later_counts() {
     let found = chosen(&recording, &wish(None, None), &[("same", 1.0)]);
     assert_eq!((found.candidates.len(), found.replaced), (1, 1));
     assert_eq!(found.candidates[0].run.0, "a");
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_is() {
+    let recording = recorded(&[("small", &[(1, 0.020)])]);
+    let reason = |wish: &Wish| {
+        let found = chosen(&recording, wish, &[("small", 0.5)]);
+        assert!(found.candidates.is_empty());
+        (found.refused[0].reason.clone(), found.known, found.phases)
+    };
+    let prefill = Wish { phase: Some("prefill".to_owned()), ..wish(None, None) };
+    let (said, known, phases) = reason(&prefill);
+    assert_eq!(said, "it has no row of prefill; `--phase decode` has");
+    assert_eq!((known, phases), (vec![], vec!["decode".to_owned()]));
+    let other = Wish { model: "gpt3".to_owned(), ..wish(None, None) };
+    let (said, known, phases) = reason(&other);
+    assert_eq!(said, "it has no row of gpt3; of models it has gpt2-124m");
+    assert_eq!((known, phases), (vec!["gpt2-124m".to_owned()], vec![]));
+}
+
+#[test]
+fn without_a_phase_all_that_it_may_be_are_named() {
+    let mut recording = recorded(&[("small", &[(1, 0.020)])]);
+    recording.rows[0].id = "text/gpt2-124m/prefill/f16/b1/p16@warpmark".parse().unwrap();
+    let found = chosen(&recording, &wish(None, None), &[("small", 0.5)]);
+    assert_eq!(
+        found.refused[0].reason,
+        "it has no row of decode, transcribe or generate; `--phase prefill` has"
+    );
 }

@@ -5,7 +5,9 @@
 //! the one place that bridges the three: every call of its measuring phase is kept as it is made (they
 //! are the last `samples` calls), and an error stops all further launches and comes out at the end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
@@ -17,6 +19,7 @@ use crate::lap::{Feeding, lap};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
+use crate::runner::words_of;
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
 
@@ -45,6 +48,8 @@ pub(crate) struct Ready {
 pub(crate) struct Sampled {
     samples: Samples,
     between: Vec<(Seconds, Seconds)>,
+    /// What is to be known of how they came about.
+    doubt: Option<String>,
 }
 
 impl Sampled {
@@ -60,6 +65,11 @@ impl Sampled {
 
     pub(crate) fn unmarked(self) -> Samples {
         self.samples
+    }
+
+    /// What is to be known of how they came about, if anything.
+    pub(crate) fn doubt(&self) -> Option<&String> {
+        self.doubt.as_ref()
     }
 }
 
@@ -120,6 +130,7 @@ pub(crate) fn sample(
     let sampling = *sampling;
     let mut calls = Vec::new();
     let mut outcome = Ok(());
+    let measuring = Cell::new(false);
     let mut routine = |iterations: u64| {
         if outcome.is_err() {
             // criterion cannot be told to stop; it is given the shortest times there are instead.
@@ -129,7 +140,10 @@ pub(crate) fn sample(
         let done = calls.len().saturating_sub(1).min(sampling.samples);
         observer.step(id, Step::Sampling { done, total: sampling.samples });
         let began = watch.elapsed();
-        match lap(workload, clock, iterations, ready.feeding) {
+        measuring.set(true);
+        let lap = lap(workload, clock, iterations, ready.feeding);
+        measuring.set(false);
+        match lap {
             Ok(lap) => {
                 let between = (began, watch.elapsed());
                 let (phases, distributions) = (workload.phases(), workload.distributions());
@@ -144,9 +158,33 @@ pub(crate) fn sample(
             }
         }
     };
-    own_report.divert(|| drive(criterion, id, sampling, &mut routine));
+    let driven = catch_unwind(AssertUnwindSafe(|| {
+        own_report.divert(|| drive(criterion, id, sampling, &mut routine));
+    }));
     outcome?;
-    keep_last(calls, sampling.samples, clock, ready)
+    let doubt = match driven {
+        Ok(()) => None,
+        // Whatever criterion makes of the samples (with a clock before 1970, or a damaged file of an
+        // earlier run, it panics) costs nothing that was measured.
+        Err(panic) if !measuring.get() && is_whole(&calls, sampling.samples) => Some(format!(
+            "criterion's own analysis of the samples failed and is missing from its report: {}",
+            words_of(panic.as_ref())
+        )),
+        Err(panic) => resume_unwind(panic),
+    };
+    let sampled = keep_last(calls, sampling.samples, clock, ready)?;
+    Ok(Sampled { doubt, ..sampled })
+}
+
+/// Whether criterion's measuring phase was done: its calls have as many iterations each, and those of the
+/// warm-up before it, of which there is one at least, ever more.
+fn is_whole(calls: &[Call], wanted: usize) -> bool {
+    let wanted = wanted.max(10);
+    let Some(first) = calls.len().checked_sub(wanted).filter(|first| *first > 0) else {
+        return false;
+    };
+    let samples = &calls[first..];
+    samples.iter().all(|call| call.iterations == samples[0].iterations)
 }
 
 /// Hands the routine to criterion.
@@ -219,5 +257,6 @@ fn keep_last(
         burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
         throttled: BTreeMap::new(),
     };
-    Ok(Sampled { samples, between: calls.iter().map(|call| call.between).collect() })
+    let between = calls.iter().map(|call| call.between).collect();
+    Ok(Sampled { samples, between, doubt: None })
 }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use criterion::Criterion;
@@ -128,8 +129,17 @@ struct Outcomes {
 }
 
 fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Outcomes {
+    run_in(tempfile::tempdir().unwrap().path(), behaviours, clock, depth)
+}
+
+/// With criterion's files in `folder`.
+fn run_in(
+    folder: &Path,
+    behaviours: &[Behaviour],
+    clock: Box<dyn Clock>,
+    depth: Depth,
+) -> Outcomes {
     let device = device();
-    let folder = tempfile::tempdir().unwrap();
     let named: Vec<(String, Behaviour)> =
         behaviours.iter().enumerate().map(|(i, b)| (format!("text/b{i}@test"), *b)).collect();
     let launches = Rc::new(RefCell::new(0));
@@ -142,10 +152,7 @@ fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Ou
     let mut runner = Runner {
         device: &device,
         run: RunId("test".to_owned()),
-        criterion: Criterion::default()
-            .without_plots()
-            .nresamples(10)
-            .output_directory(folder.path()),
+        criterion: Criterion::default().without_plots().nresamples(10).output_directory(folder),
         own_report: OwnReport::Shown,
         clock,
         sensors: None,
@@ -215,6 +222,36 @@ fn an_error_in_the_middle_stops_the_launches_and_the_next_benchmark_runs() {
     assert_eq!(outcomes.rows[1].outcome, Outcome::Measured);
     // Five of the first, then the second's warm-up, criterion's and ten samples.
     assert_eq!(outcomes.launches, 5 + 12);
+}
+
+/// Every file of a name below a folder.
+fn files(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let found = files.into_iter().filter(|path| path.file_name().unwrap() == name);
+    found.chain(folders.iter().flat_map(|folder| self::files(folder, name))).collect()
+}
+
+#[test]
+fn a_damaged_file_of_criterions_costs_its_analysis_and_no_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        // Times that differ, or criterion has nothing to analyse.
+        let laps = (0..200).map(|i| 1.0 + f64::from(i % 7) * 0.01);
+        let clock = Box::new(FakeClock::reading(laps));
+        run_in(folder.path(), &[Behaviour::Good, Behaviour::Good], clock, Depth::Measure).rows
+    };
+    assert!(run().iter().all(|row| row.caveats.is_empty()));
+    let damaged = files(folder.path(), "sample.json");
+    assert!(!damaged.is_empty());
+    for file in damaged {
+        std::fs::write(file, r#"{"sampling_mode":"Flat","iters":[],"times":[]}"#).unwrap();
+    }
+    for row in run() {
+        assert_eq!(row.outcome, Outcome::Measured, "{row:?}");
+        assert_eq!(row.samples.as_ref().unwrap().wall_s.len(), 10);
+        assert!(row.caveats[0].starts_with("criterion's own analysis"), "{:?}", row.caveats);
+    }
 }
 
 #[test]

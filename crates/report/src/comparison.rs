@@ -1,8 +1,8 @@
 //! A comparison, free of any format.
 
 use serde_json::{Value, json};
-use warpmark_analyze::compare::{Pair, Unmatched};
-use warpmark_analyze::{Comparison, Overall};
+use warpmark_analyze::compare::{Basis, Pair, Unmatched};
+use warpmark_analyze::{Comparison, Overall, Verdict, holdings};
 use warpmark_record::Outcome;
 
 /// What a comparison has to say.
@@ -35,7 +35,7 @@ pub fn of(found: &Comparison) -> ComparisonView {
         pairs: found.pairs.iter().map(cells).collect(),
         refused: refused.collect(),
         unmatched: only_a.chain(only_b).collect(),
-        notes: found.notes.clone(),
+        notes: found.notes.iter().cloned().chain(found.basis.map(basis)).collect(),
         summary: summary(found),
     }
 }
@@ -66,6 +66,24 @@ fn unmatched(row: &Unmatched, here: &str, there: &str) -> String {
     format!("{} measured in {here} alone: {other}", row.id)
 }
 
+/// What the variation between runs was taken to be, and what would tell it better.
+fn basis(basis: Basis) -> String {
+    let typical = format!("{:.1} %", basis.typical * 100.0);
+    match basis {
+        Basis { repeated: false, .. } => format!(
+            "two runs of one program are taken to differ by about {typical}, by what the rows say of \
+             themselves, since none was repeated; several runs a side with `--all-runs`, or `warpmark ab`, \
+             measure it"
+        ),
+        Basis { earlier: 0, .. } => {
+            format!("the runs of a side differ by about {typical} among each other")
+        }
+        Basis { earlier, .. } => {
+            format!("runs of this machine differ by about {typical}, by {earlier} earlier ones")
+        }
+    }
+}
+
 fn summary(found: &Comparison) -> String {
     let mean = found.mean_ratio().map_or_else(String::new, |ratio| {
         let count = match found.pairs.len() {
@@ -74,16 +92,28 @@ fn summary(found: &Comparison) -> String {
         };
         format!(", geometric mean of B / A {ratio:.3} over {count}")
     });
+    let single = found.basis.is_some_and(|basis| !basis.repeated);
     let what = match found.overall() {
         Overall::SameOrFaster => "B is the same or faster",
-        Overall::Slower => "B is slower",
-        Overall::Ambiguous => "ambiguous: B may be slower",
-        Overall::NotComparable if found.refused.is_empty() => {
-            "not comparable: no benchmark was measured on both sides"
+        Overall::Slower if !found.pairs.iter().any(|pair| pair.verdict == Verdict::Slower) => {
+            "B is slower in all rows together, by what they have in common"
         }
+        Overall::Slower => "B is slower",
+        Overall::Ambiguous if single => {
+            "ambiguous: B may be slower, and two single runs cannot tell; `warpmark ab` can"
+        }
+        Overall::Ambiguous => "ambiguous: B may be slower",
+        Overall::NotComparable if found.refused.is_empty() => &nothing_in_common(found),
         Overall::NotComparable => "not comparable: the sides are unlike",
     };
     format!("{what}{mean} (differences up to {:.1} % do not count)", found.threshold * 100.0)
+}
+
+/// What each side has that the other lacks.
+fn nothing_in_common(found: &Comparison) -> String {
+    let held = |rows: &[Unmatched]| holdings::of(rows.iter().map(|row| &row.id));
+    let (a, b) = (held(&found.only_a), held(&found.only_b));
+    format!("not comparable: no benchmark was measured on both sides; A has {a}, B has {b}")
 }
 
 /// Every line of a comparison with its figures, for CSV and JSON.
@@ -98,6 +128,8 @@ pub(crate) fn fields(found: &Comparison) -> Vec<Vec<(&'static str, Value)>> {
             ("ratio", json!(figures.map(|pair| pair.ratio))),
             ("ratio_low", json!(figures.map(|pair| pair.interval.low))),
             ("ratio_high", json!(figures.map(|pair| pair.interval.high))),
+            ("together_low", json!(figures.map(|pair| pair.together.low))),
+            ("together_high", json!(figures.map(|pair| pair.together.high))),
             ("reason", json!(reason)),
         ]
     };

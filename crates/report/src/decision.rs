@@ -8,6 +8,9 @@ pub mod reference;
 pub mod tune;
 
 use serde_json::Value;
+use warpmark_analyze::holdings;
+use warpmark_record::store::Recording;
+use warpmark_record::{Outcome, Record};
 
 /// Name and value of figures, in SI units.
 pub type Fields = Vec<(&'static str, Value)>;
@@ -92,6 +95,19 @@ pub struct Decision {
     pub head: Fields,
     /// Every line with its figures, for CSV and JSON; all have the same names in the same order.
     pub lines: Vec<Fields>,
+}
+
+/// What the selected rows of a recording are, where nothing came of them; without any, what would be
+/// there.
+fn held(recording: &Recording, selected: impl Fn(&Record) -> bool) -> String {
+    let ids = |rows: &[&Record]| holdings::of(rows.iter().map(|row| &row.id));
+    let all: Vec<&Record> = recording.rows.iter().collect();
+    let chosen: Vec<&Record> = all.iter().copied().filter(|row| selected(row)).collect();
+    if chosen.is_empty() && !all.is_empty() {
+        return format!("nothing that `--filter` selects; without it there is {}", ids(&all));
+    }
+    let measured = chosen.iter().filter(|row| row.outcome == Outcome::Measured).count();
+    format!("{} ({measured} of {} rows measured)", ids(&chosen), chosen.len())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 use warpmark_record::Filter;
+use warpmark_record::units::LARGEST;
 
 use super::{Cards, Cell, Column, DependsOn, Row, Table};
 use crate::place::{Place, Text};
@@ -186,10 +187,11 @@ impl Reader<'_> {
             let what = format!("{} holds words, and {value} is a number", column.name());
             return self.fail(&raw.span(), what);
         }
-        if !value.is_finite() || value < 0.0 || (value == 0.0 && !column.may_be_zero()) {
+        let possible = (0.0..=LARGEST).contains(&value);
+        if !possible || (value == 0.0 && !column.may_be_zero()) {
             let least = if column.may_be_zero() { "at least" } else { "above" };
             let what = format!(
-                "{} is {value}: expected a finite number {least} 0; write \"-\" where the source \
+                "{} is {value}: expected a number {least} 0 and at most {LARGEST:e}; write \"-\" where the source \
                  has none",
                 column.name()
             );

@@ -8,7 +8,7 @@ use warpmark_record::store::Recording;
 use warpmark_record::units::three_digits;
 use warpmark_record::{Joules, Record};
 
-use super::{Decision, Fields, Grid, Note};
+use super::{Decision, Fields, Grid, Note, held};
 
 /// What the rows of all runs cost; `selected` chooses among them.
 pub fn of(
@@ -28,7 +28,8 @@ pub fn of(
         decision.notes.extend(cheapest(&run, &cost));
     }
     if decision.grids.is_empty() {
-        "no row yields anything that is paid for".clone_into(&mut decision.summary);
+        let held = held(recording, &selected);
+        decision.summary = format!("no row yields anything that is paid for; there is {held}");
     }
     decision
 }

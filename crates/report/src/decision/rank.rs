@@ -1,6 +1,7 @@
 //! Several devices, ranked.
 
 use serde_json::json;
+use warpmark_analyze::holdings;
 use warpmark_analyze::rank::{Mean, Placing, Ranking, Workload};
 use warpmark_record::stats::Interval;
 
@@ -53,7 +54,15 @@ pub fn of(found: &Ranking) -> Decision {
 
 fn summary(found: &Ranking) -> String {
     let [first, second, ..] = found.means.as_slice() else {
-        return "no workload was measured on all devices, so there is no mean".to_owned();
+        let devices = holdings::listed(found.devices.iter().map(String::as_str));
+        let some = match found.workloads.len() {
+            0 => "no workload on two of them either".to_owned(),
+            n => format!("{n} on at least two"),
+        };
+        return format!(
+            "no workload was measured on all of {devices}, so there is no mean; {some}, and what is \
+             missing is listed"
+        );
     };
     let sure = second.interval.is_some_and(|interval| interval.low > 1.0);
     let word = if sure { "is first" } else { "may be first: the next one is within the interval" };

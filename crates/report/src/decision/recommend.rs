@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use warpmark_analyze::money::dollars;
-use warpmark_analyze::recommend::{Candidate, Recommendation, Wish};
+use warpmark_analyze::recommend::{self, Candidate, Recommendation, Wish};
 
 use super::{Decision, Fields, Grid, Note};
 
@@ -67,6 +67,18 @@ fn cells(candidate: &Candidate) -> Vec<String> {
 
 fn summary(found: &Recommendation, wish: &Wish) -> String {
     let Some(best) = found.candidates.first() else {
+        if !found.phases.is_empty() {
+            let (wanted, model) = (wish.phase_words(), &wish.model);
+            return format!(
+                "no run has a row of {wanted} of {model:?}; {}",
+                recommend::others(&found.phases)
+            );
+        }
+        if found.known.is_empty() && found.refused.is_empty() {
+            return "there is no recorded run to choose from: name results files, or measure with \
+                    `warpmark run`"
+                .to_owned();
+        }
         if found.known.is_empty() {
             return format!("none of the {} recorded devices will do", found.refused.len());
         }

@@ -9,7 +9,7 @@ use warpmark_record::store::Recording;
 use warpmark_record::units::three_digits;
 use warpmark_record::{Bytes, Record, Seconds};
 
-use super::{Decision, Fields, Grid, Note};
+use super::{Decision, Fields, Grid, Note, held};
 
 /// What all runs say; `selected` chooses among their rows.
 pub fn of(recording: &Recording, selected: impl Fn(&Record) -> bool) -> Decision {
@@ -19,8 +19,10 @@ pub fn of(recording: &Recording, selected: impl Fn(&Record) -> bool) -> Decision
         one(&mut decision, &run, &Tuning::of(&run));
     }
     if decision.grids.is_empty() {
-        "no rows of a model differ in precision, batch or size alone"
-            .clone_into(&mut decision.summary);
+        let held = held(recording, &selected);
+        decision.summary = format!(
+            "no measured rows of a model differ in precision, batch or size alone; there is {held}"
+        );
     }
     decision
 }
