@@ -47,6 +47,7 @@ struct BenchArguments {
 
 /// Runs one bench target as `cargo bench` asks for it.
 pub fn target(name: &str) -> ExitCode {
+    crate::threads::bound_the_environment();
     let mut arguments = match BenchArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
@@ -82,7 +83,7 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if let Some(baseline) = &arguments.baseline {
         criterion = criterion.retain_baseline(baseline.clone(), false);
     }
-    let results = campaign.measure(selection, output, id, criterion)?;
+    let results = campaign.measure(selection, output, id, |_| Ok(criterion))?;
     crate::verbs::run::conclude(&results, output.json, last)
 }
 

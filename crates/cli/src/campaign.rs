@@ -1,24 +1,23 @@
 //! The road of a run: device and catalog make a plan, the plan runs, every row is kept as it comes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use criterion::Criterion;
 use warpmark_device::{Described, Device, DeviceChoice};
-use warpmark_measure::{
-    Clock, CudaEvents, Depth, Gate, Group, OwnReport, Runner, Stopwatch, WallClock,
-};
+use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Group, OwnReport, Runner, WallClock};
 use warpmark_micro::Request as MicroRequest;
 use warpmark_models::weights::{Cache, Progress};
 use warpmark_record::{DeviceKind, DeviceSpec, Record, RunId, Seconds};
 
 use crate::arguments::{Output, Selection, Suite};
+use crate::budget::Budget;
 use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
-use crate::{environment, sources};
+use crate::{environment, sources, threads};
 
 /// A device and what is going to be run on it. The device is opened when the campaign begins, by the
 /// process that measures.
@@ -28,17 +27,21 @@ pub struct Campaign {
     pub(crate) bars: Bars,
     /// What is to be known before anything is measured.
     notes: Vec<String>,
+    /// The time there is for all of it, from the moment it is prepared.
+    pub(crate) budget: Budget,
 }
 
 impl Campaign {
     /// Looks at the device and plans what the selection asks for; `target` leaves only what belongs to
     /// that bench target.
     pub fn prepare(selection: &Selection, target: Option<&str>) -> anyhow::Result<Self> {
+        let budget = Budget::starting(selection.budget);
         let described = warpmark_device::look(selection.device.device)?;
         // The bars are made before the plan is known, since the plan's groups report through them.
         let bars = Bars::new();
         let request = sources::request(selection, &described.spec, bars.transfers())?;
-        let notes = described.note.iter().cloned().chain(audio_fault(&request)).collect();
+        let notes = described.note.iter().cloned();
+        let notes = notes.chain(audio_fault(&request)).chain(threads::note()).collect();
         let groups = groups_of(selection, &described.spec, &request)?;
         // `cargo bench` measures in one process, `run` on a GPU in one for each group.
         let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
@@ -47,7 +50,7 @@ impl Campaign {
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }
-        Ok(Self { described, plan, bars, notes })
+        Ok(Self { described, plan, bars, notes, budget })
     }
 
     /// The plan in words.
@@ -73,23 +76,24 @@ impl Campaign {
     }
 
     /// Measures the plan in this process and keeps each row in the results folder before the next
-    /// benchmark begins.
+    /// benchmark begins. `criterion` is made once nobody else measures on the device.
     pub fn measure(
         self,
         selection: &Selection,
         output: &Output,
         id: RunId,
-        criterion: Criterion,
+        criterion: impl FnOnce(&DeviceSpec) -> anyhow::Result<Criterion>,
     ) -> anyhow::Result<Results> {
-        join_the_threads(&self.described.spec);
+        threads::join(&self.described.spec);
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
+        let criterion = criterion(&self.described.spec)?;
         let device = open(&self.described.spec)?;
         let run = environment::run(selection, device.spec(), settings(&device), id);
         let mut recorder = Recorder::open(&output.results, run.clone())?;
         clear_log(&cache)?;
         let own_report = own_report(&cache, output.verbose)?;
-        let gate = deadline(selection);
+        let gate = self.budget.gate();
         let runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
         self.execute(runner, &mut |row| recorder.keep(row).map(drop))?;
         Ok(recorder.finish())
@@ -97,11 +101,13 @@ impl Campaign {
 
     /// Checks every answer of the plan; nothing is timed or recorded.
     pub fn verify(self, selection: &Selection) -> anyhow::Result<Vec<Record>> {
-        join_the_threads(&self.described.spec);
+        threads::join(&self.described.spec);
+        // What is checked takes cores and memory from what is measured, and the other way round.
+        let _alone = alone(&sources::cache()?, &self.described.spec)?;
         let device = open(&self.described.spec)?;
         let run = environment::new_run_id();
         let criterion = Criterion::default().without_plots();
-        let gate = deadline(selection);
+        let gate = self.budget.gate();
         let runner = runner(&device, run, criterion, OwnReport::Shown, Depth::Verify, gate)?;
         let mut rows = Vec::new();
         self.execute(runner, &mut |row| {
@@ -172,7 +178,7 @@ pub(crate) fn open(spec: &DeviceSpec) -> anyhow::Result<Device> {
         DeviceKind::Cpu => DeviceChoice::Cpu,
         DeviceKind::Cuda | DeviceKind::Simulated => DeviceChoice::Cuda(spec.index),
     };
-    Ok(warpmark_device::open(choice, threads())?.device)
+    Ok(warpmark_device::open(choice, threads::count())?.device)
 }
 
 /// How an open device was set up, by us and for candle.
@@ -199,37 +205,9 @@ pub(crate) fn runner<'a>(
     Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate })
 }
 
-/// Makes this thread one of those that share work out, where that is done on a CPU. From any other thread,
-/// each operation would put it to sleep and wake it again, beside the sharing itself.
-pub(crate) fn join_the_threads(spec: &DeviceSpec) {
-    if spec.kind == DeviceKind::Cpu {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).use_current_thread();
-        // Threads that are there already stay as they are, which costs time and nothing else.
-        drop(pool.build_global());
-    }
-}
-
-/// Threads for work on the CPU: every core this process may use, or what rayon was told.
-fn threads() -> usize {
-    let told = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
-    told.filter(|threads| *threads > 0).unwrap_or_else(|| warpmark_device::cpu::cores() as usize)
-}
-
-/// Holds benchmarks back once the budget is spent, whatever the plan believed.
-pub(crate) fn deadline(selection: &Selection) -> Gate<'static> {
-    let Some(budget) = selection.budget else {
-        return Box::new(|_| None);
-    };
-    let watch = Stopwatch::start();
-    Box::new(move |_| {
-        (watch.elapsed() >= Seconds(budget.as_secs_f64()))
-            .then(|| "the budget was used up by the benchmarks before it".to_owned())
-    })
-}
-
 /// A file lock: two runs on one device at the same time would measure each other.
 pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
-    let name = format!("measuring-{}-{}.lock", spec.slug, spec.index);
+    let name = format!("measuring-{}.lock", short_name(spec));
     let path = sources::cache_file(cache, &name)?;
     let file = std::fs::File::options().create(true).append(true).open(&path);
     let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
@@ -243,6 +221,32 @@ pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs:
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("{} cannot be locked", path.display()))
         }
+    }
+}
+
+/// A device's name for files in the cache. The slug of a CPU may tell how many of its cores a process may use;
+/// the machine is one all the same.
+fn short_name(spec: &DeviceSpec) -> String {
+    match spec.kind {
+        DeviceKind::Cpu => "cpu".to_owned(),
+        DeviceKind::Cuda | DeviceKind::Simulated => format!("{}-{}", spec.slug, spec.index),
+    }
+}
+
+/// Where criterion keeps its files of a device.
+pub(crate) fn criterion_folder(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<PathBuf> {
+    sources::cache_file(cache, &format!("criterion/{}", short_name(spec)))
+}
+
+/// Empties criterion's folder of a device, for a run that begins and that holds its lock: criterion reads
+/// what it finds there, and a damaged sample of an earlier run would fail the benchmark of its name.
+pub(crate) fn clear_criterion(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<PathBuf> {
+    let folder = criterion_folder(cache, spec)?;
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be emptied; remove it", folder.display()))
+        }
+        _ => Ok(folder),
     }
 }
 
@@ -265,7 +269,7 @@ pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log(cache: &Cache) -> anyhow::Result<std::path::PathBuf> {
+fn log(cache: &Cache) -> anyhow::Result<PathBuf> {
     sources::cache_file(cache, "criterion.log")
 }
 

@@ -1,6 +1,7 @@
 //! The stamp of a run: its name, and which program measured.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
 use warpmark_record::{Build, DeviceSpec, HostSpec, METHOD, Run, RunId, SCHEMA};
 
@@ -31,9 +32,12 @@ pub(crate) fn run(
     }
 }
 
-/// A name that no other run on this machine has.
+/// A name that no other run has, on whatever machine that writes into the same folder: the time, the process,
+/// and a mark of host, container and chance.
 pub(crate) fn new_run_id() -> RunId {
-    run_id(jiff::Timestamp::now(), std::process::id())
+    // The hasher's keys are random.
+    let chance = std::hash::RandomState::new().hash_one(0);
+    run_id(jiff::Timestamp::now(), std::process::id(), &format!("{} {chance}", place()))
 }
 
 /// The name of the run that this process and its siblings belong to under one `cargo bench`, which
@@ -41,24 +45,47 @@ pub(crate) fn new_run_id() -> RunId {
 ///
 /// A bench executable that was started by hand is a run of its own.
 pub(crate) fn bench_run_id() -> RunId {
-    cargo_started().map_or_else(new_run_id, |(start, process)| run_id(start, process))
+    cargo_started().map_or_else(new_run_id, |(start, process, mark)| run_id(start, process, &mark))
 }
 
-fn run_id(start: jiff::Timestamp, process: u32) -> RunId {
-    RunId(format!("{}-{process}", start.strftime("%Y%m%dT%H%M%SZ")))
+/// Names sort by time. Eight hexadecimal digits tell two apart that began in one second with one process
+/// number, as the first processes of two containers do.
+fn run_id(start: jiff::Timestamp, process: u32, mark: &str) -> RunId {
+    let (start, mark) = (start.strftime("%Y%m%dT%H%M%SZ"), fnv(mark.as_bytes()));
+    RunId(format!("{start}-{process}-{mark:08x}"))
+}
+
+/// The 64-bit hash of Fowler, Noll and Vo (variant 1a), folded onto its lower half: the same on every
+/// machine, as siblings of one run need it.
+fn fnv(bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash ^ (hash >> 32)) & 0xffff_ffff
+}
+
+/// What tells this host and container from others: the boot, the host's name, the namespace of processes.
+fn place() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    format!("{boot} {} {}", read("/proc/sys/kernel/hostname"), namespace.display())
 }
 
 /// When the parent process started, if it is cargo.
-fn cargo_started() -> Option<(jiff::Timestamp, u32)> {
+fn cargo_started() -> Option<(jiff::Timestamp, u32, String)> {
     let parent = rustix::process::getppid()?.as_raw_nonzero().get();
     let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     let ticks = rustix::param::clock_ticks_per_second();
-    Some((cargo_start(&stat, &system, ticks)?, u32::try_from(parent).ok()?))
+    // Ticks since the boot tell two apart that began in one second.
+    let (start, began) = cargo_start(&stat, &system, ticks)?;
+    Some((start, u32::try_from(parent).ok()?, format!("{} {began}", place())))
 }
 
-/// The start of a process from its `/proc/PID/stat` and the system's `/proc/stat`, if it is cargo.
-fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<jiff::Timestamp> {
+/// The start of a process from its `/proc/PID/stat` and the system's `/proc/stat`, if it is cargo: the time,
+/// and ticks since the boot.
+fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<(jiff::Timestamp, u64)> {
     // `pid (name) state ...`: the name may hold spaces and parentheses, what follows may not.
     let (head, tail) = stat.rsplit_once(") ")?;
     let (_, name) = head.split_once('(')?;
@@ -70,7 +97,7 @@ fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<jiff::
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let boot: i64 = boot.trim().parse().ok()?;
     let since_boot = i64::try_from(ticks / ticks_per_second.max(1)).ok()?;
-    jiff::Timestamp::from_second(boot.checked_add(since_boot)?).ok()
+    Some((jiff::Timestamp::from_second(boot.checked_add(since_boot)?).ok()?, ticks))
 }
 
 /// The command without the path to the program, which says nothing about the measurement.
@@ -119,9 +146,25 @@ mod tests {
 
     #[test]
     fn bench_targets_of_one_cargo_share_a_run() {
-        let start = cargo_start(STAT, SYSTEM, 100).unwrap();
-        assert_eq!(start.as_second(), 1_700_000_000 + 1234);
-        assert_eq!(run_id(start, 4711).0, "20231114T223354Z-4711");
+        let (start, ticks) = cargo_start(STAT, SYSTEM, 100).unwrap();
+        assert_eq!((start.as_second(), ticks), (1_700_000_000 + 1234, 123_456));
+        let id = run_id(start, 4711, "a mark").0;
+        assert!(id.starts_with("20231114T223354Z-4711-"), "{id}");
+        assert_eq!(id, run_id(start, 4711, "a mark").0);
+    }
+
+    #[test]
+    fn runs_of_one_second_and_process_number_have_names_of_their_own() {
+        let now = jiff::Timestamp::from_second(1_700_000_000).unwrap();
+        let (one, two) =
+            (run_id(now, 1, "host a, container 1"), run_id(now, 1, "host a, container 2"));
+        assert_ne!(one, two);
+        assert_ne!(new_run_id(), new_run_id());
+        // Later ones sort behind, and so does what an older version called its run.
+        let later = jiff::Timestamp::from_second(1_700_000_001).unwrap();
+        assert!(one < run_id(later, 1, "") && one > RunId("20231114T221319Z-99999".to_owned()));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        assert!(one.0.chars().all(plain), "{one}");
     }
 
     #[test]

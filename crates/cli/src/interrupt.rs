@@ -24,6 +24,10 @@ pub fn install() {
         let kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let words = match kept.as_ref() {
             Some((path, 1)) => format!("1 finished row is in {}", path.display()),
+            Some((path, 0)) => {
+                let _ = std::fs::remove_file(path);
+                "No row was finished.".to_owned()
+            }
             Some((path, rows)) => format!("{rows} finished rows are in {}", path.display()),
             None => "No row was finished.".to_owned(),
         };
@@ -33,6 +37,12 @@ pub fn install() {
     };
     // It fails only where a handler is installed already, and then that one does the same.
     let _ = ctrlc::set_handler(handler);
+}
+
+/// Notes a results file that was made and has no row yet, which an interrupt does not leave behind.
+pub fn made(path: &std::path::Path) {
+    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    kept.get_or_insert_with(|| (path.to_path_buf(), 0));
 }
 
 /// Runs an append that an interrupt waits for, and notes that `path` has one row more.

@@ -3,6 +3,7 @@
 pub mod arguments;
 mod bar;
 pub mod bench;
+pub mod budget;
 pub mod campaign;
 mod environment;
 pub mod exit;
@@ -15,6 +16,7 @@ mod recorder;
 mod serving;
 mod sources;
 mod supervisor;
+pub mod threads;
 mod transfers;
 pub mod verbs;
 pub mod worker;

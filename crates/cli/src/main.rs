@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use warpmark::arguments::{Arguments, Verb};
-use warpmark::{exit, interrupt, verbs, worker};
+use warpmark::{exit, interrupt, threads, verbs, worker};
 
 /// Reads the arguments, does what the verb says, and turns what came out into an exit code.
 ///
 /// The road of `run`, which is also that of `cargo bench`: models.toml and the device make a plan; the
 /// plan runs under criterion, row by row into a results file; the rows are analysed and shown.
 fn main() -> ExitCode {
+    threads::bound_the_environment();
     // It leaves interrupts to the run that started it, and that ends it.
     if worker::is_meant() {
         return exit::code(worker::run());

@@ -126,7 +126,7 @@ pub(crate) fn hang_limit(entry: &Entry) -> Duration {
 
 /// The time an entry should take: its preparation, warm-up, samples, and two checks of about an
 /// iteration each.
-fn cost(entry: &Entry) -> Seconds {
+pub(crate) fn cost(entry: &Entry) -> Seconds {
     if entry.skip.is_some() {
         return Seconds(0.0);
     }

@@ -12,6 +12,7 @@ use warpmark_measure::{Observer, Step};
 use warpmark_record::{BenchmarkId, Outcome, Record};
 
 use crate::bar::style;
+use crate::threads;
 use crate::transfers::Transfers;
 
 /// Bars on a terminal; a line for each finished benchmark elsewhere.
@@ -43,7 +44,10 @@ impl Bars {
     pub(crate) fn begin(&self, total: usize) {
         self.overall.set_length(total as u64);
         self.overall.reset();
-        self.current.enable_steady_tick(Duration::from_millis(200));
+        // The ticker is a thread, which must not be missing for what is no more than pleasant.
+        if !self.plain && threads::one_more() {
+            self.current.enable_steady_tick(Duration::from_millis(200));
+        }
     }
 
     /// Prints a line above the bars.

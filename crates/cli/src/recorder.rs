@@ -47,7 +47,11 @@ impl Recorder {
             ),
             DeviceKind::Cpu | DeviceKind::Cuda => Writer::open,
         };
-        Ok(Self { writer: open(results, &run)?, run, rows: Vec::new() })
+        let writer = open(results, &run)?;
+        if writer.is_new() {
+            interrupt::made(writer.path());
+        }
+        Ok(Self { writer, run, rows: Vec::new() })
     }
 
     /// Keeps a row; it is on the disk when this returns it.

@@ -12,14 +12,14 @@ use warpmark_measure::{Entry, Observer, Offer, Sampling};
 use warpmark_models::service::{self, Form};
 use warpmark_models::weights::Progress;
 use warpmark_record::load::Arrivals;
-use warpmark_record::{BenchmarkId, DeviceSpec, RunId, Seconds};
+use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, Field, RunId, Seconds};
 use warpmark_serve::Cancellation;
 
 use crate::arguments::{Selection, Serve, Traffic};
-use crate::campaign::{alone, deadline, join_the_threads, open, settings};
+use crate::campaign::{alone, open, settings};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
-use crate::{environment, sources};
+use crate::{environment, sources, threads};
 
 pub(crate) use station::{Station, sensors};
 pub(crate) use warpmark_serve::Level;
@@ -100,12 +100,34 @@ pub(crate) fn offers(
         };
         let found = service::offers(&catalog, std::slice::from_ref(name), &request, &form)?;
         match (found.into_iter().next(), &wanted.phase) {
-            (Some(offer), _) => offers.push(offer),
+            (Some(offer), _) => offers.push(held_against(offer, spec)),
             (None, Some(phase)) => bail!("{name} answers no requests for {phase:?}"),
             (None, None) => bail!("{name} lists no phase that answers requests"),
         }
     }
     Ok(offers)
+}
+
+/// An offer that the device cannot hold is skipped, before any weights are fetched or written for it. On a
+/// CPU what others hold, and limits of this process, count as well.
+fn held_against(mut offer: Offer, spec: &DeviceSpec) -> Offer {
+    let free = match spec.kind {
+        DeviceKind::Cpu => warpmark_device::available_memory(),
+        DeviceKind::Cuda | DeviceKind::Simulated => Field::absent("told when it is opened"),
+    };
+    let (whole, free) = (spec.memory.known().copied(), free.known().copied());
+    let needed = offer.memory_estimate;
+    let reason = match (whole, free) {
+        (Some(whole), _) if needed > whole => Some(format!("device has {}", whole.binary())),
+        (_, Some(free)) if needed > free => Some(format!("{} are free", free.binary())),
+        _ => None,
+    };
+    if let (None, Some(reason)) = (&offer.skip, reason) {
+        let needed = needed.binary();
+        offer.skip =
+            Some(format!("needs {needed}, {reason}; ask for fewer at a time with `--most`"));
+    }
+    offer
 }
 
 /// The levels of a service as benchmarks of a plan. How they are sampled is the load's own affair.
@@ -133,15 +155,15 @@ impl Serving<'_> {
     pub(crate) fn begin(&self, offers: &[Offer]) {
         let Described { spec, note } = self.described;
         self.bars.begin(offers.len() * self.levels.len());
-        if let Some(note) = note {
-            self.bars.line(note);
+        for note in note.iter().cloned().chain(threads::note()) {
+            self.bars.line(&note);
         }
         self.bars.line(&format!("{} ({})", spec.name, spec.kind));
     }
 
     /// Loads the services in this process, one after the other, and puts the levels on them.
     pub(crate) fn run(&self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
-        join_the_threads(&self.described.spec);
+        threads::join(&self.described.spec);
         let cache = sources::cache()?;
         let _alone = alone(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
@@ -152,7 +174,7 @@ impl Serving<'_> {
             run: run.run.clone(),
             service: self.options.service.clone(),
             sensors: sensors(&device),
-            gate: deadline(self.selection),
+            gate: Box::new(|_| None),
         };
         let mut recorder = Recorder::open(&self.options.results, run)?;
         self.begin(&offers);
@@ -166,5 +188,37 @@ impl Serving<'_> {
         }
         bars.clear();
         Ok(recorder.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_measure::WorkloadError;
+    use warpmark_record::Bytes;
+
+    use super::*;
+
+    fn offer(needed: f64) -> Offer {
+        Offer {
+            id: "text/tiny/decode/f32@warpmark".parse().unwrap(),
+            name: "tiny".to_owned(),
+            request_estimate: Seconds(0.1),
+            memory_estimate: Bytes(needed),
+            skip: None,
+            open: Box::new(|_| Err(WorkloadError::Unsupported("a test".to_owned()))),
+        }
+    }
+
+    #[test]
+    fn a_service_that_the_machine_cannot_hold_is_skipped_with_both_figures() {
+        let mut spec = warpmark_device::cpu::device_spec();
+        assert_eq!(held_against(offer(1e6), &spec).skip, None);
+        let reason = held_against(offer(1e15), &spec).skip.unwrap();
+        assert!(reason.starts_with("needs 909 TiB, device has "), "{reason}");
+        assert!(reason.contains("--most"), "{reason}");
+        // Within what is there and above what is left.
+        spec.memory = Field::Known(Bytes(1e18));
+        let reason = held_against(offer(1e15), &spec).skip.unwrap();
+        assert!(reason.contains(" are free"), "{reason}");
     }
 }

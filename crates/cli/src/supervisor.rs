@@ -55,6 +55,7 @@ pub(crate) fn measure(
     let cache = sources::cache()?;
     let _alone = campaign::alone(&cache, spec)?;
     campaign::clear_log(&cache)?;
+    campaign::clear_criterion(&cache, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: id,
@@ -63,7 +64,9 @@ pub(crate) fn measure(
         load: None,
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
-    let mut supervisor = Supervisor::start(setup, limits, &output.results, campaign.bars.clone())?;
+    let bars = campaign.bars.clone();
+    let gate = campaign.budget.gate();
+    let mut supervisor = Supervisor::start(setup, limits, &output.results, bars, gate)?;
     campaign.begin();
     for group in campaign.plan.groups {
         supervisor.entries(group.entries)?;
@@ -87,7 +90,9 @@ pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyho
         load: Some(Box::new(options.clone())),
     };
     let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
-    let mut supervisor = Supervisor::start(setup, limits, &options.results, serving.bars.clone())?;
+    let bars = serving.bars.clone();
+    let mut supervisor =
+        Supervisor::start(setup, limits, &options.results, bars, Box::new(|_| None))?;
     serving.begin(offers);
     for offer in offers {
         supervisor.entries(serving::entries(offer, serving.levels))?;
@@ -153,7 +158,13 @@ struct Doing {
 
 impl Supervisor {
     /// Asks a first worker how it set the device up, and opens the results.
-    fn start(setup: Setup, limits: Limits, results: &Path, bars: Bars) -> anyhow::Result<Self> {
+    fn start(
+        setup: Setup,
+        limits: Limits,
+        results: &Path,
+        bars: Bars,
+        gate: Gate<'static>,
+    ) -> anyhow::Result<Self> {
         let (first, settings) = match open(&setup, limits.hang, &bars)? {
             Ok(opened) => opened,
             Err(reason) => bail!("{reason}"),
@@ -165,7 +176,7 @@ impl Supervisor {
         Ok(Self {
             transfers: bars.transfers(),
             bars,
-            gate: campaign::deadline(&setup.selection),
+            gate,
             setup,
             limits,
             recorder: Recorder::open(results, run)?,

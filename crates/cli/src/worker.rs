@@ -126,7 +126,7 @@ fn measure(
     voice: &Voice,
 ) -> anyhow::Result<()> {
     let cache = sources::cache()?;
-    let folder = sources::cache_file(&cache, "criterion")?;
+    let folder = campaign::criterion_folder(&cache, &setup.spec)?;
     let own_report = campaign::own_report(&cache, setup.verbose)?;
     let criterion = criterion(Some(&folder));
     let run = setup.run.clone();

@@ -10,7 +10,7 @@ use candle_core::DType;
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Entry, Group, Sampling, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, Check, Seconds};
+use warpmark_record::{BenchmarkId, Bytes, Check, DeviceKind, Seconds};
 
 use page_cache::PageCache;
 use workload::Load;
@@ -43,9 +43,14 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
     let memory = wanted.held() + largest;
     let mut entries = Vec::with_capacity(PageCache::ALL.len());
     for cache in PageCache::ALL {
-        // Guesses for the plan only: a disk at 0.5 GB/s, memory at 2 GB/s, half a second to wake up.
+        // Guesses for the plan only: a disk at 0.5 GB/s, memory at 2 GB/s, and what a load takes however
+        // small it is. A GPU wakes up once.
         let rate = if cache == PageCache::Cold { 0.5e9 } else { 2e9 };
-        let estimate = Seconds(stored.0 / rate + 0.5);
+        let (least, wake_up) = match request.spec.kind {
+            DeviceKind::Cpu => (0.002, 0.0),
+            DeviceKind::Cuda | DeviceKind::Simulated => (0.02, 0.5),
+        };
+        let estimate = Seconds(stored.0 / rate + least);
         entries.push(Entry {
             id: id(model, format, cache)?,
             sampling: Sampling {
@@ -55,7 +60,7 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
                 single: true,
             },
             iteration_estimate: estimate,
-            preparation_estimate: Seconds(0.0),
+            preparation_estimate: Seconds(wake_up),
             memory_estimate: memory,
             sweep: None,
             skip: match format {

@@ -142,6 +142,9 @@ pub struct Compare {
     /// without this the latest row of each benchmark counts
     #[arg(long)]
     pub all_runs: bool,
+    /// Compare machines that differ in cores, threads, memory, frequency governor or virtualisation, too
+    #[arg(long)]
+    pub across_machines: bool,
     /// The least difference that counts, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     pub threshold: f64,
@@ -167,7 +170,8 @@ pub struct BaselineFolder {
         long = "baselines",
         value_name = "DIR",
         default_value = "baselines",
-        env = "WARPMARK_BASELINES"
+        env = "WARPMARK_BASELINES",
+        global = true
     )]
     pub folder: PathBuf,
 }

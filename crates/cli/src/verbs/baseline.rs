@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use warpmark_record::store;
 
-use super::report::newest;
 use crate::arguments::{Baseline, BaselineVerb};
 use crate::exit;
 use crate::output::{show, warn};
@@ -16,7 +15,7 @@ pub fn run(options: &Baseline) -> anyhow::Result<u8> {
     let folder = &options.baselines.folder;
     match &options.verb {
         BaselineVerb::Save { name, run, results, force } => {
-            let source = run.clone().map_or_else(|| newest(results), Ok)?;
+            let source = run.clone().map_or_else(|| store::newest(results), Ok)?;
             save(&path(folder, name)?, &source, *force)?;
         }
         BaselineVerb::List => list(folder)?,

@@ -2,17 +2,16 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use warpmark_analyze::analyze;
-use warpmark_analyze::compare::{Options, compare};
+use warpmark_analyze::compare::{Options, compare_among};
 use warpmark_analyze::reference::Verdict;
 use warpmark_analyze::reference::judge::judge;
+use warpmark_analyze::{analyze, holdings};
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, Style, decision, render_comparison, render_decision};
 
-use super::report::newest;
 use super::{baseline, reference};
 use crate::arguments::Compare;
 use crate::output::{show, style, warn};
@@ -28,13 +27,15 @@ pub fn run(options: &Compare) -> anyhow::Result<u8> {
     }
     let engines = options.engines.as_deref().map(engines).transpose()?;
     let (a, b) = sides(options)?;
+    let earlier = earlier(options);
     let settings = Options {
         threshold: options.threshold / 100.0,
         all_runs: options.all_runs,
+        across_machines: options.across_machines,
         engines,
         ..Options::default()
     };
-    let comparison = compare(&a, &b, &settings);
+    let comparison = compare_among(&a, &b, &earlier, &settings);
     show(&render_comparison(&comparison, options.form.form(), style())?);
     if options.github_summary {
         summarise(&render_comparison(&comparison, Format::Markdown, Style::default())?)?;
@@ -56,9 +57,23 @@ fn sides(options: &Compare) -> anyhow::Result<(Recording, Recording)> {
     Ok((a, b))
 }
 
+/// Earlier runs, of the results folder and of those that the compared ones lie in, to learn from how much
+/// this machine varies.
+fn earlier(options: &Compare) -> Recording {
+    const RUNS: usize = 24;
+    let files = options.a.iter().chain(&options.b).filter(|path| path.is_file());
+    let beside = files
+        .filter_map(|file| file.parent())
+        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    store::recent(beside.chain([options.results.as_path()]), RUNS)
+}
+
 /// The run that is named alone, or the newest.
 fn in_question(options: &Compare) -> anyhow::Result<PathBuf> {
-    options.a.clone().map_or_else(|| newest(&options.results), Ok)
+    match &options.a {
+        Some(path) => Ok(path.clone()),
+        None => Ok(store::newest(&options.results)?),
+    }
 }
 
 fn with_published(options: &Compare, files: &[PathBuf]) -> anyhow::Result<u8> {
@@ -99,10 +114,16 @@ fn summarise(markdown: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{} (${VARIABLE}) cannot be written", path.display()))
 }
 
+#[expect(clippy::print_stderr, reason = "what a filter leaves is no part of the comparison")]
 fn selected(mut recording: Recording, options: &Compare) -> Recording {
     warn(&recording);
     if let Some(filter) = &options.filter {
+        let held = holdings::of(recording.rows.iter().map(|row| &row.id));
+        let before = recording.rows.len();
         recording.rows.retain(|row| filter.selects(&row.id));
+        if recording.rows.is_empty() && before > 0 {
+            eprintln!("warpmark: `--filter` selects none of {before} rows; there is {held}");
+        }
     }
     recording
 }

@@ -1,10 +1,11 @@
 //! `warpmark report`: recorded runs, in any form.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
+use warpmark_analyze::holdings;
 use warpmark_record::Record;
-use warpmark_record::store::{self, Recording, StoreError};
+use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_index, render_page, render_selected};
 
 use crate::arguments::Report;
@@ -20,7 +21,7 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         return written(&render_index(&recording), options);
     }
     let recording = if options.paths.is_empty() {
-        store::read(&newest(&options.results)?)?
+        store::read(&store::newest(&options.results)?)?
     } else {
         store::read_all(&options.paths)?
     };
@@ -31,7 +32,13 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
     }
     let selects = |row: &Record| options.filter.as_ref().is_none_or(|f| f.selects(&row.id));
     if !recording.rows.iter().any(selects) {
-        bail!("no row is selected; without `--filter` all {} are shown", recording.rows.len());
+        let held = holdings::of(recording.rows.iter().map(|row| &row.id));
+        match (&options.filter, recording.rows.len()) {
+            (Some(_), rows @ 1..) => {
+                bail!("`--filter` selects none of the {rows} rows; there is {held}")
+            }
+            _ => bail!("the record holds no row, so there is nothing to show"),
+        }
     }
     let Some(format) = format else {
         database(&recording, selects, options.output.as_deref())?;
@@ -78,23 +85,4 @@ fn database(
     bail!(
         "this build has no SQLite in it; build it with the feature `sqlite`, which is there by default"
     )
-}
-
-/// The results file that was written to last.
-pub(super) fn newest(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for item in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = item.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
-                let modified = item.metadata().and_then(|metadata| metadata.modified());
-                files.push((modified.ok(), path));
-            }
-        }
-    }
-    let newest = files.into_iter().max().map(|(_, path)| path);
-    Ok(newest.ok_or_else(|| StoreError::NoFiles(folder.to_path_buf()))?)
 }

@@ -7,7 +7,7 @@ use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_run};
 
 use crate::arguments::Run;
-use crate::campaign::{Campaign, criterion};
+use crate::campaign::{self, Campaign};
 use crate::output::{show, style};
 use crate::recorder::Results;
 use crate::{environment, exit, sources, supervisor};
@@ -29,8 +29,10 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
     let results = if campaign.is_on_a_gpu() {
         supervisor::measure(campaign, options, id)?
     } else {
-        let folder = sources::cache_file(&sources::cache()?, "criterion")?;
-        campaign.measure(selection, output, id, criterion(Some(&folder)))?
+        campaign.measure(selection, output, id, |spec| {
+            let folder = campaign::clear_criterion(&sources::cache()?, spec)?;
+            Ok(campaign::criterion(Some(&folder)))
+        })?
     };
     conclude(&results, output.json, true)
 }

@@ -1,0 +1,145 @@
+//! Machines that give less than they seem to, and results folders that are not as they should be.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::records::{decode, write};
+use support::{Ran, World};
+use warpmark_record::{Outcome, store};
+
+const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
+
+/// A model of 100 MB beside the tiny one.
+const MID: &str = r#"
+[[model]]
+id = "mid"
+family = "gpt2"
+title = "Mid"
+repo = "warpmark/mid"
+revision = "0000000000000000000000000000000000000000"
+checkpoint = "f32"
+phases = ["prefill"]
+batches = [1]
+[model.architecture]
+vocabulary = 50257
+context = 64
+width = 512
+layers = 2
+heads = 8
+[model.inputs]
+prompts = [16]
+contexts = [16]
+[model.suites.quick]
+cpu = ["f32"]
+"#;
+
+/// The command behind what a shell sets first.
+fn limited(world: &World, first: &str, arguments: &[&str]) -> Ran {
+    let command = world.command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{first}; exec \"$0\" \"$@\"")]).arg(command.get_program());
+    shell.args(arguments).current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    Ran::of(shell.output().unwrap())
+}
+
+fn tiny_and_mid(world: &World) -> String {
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
+    let text = std::fs::read_to_string(tiny).unwrap() + MID;
+    world.write("models.toml", &text).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_a_limit_of_the_process_does_not_hold_is_skipped_and_the_rest_is_measured() {
+    let world = World::new();
+    let models = tiny_and_mid(&world);
+    let run = ["run", "--device", "cpu", "--models", &models, "--filter", "mid,tiny/prefill"];
+    limited(&world, "ulimit -v 256000", &run).exits(0);
+    let recording = store::read(&world.results()[0]).unwrap();
+    let outcome =
+        |model: &str| &recording.rows.iter().find(|row| row.id.subject() == model).unwrap().outcome;
+    assert_eq!(outcome("tiny"), &Outcome::Measured);
+    let Outcome::Skipped { reason } = outcome("mid") else { panic!("{:?}", outcome("mid")) };
+    assert!(reason.contains("MiB"), "{reason}");
+}
+
+#[test]
+fn a_service_that_does_not_fit_is_skipped_with_both_figures() {
+    let world = World::new();
+    let models = tiny_and_mid(&world);
+    let serve = ["serve", "tiny", "--device", "cpu", "--models", &models, "--users", "1"];
+    let form = ["--prompt", "8", "--tokens", "8", "--most", "65536", "--for", "1s"];
+    let all = [&serve[..], &form].concat();
+    let within = "ulimit -v 1000000";
+    let planned = limited(&world, within, &[&all[..], &["--dry-run"]].concat());
+    assert!(planned.exits(0).stdout.contains("skipped: needs "), "{}", planned.stdout);
+    limited(&world, within, &all).exits(0);
+    let recording = store::read(&world.results()[0]).unwrap();
+    let Outcome::Skipped { reason } = &recording.rows[0].outcome else { panic!("{recording:?}") };
+    assert!(reason.starts_with("needs ") && reason.contains("has "), "{reason}");
+}
+
+#[test]
+fn more_threads_than_make_sense_are_not_started_and_it_is_said() {
+    let world = World::new();
+    let mut run = world.tiny_run();
+    run.env("RAYON_NUM_THREADS", "100000");
+    let ran = Ran::of(run.output().unwrap());
+    ran.exits(0).says(&["RAYON_NUM_THREADS asks for 100000 threads"]);
+    let threads = &store::read(&world.results()[0]).unwrap().runs[0].settings["threads"];
+    assert!(threads.parse::<usize>().unwrap() < 10_000, "{threads}");
+}
+
+#[test]
+fn the_newest_run_is_so_by_its_own_time_and_has_rows() {
+    let world = World::new();
+    let newest = write(&world, "one", "t4", &[decode(DECODE, 1, 0.005)]);
+    let text = std::fs::read_to_string(&newest).unwrap();
+    let older = text.replace("2026", "2025").replace("\"one\"", "\"two\"");
+    let line = text.lines().next().unwrap().replace("\"one\"", "\"three\"");
+    // Both are written later.
+    world.write("results/t4/two.jsonl", &older);
+    world.write("results/t4/three.jsonl", &(line.replace("2026", "2027") + "\n"));
+    let shown = world.run(&["report"]);
+    assert!(shown.exits(0).stdout.contains("run one"), "{}", shown.stdout);
+    // Links in circles end.
+    for name in ["a", "b"] {
+        std::os::unix::fs::symlink("..", world.path("results/t4").join(name)).unwrap();
+    }
+    world.run(&["report"]).exits(0);
+    world.run(&["baseline", "save", "main", "--baselines", "kept"]).exits(0);
+    world.run(&["baseline", "--baselines", "kept", "list"]).exits(0);
+    assert!(world.path("kept/main.jsonl").exists());
+    std::fs::remove_file(newest).unwrap();
+    std::fs::remove_file(world.path("results/t4/two.jsonl")).unwrap();
+    world.run(&["report"]).exits(70).says(&["holds runs without a row alone"]);
+}
+
+#[test]
+fn what_was_not_found_is_said_with_what_there_is() {
+    let world = World::new();
+    write(&world, "one", "t4", &[decode(&DECODE.replace("decode", "prefill"), 1, 0.005)]);
+    let recommend = world.run(&["recommend", "--model", "gpt2-124m"]);
+    recommend.exits(1);
+    for part in ["decode, transcribe or generate", "`--phase prefill` has"] {
+        assert!(recommend.stdout.contains(part), "{part}: {}", recommend.stdout);
+    }
+    assert!(!recommend.stdout.contains("there are gpt2-124m"), "{}", recommend.stdout);
+    for verb in [&["cost", "--filter", "whisper"][..], &["tune", "--filter", "whisper"]] {
+        let ran = world.run(verb);
+        assert!(ran.exits(0).stdout.contains("text/gpt2-124m"), "{}", ran.stdout);
+    }
+    let report = world.run(&["report", "--filter", "whisper"]);
+    report.exits(70).says(&["none of the 1 rows", "text/gpt2-124m"]);
+    world.run(&["rank"]).exits(70).says(&["there is Test t4"]);
+}
