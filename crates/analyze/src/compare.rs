@@ -15,6 +15,7 @@
 
 mod matched;
 mod side;
+mod uncertainty;
 pub(crate) mod unlike;
 mod variation;
 mod verdict;
@@ -29,7 +30,8 @@ pub use verdict::{Overall, Trend, Verdict, verdict};
 
 use matched::{Matched, around};
 use side::{Side, measured};
-use variation::{Uncertainty, Variation};
+use uncertainty::Uncertainty;
+use variation::Variation;
 
 /// The confidence of every interval, and of all rows together.
 const CONFIDENCE: f64 = 0.95;
@@ -222,6 +224,9 @@ impl Comparison {
             let mut notes = unlike::notes(run_a, run_b);
             reasons.extend(unlike::devices(run_a, run_b));
             let machines = unlike::machines(run_a, run_b);
+            if !machines.is_empty() && !options.across_machines {
+                notes.push("unlike machines are compared with `--across-machines`".to_owned());
+            }
             if options.across_machines { &mut notes } else { &mut reasons }.extend(machines);
             for note in notes {
                 if !self.notes.contains(&note) {

@@ -68,7 +68,7 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
         return Ok(exit::OK);
     }
     if arguments.test || !arguments.bench {
-        return crate::verbs::verify::check(campaign, selection);
+        return crate::verbs::verify::check(campaign);
     }
     let id = environment::bench_run_id();
     let output = &arguments.output;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warpmark_measure::{Gate, Stopwatch};
+use warpmark_measure::{Alarm, Gate, Stopwatch};
 use warpmark_record::{BenchmarkId, Seconds};
 
 use crate::plan::cost;
@@ -29,7 +29,20 @@ impl Budget {
         let (mut purse, watch) = (Purse::new(all), self.watch);
         Box::new(move |entry| purse.refuses(&entry.id, cost(entry), watch.elapsed()))
     }
+
+    /// Ends a benchmark that is at its samples when the budget has been over for a while: what it takes was
+    /// not to be foreseen.
+    pub(crate) fn alarm(&self) -> Option<Alarm<'static>> {
+        let (all, watch) = (self.all?, self.watch);
+        Some(Box::new(move || {
+            let over = watch.elapsed() > all * (1.0 + GRACE);
+            over.then(|| format!("the budget of {all} ran out while it was sampled"))
+        }))
+    }
 }
+
+/// The share of a budget for which a benchmark that is at its samples may go on beyond it.
+const GRACE: f64 = 0.1;
 
 /// What is left of a budget.
 struct Purse {

@@ -94,13 +94,14 @@ impl Campaign {
         clear_log(&cache)?;
         let own_report = own_report(&cache, output.verbose)?;
         let gate = self.budget.gate();
-        let runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
+        let mut runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
+        runner.alarm = self.budget.alarm();
         self.execute(runner, &mut |row| recorder.keep(row).map(drop))?;
         Ok(recorder.finish())
     }
 
     /// Checks every answer of the plan; nothing is timed or recorded.
-    pub fn verify(self, selection: &Selection) -> anyhow::Result<Vec<Record>> {
+    pub fn verify(self) -> anyhow::Result<Vec<Record>> {
         threads::join(&self.described.spec);
         // What is checked takes cores and memory from what is measured, and the other way round.
         let _alone = alone(&sources::cache()?, &self.described.spec)?;
@@ -202,7 +203,7 @@ pub(crate) fn runner<'a>(
         Device::Cuda(gpu) => Box::new(CudaEvents::new(&gpu.stream)?),
     };
     let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
-    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate })
+    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate, alarm: None })
 }
 
 /// A file lock: two runs on one device at the same time would measure each other.

@@ -79,8 +79,8 @@ fn cargo_started() -> Option<(jiff::Timestamp, u32, String)> {
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     let ticks = rustix::param::clock_ticks_per_second();
     // Ticks since the boot tell two apart that began in one second.
-    let (start, began) = cargo_start(&stat, &system, ticks)?;
-    Some((start, u32::try_from(parent).ok()?, format!("{} {began}", place())))
+    let (began, since_boot) = cargo_start(&stat, &system, ticks)?;
+    Some((began, u32::try_from(parent).ok()?, format!("{} {since_boot}", place())))
 }
 
 /// The start of a process from its `/proc/PID/stat` and the system's `/proc/stat`, if it is cargo: the time,

@@ -81,8 +81,8 @@ fn reachable(wanted: &Decided, startable: impl Fn(usize) -> usize) -> Decided {
     }
     let threads = (can / 2).max(1);
     let note = format!(
-        "the system lets this process start no more than {can} threads (`ulimit -u`, `pids.max`, `ulimit \
-         -v`): {threads} of {} are used",
+        "the system lets this process start {can} more threads and no others (`ulimit -u`, `pids.max`): \
+         {threads} of {} are used",
         wanted.threads
     );
     Decided { threads, note: Some(note) }

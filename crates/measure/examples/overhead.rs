@@ -95,6 +95,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
         sensors: None,
         depth: Depth::Measure,
         gate: Box::new(|_| None),
+        alarm: None,
     };
     let open = Box::new(move |_: &Device| Ok(Box::new(Chains(steps)) as Box<dyn Session>));
     let group = Group { name: "harness".to_owned(), entries: vec![entry], open };

@@ -24,7 +24,7 @@ pub use fake::FakeClock;
 pub use observer::{Observer, Silent, Step};
 pub use own_report::OwnReport;
 pub use plan::{Entry, Group, Open, Sampling, Session};
-pub use runner::{Depth, Gate, Runner, Sink};
+pub use runner::{Alarm, Depth, Gate, Runner, Sink};
 pub use service::{Batched, Offer, OpenService, Service, Streaming};
 pub use warm_up::WarmUp;
 pub use workload::{Description, Hold, Workload, WorkloadError};

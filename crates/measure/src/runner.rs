@@ -47,7 +47,12 @@ pub struct Runner<'a> {
     pub depth: Depth,
     /// Asked before each benchmark.
     pub gate: Gate<'a>,
+    /// Asked between samples.
+    pub alarm: Option<Alarm<'a>>,
 }
+
+/// May end a benchmark between two of its samples: the reason it gives becomes a skipped row.
+pub type Alarm<'a> = Box<dyn Fn() -> Option<String> + 'a>;
 
 /// May hold a benchmark back: the reason it gives becomes a skipped row. A budget that is used up
 /// speaks through it.
@@ -191,7 +196,8 @@ impl Runner<'_> {
         }
         let host = HostWatch::start();
         let (criterion, own_report) = (&mut self.criterion, &self.own_report);
-        let means = Means { criterion, own_report, clock, observer, watch };
+        let alarm = self.alarm.as_deref();
+        let means = Means { criterion, own_report, clock, observer, watch, alarm };
         let sampled = sample(means, entry, Ready { warm_up, feeding, burst }, workload);
         row.host = host.and_then(|host| host.read());
         let watched = match &mut self.sensors {

@@ -15,11 +15,11 @@ use warpmark_device::telemetry::Watched;
 use warpmark_record::{BenchmarkId, Burst, Samples, Seconds};
 
 use crate::clock::{Clock, Lap, Stopwatch};
+use crate::contained::LibraryPanic;
 use crate::lap::{Feeding, lap};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
-use crate::runner::words_of;
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
 
@@ -116,6 +116,8 @@ pub(crate) struct Means<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     /// Runs since the sensors were started.
     pub(crate) watch: Stopwatch,
+    /// What may end it between two samples.
+    pub(crate) alarm: Option<&'a (dyn Fn() -> Option<String> + 'a)>,
 }
 
 /// Lets criterion sample a workload that is warm.
@@ -125,7 +127,7 @@ pub(crate) fn sample(
     ready: Ready,
     workload: &mut dyn Workload,
 ) -> Result<Sampled, WorkloadError> {
-    let Means { criterion, own_report, clock, observer, watch } = means;
+    let Means { criterion, own_report, clock, observer, watch, alarm } = means;
     let Entry { id, sampling, .. } = entry;
     let sampling = *sampling;
     let mut calls = Vec::new();
@@ -134,6 +136,10 @@ pub(crate) fn sample(
     let mut routine = |iterations: u64| {
         if outcome.is_err() {
             // criterion cannot be told to stop; it is given the shortest times there are instead.
+            return Duration::from_nanos(1);
+        }
+        if let Some(reason) = alarm.and_then(|alarm| alarm()) {
+            outcome = Err(WorkloadError::Unsupported(reason));
             return Duration::from_nanos(1);
         }
         // Its own short warm-up comes before the samples and counts as sample 0.
@@ -168,7 +174,7 @@ pub(crate) fn sample(
         // earlier run, it panics) costs nothing that was measured.
         Err(panic) if !measuring.get() && is_whole(&calls, sampling.samples) => Some(format!(
             "criterion's own analysis of the samples failed and is missing from its report: {}",
-            words_of(panic.as_ref())
+            LibraryPanic::from_payload(panic.as_ref()).text
         )),
         Err(panic) => resume_unwind(panic),
     };

@@ -129,7 +129,7 @@ struct Outcomes {
 }
 
 fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Outcomes {
-    run_in(tempfile::tempdir().unwrap().path(), behaviours, clock, depth)
+    run_in(tempfile::tempdir().unwrap().path(), behaviours, clock, depth, |_| {})
 }
 
 /// With criterion's files in `folder`.
@@ -138,6 +138,7 @@ fn run_in(
     behaviours: &[Behaviour],
     clock: Box<dyn Clock>,
     depth: Depth,
+    change: impl FnOnce(&mut Runner<'_>),
 ) -> Outcomes {
     let device = device();
     let named: Vec<(String, Behaviour)> =
@@ -158,7 +159,9 @@ fn run_in(
         sensors: None,
         depth,
         gate: Box::new(|_| None),
+        alarm: None,
     };
+    change(&mut runner);
     let mut rows = Vec::new();
     let result: Result<(), Infallible> = runner.run_group(group, &mut Silent, &mut |row| {
         rows.push(row);
@@ -239,7 +242,8 @@ fn a_damaged_file_of_criterions_costs_its_analysis_and_no_sample() {
         // Times that differ, or criterion has nothing to analyse.
         let laps = (0..200).map(|i| 1.0 + f64::from(i % 7) * 0.01);
         let clock = Box::new(FakeClock::reading(laps));
-        run_in(folder.path(), &[Behaviour::Good, Behaviour::Good], clock, Depth::Measure).rows
+        let behaviours = [Behaviour::Good, Behaviour::Good];
+        run_in(folder.path(), &behaviours, clock, Depth::Measure, |_| {}).rows
     };
     assert!(run().iter().all(|row| row.caveats.is_empty()));
     let damaged = files(folder.path(), "sample.json");
@@ -252,6 +256,23 @@ fn a_damaged_file_of_criterions_costs_its_analysis_and_no_sample() {
         assert_eq!(row.samples.as_ref().unwrap().wall_s.len(), 10);
         assert!(row.caveats[0].starts_with("criterion's own analysis"), "{:?}", row.caveats);
     }
+}
+
+#[test]
+fn an_alarm_between_two_samples_ends_a_benchmark_as_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = Rc::new(RefCell::new(0));
+    let times = Rc::clone(&asked);
+    let clock = Box::new(FakeClock::reading([1.0]));
+    let outcomes = run_in(folder.path(), &[Behaviour::Good], clock, Depth::Measure, |runner| {
+        runner.alarm = Some(Box::new(move || {
+            *times.borrow_mut() += 1;
+            (*times.borrow() == 5).then(|| "the budget ran out".to_owned())
+        }));
+    });
+    let reason = "the budget ran out".to_owned();
+    assert_eq!(outcomes.rows[0].outcome, Outcome::Skipped { reason });
+    assert_eq!((*asked.borrow(), outcomes.rows[0].samples.is_none()), (5, true));
 }
 
 #[test]

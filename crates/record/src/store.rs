@@ -22,8 +22,8 @@ use crate::id::BenchmarkId;
 use crate::row::Record;
 use crate::run::{Run, RunId};
 
-pub use listing::{newest, recent};
-pub use reader::{read, read_all};
+pub use listing::newest;
+pub use reader::{read, read_all, recent};
 pub use validate::{Invalid, validate, validate_run};
 pub use writer::Writer;
 

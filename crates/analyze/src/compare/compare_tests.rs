@@ -89,6 +89,8 @@ fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
     assert!(refusal(&a, &orphan).contains("line of a run is missing"));
 }
 
+type Change = fn(&mut Run);
+
 #[test]
 fn unlike_machines_with_a_device_of_one_name_are_compared_only_when_asked_for() {
     let cpu = |cores: u32| CpuSpec {
@@ -100,12 +102,12 @@ fn unlike_machines_with_a_device_of_one_name_are_compared_only_when_asked_for() 
     let mut a = recording(vec![decode("f32", 0.04)]);
     a.runs[0].device.cpu = Some(Box::new(cpu(2)));
     a.runs[0].settings.insert("threads".to_owned(), "2".to_owned());
-    let with = |change: fn(&mut Run)| {
+    let with = |change: Change| {
         let mut b = a.clone();
         change(&mut b.runs[0]);
         b
     };
-    let unlike: [(fn(&mut Run), &str); 5] = [
+    let unlike: [(Change, &str); 5] = [
         (|run| run.device.cpu.as_mut().unwrap().cores = 64, "cores: 2 in A, 64 in B"),
         (
             |run| drop(run.settings.insert("threads".to_owned(), "4".to_owned())),
@@ -132,7 +134,7 @@ fn unlike_machines_with_a_device_of_one_name_are_compared_only_when_asked_for() 
         assert!(found.notes.iter().any(|note| note == says), "{:?}", found.notes);
     }
     // What a machine does not tell is no difference, and a little memory is none either.
-    let alike: [fn(&mut Run); 2] = [
+    let alike: [Change; 2] = [
         |run| run.device.cpu.as_mut().unwrap().governor = None,
         |run| run.device.memory = Field::Known(Bytes(8.1e9)),
     ];

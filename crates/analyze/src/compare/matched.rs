@@ -3,7 +3,7 @@
 use warpmark_record::stats::{self, Bootstrap, Interval};
 use warpmark_record::{Record, Run, RunId, Seconds};
 
-use super::variation::Uncertainty;
+use super::uncertainty::Uncertainty;
 use super::{CONFIDENCE, Pair, verdict};
 
 /// Two rows that may be compared, with all that counts of them.

@@ -18,12 +18,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use warpmark_record::stats;
 use warpmark_record::store::Recording;
 use warpmark_record::{BenchmarkId, ClockKind, HostLoad, Record, Run, RunId};
 
-use super::{Matched, side, unlike};
+use super::matched::Matched;
+use super::uncertainty::Uncertainty;
+use super::{side, unlike};
 
 /// The standard deviation between runs that a quiet machine shows at least, by the wall and by the device's
 /// own clock.
@@ -58,26 +59,6 @@ pub(super) struct Variation {
     scatter: f64,
     /// Earlier runs that were used.
     pub(super) earlier: usize,
-}
-
-/// How uncertain the logarithm of a ratio is: its standard deviation, and its degrees of freedom; `None`
-/// where they are as good as endless.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Uncertainty {
-    pub(super) deviation: f64,
-    pub(super) freedom: Option<f64>,
-}
-
-impl Uncertainty {
-    /// How far the truth may lie on either side with a two-sided `confidence`.
-    pub(super) fn reach(self, confidence: f64) -> f64 {
-        let probability = f64::midpoint(1.0, confidence);
-        let quantile = match self.freedom.map(|freedom| StudentsT::new(0.0, 1.0, freedom)) {
-            Some(Ok(student)) => student.inverse_cdf(probability),
-            _ => Normal::standard().inverse_cdf(probability),
-        };
-        quantile * self.deviation
-    }
 }
 
 impl Variation {
@@ -215,6 +196,9 @@ fn squares(values: &[f64]) -> Repeated {
     Repeated { squares, freedom: values.len() as f64 - 1.0 }
 }
 
+/// Version, revision and profile of a program.
+type Build<'a> = (&'a str, &'a str, &'a str);
+
 /// Rows of earlier runs by their id.
 struct Earlier<'a> {
     recording: &'a Recording,
@@ -250,7 +234,7 @@ impl<'a> Earlier<'a> {
     /// The medians of earlier rows like one that is compared, build by build: what two builds differ by is
     /// no noise.
     fn groups(&self, like: &Record, on: &Run, used: &mut HashSet<&'a RunId>) -> Vec<Vec<f64>> {
-        let mut builds: BTreeMap<(&str, &str, &str), Vec<(f64, &'a RunId)>> = BTreeMap::new();
+        let mut builds: BTreeMap<Build<'_>, Vec<(f64, &'a RunId)>> = BTreeMap::new();
         for row in self.rows.get(&like.id).into_iter().flatten().copied() {
             let Some(run) = self.recording.run_of(row) else { continue };
             if !unlike::one_machine(run, on) || !unlike::rows(row, like).is_empty() {

@@ -34,6 +34,8 @@ struct Noise {
 }
 
 const QUIET: Noise = Noise { shared: 0.01, row: 0.015, sample: 0.01 };
+const WILD: Noise = Noise { shared: 0.05, row: 0.12, sample: 0.01 };
+const STEADY: Noise = Noise { shared: 0.0, row: 0.002, sample: 0.002 };
 const ROWS: usize = 11;
 
 /// A run of rows that take `factor` times as long as they should.
@@ -71,7 +73,7 @@ fn several(dice: &mut Dice, name: &str, count: usize, noise: Noise, factor: f64)
 
 fn options(all_runs: bool) -> Options {
     let bootstrap = Bootstrap { resamples: 400, ..Bootstrap::default() };
-    Options { all_runs, bootstrap, ..Options::default() }
+    Options { bootstrap, all_runs, ..Options::default() }
 }
 
 /// How many of `pairs` comparisons say that B is slower.
@@ -121,7 +123,6 @@ fn eleven_percent_in_all_rows_are_found_in_two_single_runs() {
 
 #[test]
 fn earlier_runs_teach_how_much_a_machine_varies() {
-    const WILD: Noise = Noise { shared: 0.05, row: 0.12, sample: 0.01 };
     let alarms = slower(120, |dice| {
         let earlier = several(dice, "e", 5, WILD, 1.0);
         let (a, b) = (run(dice, "a", WILD, 1.0), run(dice, "b", WILD, 1.0));
@@ -129,7 +130,6 @@ fn earlier_runs_teach_how_much_a_machine_varies() {
     });
     assert!(alarms <= 4, "{alarms} of 120");
     // And a steady one sees more than the floor would let it.
-    const STEADY: Noise = Noise { shared: 0.0, row: 0.002, sample: 0.002 };
     let mut dice = Dice(7);
     let earlier = several(&mut dice, "e", 4, STEADY, 1.0);
     let (a, b) = (run(&mut dice, "a", STEADY, 1.0), run(&mut dice, "b", STEADY, 1.04));
@@ -143,7 +143,6 @@ fn earlier_runs_teach_how_much_a_machine_varies() {
 
 #[test]
 fn what_two_builds_differ_by_is_no_noise() {
-    const STEADY: Noise = Noise { shared: 0.0, row: 0.002, sample: 0.002 };
     let mut dice = Dice(3);
     let mut other = several(&mut dice, "o", 2, STEADY, 2.0);
     for run in &mut other.runs {

@@ -2,19 +2,19 @@
 
 use warpmark_record::Outcome;
 
-use crate::arguments::{Selection, Verify};
+use crate::arguments::Verify;
 use crate::campaign::Campaign;
 use crate::exit;
 use crate::output::show;
 
 /// Checks every answer of a selection.
 pub fn run(options: &Verify) -> anyhow::Result<u8> {
-    check(Campaign::prepare(&options.selection, None)?, &options.selection)
+    check(Campaign::prepare(&options.selection, None)?)
 }
 
 /// Checks every answer of a campaign and says how far each was off.
-pub fn check(campaign: Campaign, selection: &Selection) -> anyhow::Result<u8> {
-    let rows = campaign.verify(selection)?;
+pub fn check(campaign: Campaign) -> anyhow::Result<u8> {
+    let rows = campaign.verify()?;
     let (mut right, mut skipped, mut wrong) = (0, 0, 0);
     for row in &rows {
         match (&row.outcome, &row.check) {

@@ -1,21 +1,27 @@
 //! Which results files there are below a folder, and which of their runs is the newest.
 
-use std::cmp::Reverse;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::reader::{AHEAD, io_error, read_at_most};
-use super::{Recording, StoreError};
+use super::StoreError;
 
 /// Folders deeper than this below a results folder hold no results.
 const DEEPEST: usize = 16;
 
 /// More of a file's beginning than a run's line takes.
 const BEGINNING: u64 = 1 << 20;
+
+/// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by more than
+/// a year had a wrong one.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
+
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { action, path: path.to_owned(), source }
+}
 
 /// All `.jsonl` files below a folder in the order of their names. Links to folders are not followed, so
 /// that no circle can be, and what is no file (a pipe would be waited for) is left out.
@@ -105,7 +111,7 @@ pub fn newest(folder: &Path) -> Result<PathBuf, StoreError> {
 
 /// The files that hold a row, the newest run last. Of two that began together the later name counts, since
 /// run ids sort by time.
-fn by_time(files: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(super) fn by_time(files: Vec<PathBuf>) -> Vec<PathBuf> {
     let now = Timestamp::now();
     let mut dated: Vec<(Option<Timestamp>, PathBuf)> = files
         .into_iter()
@@ -117,38 +123,11 @@ fn by_time(files: Vec<PathBuf>) -> Vec<PathBuf> {
     dated.into_iter().map(|(_, file)| file).collect()
 }
 
-/// The newest `most` runs below some folders, for what they teach of a machine. What cannot be read teaches
-/// nothing and is no error, and of each file no more than 16 MiB of rows are held.
-pub fn recent<'a>(folders: impl IntoIterator<Item = &'a Path>, most: usize) -> Recording {
-    const OF_A_FILE: u64 = 16 << 20;
-    let mut found: Vec<PathBuf> =
-        folders.into_iter().filter_map(|folder| files(folder).ok()).flatten().collect();
-    found.sort();
-    found.dedup();
-    // Those whose names are the latest, before any is opened: run ids sort by time.
-    found.sort_by_key(|file| Reverse(file.file_name().map(ToOwned::to_owned)));
-    found.truncate(most * 4);
-    let mut all = Recording::default();
-    for file in by_time(found).into_iter().rev().take(most) {
-        if let Ok(recording) = read_at_most([&file], OF_A_FILE)
-            && !recording.runs.iter().any(|run| all.runs.iter().any(|known| known.run == run.run))
-        {
-            all.runs.extend(recording.runs);
-            all.rows.extend(recording.rows);
-        }
-    }
-    all
-}
-
-/// How far in the past or the future a run may lie without its clock being odd.
-pub(super) fn odd_clock(
-    started_at: &str,
-    now: Timestamp,
-    ahead: SignedDuration,
-) -> Option<&'static str> {
+/// Why the time of a run cannot be right, if so.
+pub(super) fn odd_clock(started_at: &str, now: Timestamp) -> Option<&'static str> {
     match started_at.parse::<Timestamp>() {
         Err(_) => Some("which is no time"),
-        Ok(time) if time.duration_since(now) > ahead => Some("which is still to come"),
+        Ok(time) if time.duration_since(now) > AHEAD => Some("which is still to come"),
         Ok(time) if time < Timestamp::UNIX_EPOCH => Some("which is before 1970"),
         Ok(_) => None,
     }
@@ -161,7 +140,7 @@ mod tests {
     fn file(folder: &Path, name: &str, lines: &[&str]) -> PathBuf {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
         path
     }
 

@@ -1,15 +1,17 @@
 //! Reading results files line by line.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::{Probe, Recording, StoreError, Warning, listing, validate, validate_run};
+use super::listing::{self, io_error};
+use super::{Probe, Recording, StoreError, Warning, validate, validate_run};
 use crate::SCHEMA;
 use crate::id::BenchmarkId;
 use crate::row::Record;
@@ -26,10 +28,6 @@ const MOST_KEPT: u64 = 256 << 20;
 
 /// So many lines of a file are warned of one by one; the others are counted.
 const MOST_WARNINGS: usize = 100;
-
-/// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by more than
-/// a year had a wrong one.
-pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
 
 /// Reads a results file, or all `.jsonl` files below a folder in the order of their names.
 pub fn read(path: &Path) -> Result<Recording, StoreError> {
@@ -77,6 +75,29 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
     Ok(reading.finish())
 }
 
+/// The newest `most` runs below some folders, for what they teach of a machine. What cannot be read teaches
+/// nothing and is no error, and of each file no more than 16 MiB of rows are held.
+pub fn recent<'a>(folders: impl IntoIterator<Item = &'a Path>, most: usize) -> Recording {
+    const OF_A_FILE: u64 = 16 << 20;
+    let mut found: Vec<PathBuf> =
+        folders.into_iter().filter_map(|folder| listing::files(folder).ok()).flatten().collect();
+    found.sort();
+    found.dedup();
+    // Those whose names are the latest, before any is opened: run ids sort by time.
+    found.sort_by_key(|file| Reverse(file.file_name().map(ToOwned::to_owned)));
+    found.truncate(most * 4);
+    let mut all = Recording::default();
+    for file in listing::by_time(found).into_iter().rev().take(most) {
+        if let Ok(recording) = read_at_most([&file], OF_A_FILE)
+            && !recording.runs.iter().any(|run| all.runs.iter().any(|known| known.run == run.run))
+        {
+            all.runs.extend(recording.runs);
+            all.rows.extend(recording.rows);
+        }
+    }
+    all
+}
+
 /// Whether a file is empty or ends with a line's end. Leaves the position anywhere.
 pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
@@ -86,10 +107,6 @@ pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { action, path: path.to_owned(), source }
 }
 
 /// What has been read so far.
@@ -233,7 +250,7 @@ impl Reading {
 
     /// Warns of a run's clock, once: of a time that is none, or has not come yet.
     fn clock(&mut self, place: &Place<'_>, run: &RunId, started_at: &str) {
-        let Some(problem) = listing::odd_clock(started_at, self.now, AHEAD) else { return };
+        let Some(problem) = listing::odd_clock(started_at, self.now) else { return };
         if self.odd_clocks.insert(run.clone()) {
             let text = format!(
                 "run {:?} says {started_at:?}, {problem}: its clock was wrong, and its place among other \
