@@ -125,3 +125,23 @@ pub(crate) fn tariffs(options: &PriceOptions) -> anyhow::Result<Tariffs> {
 pub(crate) fn text_of(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_text_is_a_regular_file_of_bounded_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("said.txt");
+        std::fs::write(&path, "said").unwrap();
+        assert_eq!(reference_text(&path).unwrap(), "said");
+        std::fs::File::create(&path).unwrap().set_len(LONGEST_TEXT + 1).unwrap();
+        for unfit in [folder.path(), &path] {
+            let error = reference_text(unfit).unwrap_err().to_string();
+            assert!(error.contains("at most 2 MiB"), "{error}");
+        }
+        let error = reference_text(&folder.path().join("none.txt")).unwrap_err().to_string();
+        assert!(error.contains("none.txt"), "{error}");
+    }
+}
