@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
-use crate::{environment, sources, threads};
+use crate::{environment, sources, state, threads};
 
 /// A device and what is going to be run on it. The device is opened when the campaign begins, by the
 /// process that measures.
@@ -209,9 +209,7 @@ pub(crate) fn runner<'a>(
 /// A file lock: two runs on one device at the same time would measure each other.
 pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
     let name = format!("measuring-{}.lock", short_name(spec));
-    let path = sources::cache_file(cache, &name)?;
-    let file = std::fs::File::options().create(true).append(true).open(&path);
-    let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
+    let file = state::lock_file(cache, &name)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
@@ -219,9 +217,9 @@ pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs:
              other; start again when it is done",
             spec.name
         ),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
-        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| {
+            format!("{name} cannot be locked; set WARPMARK_CACHE to another disk")
+        }),
     }
 }
 
@@ -236,7 +234,7 @@ fn short_name(spec: &DeviceSpec) -> String {
 
 /// Where criterion keeps its files of a device.
 pub(crate) fn criterion_folder(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<PathBuf> {
-    sources::cache_file(cache, &format!("criterion/{}", short_name(spec)))
+    state::place(cache, &format!("criterion/{}", short_name(spec)))
 }
 
 /// Empties criterion's folder of a device, for a run that begins and that holds its lock: criterion reads
@@ -271,7 +269,7 @@ pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
 }
 
 fn log(cache: &Cache) -> anyhow::Result<PathBuf> {
-    sources::cache_file(cache, "criterion.log")
+    state::place(cache, "criterion.log")
 }
 
 /// criterion as the suite wants it: it keeps its files in `folder`, draws no plots, and does not spend

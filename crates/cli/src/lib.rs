@@ -15,6 +15,7 @@ mod protocol;
 mod recorder;
 mod serving;
 mod sources;
+mod state;
 mod supervisor;
 pub mod threads;
 mod transfers;

@@ -44,15 +44,6 @@ pub(crate) fn cache() -> anyhow::Result<Cache> {
     Ok(Cache::from_env()?)
 }
 
-/// The path of a small file of ours in the cache, whose folder is made if need be.
-pub(crate) fn cache_file(cache: &Cache, name: &str) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(cache.root()).with_context(|| {
-        let folder = cache.root().display();
-        format!("the cache folder {folder} cannot be made; set WARPMARK_CACHE to one that can")
-    })?;
-    Ok(cache.path(name))
-}
-
 /// The audio that the options name, read whole. A path that leads to nothing is refused; a file that is
 /// there and is no audio is a fault of the rows that need it alone.
 fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<Spoken>>> {
