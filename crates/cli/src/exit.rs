@@ -30,8 +30,44 @@ pub fn code(result: anyhow::Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("warpmark: {error:#}");
+            eprintln!("warpmark: {}", words(&error));
             ExitCode::from(ERROR)
         }
+    }
+}
+
+/// An error with what lies behind it, each reason once: many errors say in their own text what their
+/// source says.
+pub(crate) fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let path = std::path::Path::new("x");
+        let inner = warpmark_record::store::StoreError::Io {
+            action: "read",
+            path: path.into(),
+            source: gone(),
+        };
+        let error = Err::<(), _>(inner).context("no run").unwrap_err();
+        assert_eq!(words(&error), format!("no run: cannot read x: {}", gone()));
+        let error = Err::<(), _>(gone()).context("cannot read y").unwrap_err();
+        assert_eq!(words(&error), format!("cannot read y: {}", gone()));
     }
 }

@@ -47,7 +47,7 @@ pub fn run() -> anyhow::Result<u8> {
     let device = match open(&setup.spec) {
         Ok(device) => device,
         Err(error) => {
-            voice.say(&Message::Refused { reason: format!("{error:#}") });
+            voice.say(&Message::Refused { reason: exit::words(&error) });
             return Ok(exit::ERROR);
         }
     };

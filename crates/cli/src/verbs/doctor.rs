@@ -100,7 +100,7 @@ fn weights_cache() -> Finding {
         Err(error) => finding(
             "weights cache",
             FindingState::Missing,
-            format!("{error:#}"),
+            exit::words(&error),
             Some("export WARPMARK_CACHE=/a/folder/with/room".to_owned()),
         ),
     }
