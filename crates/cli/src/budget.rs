@@ -8,6 +8,7 @@ use warpmark_record::{BenchmarkId, Seconds};
 use crate::plan::cost;
 
 /// The time there is for a run, since its beginning.
+#[derive(Clone, Copy)]
 pub struct Budget {
     all: Option<Seconds>,
     watch: Stopwatch,
@@ -18,6 +19,12 @@ impl Budget {
     pub fn starting(all: Option<Duration>) -> Self {
         let all = all.map(|all| Seconds(all.as_secs_f64()));
         Self { all, watch: Stopwatch::start() }
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let left = self.all?.get() - self.watch.elapsed().get();
+        Some(Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(Duration::MAX))
     }
 
     /// Holds benchmarks back that the budget has no time left for: where those before took longer than

@@ -39,7 +39,8 @@ impl Campaign {
         let described = warpmark_device::look(selection.device.device)?;
         // The bars are made before the plan is known, since the plan's groups report through them.
         let bars = Bars::new();
-        let request = sources::request(selection, &described.spec, bars.transfers())?;
+        let transfers = bars.transfers(budget);
+        let request = sources::request(selection, &described.spec, transfers)?;
         let notes = described.note.iter().cloned();
         let notes = notes.chain(audio_fault(&request)).chain(threads::note()).collect();
         let groups = groups_of(selection, &described.spec, &request)?;

@@ -12,6 +12,7 @@ use warpmark_measure::{Observer, Step};
 use warpmark_record::{BenchmarkId, Outcome, Record};
 
 use crate::bar::style;
+use crate::budget::Budget;
 use crate::threads;
 use crate::transfers::Transfers;
 
@@ -67,9 +68,10 @@ impl Bars {
         self.overall.finish_and_clear();
     }
 
-    /// Something that hears of downloads and draws them above the bars.
-    pub(crate) fn transfers(&self) -> Arc<dyn warpmark_models::weights::Progress> {
-        Arc::new(Transfers::new(self.all.clone()))
+    /// Something that hears of downloads and draws them above the bars; they may take what is left of
+    /// the budget.
+    pub(crate) fn transfers(&self, budget: Budget) -> Arc<dyn warpmark_models::weights::Progress> {
+        Arc::new(Transfers::new(self.all.clone(), budget))
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Setup {
     pub spec: DeviceSpec,
     /// The run that the rows belong to.
     pub run: RunId,
-    /// What was selected; filter, budget and device are the supervisor's.
+    /// What was selected; filter and device are the supervisor's, and the budget is what is left of it.
     pub selection: Selection,
     /// Whether criterion's own report is shown.
     pub verbose: bool,

@@ -22,6 +22,7 @@ use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
 
 use crate::arguments;
+use crate::budget::Budget;
 use crate::campaign::{self, Campaign};
 use crate::plan::hang_limit;
 use crate::progress::Bars;
@@ -65,8 +66,7 @@ pub(crate) fn measure(
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
     let bars = campaign.bars.clone();
-    let gate = campaign.budget.gate();
-    let mut supervisor = Supervisor::start(setup, limits, &output.results, bars, gate)?;
+    let mut supervisor = Supervisor::start(setup, limits, &output.results, bars, campaign.budget)?;
     campaign.begin();
     for group in campaign.plan.groups {
         supervisor.entries(group.entries)?;
@@ -92,7 +92,7 @@ pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyho
     let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
     let bars = serving.bars.clone();
     let mut supervisor =
-        Supervisor::start(setup, limits, &options.results, bars, Box::new(|_| None))?;
+        Supervisor::start(setup, limits, &options.results, bars, Budget::starting(None))?;
     serving.begin(offers);
     for offer in offers {
         supervisor.entries(serving::entries(offer, serving.levels))?;
@@ -138,6 +138,8 @@ struct Supervisor {
     transfers: Arc<dyn Progress>,
     gate: Gate<'static>,
     limits: Limits,
+    /// What a worker may still take for weights on their way.
+    budget: Budget,
     recorder: Recorder,
     /// A worker that has opened the device and has no group yet.
     waiting: Option<Process>,
@@ -163,7 +165,7 @@ impl Supervisor {
         limits: Limits,
         results: &Path,
         bars: Bars,
-        gate: Gate<'static>,
+        budget: Budget,
     ) -> anyhow::Result<Self> {
         let (first, settings) = match open(&setup, limits.hang, &bars)? {
             Ok(opened) => opened,
@@ -174,9 +176,10 @@ impl Supervisor {
             serving::SUITE.clone_into(&mut run.suite);
         }
         Ok(Self {
-            transfers: bars.transfers(),
+            transfers: bars.transfers(budget),
             bars,
-            gate,
+            gate: budget.gate(),
+            budget,
             setup,
             limits,
             recorder: Recorder::open(results, run)?,
@@ -197,11 +200,12 @@ impl Supervisor {
             if queue.left.is_empty() {
                 return Ok(());
             }
-            let opened = match self.waiting.take() {
-                Some(process) => Ok(process),
-                None => {
-                    open(&self.setup, self.limits.hang, &self.bars)?.map(|(process, _)| process)
-                }
+            let opened = if let Some(process) = self.waiting.take() {
+                Ok(process)
+            } else {
+                let mut setup = self.setup.clone();
+                setup.selection.budget = self.budget.left();
+                open(&setup, self.limits.hang, &self.bars)?.map(|(process, _)| process)
             };
             match opened {
                 Ok(process) => self.attend(process, &mut queue)?,

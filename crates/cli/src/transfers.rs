@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar};
 use warpmark_models::weights::Progress;
 use warpmark_record::Bytes;
 
 use crate::bar::style;
+use crate::budget::Budget;
 
 /// A bar for each file on its way.
 pub(crate) struct Transfers {
     bars: MultiProgress,
+    budget: Budget,
     files: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl Transfers {
-    /// Bars among other bars.
-    pub(crate) fn new(bars: MultiProgress) -> Self {
-        Self { bars, files: Mutex::new(HashMap::new()) }
+    /// Bars among other bars, for what may take so long.
+    pub(crate) fn new(bars: MultiProgress, budget: Budget) -> Self {
+        Self { bars, budget, files: Mutex::new(HashMap::new()) }
     }
 
     fn with_bar(&self, file: &str, f: impl FnOnce(&ProgressBar)) {
@@ -45,5 +48,9 @@ impl Progress for Transfers {
 
     fn finish(&self, file: &str) {
         self.with_bar(file, ProgressBar::finish_and_clear);
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.budget.left()
     }
 }

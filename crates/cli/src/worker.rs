@@ -39,11 +39,12 @@ pub fn is_meant() -> bool {
 /// Standard input is not that of a worker, or the plan lacks what is asked for.
 pub fn run() -> anyhow::Result<u8> {
     die_with_parent()?;
-    let voice = Voice::of_stdout().context("standard output cannot be kept for messages")?;
+    let mut voice = Voice::of_stdout().context("standard output cannot be kept for messages")?;
     let mut orders = Orders(std::io::stdin().lock().lines());
     let Some(setup) = orders.next::<Setup>()? else {
         bail!("`worker` is started by `warpmark` alone, which tells it what to measure");
     };
+    voice.allow(setup.selection.budget);
     let device = match open(&setup.spec) {
         Ok(device) => device,
         Err(error) => {

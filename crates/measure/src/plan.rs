@@ -60,4 +60,10 @@ pub trait Session {
     /// From here on keeps what the workload of each entry is fed, for a caller that makes the same ones
     /// again and again and counts the time of it. Nothing is done where making one costs nothing.
     fn keep_inputs(&mut self) {}
+
+    /// What may have made an answer wrong, such as a damaged file, in words with what was done about it.
+    /// Asked behind a wrong answer; it may take as long as reading the files.
+    fn cause(&self) -> Option<String> {
+        None
+    }
 }

@@ -110,7 +110,8 @@ impl Runner<'_> {
                 let measured =
                     guarded(|| self.measure(entry, session.as_mut(), observer, &mut row));
                 // Asked in any case: what a failed benchmark leaves is no fault of the next one.
-                measured.and(aftermath(self.device))
+                let after = aftermath(self.device);
+                with_cause(measured, session.as_ref()).and(after)
             }
             Some(Err(error)) => Err(copy_of(error)),
             None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
@@ -224,9 +225,14 @@ impl Runner<'_> {
             (Ok(()), Depth::Verify) => Outcome::Skipped {
                 reason: "its answer is right; no times were asked for".to_owned(),
             },
-            (Err(e @ (WorkloadError::OutOfMemory { .. } | WorkloadError::Unsupported(_))), _) => {
-                Outcome::Skipped { reason: e.to_string() }
-            }
+            (
+                Err(
+                    e @ (WorkloadError::OutOfMemory { .. }
+                    | WorkloadError::Unsupported(_)
+                    | WorkloadError::OutOfTime(_)),
+                ),
+                _,
+            ) => Outcome::Skipped { reason: e.to_string() },
             (Err(error), _) => Outcome::Failed { reason: error.to_string() },
         }
     }
@@ -235,6 +241,22 @@ impl Runner<'_> {
         let now = timestamp();
         let skipped = Outcome::Skipped { reason: "not run".to_owned() };
         Record::without_samples(self.run.clone(), entry.id.clone(), now, skipped)
+    }
+}
+
+/// A wrong answer with what the session knows about its cause.
+fn with_cause(
+    measured: Result<(), WorkloadError>,
+    session: &dyn Session,
+) -> Result<(), WorkloadError> {
+    match measured {
+        Err(error @ WorkloadError::WrongAnswer { .. }) => {
+            Err(match guarded(|| Ok(session.cause())) {
+                Ok(Some(cause)) => WorkloadError::Failed(format!("{error}: {cause}")),
+                Ok(None) | Err(_) => error,
+            })
+        }
+        other => other,
     }
 }
 
@@ -270,6 +292,7 @@ fn copy_of(error: &WorkloadError) -> WorkloadError {
             WorkloadError::OutOfMemory { what: what.clone(), needed: *needed }
         }
         WorkloadError::Unsupported(reason) => WorkloadError::Unsupported(reason.clone()),
+        WorkloadError::OutOfTime(reason) => WorkloadError::OutOfTime(reason.clone()),
         other => WorkloadError::Failed(other.to_string()),
     }
 }

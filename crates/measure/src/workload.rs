@@ -104,6 +104,9 @@ pub enum WorkloadError {
     /// The device or this build cannot do it; no fault, and the reason is recorded.
     #[error("{0}")]
     Unsupported(String),
+    /// The run's budget was used up while it was prepared; no fault, and the reason is recorded.
+    #[error("{0}")]
+    OutOfTime(String),
     /// The answer is outside the tolerance; its times are worth nothing.
     #[error("wrong answer: {what}: error {error:.3e} is above the tolerance {tolerance:.3e}")]
     WrongAnswer {

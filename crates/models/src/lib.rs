@@ -4,6 +4,7 @@ pub mod audio;
 pub mod catalog;
 mod checked;
 pub mod engine;
+mod examined;
 pub mod family;
 #[cfg(test)]
 mod fixture;
@@ -16,6 +17,8 @@ pub mod tokenizer;
 use warpmark_measure::{Entry, Group};
 use warpmark_record::Bytes;
 
+use examined::examined;
+
 pub use catalog::{Catalog, CatalogError, Dtype, Format, Model, Quantisation};
 pub use engine::candle_device;
 pub use family::{FAMILIES, Family};
@@ -27,7 +30,8 @@ pub use warpmark_weights as weights;
 pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
     let mut groups = load::groups(catalog, request)?;
     for model in catalog.models() {
-        groups.extend(model.family()?.groups(model, request)?);
+        let own = model.family()?.groups(model, request)?;
+        groups.extend(own.into_iter().map(|group| examined(group, model, request)));
     }
     if let Some(capacity) = request.spec.memory.known() {
         let entries = groups.iter_mut().flat_map(|group| &mut group.entries);

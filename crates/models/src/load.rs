@@ -16,8 +16,8 @@ use page_cache::PageCache;
 use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
-use crate::engine::OWN;
-use crate::engine::{candle_device, check_host_memory, unsupported, unsupported_quantised};
+use crate::engine::{OWN, candle_device, check_host_memory, unsupported, unsupported_quantised};
+use crate::examined::examined;
 use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::gguf::StoredTensor;
@@ -69,14 +69,13 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
             },
         });
     }
-    let (model, request) = (model.clone(), request.clone());
-    Ok(Group {
-        name: format!("load {} {format}", model.id),
-        entries,
-        open: Box::new(move |device| {
-            Ok(Box::new(LoadSession::open(model, (format, wanted), &request, device)?))
-        }),
-    })
+    let name = format!("load {} {format}", model.id);
+    let (of, with) = (model.clone(), request.clone());
+    let open = Box::new(move |device: &Device| {
+        let session = LoadSession::open(of, (format, wanted), &with, device)?;
+        Ok(Box::new(session) as Box<dyn Session>)
+    });
+    Ok(examined(Group { name, entries, open }, model, request))
 }
 
 fn id(model: &Model, format: Format, cache: PageCache) -> Result<BenchmarkId, CatalogError> {

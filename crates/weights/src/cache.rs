@@ -37,7 +37,11 @@ impl Cache {
         // An empty variable is an unset one, as the XDG specification has it.
         let folder = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         folder(VARIABLE)
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("warpmark")))
+            // The XDG specification has relative paths ignored.
+            .or_else(|| {
+                let caches = folder("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+                Some(caches?.join("warpmark"))
+            })
             .or_else(|| Some(folder("HOME")?.join(".cache").join("warpmark")))
             .map(Self::at)
             .ok_or(WeightsError::NoCacheFolder)
@@ -58,7 +62,7 @@ impl Cache {
     pub(super) fn begin(&self, name: &str, bytes: u64) -> Result<Draft, WeightsError> {
         let unwritable = |source| WeightsError::CacheUnwritable { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(unwritable)?;
-        self.sweep(name);
+        self.sweep();
         let (file, path) = self.create(name).map_err(unwritable)?;
         let draft = Draft { file, path, target: self.path(name), bytes, committed: false };
         draft.claim()?;
@@ -88,15 +92,12 @@ impl Cache {
         }
     }
 
-    /// Removes drafts of that file that nobody holds any more.
-    fn sweep(&self, name: &str) {
+    /// Removes drafts, of whatever file, that nobody holds any more.
+    pub fn sweep(&self) {
         let Ok(entries) = std::fs::read_dir(&self.root) else { return };
         for entry in entries.flatten() {
             let file_name = entry.file_name();
-            let is_draft = file_name.to_str().is_some_and(|text| {
-                let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-                rest.is_some_and(|rest| rest.strip_suffix(".draft").is_some())
-            });
+            let is_draft = file_name.to_str().is_some_and(is_draft);
             let abandoned = || {
                 let file = File::options().write(true).open(entry.path()).ok()?;
                 file.try_lock().ok().map(|()| file)
@@ -108,6 +109,15 @@ impl Cache {
             }
         }
     }
+}
+
+/// Whether it is the name of a draft: that of a file, a process and a count.
+fn is_draft(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.strip_suffix(".draft")
+        .and_then(|rest| rest.rsplit_once('.'))
+        .and_then(|(_, maker)| maker.split_once('-'))
+        .is_some_and(|(process, count)| number(process) && number(count))
 }
 
 /// A file that is being written. Dropped before [`Draft::commit`], it is removed.
@@ -181,6 +191,8 @@ mod tests {
         assert_eq!(cache_of(&[home]).unwrap().root(), Path::new("/h/.cache/warpmark"));
         assert_eq!(cache_of(&[home, xdg]).unwrap().root(), Path::new("/x/warpmark"));
         assert_eq!(cache_of(&[home, xdg, own]).unwrap().root(), Path::new("/w"));
+        let relative = ("XDG_CACHE_HOME", "x");
+        assert_eq!(cache_of(&[home, relative]).unwrap().root(), Path::new("/h/.cache/warpmark"));
         assert_eq!(
             cache_of(&[home, ("WARPMARK_CACHE", "")]).unwrap().root().parent(),
             Some(Path::new("/h/.cache"))
@@ -237,12 +249,17 @@ mod tests {
         let held = cache.begin("w", 1).unwrap();
         // Of a process long gone, and of one in another container that had this one's number.
         let own = std::process::id();
-        let names = ["w.2000000000-0.draft".to_owned(), format!("w.{own}-999.draft")];
-        for name in &names {
+        // And one of another model's file.
+        let names = ["w.2000000000-0.draft", "m-f32-seed7.safetensors.17-3.draft"];
+        let names = names.map(str::to_owned).into_iter().chain([format!("w.{own}-999.draft")]);
+        let names: Vec<String> = names.collect();
+        let others = ["my.draft", "w.draft", "w.1-x.draft", "w.safetensors"];
+        for name in names.iter().map(String::as_str).chain(others) {
             std::fs::write(cache.path(name), "half").unwrap();
         }
         cache.begin("w", 1).unwrap().commit().unwrap();
         assert!(names.iter().all(|name| !cache.path(name).exists()));
+        assert!(others.iter().all(|name| cache.path(name).exists()));
         assert!(held.path.exists());
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
+use super::HubError;
 use crate::{Dtype, Quantisation};
 
 /// Why weights could not be found, made, fetched or loaded.
@@ -224,7 +225,26 @@ pub enum WeightsError {
     Clock(#[from] warpmark_measure::ClockError),
     /// The hub, or the way to it.
     #[error(transparent)]
-    Hub(#[from] super::hub::HubError),
+    Hub(#[from] HubError),
+    /// A cached file that is not what it must be, and cannot be removed.
+    #[error(
+        "{} is damaged: {problem}; it could not be removed ({reason}): remove it, or set WARPMARK_CACHE or \
+         HF_HUB_CACHE to another folder", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        problem: String,
+        /// What the system said to its removal.
+        reason: String,
+    },
+    /// The time allowed is up.
+    #[error("the budget was used up while {file} was written; `warpmark fetch` has no budget")]
+    OutOfTime {
+        /// The file.
+        file: String,
+    },
 }
 
 impl WeightsError {
@@ -262,6 +282,9 @@ impl From<WeightsError> for WorkloadError {
                 if source.to_string().contains("OUT_OF_MEMORY") =>
             {
                 Self::OutOfMemory { what: format!("the weights, at {name}"), needed: Some(*bytes) }
+            }
+            WeightsError::OutOfTime { .. } | WeightsError::Hub(HubError::OutOfTime { .. }) => {
+                Self::OutOfTime(error.to_string())
             }
             _ => Self::Failed(error.to_string()),
         }

@@ -16,6 +16,7 @@ use crate::{Checkpoint, Quantisation};
 
 pub use read::blocks;
 pub(super) use read::{load, read_by_load};
+pub(super) use synthetic::examine;
 
 /// A tensor as a quantised file has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +75,8 @@ pub(super) fn locate(
                 let model = checkpoint.id.clone();
                 return Err(WeightsError::Unpublished { model, quantisation });
             }
-            hub::locate(checkpoint, options, progress)
+            let bytes = Bytes(tensors.iter().map(|tensor| tensor.bytes() as f64).sum());
+            hub::locate(checkpoint, bytes, options, progress)
         }
         Source::Folder(path) => in_folder(path, quantisation),
     };

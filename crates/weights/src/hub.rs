@@ -2,209 +2,72 @@
 
 #[cfg(feature = "hub")]
 mod client;
+#[cfg(feature = "hub")]
+mod endpoint;
+mod environment;
+mod error;
+#[cfg(feature = "hub")]
+mod secrets;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use warpmark_record::Bytes;
 
 use super::{Progress, WeightFiles, WeightsError};
 use crate::Checkpoint;
 
+pub use environment::cache_folder;
+pub use error::HubError;
+
 /// How the hub is asked.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct HubOptions {
-    /// Only what the hub's local cache holds already; no network.
+    /// Only what the hub's local cache holds already; no network. `HF_HUB_OFFLINE` and
+    /// `TRANSFORMERS_OFFLINE` say the same.
     pub offline: bool,
     /// Another server than `HF_ENDPOINT` or the public one.
     pub endpoint: Option<String>,
-    /// Another cache than `HF_HUB_CACHE`, or `hub` below `HF_HOME`.
+    /// Another cache than [`cache_folder`].
     pub cache_dir: Option<PathBuf>,
     /// Another token than `HF_TOKEN`, or the one that the hub's own command has saved.
     pub token: Option<String>,
     /// How often a request that failed for a passing reason is repeated; `None` for 5 times.
     pub retries: Option<usize>,
-    /// Bytes asked for at a time; `None` for 64 MiB. A broken transfer loses at most this much.
+    /// Bytes asked for at a time; `None` for 64 MiB.
     pub part: Option<u64>,
+    /// How long a server may say nothing; `None` for 15 s.
+    pub silence: Option<Duration>,
 }
 
-/// Why the hub did not give what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// The build has no client.
-    #[error(
-        "this build has no hub client: rebuild with --features hub, \
-         or take synthetic weights or a folder"
-    )]
-    NoClient,
-    /// The stanza pins no commit.
-    #[error(
-        "no revision of {repo} is pinned for {model}, and nothing else than a commit is fetched: \
-         copy the stanza to a file of your own, add revision = \"<40 hex digits>\" from the history \
-         of the repo's files, and pass the file with --models; where the repo is gated, accept its \
-         terms on its page first and set HF_TOKEN to a token of that account"
-    )]
-    Unpinned {
-        /// The model's id.
-        model: String,
-        /// `owner/name`.
-        repo: String,
-    },
-    /// Not in the local cache, and the network is off.
-    #[error(
-        "{repo}@{revision}/{file} is not in the hub cache {} and the network is off; \
-         fetch it once without --offline", cache.display()
-    )]
-    Offline {
-        /// `owner/name`.
-        repo: String,
-        /// The commit.
-        revision: String,
-        /// The file in the repo.
-        file: String,
-        /// The cache looked into.
-        cache: PathBuf,
-    },
-    /// No token, or not one that the hub accepts.
-    #[error(
-        "the hub wants to know who asks for {repo} (HTTP 401): it is gated, private or not there, \
-         or the token is stale; open the repo's page on the hub, accept its terms if it has some, and \
-         set HF_TOKEN to a token from that account's settings"
-    )]
-    Unauthorized {
-        /// `owner/name`.
-        repo: String,
-    },
-    /// The account may not see it.
-    #[error(
-        "the hub does not let this account have {repo} (HTTP 403): open the repo's page on the hub, \
-         accept its terms, and set HF_TOKEN to a token of that account"
-    )]
-    Forbidden {
-        /// `owner/name`.
-        repo: String,
-    },
-    /// No such repo, revision or file.
-    #[error(
-        "the hub has no {file} in {repo} at {revision}; \
-         check repo, revision and files in models.toml"
-    )]
-    NotFound {
-        /// `owner/name`.
-        repo: String,
-        /// The commit.
-        revision: String,
-        /// The file in the repo.
-        file: String,
-    },
-    /// Too many requests.
-    #[error(
-        "the hub is being asked too often (HTTP 429): try again {}; with HF_TOKEN set the limit is higher",
-        retry_after_s.map_or("later".to_owned(), |seconds| format!("in {seconds} s"))
-    )]
-    RateLimited {
-        /// The server's `Retry-After`, in seconds.
-        retry_after_s: Option<u64>,
-    },
-    /// No server answered.
-    #[error(
-        "the hub at {endpoint} cannot be reached: {reason}; \
-         check the network and HF_ENDPOINT, or take synthetic weights or a folder"
-    )]
-    Unreachable {
-        /// The server.
-        endpoint: String,
-        /// What the client said.
-        reason: String,
-    },
-    /// The connection broke, and went on breaking.
-    #[error(
-        "the transfer of {file} from {repo} broke after {done} of {total} bytes: {reason}; \
-         run it again: it goes on where it stopped"
-    )]
-    Broken {
-        /// `owner/name`.
-        repo: String,
-        /// The file in the repo.
-        file: String,
-        /// Bytes that are kept.
-        done: u64,
-        /// Bytes of the file.
-        total: u64,
-        /// What the client said.
-        reason: String,
-    },
-    /// The server sent another number of bytes than asked for.
-    #[error(
-        "{repo} sent {found} bytes of {file} where {expected} were due: \
-         a proxy or mirror in between may not support ranges; try without it (HF_ENDPOINT)"
-    )]
-    Size {
-        /// `owner/name`.
-        repo: String,
-        /// The file in the repo.
-        file: String,
-        /// Bytes due.
-        expected: u64,
-        /// Bytes that came.
-        found: u64,
-    },
-    /// The file is not the one that the hub lists.
-    #[error(
-        "{file} from {repo} arrived damaged: its {kind} is {found} and should be {expected}; \
-         it was removed: run it again"
-    )]
-    Checksum {
-        /// `owner/name`.
-        repo: String,
-        /// The file in the repo.
-        file: String,
-        /// Which checksum.
-        kind: &'static str,
-        /// What the hub lists.
-        expected: String,
-        /// What came.
-        found: String,
-    },
-    /// Another process fetches the same file.
-    #[error(
-        "another process is fetching {file} from {repo}; wait for it, or remove {} if none is",
-        lock.display()
-    )]
-    Locked {
-        /// `owner/name`.
-        repo: String,
-        /// The file in the repo.
-        file: String,
-        /// The lock file.
-        lock: PathBuf,
-    },
-    /// Anything else.
-    #[error("cannot fetch {file} from {repo}: {reason}")]
-    Other {
-        /// `owner/name`.
-        repo: String,
-        /// The file in the repo.
-        file: String,
-        /// What the client said.
-        reason: String,
-    },
+impl fmt::Debug for HubOptions {
+    /// Without the token, and without an endpoint that may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubOptions")
+            .field("offline", &self.offline)
+            .field("cache_dir", &self.cache_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "hub")]
 pub(super) fn locate(
     model: &Checkpoint,
+    tensors: Bytes,
     options: &HubOptions,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
     let client = client::Client::new(model, options)?;
-    let paths: Result<Vec<PathBuf>, WeightsError> =
-        model.files.iter().map(|file| client.fetch(file, progress)).collect();
+    let paths = client.weights(tensors, progress)?;
     let stamp = warpmark_record::WeightsStamp::Hub {
         repo: model.repo.clone(),
         revision: client.revision().to_owned(),
     };
-    Ok(WeightFiles::of_repo(paths?, &model.files, stamp))
+    Ok(WeightFiles::of_repo(paths, &model.files, stamp))
 }
 
-/// Fetches one file of a model's repo, such as its tokenizer.
+/// Fetches one small file of a model's repo, such as its tokenizer.
 #[cfg(feature = "hub")]
 pub(super) fn file(
     model: &Checkpoint,
@@ -212,12 +75,36 @@ pub(super) fn file(
     options: &HubOptions,
     progress: &dyn Progress,
 ) -> Result<PathBuf, WeightsError> {
-    client::Client::new(model, options)?.fetch(file, progress)
+    client::Client::new(model, options)?.small_file(file, progress)
+}
+
+/// Examines the files of the model that the cache holds, and removes those that are not what their digest
+/// says. Nothing is asked for.
+#[cfg(feature = "hub")]
+pub(super) fn examine(
+    model: &Checkpoint,
+    options: &HubOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<String>, WeightsError> {
+    if model.revision.is_none() {
+        return Ok(Vec::new());
+    }
+    client::Client::new(model, options)?.examine(progress)
+}
+
+#[cfg(not(feature = "hub"))]
+pub(super) fn examine(
+    _model: &Checkpoint,
+    _options: &HubOptions,
+    _progress: &dyn Progress,
+) -> Result<Vec<String>, WeightsError> {
+    Ok(Vec::new())
 }
 
 #[cfg(not(feature = "hub"))]
 pub(super) fn locate(
     _model: &Checkpoint,
+    _tensors: Bytes,
     _options: &HubOptions,
     _progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {

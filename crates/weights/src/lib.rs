@@ -10,6 +10,7 @@ mod component;
 mod dtype;
 mod element;
 mod error;
+mod examine;
 pub mod file;
 mod folder;
 mod format;
@@ -24,6 +25,7 @@ mod wanted;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
@@ -101,6 +103,10 @@ pub trait Progress: Send + Sync {
     fn advance(&self, file: &str, done: Bytes);
     /// It is complete.
     fn finish(&self, file: &str);
+    /// How much longer it may take; `None` where it may take as long as it takes.
+    fn time_left(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Nobody listens.
@@ -125,7 +131,12 @@ pub fn locate(
         Source::Synthetic { seed } => {
             synthetic::locate(checkpoint, tensors, *seed, cache, progress)
         }
-        Source::Hub(options) => hub::locate(checkpoint, options, progress),
+        Source::Hub(options) => {
+            let elements =
+                tensors.iter().map(|tensor| tensor.elements().unwrap_or(u64::MAX) as f64);
+            let bytes = Bytes(elements.sum::<f64>() * checkpoint.dtype.bytes() as f64);
+            hub::locate(checkpoint, bytes, options, progress)
+        }
         Source::Folder(path) => folder::locate(path, &checkpoint.files),
     };
     Ok(files?.with_names(checkpoint.names))

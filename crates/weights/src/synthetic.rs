@@ -17,6 +17,7 @@ use warpmark_record::{Bytes, WeightsStamp};
 
 use super::cache::Draft;
 use super::element::{self, Element};
+use super::examine::removed;
 use super::{Cache, Init, Progress, TensorSpec, WeightFiles, WeightsError};
 use crate::{Checkpoint, Dtype};
 
@@ -34,13 +35,49 @@ pub(super) fn locate(
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    let name = format!("{}-{}-seed{seed}.safetensors", checkpoint.id, checkpoint.dtype);
+    let name = file_name(checkpoint, seed);
     let layout = Layout::new(tensors, checkpoint.dtype, seed);
     let path = cache.path(&name);
     if !layout.is_in(&path) {
         write(&layout, &name, seed, cache, progress)?;
     }
     Ok(WeightFiles::new(vec![path], WeightsStamp::Synthetic { seed }))
+}
+
+/// Examines the file that [`locate`] would take, if it is there, and removes it where a value is not the
+/// seed's.
+pub(super) fn examine(
+    model: &Checkpoint,
+    tensors: &[TensorSpec],
+    seed: u64,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Option<String>, WeightsError> {
+    let name = file_name(model, seed);
+    let layout = Layout::new(tensors, model.dtype, seed);
+    let path = cache.path(&name);
+    if !layout.is_in(&path) {
+        return Ok(None);
+    }
+    let file = File::open(&path).map_err(WeightsError::io("open", &path))?;
+    progress.begin(&name, Some(Bytes(layout.length as f64)));
+    let differing = match layout.dtype {
+        Dtype::F32 => differing::<f32>(&layout, seed, &file, &name, progress),
+        Dtype::F16 => differing::<f16>(&layout, seed, &file, &name, progress),
+        Dtype::Bf16 => differing::<bf16>(&layout, seed, &file, &name, progress),
+    };
+    progress.finish(&name);
+    let Some(tensor) = differing.map_err(WeightsError::io("read", &path))? else { return Ok(None) };
+    removed(&path, &unlike(&tensor.name, seed)).map(Some)
+}
+
+/// How a file differs from what its seed gives.
+pub(super) fn unlike(tensor: &str, seed: u64) -> String {
+    format!("{tensor:?} in it is not what seed {seed} gives")
+}
+
+fn file_name(model: &Checkpoint, seed: u64) -> String {
+    format!("{}-{}-seed{seed}.safetensors", model.id, model.dtype)
 }
 
 /// A file as it is to be: its header and where each tensor goes.
@@ -50,6 +87,9 @@ struct Layout<'a> {
     dtype: Dtype,
     length: u64,
 }
+
+/// A tensor, where its data begin in the file, the first element of the lot and how many the tensor has.
+type Lot<'a> = (&'a TensorSpec, u64, usize, usize);
 
 impl<'a> Layout<'a> {
     fn new(tensors: &'a [TensorSpec], dtype: Dtype, seed: u64) -> Self {
@@ -95,6 +135,15 @@ impl<'a> Layout<'a> {
         Self { head, tensors, dtype, length: data_start + offset }
     }
 
+    /// What one thread makes at a time.
+    fn lots(&self) -> Vec<Lot<'a>> {
+        let lots = self.tensors.iter().flat_map(|(tensor, start)| {
+            let elements = tensor.elements().unwrap_or(0) as usize;
+            (0..elements).step_by(LOT).map(move |first| (*tensor, *start, first, elements))
+        });
+        lots.collect()
+    }
+
     /// Whether the file there is this one: its length, and every byte of its header.
     fn is_in(&self, path: &Path) -> bool {
         let Ok(file) = File::open(path) else { return false };
@@ -118,10 +167,31 @@ fn write(
         Dtype::F16 => fill::<f16>(layout, seed, &draft, name, progress),
         Dtype::Bf16 => fill::<bf16>(layout, seed, &draft, name, progress),
     };
-    written.map_err(|error| draft.explain(error))?;
+    written.map_err(|error| refused(&draft, name, error, progress))?;
     let path = draft.commit()?;
     progress.finish(name);
     Ok(path)
+}
+
+/// Ends the writing where the time allowed is up.
+pub(super) fn out_of_time(progress: &dyn Progress) -> io::Result<()> {
+    if progress.time_left().is_some_and(|left| left.is_zero()) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(())
+}
+
+/// Why a file could not be written.
+pub(super) fn refused(
+    draft: &Draft,
+    name: &str,
+    error: io::Error,
+    progress: &dyn Progress,
+) -> WeightsError {
+    if error.kind() == io::ErrorKind::TimedOut && out_of_time(progress).is_err() {
+        return WeightsError::OutOfTime { file: name.to_owned() };
+    }
+    draft.explain(error)
 }
 
 /// Makes and writes all values. Memory is bounded by one lot per thread; each thread writes what it
@@ -135,24 +205,49 @@ fn fill<T: Element>(
 ) -> io::Result<()> {
     draft.file.write_all_at(&layout.head, 0)?;
     let done = AtomicU64::new(layout.head.len() as u64);
-    let lots = layout.tensors.iter().flat_map(|(tensor, start)| {
-        let elements = tensor.elements().unwrap_or(0) as usize;
-        (0..elements).step_by(LOT).map(move |first| (*tensor, *start, first, elements))
-    });
-    let lots: Vec<_> = lots.collect();
-    lots.into_par_iter().try_for_each_init(
+    layout.lots().into_par_iter().try_for_each_init(
         || vec![T::default(); LOT],
         |buffer, (tensor, start, first, elements)| {
             let values = &mut buffer[..LOT.min(elements - first)];
             generate(tensor, seed, first as u64, values);
             let bytes = element::bytes_of(values);
             draft.file.write_all_at(bytes, start + (first * size_of::<T>()) as u64)?;
+            out_of_time(progress)?;
             let count = bytes.len() as u64;
             let done = count + done.fetch_add(count, Ordering::Relaxed);
             progress.advance(name, Bytes(done as f64));
             Ok(())
         },
     )
+}
+
+/// A tensor of which a value in the file is not the seed's, if there is one.
+fn differing<'a, T: Element>(
+    layout: &Layout<'a>,
+    seed: u64,
+    file: &File,
+    name: &str,
+    progress: &dyn Progress,
+) -> io::Result<Option<&'a TensorSpec>> {
+    let done = AtomicU64::new(layout.head.len() as u64);
+    let look = |(made, found): &mut (Vec<T>, Vec<u8>),
+                (tensor, start, first, elements): Lot<'a>| {
+        let values = &mut made[..LOT.min(elements - first)];
+        generate(tensor, seed, first as u64, values);
+        let bytes = element::bytes_of(values);
+        let found = &mut found[..bytes.len()];
+        file.read_exact_at(found, start + (first * size_of::<T>()) as u64)?;
+        out_of_time(progress)?;
+        let count = bytes.len() as u64;
+        progress.advance(name, Bytes((count + done.fetch_add(count, Ordering::Relaxed)) as f64));
+        Ok((bytes != found).then_some(tensor))
+    };
+    layout
+        .lots()
+        .into_par_iter()
+        .map_init(|| (vec![T::default(); LOT], vec![0; LOT * size_of::<T>()]), look)
+        .find_any(|found| !matches!(found, Ok(None)))
+        .unwrap_or(Ok(None))
 }
 
 /// The values of a tensor from element `first` on.
@@ -211,8 +306,8 @@ mod tests {
         vec![normal("w", &[40, 30]), gain, bias]
     }
 
-    fn locate_small(tensors: &[TensorSpec], seed: u64, cache: &Cache) -> PathBuf {
-        let checkpoint = Checkpoint {
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
             id: "small".to_owned(),
             repo: "someone/small".to_owned(),
             revision: None,
@@ -222,8 +317,11 @@ mod tests {
             dtype: Dtype::F32,
             architecture: "gpt2".to_owned(),
             names: TensorNames::default(),
-        };
-        let files = locate(&checkpoint, tensors, seed, cache, &Quiet).unwrap();
+        }
+    }
+
+    fn locate_small(tensors: &[TensorSpec], seed: u64, cache: &Cache) -> PathBuf {
+        let files = locate(&checkpoint(), tensors, seed, cache, &Quiet).unwrap();
         files.paths()[0].clone()
     }
 
@@ -313,6 +411,46 @@ mod tests {
         other[0].init = Init::Normal { std: 0.5 };
         locate_small(&other, 0, &cache);
         assert!(std::fs::read(&path).unwrap() != whole);
+    }
+
+    #[test]
+    fn a_changed_value_is_found_whatever_it_is_and_the_file_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let look = || examine(&checkpoint(), &small(), 0, &cache, &Quiet).unwrap();
+        assert_eq!(look(), None, "what is not there is not damaged");
+        let path = locate_small(&small(), 0, &cache);
+        assert_eq!(look(), None);
+        let whole = std::fs::read(&path).unwrap();
+        // The last byte of the file is in its last tensor, and is a plausible number before and after.
+        for (at, tensor) in [(whole.len() - 1, "norm.bias"), (whole.len() - 100, "\"w\"")] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            std::fs::write(&path, damaged).unwrap();
+            let said = look().unwrap();
+            assert!(said.contains(tensor) && said.contains(path.to_str().unwrap()), "{said}");
+            assert!(said.contains("seed 0") && !path.exists(), "{said}");
+            assert!(std::fs::read(locate_small(&small(), 0, &cache)).unwrap() == whole);
+        }
+    }
+
+    #[test]
+    fn the_budget_ends_the_writing_and_leaves_nothing() {
+        struct Gone;
+        impl Progress for Gone {
+            fn begin(&self, _file: &str, _total: Option<Bytes>) {}
+            fn advance(&self, _file: &str, _done: Bytes) {}
+            fn finish(&self, _file: &str) {}
+            fn time_left(&self) -> Option<std::time::Duration> {
+                Some(std::time::Duration::ZERO)
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let error = locate(&checkpoint(), &small(), 0, &cache, &Gone).unwrap_err();
+        assert!(matches!(error, WeightsError::OutOfTime { .. }), "{error}");
+        assert!(matches!(error.into(), warpmark_measure::WorkloadError::OutOfTime(_)));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -124,9 +124,9 @@ fn outcome_of(result: &Result<(), WorkloadError>) -> Outcome {
 fn refused(error: &WorkloadError) -> Outcome {
     let reason = error.to_string();
     match error {
-        WorkloadError::OutOfMemory { .. } | WorkloadError::Unsupported(_) => {
-            Outcome::Skipped { reason }
-        }
+        WorkloadError::OutOfMemory { .. }
+        | WorkloadError::Unsupported(_)
+        | WorkloadError::OutOfTime(_) => Outcome::Skipped { reason },
         _ => Outcome::Failed { reason },
     }
 }

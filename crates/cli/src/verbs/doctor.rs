@@ -80,11 +80,8 @@ fn candle() -> Vec<Finding> {
 
 /// The hub's own cache, shared with Python's `huggingface_hub`.
 fn hub_cache() -> Finding {
-    let home = std::env::var_os("HF_HOME").map(PathBuf::from).or_else(|| {
-        Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache").join("huggingface"))
-    });
-    match home {
-        Some(home) => writable("hub cache", &home, "HF_HOME"),
+    match warpmark_models::weights::hub::cache_folder() {
+        Some(folder) => writable("hub cache", &folder, "HF_HOME"),
         None => finding(
             "hub cache",
             FindingState::Missing,

@@ -6,6 +6,7 @@ use warpmark_models::tokenizer::Tokenizer;
 use warpmark_models::weights::locate_tokenizer;
 
 use crate::arguments::Fetch;
+use crate::budget::Budget;
 use crate::output::show;
 use crate::progress::Bars;
 use crate::{exit, sources};
@@ -23,16 +24,22 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
     let source = sources::weights(&options.weights, options.seed, options.offline)?;
     let cache = sources::cache()?;
     let bars = Bars::new();
-    let progress = bars.transfers();
+    let progress = bars.transfers(Budget::starting(None));
     // All names are looked up before the first byte is fetched: a slip in the last one costs nothing.
     let models =
         options.names.iter().map(|name| catalog.model(name)).collect::<Result<Vec<_>, _>>()?;
+    // What killed runs have left.
+    cache.sweep();
     for model in models {
         let format = match options.quantised {
             Some(quantisation) => Format::Quantised(quantisation),
             None => Format::Plain(model.checkpoint),
         };
         let (wanted, checkpoint) = (model.wanted(format)?, model.checkpoint_in(format)?);
+        // A file that is there already may have been damaged since.
+        for damaged in wanted.examine(&checkpoint, &source, &cache, progress.as_ref())? {
+            bars.line(&damaged);
+        }
         let files = wanted.locate(&checkpoint, &source, &cache, progress.as_ref())?;
         let paths: Vec<String> =
             files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();

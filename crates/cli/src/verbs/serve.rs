@@ -8,6 +8,7 @@ use warpmark_record::{DeviceKind, Filter};
 
 use super::run::show_recorded;
 use crate::arguments::{AudioOption, Selection, Serve, Suite};
+use crate::budget::Budget;
 use crate::output::show;
 use crate::progress::Bars;
 use crate::serving::{self, Level};
@@ -18,7 +19,12 @@ pub fn run(options: &Serve) -> anyhow::Result<u8> {
     let selection = selection(options);
     let described = warpmark_device::look(options.device.device)?;
     let bars = Bars::new();
-    let offers = serving::offers(options, &selection, &described.spec, bars.transfers())?;
+    let offers = serving::offers(
+        options,
+        &selection,
+        &described.spec,
+        bars.transfers(Budget::starting(selection.budget)),
+    )?;
     let levels = serving::levels(&options.traffic)?;
     if options.dry_run {
         show(&plan(&offers, &levels, options));

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use warpmark_measure::{Observer, Step, Stopwatch};
 use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Bytes, Record, Seconds};
 
+use crate::budget::Budget;
 use crate::exit;
 use crate::protocol::Message;
 
@@ -17,7 +19,10 @@ const PERIOD: Seconds = Seconds(0.2);
 
 /// The worker's end of the pipe.
 #[derive(Clone)]
-pub(super) struct Voice(Arc<Mutex<Pipe>>);
+pub(super) struct Voice {
+    pipe: Arc<Mutex<Pipe>>,
+    budget: Budget,
+}
 
 struct Pipe {
     to: File,
@@ -30,12 +35,20 @@ impl Voice {
     pub(super) fn of_stdout() -> io::Result<Self> {
         let to = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        Ok(Self(Arc::new(Mutex::new(Pipe { to, quiet: Stopwatch::start() }))))
+        Ok(Self {
+            pipe: Arc::new(Mutex::new(Pipe { to, quiet: Stopwatch::start() })),
+            budget: Budget::starting(None),
+        })
+    }
+
+    /// Sets the time that weights may take on their way, from here on.
+    pub(super) fn allow(&mut self, budget: Option<Duration>) {
+        self.budget = Budget::starting(budget);
     }
 
     /// Says something. If nobody listens any more, the process ends: there is nobody to measure for.
     pub(super) fn say(&self, message: &Message) {
-        let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let said = serde_json::to_vec(message).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             pipe.to.write_all(&line)
@@ -49,7 +62,7 @@ impl Voice {
     /// Says something that will be said again soon, if nothing was said lately.
     fn mention(&self, message: &Message) {
         let lately = {
-            let pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
             pipe.quiet.elapsed() < PERIOD
         };
         if !lately {
@@ -82,5 +95,9 @@ impl Progress for Voice {
 
     fn finish(&self, file: &str) {
         self.say(&Message::Finish { file: file.to_owned() });
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.budget.left()
     }
 }

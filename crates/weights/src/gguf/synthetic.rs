@@ -17,7 +17,8 @@ use warpmark_record::{Bytes, WeightsStamp};
 
 use super::{StoredTensor, file_type};
 use crate::cache::Draft;
-use crate::synthetic::{GOLDEN, key, mix};
+use crate::examine::removed;
+use crate::synthetic::{GOLDEN, key, mix, out_of_time, refused, unlike};
 use crate::{Cache, Init, Progress, WeightFiles, WeightsError};
 use crate::{Checkpoint, Quantisation};
 
@@ -38,7 +39,7 @@ pub(super) fn locate(
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<WeightFiles, WeightsError> {
-    let name = format!("{}-{quantisation}-seed{seed}.gguf", checkpoint.id);
+    let name = file_name(checkpoint, quantisation, seed);
     let layout = Layout::new(checkpoint, tensors, quantisation, seed);
     let path = cache.path(&name);
     if !layout.is_in(&path) {
@@ -47,12 +48,42 @@ pub(super) fn locate(
     Ok(WeightFiles::new(vec![path], WeightsStamp::Synthetic { seed }))
 }
 
+/// Examines the file that [`locate`] would take, if it is there, and removes it where a block is not the
+/// seed's.
+pub(in super::super) fn examine(
+    model: &Checkpoint,
+    tensors: &[StoredTensor],
+    (quantisation, seed): (Quantisation, u64),
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Option<String>, WeightsError> {
+    let name = file_name(model, quantisation, seed);
+    let layout = Layout::new(model, tensors, quantisation, seed);
+    let path = cache.path(&name);
+    if !layout.is_in(&path) {
+        return Ok(None);
+    }
+    let file = File::open(&path).map_err(WeightsError::io("open", &path))?;
+    progress.begin(&name, Some(Bytes(layout.length as f64)));
+    let differing = differing(&layout, seed, &file, &name, progress);
+    progress.finish(&name);
+    let Some(tensor) = differing.map_err(WeightsError::io("read", &path))? else { return Ok(None) };
+    removed(&path, &unlike(&tensor.name, seed)).map(Some)
+}
+
+fn file_name(model: &Checkpoint, quantisation: Quantisation, seed: u64) -> String {
+    format!("{}-{quantisation}-seed{seed}.gguf", model.id)
+}
+
 /// A file as it is to be: its header and where each tensor goes.
 struct Layout<'a> {
     head: Vec<u8>,
     tensors: Vec<(&'a StoredTensor, u64)>,
     length: u64,
 }
+
+/// A tensor, where its data begin in the file, the first block of the lot and how many are in it.
+type Lot<'a> = (&'a StoredTensor, u64, u64, u64);
 
 impl<'a> Layout<'a> {
     fn new(
@@ -84,6 +115,17 @@ impl<'a> Layout<'a> {
         let data = head.len() as u64;
         let tensors = starts.into_iter().map(|(tensor, start)| (tensor, data + start)).collect();
         Self { head, tensors, length: data + offset }
+    }
+
+    /// What one thread makes at a time.
+    fn lots(&self) -> Vec<Lot<'a>> {
+        let lots = self.tensors.iter().flat_map(|(tensor, start)| {
+            let blocks = tensor.bytes() / tensor.kind.type_size() as u64;
+            (0..blocks)
+                .step_by(LOT as usize)
+                .map(move |first| (*tensor, *start, first, LOT.min(blocks - first)))
+        });
+        lots.collect()
     }
 
     /// Whether the file there is this one: its length, and every byte of its header.
@@ -168,7 +210,8 @@ fn write(
 ) -> Result<PathBuf, WeightsError> {
     let draft = cache.begin(name, layout.length)?;
     progress.begin(name, Some(Bytes(layout.length as f64)));
-    fill(layout, seed, &draft, name, progress).map_err(|error| draft.explain(error))?;
+    fill(layout, seed, &draft, name, progress)
+        .map_err(|error| refused(&draft, name, error, progress))?;
     let path = draft.commit()?;
     progress.finish(name);
     Ok(path)
@@ -185,23 +228,48 @@ fn fill(
     draft.file.write_all_at(&layout.head, 0)?;
     draft.file.set_len(layout.length)?;
     let done = AtomicU64::new(layout.head.len() as u64);
-    let lots = layout.tensors.iter().flat_map(|(tensor, start)| {
-        let blocks = tensor.bytes() / tensor.kind.type_size() as u64;
-        (0..blocks)
-            .step_by(LOT as usize)
-            .map(move |first| (*tensor, *start, first, LOT.min(blocks - first)))
-    });
-    let lots: Vec<_> = lots.collect();
-    lots.into_par_iter().try_for_each_init(Vec::new, |buffer, (tensor, start, first, count)| {
+    layout.lots().into_par_iter().try_for_each_init(
+        Vec::new,
+        |buffer, (tensor, start, first, count)| {
+            let size = tensor.kind.type_size();
+            buffer.resize(count as usize * size, 0);
+            generate(tensor, seed, first, buffer);
+            draft.file.write_all_at(buffer, start + first * size as u64)?;
+            out_of_time(progress)?;
+            let count = buffer.len() as u64;
+            let done = count + done.fetch_add(count, Ordering::Relaxed);
+            progress.advance(name, Bytes(done as f64));
+            Ok(())
+        },
+    )
+}
+
+/// A tensor of which a block in the file is not the seed's, if there is one.
+fn differing<'a>(
+    layout: &Layout<'a>,
+    seed: u64,
+    file: &File,
+    name: &str,
+    progress: &dyn Progress,
+) -> io::Result<Option<&'a StoredTensor>> {
+    let done = AtomicU64::new(layout.head.len() as u64);
+    let look = |(made, found): &mut (Vec<u8>, Vec<u8>), (tensor, start, first, count): Lot<'a>| {
         let size = tensor.kind.type_size();
-        buffer.resize(count as usize * size, 0);
-        generate(tensor, seed, first, buffer);
-        draft.file.write_all_at(buffer, start + first * size as u64)?;
-        let count = buffer.len() as u64;
-        let done = count + done.fetch_add(count, Ordering::Relaxed);
-        progress.advance(name, Bytes(done as f64));
-        Ok(())
-    })
+        made.resize(count as usize * size, 0);
+        found.resize(count as usize * size, 0);
+        generate(tensor, seed, first, made);
+        file.read_exact_at(found, start + first * size as u64)?;
+        out_of_time(progress)?;
+        let count = made.len() as u64;
+        progress.advance(name, Bytes((count + done.fetch_add(count, Ordering::Relaxed)) as f64));
+        Ok((made != found).then_some(tensor))
+    };
+    layout
+        .lots()
+        .into_par_iter()
+        .map_init(Default::default, look)
+        .find_any(|found| !matches!(found, Ok(None)))
+        .unwrap_or(Ok(None))
 }
 
 /// The blocks of a tensor from block `first` on.

@@ -1,63 +1,53 @@
-//! The hub's client, with the two things it lacks: going on where a transfer broke, and holding what
-//! came against what was listed.
+//! The hub's client: a pinned revision's files, in parts, each held against what was listed.
 //!
-//! hf-hub 1.0 streams a file in one request, starts from the first byte when the connection breaks, and
-//! takes whatever length arrives (it does not look at the status of that request either). So files are
-//! asked for in parts, which it retries; the parts are kept in the `.incomplete` file that the hub's own
-//! tools use, and the whole is checked before it gets its name in the hub's cache.
+//! hf-hub streams a file in one request, starts from the first byte when the connection breaks, takes
+//! whatever length arrives and waits for ever. So files are asked for in parts with time-outs; what comes
+//! is kept in an `.incomplete` file like that of the hub's own tools, and the whole is checked before it
+//! gets its name in the hub's cache. Names, cache layout and the requests' ureq are hf-hub's.
 
 mod blobs;
 mod explain;
+mod http;
+mod list;
+mod transfer;
 
-use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
-use hf_hub::repository::{RepoTreeEntry, RepoTypeModel};
-use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync};
 use warpmark_record::Bytes;
 
 use blobs::CachedFile;
-use explain::{chain, passing};
+use http::Http;
+use list::Listed;
 
+use super::endpoint::{self, Endpoint};
+use super::environment::{Environment, Token};
+use super::secrets::Secrets;
 use super::{HubError, HubOptions};
 use crate::Checkpoint;
 use crate::{Progress, WeightsError};
 
-/// Bytes asked for at a time, unless the options say otherwise.
-const PART: u64 = 64 << 20;
-
-/// The least part that is asked for after failures: on a bad line a large one would never arrive.
-const LEAST_PART: u64 = 1 << 20;
-
-/// How often a part is asked for again, unless the options say otherwise.
+/// How often a request that failed for a passing reason is repeated, unless the options say otherwise.
 const RETRIES: usize = 5;
 
-/// The first wait before a part is asked for again; it doubles each time.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The largest small file that is believed: tokenizers of a quarter of a million tokens take 35 MB.
+const SMALL: Bytes = Bytes(268_435_456.0);
+
+/// What a checkpoint may hold beside its tensors, in bytes: masks, copies of embeddings, headers. As much
+/// again as the tensors themselves is granted on top.
+const BESIDE: Bytes = Bytes(67_108_864.0);
 
 /// Fetches files of one model's pinned revision.
 pub(super) struct Client<'a> {
-    repo: HFRepositorySync<RepoTypeModel>,
+    repo: hf_hub::Repo,
+    cache: hf_hub::Cache,
     model: &'a Checkpoint,
     revision: &'a str,
     options: &'a HubOptions,
-    endpoint: String,
-    cache: PathBuf,
-}
-
-/// A file as the hub lists it.
-struct Listed<'a> {
-    file: &'a str,
-    size: u64,
-    /// The name of its blob in the cache, where it is known before the file has been read.
-    blob: Option<String>,
-    /// The digest it must have.
-    sha256: Option<String>,
+    offline: bool,
+    http: Http,
+    /// Where the token came from.
+    token: String,
+    secrets: Secrets,
 }
 
 impl<'a> Client<'a> {
@@ -65,31 +55,47 @@ impl<'a> Client<'a> {
         model: &'a Checkpoint,
         options: &'a HubOptions,
     ) -> Result<Self, WeightsError> {
+        Ok(Self::in_environment(model, options, &Environment::of_process())?)
+    }
+
+    fn in_environment(
+        model: &'a Checkpoint,
+        options: &'a HubOptions,
+        environment: &Environment<'_>,
+    ) -> Result<Self, HubError> {
         let Some(revision) = model.revision.as_deref() else {
             let (model, repo) = (model.id.clone(), model.repo.clone());
-            return Err(HubError::Unpinned { model, repo }.into());
+            return Err(HubError::Unpinned { model, repo });
         };
-        let failed = |error: HFError| HubError::Other {
-            repo: model.repo.clone(),
-            file: "anything".to_owned(),
-            reason: error.to_string(),
+        let mut secrets = Secrets::default();
+        let address = options.endpoint.clone().or_else(|| environment.endpoint());
+        let endpoint = Endpoint::read(address.as_deref(), &mut secrets)?;
+        let token = match &options.token {
+            Some(token) => Token::read(token, "the options")?,
+            None => environment.token()?,
         };
-        let mut builder =
-            HFClient::builder().retry_max_attempts(options.retries.unwrap_or(RETRIES));
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.endpoint(endpoint);
+        if let Some(token) = &token {
+            secrets.add(&token.text);
         }
-        if let Some(cache) = &options.cache_dir {
-            builder = builder.cache_dir(cache);
-        }
-        if let Some(token) = &options.token {
-            builder = builder.token(token);
-        }
-        let client = builder.build().map_err(failed)?;
-        let (endpoint, cache) = (client.endpoint().to_owned(), client.cache_dir().to_owned());
-        let (owner, name) = hf_hub::split_id(&model.repo);
-        let repo = HFClientSync::from_inner(client).map_err(failed)?.model(owner, name);
-        Ok(Self { repo, model, revision, options, endpoint, cache })
+        let proxy = endpoint::proxy(endpoint.is_encrypted(), environment, &mut secrets)?;
+        let cache = options.cache_dir.clone().or_else(|| environment.cache_folder());
+        Ok(Self {
+            repo: hf_hub::Repo::with_revision(
+                model.repo.clone(),
+                hf_hub::RepoType::Model,
+                revision.to_owned(),
+            ),
+            cache: hf_hub::Cache::new(cache.ok_or(HubError::NoCacheFolder)?),
+            model,
+            revision,
+            options,
+            offline: options.offline || environment.is_offline(),
+            token: token
+                .as_ref()
+                .map_or("no token is set".to_owned(), |token| format!("the one in {}", token.from)),
+            http: Http::new(endpoint, token.map(|token| token.text), proxy, options.silence),
+            secrets,
+        })
     }
 
     /// The commit it fetches.
@@ -97,183 +103,105 @@ impl<'a> Client<'a> {
         self.revision
     }
 
-    /// The path of a file of the pinned revision, fetched where the cache does not hold it.
-    pub(super) fn fetch(
+    /// The paths of the model's files, whose tensors take `tensors`.
+    pub(super) fn weights(
+        &self,
+        tensors: Bytes,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, WeightsError> {
+        let most = Bytes(tensors.get() * 2.0) + BESIDE;
+        self.fetch(&self.model.files, most, progress).map_err(|error| self.without_secrets(error))
+    }
+
+    /// The path of a file that is no weights.
+    pub(super) fn small_file(
         &self,
         file: &str,
         progress: &dyn Progress,
     ) -> Result<PathBuf, WeightsError> {
-        match self.cached(file) {
-            Ok(path) => return Ok(path),
-            Err(HFError::LocalEntryNotFound { .. } | HFError::EntryNotFound { .. }) => {}
-            Err(error) => return Err(self.explain(file, error).into()),
-        }
-        if self.options.offline {
-            return Err(HubError::Offline {
-                repo: self.model.repo.clone(),
-                revision: self.revision.to_owned(),
-                file: file.to_owned(),
-                cache: self.cache.clone(),
+        let found = self.fetch(&[file.to_owned()], SMALL, progress);
+        let mut found = found.map_err(|error| self.without_secrets(error))?;
+        found.pop().ok_or_else(|| self.not_found(file).into())
+    }
+
+    /// The paths of files of the pinned revision, fetched where the cache does not hold them. Those to be
+    /// fetched may take `most` together.
+    fn fetch(
+        &self,
+        files: &[String],
+        most: Bytes,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, WeightsError> {
+        let missing: Vec<&str> =
+            files.iter().map(String::as_str).filter(|file| !self.place(file).is_there()).collect();
+        if let Some(file) = missing.first() {
+            if self.offline {
+                return Err(HubError::Offline {
+                    repo: self.model.repo.clone(),
+                    revision: self.revision.to_owned(),
+                    file: (*file).to_owned(),
+                    cache: self.cache.path().clone(),
+                }
+                .into());
             }
-            .into());
+            let listed = self.list(&missing, progress)?;
+            self.hold_against(&listed, most)?;
+            for listed in &listed {
+                self.bring(listed, progress)?;
+            }
         }
-        let listed = self.list(file)?;
-        let place = CachedFile::new(&self.cache, &self.model.repo, self.revision, file);
+        Ok(files.iter().map(|file| self.place(file).path()).collect())
+    }
+
+    /// Holds each of the model's files in the cache against its digest, where that is known, and says which
+    /// were damaged and are removed.
+    pub(super) fn examine(&self, progress: &dyn Progress) -> Result<Vec<String>, WeightsError> {
+        let mut damaged = Vec::new();
+        for (at, file) in self.model.files.iter().enumerate() {
+            let pinned = self.model.sha256.get(at).map(String::as_str);
+            damaged.extend(self.place(file).examine(pinned, progress)?);
+        }
+        Ok(damaged)
+    }
+
+    /// Refuses files that are larger than what they are said to be.
+    fn hold_against(&self, listed: &[Listed<'_>], most: Bytes) -> Result<(), HubError> {
+        let total = Bytes(listed.iter().map(|listed| listed.size as f64).sum());
+        if total <= most {
+            return Ok(());
+        }
+        let what = match listed {
+            [one] => one.file.to_owned(),
+            several => format!("{} files", several.len()),
+        };
+        let (repo, model) = (self.model.repo.clone(), self.model.id.clone());
+        Err(HubError::Large { repo, model, what, listed: total, most })
+    }
+
+    /// Fetches one file, checks it and gives it its names in the cache.
+    fn bring(&self, listed: &Listed<'_>, progress: &dyn Progress) -> Result<(), WeightsError> {
+        let place = self.place(listed.file);
         let _lock = place.lock()?;
-        self.transfer(&listed, &place.incomplete(), progress)?;
-        place.publish(&listed)?;
-        progress.finish(file);
-        self.cached(file).map_err(|error| self.explain(file, error).into())
-    }
-
-    fn cached(&self, file: &str) -> Result<PathBuf, HFError> {
-        self.repo
-            .download_file()
-            .filename(file)
-            .revision(self.revision)
-            .local_files_only(true)
-            .send()
-    }
-
-    fn list<'f>(&self, file: &'f str) -> Result<Listed<'f>, HubError> {
-        let entries = self
-            .repo
-            .get_paths_info()
-            .paths(vec![file.to_owned()])
-            .revision(self.revision)
-            .send()
-            .map_err(|error| self.explain(file, error))?;
-        let found = entries.into_iter().find_map(|entry| match entry {
-            RepoTreeEntry::File { oid, size, path, lfs, .. } if path == file => {
-                Some((oid, size, lfs))
-            }
-            _ => None,
-        });
-        let (oid, size, lfs) = found.ok_or_else(|| self.not_found(file))?;
-        let at = self.model.files.iter().position(|name| name == file);
-        let pinned = at.and_then(|at| self.model.sha256.get(at)).cloned();
-        // A large file's blob is called by its digest, a small one's by its git object.
-        let large = lfs.is_some();
-        let sha256 = pinned.or_else(|| lfs?.sha256);
-        let blob = if large { sha256.clone() } else { Some(oid) };
-        let safe = |name: &String| name.bytes().all(|c| c.is_ascii_alphanumeric());
-        if !blob.iter().all(safe) {
-            let reason = format!("the hub calls it {blob:?}, which is no digest");
-            return Err(self.other(file, reason));
+        // Whoever held the lock before may have brought it.
+        if !place.is_there() {
+            self.transfer(listed, &place.incomplete(), progress)?;
+            place.publish(listed)?;
         }
-        Ok(Listed { file, size, blob, sha256 })
+        progress.finish(listed.file);
+        Ok(())
     }
 
-    /// Fetches what is missing of the file at `path`, part by part.
-    fn transfer(
-        &self,
-        listed: &Listed<'_>,
-        path: &Path,
-        progress: &dyn Progress,
-    ) -> Result<(), WeightsError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(WeightsError::io("open", path))?;
-        let length = file.metadata().map_err(WeightsError::io("look at", path))?.len();
-        let mut done = if length > listed.size { 0 } else { length };
-        file.set_len(done).map_err(WeightsError::io("shorten", path))?;
-        progress.begin(listed.file, Some(Bytes(listed.size as f64)));
-        progress.advance(listed.file, Bytes(done as f64));
+    fn place<'b>(&'b self, file: &'b str) -> CachedFile<'b> {
+        CachedFile::new(&self.cache, &self.repo, file)
+    }
 
-        let mut part = self.options.part.unwrap_or(PART).max(1);
-        let mut failures = 0;
-        while done < listed.size {
-            let range = done..listed.size.min(done.saturating_add(part));
-            match self.part(listed, range.clone(), progress) {
-                Ok(bytes) => {
-                    self.write(&file, path, &bytes, &range, listed)?;
-                    done = range.end;
-                    failures = 0;
-                }
-                Err(error)
-                    if passing(&error) && failures < self.options.retries.unwrap_or(RETRIES) =>
-                {
-                    std::thread::sleep(PATIENCE * (1 << failures.min(6)));
-                    failures += 1;
-                    part = (part / 2).max(LEAST_PART.min(part));
-                }
-                Err(error) if passing(&error) => {
-                    return Err(HubError::Broken {
-                        repo: self.model.repo.clone(),
-                        file: listed.file.to_owned(),
-                        done,
-                        total: listed.size,
-                        reason: chain(&error),
-                    }
-                    .into());
-                }
-                Err(error) => return Err(self.explain(listed.file, error).into()),
-            }
+    /// The error as it is, or its text without the secrets that a server or a path has put into it.
+    fn without_secrets(&self, error: WeightsError) -> WeightsError {
+        let text = error.to_string();
+        if self.secrets.are_in(&text) {
+            return HubError::Hidden(self.secrets.hide(&text)).into();
         }
-        file.sync_all().map_err(WeightsError::io("sync", path))
-    }
-
-    /// Asks for one part and passes its progress on while it comes.
-    fn part(
-        &self,
-        listed: &Listed<'_>,
-        range: Range<u64>,
-        progress: &dyn Progress,
-    ) -> Result<impl AsRef<[u8]> + use<>, HFError> {
-        let (sender, receiver) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let start = range.start;
-            let transfer = scope.spawn(move || {
-                self.repo
-                    .download_file_to_bytes()
-                    .filename(listed.file)
-                    .revision(self.revision)
-                    .range(range)
-                    .progress(Relay(sender))
-                    .send()
-            });
-            // Ends when the transfer drops its sender.
-            for bytes in receiver {
-                progress.advance(listed.file, Bytes((start + bytes) as f64));
-            }
-            transfer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn write(
-        &self,
-        file: &File,
-        path: &Path,
-        bytes: &impl AsRef<[u8]>,
-        range: &Range<u64>,
-        listed: &Listed<'_>,
-    ) -> Result<(), WeightsError> {
-        let bytes = bytes.as_ref();
-        let (expected, found) = (range.end - range.start, bytes.len() as u64);
-        if found != expected {
-            let (repo, file) = (self.model.repo.clone(), listed.file.to_owned());
-            return Err(HubError::Size { repo, file, expected, found }.into());
-        }
-        file.write_all_at(bytes, range.start)
-            .map_err(|source| WeightsError::write(file, path, listed.size, "HF_HUB_CACHE", source))
-    }
-}
-
-/// Passes the client's progress on to the thread that asked.
-struct Relay(mpsc::Sender<u64>);
-
-impl ProgressHandler for Relay {
-    fn on_progress(&self, event: &ProgressEvent) {
-        if let ProgressEvent::Download(DownloadEvent::Progress { files }) = event {
-            for file in files {
-                // Nobody listens any more once the transfer has failed.
-                let _ = self.0.send(file.bytes_completed);
-            }
-        }
+        error
     }
 }
 

@@ -1,8 +1,9 @@
-//! What the client's errors mean to whoever asked for a file.
+//! What faults mean to whoever asked for a file.
 
-use hf_hub::HFError;
+use warpmark_record::Bytes;
 
 use super::Client;
+use super::http::Fault;
 use crate::hub::HubError;
 
 impl Client<'_> {
@@ -18,44 +19,65 @@ impl Client<'_> {
         HubError::Other { repo: self.model.repo.clone(), file: file.to_owned(), reason }
     }
 
-    pub(super) fn explain(&self, file: &str, error: HFError) -> HubError {
-        let repo = self.model.repo.clone();
-        match error {
-            HFError::AuthRequired { .. } => HubError::Unauthorized { repo },
-            HFError::Forbidden { .. } => HubError::Forbidden { repo },
-            HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. } => self.not_found(file),
-            HFError::RateLimited { retry_after, .. } => {
-                HubError::RateLimited { retry_after_s: retry_after.map(|wait| wait.as_secs()) }
+    /// The error of a fault while `file` was asked for, of which so many bytes of so many are there.
+    pub(super) fn explain(
+        &self,
+        file: &str,
+        fault: Fault,
+        (done, total): (Bytes, Bytes),
+    ) -> HubError {
+        let (repo, file_name) = (self.model.repo.clone(), file.to_owned());
+        match fault {
+            Fault::Status { code, reason, message, retry_after_s } => {
+                let reason = reason.as_deref();
+                match (code, reason) {
+                    (401 | 403, Some("GatedRepo")) => HubError::Gated { repo, code },
+                    (401, _) => HubError::Unauthorized { repo, token: self.token.clone() },
+                    (403, _) => HubError::Forbidden { repo },
+                    (404, _) => self.not_found(file),
+                    (416, _) => self.other(
+                        file,
+                        "the hub has fewer bytes of it than it lists (HTTP 416); remove the .incomplete \
+                         file of it in the hub's cache, and try without a mirror (HF_ENDPOINT)"
+                            .to_owned(),
+                    ),
+                    (429, _) => HubError::RateLimited { retry_after_s },
+                    _ => {
+                        let said = message.map_or(String::new(), |said| format!(", {said:?}"));
+                        self.other(file, format!("the hub answered HTTP {code}{said}; try again later"))
+                    }
+                }
             }
-            HFError::Request { .. } => {
-                HubError::Unreachable { endpoint: self.endpoint.clone(), reason: chain(&error) }
+            Fault::OutOfTime => HubError::OutOfTime { repo, file: file_name, done, total },
+            Fault::Connection(reason) | Fault::Silence(reason) if total.get() > 0.0 => {
+                HubError::Broken {
+                    repo,
+                    file: file_name,
+                    done: done.get() as u64,
+                    total: total.get() as u64,
+                    reason,
+                }
             }
-            other => self.other(file, chain(&other)),
+            Fault::Connection(reason) | Fault::Silence(reason) => {
+                HubError::Unreachable { endpoint: self.http.endpoint().to_owned(), reason }
+            }
+            Fault::Answer(reason) => self.other(file, reason),
         }
     }
 }
 
-/// Whether it is worth asking again.
-pub(super) fn passing(error: &HFError) -> bool {
-    match error {
-        HFError::Request { .. } | HFError::Xet { .. } => true,
-        HFError::Http { context } => context.status.is_server_error(),
-        _ => false,
-    }
-}
-
-/// An error with everything behind it: reqwest's own text stops at "error decoding response body".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
+impl Fault {
+    /// Whether it is worth asking again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::Silence(_) => true,
+            Self::Status { code, .. } => *code >= 500 || *code == 408,
+            Self::OutOfTime | Self::Answer(_) => false,
         }
-        source = error.source();
     }
-    text
+
+    /// For how many failures it counts: silence has cost its time already.
+    pub(super) fn weight(&self) -> usize {
+        if matches!(self, Self::Silence(_)) { 2 } else { 1 }
+    }
 }
