@@ -20,7 +20,7 @@ fn rendered(format: Format) -> String {
 /// B is 10 % slower in its first row, another method in its second, and lacks the rest.
 fn comparison_found() -> Comparison {
     let mut a = fixture::recording();
-    a.runs[0].host.load_average = warpmark_record::Field::Known(0.1);
+    a.runs[0].host.load_average = warpmark_record::Field::Known(0.0);
     let mut b = a.clone();
     b.rows.truncate(2);
     for time in &mut b.rows[0].samples.as_mut().unwrap().wall_s {
@@ -262,7 +262,7 @@ host
 fn a_comparison_shows_pairs_refusals_absences_and_the_verdict() {
     let text = render_comparison(&comparison_found(), Format::Terminal, style(80)).unwrap();
     let expected = r"  benchmark                  A       B B / A interval       B is
-  micro/matmul/f32.f32 12.5 ms 13.7 ms 1.100 1.096 to 1.104 slower
+  micro/matmul/f32.f32 12.5 ms 13.7 ms 1.100 1.040 to 1.163 slower
   1024x1024x1024@gemm
 
 refused: micro/matmul/f32.f32/2048x2048x2048@gemm: method version: 1 in A, 2 in
@@ -273,6 +273,9 @@ unmatched: micro/memory/triad/f32/256MiB@host measured in A alone: B has no such
            row
 unmatched: text/gpt2-124m/decode/f32/b1/c128@warpmark measured in A alone: B has
            no such row
+note: two runs of one program are taken to differ by about 2.0 %, by what the
+      rows say of themselves, since none was repeated; several runs a side with
+      `--all-runs`, or `warpmark ab`, measure it
 not comparable: the sides are unlike, geometric mean of B / A 1.100 over 1
 benchmark (differences up to 1.0 % do not count)
 ";
