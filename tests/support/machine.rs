@@ -24,7 +24,7 @@ impl Machine {
     }
 
     pub fn set(mut self, change: impl FnOnce(Simulator) -> Simulator) -> Self {
-        self.simulator = change(self.simulator);
+        self.simulator = change(self.simulator.clone());
         self
     }
 
@@ -80,7 +80,18 @@ impl Machine {
             assert_eq!(report.left(what), 0, "{what} left");
         }
         assert_eq!(report.refused(), 0, "a driver function that the simulator lacks was called");
+        assert!(report.findings().is_empty(), "kernels: {:#?}", report.findings());
         report
+    }
+}
+
+/// What is wrong with a kernel fails the test that ran it, whatever else the test looks at.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let report = self.simulator.report().unwrap_or_default();
+        if !std::thread::panicking() {
+            assert!(report.findings().is_empty(), "kernels: {:#?}", report.findings());
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct AddressSpace {
     pub(crate) modules: u64,
     live: BTreeMap<u64, Allocation>,
     pub(crate) pool: Pool,
+    /// Where contents were taken to be written, while somebody wants to know.
+    pub(crate) written: Option<Vec<(u64, u64)>>,
 }
 
 impl AddressSpace {
@@ -55,6 +57,7 @@ impl AddressSpace {
             modules: 0,
             live: BTreeMap::new(),
             pool: Pool::default(),
+            written: None,
         }
     }
 
@@ -123,6 +126,9 @@ impl AddressSpace {
     /// The contents of the allocation that has `len` bytes at `address`, and where they begin in it.
     pub(crate) fn contents(&mut self, address: u64, len: u64) -> Result<(&mut Contents, u64), u32> {
         let (start, _) = self.find(address, len)?;
+        if let Some(written) = &mut self.written {
+            written.push((address, len));
+        }
         let allocation = self.live.get_mut(&start).unwrap();
         Ok((&mut allocation.contents, address - start))
     }
@@ -131,6 +137,11 @@ impl AddressSpace {
     pub(crate) fn len_from(&self, address: u64) -> Result<u64, u32> {
         let (start, allocation) = self.find(address, 1)?;
         Ok(start + allocation.len - address)
+    }
+
+    /// Where the live allocation begins that has the byte at `address`, and its length.
+    pub(crate) fn extent(&self, address: u64) -> Option<(u64, u64)> {
+        self.find(address, 1).ok().map(|(start, allocation)| (start, allocation.len))
     }
 
     /// Whether a pointer points into a live allocation.

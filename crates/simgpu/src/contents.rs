@@ -12,6 +12,11 @@ pub(crate) const POISON: u8 = 0xFF;
 pub(crate) trait Source: Send + Sync {
     /// Writes the bytes from `offset` on.
     fn read(&self, offset: u64, out: &mut [u8]);
+
+    /// Whether anybody ever wrote them.
+    fn is_written(&self) -> bool {
+        true
+    }
 }
 
 /// Writes `out`, which begins at byte `offset` of elements of `size` bytes, element by element.
@@ -27,7 +32,20 @@ pub(crate) fn by_element(offset: u64, out: &mut [u8], size: u64, element: impl F
     }
 }
 
-/// One byte, over and over: a memset, or memory nobody wrote.
+/// Memory that nobody wrote.
+struct Fresh;
+
+impl Source for Fresh {
+    fn read(&self, _offset: u64, out: &mut [u8]) {
+        out.fill(POISON);
+    }
+
+    fn is_written(&self) -> bool {
+        false
+    }
+}
+
+/// One byte, over and over: a memset.
 pub(crate) struct Byte(pub(crate) u8);
 
 impl Source for Byte {
@@ -149,7 +167,7 @@ pub(crate) struct Contents(BTreeMap<u64, Segment>);
 impl Contents {
     /// Memory that nobody wrote yet.
     pub(crate) fn poisoned(len: u64) -> Self {
-        Self(BTreeMap::from([(0, Segment { len, source: Arc::new(Byte(POISON)), from: 0 })]))
+        Self(BTreeMap::from([(0, Segment { len, source: Arc::new(Fresh), from: 0 })]))
     }
 
     /// Lets `len` bytes at `at` hold what `source` begins with.
@@ -200,6 +218,14 @@ impl Contents {
 #[derive(Clone)]
 pub(crate) struct Snapshot(Vec<(u64, Segment)>);
 
+impl Snapshot {
+    /// The stretches that nobody had written, from their first byte to behind their last.
+    pub(crate) fn unwritten(&self) -> impl Iterator<Item = (u64, u64)> {
+        let parts = self.0.iter().filter(|(_, segment)| !segment.source.is_written());
+        parts.map(|(start, segment)| (*start, start + segment.len))
+    }
+}
+
 impl Source for Snapshot {
     fn read(&self, offset: u64, out: &mut [u8]) {
         let end = offset + out.len() as u64;
@@ -229,6 +255,16 @@ mod tests {
         memory.write(3, 1, Arc::new(Byte(9)));
         assert_eq!(bytes(&memory, 0, 8), [POISON, POISON, 1, 9, 3, 4, POISON, POISON]);
         assert_eq!(bytes(&memory, 3, 3), [9, 3, 4]);
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_known_after_copies_too() {
+        let mut memory = Contents::poisoned(8);
+        memory.write(2, 2, Arc::new(Byte(1)));
+        let before = memory.snapshot(0, 4);
+        memory.copy(4, before);
+        let stretches: Vec<(u64, u64)> = memory.snapshot(1, 7).unwritten().collect();
+        assert_eq!(stretches, [(0, 1), (3, 5)]);
     }
 
     #[test]

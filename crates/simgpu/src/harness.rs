@@ -204,6 +204,17 @@ impl Report {
         self.fact("refused", "calls")
     }
 
+    /// What is wrong with kernels, found while their text ran, and why images were refused.
+    pub fn findings(&self) -> Vec<&str> {
+        let found = self.facts.keys().filter(|(kind, _)| kind == "finding");
+        found.map(|(_, line)| line.as_str()).collect()
+    }
+
+    /// Instructions of lanes that a kernel's text was run for, beside its model.
+    pub fn instructions(&self, kernel: &str) -> u64 {
+        self.fact("instructions", kernel)
+    }
+
     /// Pointers in launches that pointed to no allocation.
     pub fn dangling(&self) -> u64 {
         self.fact("dangling", "pointers")

@@ -17,6 +17,8 @@
 //!   profile's peaks, whatever the host did meanwhile. They are the same in each run, to the digit.
 //! - **Synchronising waits in real time** until the modelled work would be done. A clock that only
 //!   jumped would disagree with the host's, by which criterion plans its iterations.
+//! - **Kernels run by their own text** (`ptx.rs`), which checks every access, wherever that is not too
+//!   much: beside a model that answers for arrays of any size (`kernels.rs`), or alone.
 //! - **candle's kernels** are those of `kernels/candle.rs`, on the CPU; one that is not there writes
 //!   nothing, so that what reads its result finds NaN.
 //! - **Faults** come from a plan, by function and call number ([`faults`]).
@@ -27,6 +29,7 @@
 //! | `SIMGPU_PROFILE` | the devices, as `t4` or `t4,l4`; empty for none; without it `t4` |
 //! | `SIMGPU_FAULTS` | what goes wrong; see [`faults`] |
 //! | `SIMGPU_DRIVER` | the CUDA version that the driver reports, as `12080` |
+//! | `SIMGPU_NVRTC` | a real libnvrtc that compiles what is given; else `kernels/ptx` has to have it |
 //! | `SIMGPU_REPORT` | a folder to write the calls and leaks to when a process ends, a file each |
 //! | `CUDA_VISIBLE_DEVICES` | as NVIDIA's driver reads it: indices or `GPU-` ids, up to the first wrong one |
 //!
@@ -40,6 +43,7 @@
 mod address_space;
 mod call;
 mod card;
+mod compiler;
 mod contents;
 mod cublas;
 mod cublaslt;
@@ -56,6 +60,7 @@ mod nvml;
 mod nvrtc;
 mod product;
 pub mod profile;
+mod ptx;
 mod report;
 mod source;
 mod timeline;

@@ -11,6 +11,7 @@ use crate::driver::Captured;
 use crate::faults::{Fault, Faults};
 use crate::loss;
 use crate::profile::Profile;
+use crate::ptx::Findings;
 use crate::source::Entry;
 use crate::timeline::Moment;
 
@@ -49,6 +50,15 @@ pub(crate) struct Event {
     pub(crate) recorded: Option<Moment>,
 }
 
+/// A loaded module.
+pub(crate) struct Loaded {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    /// Its functions, as handles that were given out.
+    pub(crate) functions: Vec<u64>,
+    /// Its variables in device memory.
+    pub(crate) variables: Vec<u64>,
+}
+
 /// All state.
 pub(crate) struct Machine {
     pub(crate) devices: Vec<Device>,
@@ -62,9 +72,16 @@ pub(crate) struct Machine {
     /// Calls of functions that are only there by name.
     pub(crate) refused: u64,
     pub(crate) events: HashMap<u64, Event>,
-    pub(crate) modules: HashMap<u64, Vec<u64>>,
+    pub(crate) modules: HashMap<u64, Loaded>,
     pub(crate) functions: HashMap<u64, Arc<Entry>>,
-    pub(crate) images: HashMap<u64, Vec<Entry>>,
+    /// What is wrong with kernels, found while they ran.
+    pub(crate) findings: Findings,
+    /// Why images could not be loaded.
+    pub(crate) refusals: Vec<String>,
+    /// Instructions that each kernel's text has been run for.
+    pub(crate) run: HashMap<String, u64>,
+    /// What each kernel with a model has spent of its budget.
+    pub(crate) spent: HashMap<String, u64>,
     /// Pinned host memory, by address.
     pub(crate) pinned: BTreeMap<usize, usize>,
     /// What was captured, whether it can be launched already or not.
@@ -98,7 +115,10 @@ impl Machine {
             events: HashMap::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
-            images: HashMap::new(),
+            findings: Findings::default(),
+            refusals: Vec::new(),
+            run: HashMap::new(),
+            spent: HashMap::new(),
             pinned: BTreeMap::new(),
             graphs: HashMap::new(),
             next_handle: 0x1000,

@@ -1,12 +1,15 @@
-//! NVRTC: reads kernels' signatures and writes them down as the compiled module.
+//! NVRTC: what it makes of a kernel comes from [`crate::compiler`].
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::call::{elsewhere, put};
-use crate::source;
+use crate::compiler::Unit;
+use crate::source::machine_code;
 
+/// The option that names what is compiled for.
+const ARCHITECTURE: &str = "--gpu-architecture=";
 const INVALID_INPUT: u32 = 3;
 const INVALID_PROGRAM: u32 = 4;
 const INVALID_OPTION: u32 = 5;
@@ -19,7 +22,8 @@ const ARCHITECTURES: [c_int; 12] = [75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 1
 struct Program {
     name: String,
     source: String,
-    image: Vec<u8>,
+    ptx: Vec<u8>,
+    cubin: Vec<u8>,
     log: Vec<u8>,
 }
 
@@ -108,28 +112,31 @@ extern "C" fn nvrtcCompileProgram(handle: u64, count: c_int, options: *const *co
             // SAFETY: the caller passes as many options as it says.
             text(unsafe { *options.add(i) })
         });
-        let architecture = given
-            .filter_map(|option| option.strip_prefix("--gpu-architecture=").map(str::to_owned))
-            .next_back()
-            .unwrap_or_else(|| "compute_75".to_owned());
-        let number = architecture.rsplit('_').next().and_then(|number| number.parse().ok());
-        if !number.is_some_and(|number| ARCHITECTURES.contains(&number)) {
-            return Err(INVALID_OPTION);
-        }
-        program(handle, |program| match source::compile(&program.name, &program.source) {
-            Ok(entries) => {
-                program.image = source::image(&architecture, &entries).into_bytes();
-                program.image.push(0);
-                program.log = vec![0];
-                Ok(())
-            }
-            Err(log) => {
-                program.log = log.into_bytes();
-                program.log.push(0);
-                Err(COMPILATION)
+        let (chosen, options): (Vec<String>, Vec<String>) =
+            given.partition(|option| option.starts_with(ARCHITECTURE));
+        let target = chosen.last().map_or("compute_75", |option| &option[ARCHITECTURE.len()..]);
+        let number = target.rsplit('_').next().and_then(|number| number.parse().ok());
+        let number: c_int = number.filter(|n| ARCHITECTURES.contains(n)).ok_or(INVALID_OPTION)?;
+        program(handle, |program| {
+            let unit = Unit { name: &program.name, source: &program.source, options: &options };
+            match unit.ptx(number.unsigned_abs()) {
+                Ok(ptx) => {
+                    program.cubin = zero_terminated(&machine_code(target, &ptx));
+                    program.ptx = zero_terminated(&ptx);
+                    program.log = vec![0];
+                    Ok(())
+                }
+                Err(log) => {
+                    program.log = zero_terminated(&log);
+                    Err(COMPILATION)
+                }
             }
         })
     })
+}
+
+fn zero_terminated(text: &str) -> Vec<u8> {
+    text.bytes().chain([0]).collect()
 }
 
 /// The results of a program: the size of each, and its bytes.
@@ -150,7 +157,7 @@ macro_rules! results {
 }
 
 results! {
-    nvrtcGetPTXSize, nvrtcGetPTX, image;
-    nvrtcGetCUBINSize, nvrtcGetCUBIN, image;
+    nvrtcGetPTXSize, nvrtcGetPTX, ptx;
+    nvrtcGetCUBINSize, nvrtcGetCUBIN, cubin;
     nvrtcGetProgramLogSize, nvrtcGetProgramLog, log;
 }

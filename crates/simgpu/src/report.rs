@@ -42,6 +42,15 @@ fn text(machine: &Machine) -> String {
     let _ = writeln!(text, "left modules {}", machine.modules.len());
     let _ = writeln!(text, "left events {}", machine.events.len());
     let _ = writeln!(text, "refused calls {}", machine.refused);
+    for (line, count) in machine.findings.lines() {
+        let _ = writeln!(text, "finding {line} {count}");
+    }
+    for line in &machine.refusals {
+        let _ = writeln!(text, "finding {line} 1");
+    }
+    for (kernel, instructions) in &machine.run {
+        let _ = writeln!(text, "instructions {kernel} {instructions}");
+    }
     let _ = writeln!(text, "dangling pointers {}", machine.dangling);
     text
 }

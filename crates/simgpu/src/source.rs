@@ -1,17 +1,30 @@
-//! Kernels' signatures: read from CUDA C++, written as the text that stands for a compiled module, and
-//! read from that again.
+//! Modules: the images that a driver is given, and the kernels in them.
+//!
+//! An image is PTX. What stands for machine code is PTX too, behind a line that names the architecture.
+//! candle's kernels are in it by their signatures alone.
 
-use std::collections::HashMap;
-use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a compiled module begins with.
+use crate::ptx::{Kernel, Module, Refusal};
+
+/// What an image begins with that is no plain PTX: the architecture follows, as `sm_75`.
 const HEADER: &str = "//simgpu ";
 
+/// Bytes of shared memory that a kernel may have without asking for more.
+pub(crate) const SHARED: u32 = 48 << 10;
+
 /// One kernel: what a launch has to know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) parameters: Vec<Parameter>,
+    /// Its text, if the image has that.
+    pub(crate) code: Option<Arc<Kernel>>,
+    /// The version of PTX that it was compiled to, and the architecture.
+    pub(crate) compiled: (u32, u32),
+    /// Bytes of dynamic shared memory that a launch may ask for.
+    dynamic: AtomicU32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,123 +33,92 @@ pub(crate) struct Parameter {
     pub(crate) pointer: bool,
 }
 
-/// All kernels of a source, or what is wrong with it as a compiler would say it.
-pub(crate) fn compile(name: &str, source: &str) -> Result<Vec<Entry>, String> {
-    let text = without_comments(source);
-    if let Some((line, _)) = text.lines().enumerate().find(|(_, l)| l.trim().starts_with("#error"))
-    {
-        let said = text.lines().nth(line).unwrap_or_default().trim();
-        return Err(format!("{name}({}): catastrophic error: {said}\n", line + 1));
-    }
-    let types = typedefs(&text);
-    let pieces: Vec<&str> = text.split("__global__").collect();
-    let mut entries = Vec::new();
-    for pair in pieces.windows(2) {
-        let external = pair[0].trim_end().ends_with("extern \"C\"");
-        let found = entry(pair[1], external, &types);
-        entries.push(found.map_err(|error| format!("{name}: error: {error}\n"))?);
-    }
-    Ok(entries)
+/// Why an image cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It is no image at all.
+    Foreign,
+    Ptx(Refusal),
 }
 
-/// The signature that follows `__global__`.
-fn entry(text: &str, external: bool, types: &HashMap<String, usize>) -> Result<Entry, String> {
-    // The bounds stand before or behind `void`.
-    let mut rest = text;
-    if let Some(at) = rest.find("__launch_bounds__").filter(|at| !rest[..*at].contains('(')) {
-        let end = rest[at..].find(')').ok_or("__launch_bounds__ has no end")?;
-        rest = &rest[at + end + 1..];
+/// What an image holds.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// As `sm_75` or `compute_75`.
+    pub(crate) target: String,
+    pub(crate) entries: Vec<Arc<Entry>>,
+}
+
+impl Entry {
+    /// A kernel that is known by its signature alone.
+    pub(crate) fn signature(name: &str, parameters: Vec<Parameter>) -> Self {
+        let (name, dynamic) = (name.to_owned(), AtomicU32::new(SHARED));
+        Self { name, parameters, code: None, compiled: (90, 0), dynamic }
     }
-    let open = rest.find('(').ok_or("a kernel has no parameters")?;
-    let close = open + rest[open..].find(')').ok_or("a kernel's parameters have no end")?;
-    let name = rest[..open].split_whitespace().last().ok_or("a kernel has no name")?;
-    let list =
-        rest[open + 1..close].split(',').map(str::trim).filter(|parameter| !parameter.is_empty());
-    let parameters = list.map(|text| parameter(text, types)).collect::<Result<_, _>>()?;
-    // Without `extern "C"` a C++ compiler adds the types to the name.
-    let name = if external { name.to_owned() } else { format!("_Z{}{name}", name.len()) };
-    Ok(Entry { name, parameters })
-}
 
-fn parameter(text: &str, types: &HashMap<String, usize>) -> Result<Parameter, String> {
-    if text.contains('*') {
-        return Ok(Parameter { bytes: 8, pointer: true });
-    }
-    let mut words: Vec<&str> = text.split_whitespace().filter(|word| *word != "const").collect();
-    words.pop();
-    let bytes = size_of(&words.join(" "), types);
-    let bytes =
-        bytes.ok_or_else(|| format!("the simulator does not know the type of \"{text}\""))?;
-    Ok(Parameter { bytes, pointer: false })
-}
-
-fn size_of(name: &str, types: &HashMap<String, usize>) -> Option<usize> {
-    Some(match name {
-        "char" | "signed char" | "unsigned char" | "bool" => 1,
-        "short" | "unsigned short" | "__half" | "__nv_bfloat16" => 2,
-        "int" | "unsigned" | "unsigned int" | "float" => 4,
-        "long" | "unsigned long" | "long long" | "unsigned long long" | "size_t" | "double"
-        | "float2" | "uint2" | "int2" => 8,
-        "float4" | "uint4" | "int4" => 16,
-        other => return types.get(other).copied(),
-    })
-}
-
-fn typedefs(text: &str) -> HashMap<String, usize> {
-    let mut types = HashMap::new();
-    for line in text.lines() {
-        let Some(rest) = line.trim().strip_prefix("typedef ") else { continue };
-        if let Some((old, new)) = rest.trim_end_matches(';').rsplit_once(' ')
-            && let Some(size) = size_of(old.trim(), &types)
-        {
-            types.insert(new.to_owned(), size);
+    fn of(kernel: Kernel, module: (u32, u32)) -> Self {
+        let parameters = kernel.parameters.iter();
+        let parameters = parameters.map(|p| Parameter { bytes: p.bytes, pointer: p.pointer });
+        Self {
+            name: kernel.name.clone(),
+            parameters: parameters.collect(),
+            dynamic: AtomicU32::new(SHARED.saturating_sub(kernel.shared)),
+            compiled: module,
+            code: Some(Arc::new(kernel)),
         }
     }
-    types
+
+    /// Bytes of shared memory that it always has.
+    pub(crate) fn shared(&self) -> u32 {
+        self.code.as_ref().map_or(0, |code| code.shared)
+    }
+
+    /// The most shared memory that a launch may have.
+    pub(crate) fn most_shared(&self) -> u32 {
+        self.shared() + self.most_dynamic()
+    }
+
+    pub(crate) fn most_dynamic(&self) -> u32 {
+        self.dynamic.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn grant(&self, dynamic: u32) {
+        self.dynamic.store(dynamic, Ordering::Relaxed);
+    }
 }
 
-fn without_comments(source: &str) -> String {
-    let mut text = String::new();
-    let mut rest = source;
-    while let Some(at) = rest.find('/') {
-        text += &rest[..at];
-        rest = &rest[at..];
-        if rest.starts_with("//") {
-            rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
-        } else if rest.starts_with("/*") {
-            let end = rest.find("*/").map_or(rest.len(), |end| end + 2);
-            text.extend(rest[..end].chars().filter(|c| *c == '\n'));
-            rest = &rest[end..];
-        } else {
-            text.push('/');
-            rest = &rest[1..];
+/// PTX as the machine code of an architecture.
+pub(crate) fn machine_code(target: &str, ptx: &str) -> String {
+    format!("{HEADER}{target}\n{ptx}")
+}
+
+/// Reads an image. `place` gives variables of device memory their addresses.
+pub(crate) fn load(image: &str, place: impl FnMut(u32, Vec<u8>) -> u64) -> Result<Image, Unusable> {
+    let (header, rest) = match image.strip_prefix(HEADER) {
+        Some(behind) => {
+            let (target, rest) = behind.split_once('\n').ok_or(Unusable::Foreign)?;
+            (Some(target.to_owned()), rest)
         }
+        None => (None, image),
+    };
+    if !rest.contains(".address_size") {
+        let target = header.ok_or(Unusable::Foreign)?;
+        return Ok(Image { target, entries: signatures(rest).ok_or(Unusable::Foreign)? });
     }
-    text + rest
+    let module = Module::read(rest, place).map_err(Unusable::Ptx)?;
+    let target = header.unwrap_or_else(|| format!("compute_{}", module.target));
+    let compiled = (10 * module.version.0 + module.version.1, module.target);
+    let entries = module.kernels.into_iter().map(|kernel| Arc::new(Entry::of(kernel, compiled)));
+    Ok(Image { target, entries: entries.collect() })
 }
 
-/// A module as text.
-pub(crate) fn image(target: &str, entries: &[Entry]) -> String {
-    let mut text = format!("{HEADER}{target}\n");
-    for entry in entries {
-        let list: Vec<String> = entry
-            .parameters
-            .iter()
-            .map(|p| format!("{}{}", if p.pointer { ".ptr " } else { "" }, p.bytes))
-            .collect();
-        let _ = writeln!(text, ".visible .entry {}({})", entry.name, list.join(", "));
-    }
-    text
-}
-
-/// The target and kernels of a module's text; `None` if it is none of ours.
-pub(crate) fn parse(image: &str) -> Option<(String, Vec<Entry>)> {
-    let mut lines = image.lines();
-    let target = lines.next()?.strip_prefix(HEADER)?.to_owned();
-    // The signatures of candle's kernels tell their version of PTX and their target as well.
-    let entries =
+/// Signatures, one a line: `.visible .entry name(.ptr 8, 4)`.
+fn signatures(text: &str) -> Option<Vec<Arc<Entry>>> {
+    // They tell their version of PTX and their target as well.
+    let lines = text.lines();
+    let lines =
         lines.filter(|line| !line.starts_with(".version ") && !line.starts_with(".target "));
-    let entries = entries.map(|line| {
+    let entries = lines.map(|line| {
         let (name, rest) = line.strip_prefix(".visible .entry ")?.split_once('(')?;
         let list = rest.strip_suffix(')')?.split(", ").filter(|parameter| !parameter.is_empty());
         let parameters = list.map(|text| {
@@ -144,33 +126,35 @@ pub(crate) fn parse(image: &str) -> Option<(String, Vec<Entry>)> {
             let bytes = text.trim_start_matches(".ptr ").parse().ok()?;
             Some(Parameter { bytes, pointer })
         });
-        Some(Entry { name: name.to_owned(), parameters: parameters.collect::<Option<_>>()? })
+        Some(Arc::new(Entry::signature(name, parameters.collect::<Option<_>>()?)))
     });
-    Some((target, entries.collect::<Option<_>>()?))
+    entries.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const EMPTY: &str = ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry one(.param .u64 a, \
+                         .param .align 16 .b8 b[16])\n{\n.reg .b64 %rd<3>;\nld.param.u64 %rd1, [a];\n\
+                         cvta.to.global.u64 %rd2, %rd1;\nret;\n}\n";
+
     #[test]
-    fn signatures_are_found_past_bounds_comments_and_typedefs() {
-        let source = "typedef unsigned long long u64; // __global__ void no(int a)\n\
-            extern \"C\" __global__ void __launch_bounds__(256, 2)\n one(const float4* __restrict__ a,\n u64 n, float4 p) {}\n\
-            __global__ void two() {}";
-        let entries = compile("x.cu", source).unwrap();
+    fn ptx_is_an_image_with_and_without_an_architecture_of_its_own() {
+        let plain = load(EMPTY, |_, _| 0).unwrap();
+        assert_eq!(plain.target, "compute_80");
+        let machine = load(&machine_code("sm_86", EMPTY), |_, _| 0).unwrap();
+        assert_eq!(machine.target, "sm_86");
         let p = |bytes, pointer| Parameter { bytes, pointer };
-        assert_eq!(entries[0].name, "one");
-        assert_eq!(entries[0].parameters, [p(8, true), p(8, false), p(16, false)]);
-        assert_eq!(entries[1], Entry { name: "_Z3two".to_owned(), parameters: Vec::new() });
-        let text = image("sm_75", &entries);
-        assert_eq!(parse(&text), Some(("sm_75".to_owned(), entries)));
+        assert_eq!(machine.entries[0].parameters, [p(8, true), p(16, false)]);
+        assert_eq!(machine.entries[0].compiled, (90, 80));
+        assert_eq!(machine.entries[0].most_shared(), SHARED);
     }
 
     #[test]
-    fn an_error_line_stops_the_compiler_with_its_place() {
-        let log = compile("x.cu", "\n#error not today\n").unwrap_err();
-        assert_eq!(log, "x.cu(2): catastrophic error: #error not today\n");
+    fn what_is_no_image_is_told_from_ptx_that_is_wrong() {
+        assert_eq!(load("\u{7f}ELF", |_, _| 0).unwrap_err(), Unusable::Foreign);
+        assert!(matches!(load(".version 9.0 .address_size", |_, _| 0), Err(Unusable::Ptx(_))));
     }
 
     #[test]
@@ -180,9 +164,9 @@ mod tests {
         let mut found = Vec::new();
         for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
             if file.extension().is_some_and(|kind| kind == "ptx") {
-                let (target, entries) = parse(&std::fs::read_to_string(file).unwrap()).unwrap();
-                assert_eq!(target, "compute_75");
-                found.extend(entries);
+                let image = load(&std::fs::read_to_string(file).unwrap(), |_, _| 0).unwrap();
+                assert_eq!(image.target, "compute_75");
+                found.extend(image.entries);
             }
         }
         let softmax = found.iter().find(|entry| entry.name == "softmax_f16").unwrap();

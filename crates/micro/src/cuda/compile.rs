@@ -201,6 +201,7 @@ mod tests {
         let mut sources: Vec<(String, String)> = std::fs::read_dir(folder)
             .unwrap()
             .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "cu"))
             .map(|path| {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 (name, std::fs::read_to_string(path).unwrap())

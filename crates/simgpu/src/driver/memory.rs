@@ -16,7 +16,7 @@ use crate::profile::Work;
 const PAGE: usize = 4096;
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemAlloc_v2(address: Option<&mut u64>, bytes: usize) -> u32 {
+pub(super) extern "C" fn cuMemAlloc_v2(address: Option<&mut u64>, bytes: usize) -> u32 {
     in_context("cuMemAlloc_v2", |device| {
         if bytes == 0 {
             return Err(INVALID_VALUE);
@@ -26,7 +26,7 @@ extern "C" fn cuMemAlloc_v2(address: Option<&mut u64>, bytes: usize) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemFree_v2(address: u64) -> u32 {
+pub(super) extern "C" fn cuMemFree_v2(address: u64) -> u32 {
     in_context("cuMemFree_v2", |device| device.memory.free(address))
 }
 

@@ -4,17 +4,26 @@ use std::ffi::{CStr, c_char, c_int};
 use std::sync::Arc;
 
 use super::INVALID_VALUE;
+use crate::address_space::AddressSpace;
 use crate::call::{put, with_context};
-use crate::faults::Fault;
-use crate::kernels::{ASSERT, Launch};
-use crate::machine::Machine;
-use crate::source::{self, Entry};
+use crate::contents::Bytes;
+use crate::faults::Fault as Planned;
+use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
+use crate::machine::{Loaded, Machine};
+use crate::ptx::{Fault, Geometry, Limits};
+use crate::source::{self, Entry, Unusable};
 
 const INVALID_IMAGE: u32 = 200;
 const NO_BINARY_FOR_GPU: u32 = 209;
+const INVALID_PTX: u32 = 218;
+const UNSUPPORTED_PTX_VERSION: u32 = 222;
 const INVALID_HANDLE: u32 = 400;
 const NOT_FOUND: u32 = 500;
 const ILLEGAL_ADDRESS: u32 = 700;
+const OUT_OF_RESOURCES: u32 = 701;
+const TIMEOUT: u32 = 702;
+const MISALIGNED_ADDRESS: u32 = 716;
+const LAUNCH_FAILED: u32 = 719;
 
 /// Seconds that a kernel takes that never ends: thirty years.
 const FOR_EVER: f64 = 1e9;
@@ -27,16 +36,52 @@ extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -
         }
         // SAFETY: a simulated image ends with a zero, and a real one has a zero among its first bytes.
         let text = unsafe { CStr::from_ptr(image) }.to_str().map_err(|_| INVALID_IMAGE)?;
-        let (target, entries) = source::parse(text).ok_or(INVALID_IMAGE)?;
-        if !runs_on(&target, machine.working()?.profile.compute_capability) {
-            return Err(NO_BINARY_FOR_GPU);
-        }
+        let mut variables = Vec::new();
+        let memory = &mut machine.working()?.memory;
+        let image =
+            source::load(text, |align, bytes| variable(memory, align, bytes, &mut variables));
+        let image = image.map_err(|unusable| match unusable {
+            Unusable::Foreign => INVALID_IMAGE,
+            Unusable::Ptx(refusal) => {
+                machine.refusals.push(format!("a module is refused: {refusal}"));
+                if refusal.newer { UNSUPPORTED_PTX_VERSION } else { INVALID_PTX }
+            }
+        });
+        let fits = image.and_then(|image| {
+            let fits = runs_on(&image.target, machine.working()?.profile.compute_capability);
+            fits.then_some(image).ok_or(NO_BINARY_FOR_GPU)
+        });
+        let image = match fits {
+            Ok(image) => image,
+            Err(code) => {
+                free(&mut machine.working()?.memory, &variables);
+                return Err(code);
+            }
+        };
         machine.working()?.memory.modules += 1;
         let handle = machine.handle();
-        machine.images.insert(handle, entries);
-        machine.modules.insert(handle, Vec::new());
+        let loaded = Loaded { entries: image.entries, functions: Vec::new(), variables };
+        machine.modules.insert(handle, loaded);
         put(module, handle, INVALID_VALUE)
     })
+}
+
+/// Gives a variable of a module its memory; one for which there is none is out of bounds everywhere.
+fn variable(memory: &mut AddressSpace, align: u32, bytes: Vec<u8>, all: &mut Vec<u64>) -> u64 {
+    let len = (bytes.len() as u64).next_multiple_of(u64::from(align.max(1)));
+    let Ok(address) = memory.allocate(len, false) else { return 0 };
+    if let Ok((contents, offset)) = memory.contents(address, bytes.len() as u64) {
+        contents.write(offset, bytes.len() as u64, Arc::new(Bytes(bytes)));
+    }
+    all.push(address);
+    address
+}
+
+fn free(memory: &mut AddressSpace, variables: &[u64]) {
+    for variable in variables {
+        // Each was allocated here, and nobody else knows it.
+        let _ = memory.free(*variable);
+    }
 }
 
 /// Machine code runs on its own major version from its minor one on, PTX on everything newer.
@@ -50,11 +95,11 @@ fn runs_on(target: &str, (major, minor): (u32, u32)) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn cuModuleUnload(module: u64) -> u32 {
     with_context("cuModuleUnload", |machine| {
-        let functions = machine.modules.remove(&module).ok_or(INVALID_HANDLE)?;
-        machine.images.remove(&module);
+        let loaded = machine.modules.remove(&module).ok_or(INVALID_HANDLE)?;
         let device = machine.working()?;
         device.memory.modules = device.memory.modules.saturating_sub(1);
-        for function in functions {
+        free(&mut device.memory, &loaded.variables);
+        for function in loaded.functions {
             machine.functions.remove(&function);
         }
         Ok(())
@@ -73,12 +118,12 @@ extern "C" fn cuModuleGetFunction(
         }
         // SAFETY: the caller passes a zero-terminated name.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let entries = machine.images.get(&module).ok_or(INVALID_HANDLE)?;
-        let entry = entries.iter().find(|entry| entry.name == name).ok_or(NOT_FOUND)?;
-        let entry = Arc::new(entry.clone());
         let handle = machine.handle();
+        let loaded = machine.modules.get_mut(&module).ok_or(INVALID_HANDLE)?;
+        let entry = loaded.entries.iter().find(|entry| entry.name == name).ok_or(NOT_FOUND)?;
+        let entry = Arc::clone(entry);
+        loaded.functions.push(handle);
         machine.functions.insert(handle, entry);
-        machine.modules.get_mut(&module).ok_or(INVALID_HANDLE)?.push(handle);
         put(function, handle, INVALID_VALUE)
     })
 }
@@ -87,29 +132,46 @@ fn entry(machine: &Machine, function: u64) -> Result<Arc<Entry>, u32> {
     machine.functions.get(&function).cloned().ok_or(INVALID_HANDLE)
 }
 
-/// `CUfunction_attribute`: the limits of every kernel are those of a small one.
+/// `CUfunction_attribute`: what the text says; registers are those of a small kernel.
 #[unsafe(no_mangle)]
 extern "C" fn cuFuncGetAttribute(value: Option<&mut c_int>, which: c_int, function: u64) -> u32 {
     with_context("cuFuncGetAttribute", |machine| {
-        entry(machine, function)?;
+        let entry = entry(machine, function)?;
+        let code = entry.code.as_deref();
         let found = match which {
-            0 => 1024,          // threads of a block
-            1 | 2 | 3 | 7 => 0, // shared, constant and local memory, cache mode
-            4 => 32,            // registers
-            5 | 6 => 90,        // versions
-            8 => 48 * 1024,     // shared memory that may be asked for
+            0 => code.and_then(|code| code.most_threads).unwrap_or(1024).min(1024),
+            1 => entry.shared(),
+            2 | 7 => 0, // constant memory, cache mode
+            3 => code.map_or(0, |code| code.local),
+            4 => 32,
+            5 => entry.compiled.0,
+            6 => entry.compiled.1,
+            8 => entry.most_dynamic(),
             _ => return Err(INVALID_VALUE),
         };
-        put(value, found, INVALID_VALUE)
+        put(value, found.cast_signed(), INVALID_VALUE)
     })
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuFuncSetAttribute(function: u64, which: c_int, _value: c_int) -> u32 {
+extern "C" fn cuFuncSetAttribute(function: u64, which: c_int, value: c_int) -> u32 {
     with_context("cuFuncSetAttribute", |machine| {
-        entry(machine, function)?;
-        // Shared memory, and how it is shared with the cache.
-        matches!(which, 8 | 9).then_some(()).ok_or(INVALID_VALUE)
+        let entry = entry(machine, function)?;
+        match which {
+            8 => {
+                let most = machine.working()?.profile.shared_per_block_kib << 10;
+                let value = u32::try_from(value).map_err(|_| INVALID_VALUE)?;
+                let total = entry.shared().checked_add(value).ok_or(INVALID_VALUE)?;
+                if total > most {
+                    return Err(INVALID_VALUE);
+                }
+                entry.grant(value);
+                Ok(())
+            }
+            // How shared memory and the cache share what a multiprocessor has.
+            9 => Ok(()),
+            _ => Err(INVALID_VALUE),
+        }
     })
 }
 
@@ -155,21 +217,21 @@ extern "C" fn cuLaunchKernel(
     block_x: u32,
     block_y: u32,
     block_z: u32,
-    _shared: u32,
+    shared: u32,
     stream: u64,
     parameters: *const *const u8,
     _extra: *const u8,
 ) -> u32 {
     with_context("cuLaunchKernel", |machine| {
         let entry = entry(machine, function)?;
-        let product = |sides: [u32; 3]| sides.map(u64::from).iter().product::<u64>();
-        let (blocks, threads) =
-            (product([grid_x, grid_y, grid_z]), product([block_x, block_y, block_z]));
-        if blocks == 0 || !(1..=1024).contains(&threads) {
+        let geometry =
+            Geometry { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
+        if geometry.blocks() == 0 || !(1..=1024).contains(&geometry.threads()) {
             return Err(INVALID_VALUE);
         }
+        refused(machine, &entry, &geometry)?;
         let arguments = arguments(&entry, parameters)?;
-        let kernel = Captured { entry, arguments, blocks, threads };
+        let kernel = Captured { entry, arguments, geometry };
         if let Some(capture) = machine.working()?.capture(stream) {
             capture.kernels.push(kernel);
             return Ok(());
@@ -178,6 +240,16 @@ extern "C" fn cuLaunchKernel(
         let least = machine.working()?.profile.launch_us;
         launch(machine, kernel, stream, least)
     })
+}
+
+/// Refuses a launch that the kernel's text rules out.
+fn refused(machine: &mut Machine, entry: &Entry, geometry: &Geometry) -> Result<(), u32> {
+    let Some(code) = entry.code.as_deref() else { return Ok(()) };
+    let multiprocessors = machine.working()?.profile.sm_count;
+    let limits = Limits { multiprocessors, shared: entry.most_shared(), instructions: 0 };
+    let Some(fault) = code.refuses(geometry, &limits) else { return Ok(()) };
+    machine.refusals.push(format!("a launch of {} is refused: {fault}", entry.name));
+    Err(if fault == Fault::TooManyThreads { OUT_OF_RESOURCES } else { INVALID_VALUE })
 }
 
 /// Copies the arguments: the caller may change them as soon as the launch returns.
@@ -197,8 +269,7 @@ fn arguments(entry: &Entry, parameters: *const *const u8) -> Result<Vec<Vec<u8>>
 pub(crate) struct Captured {
     entry: Arc<Entry>,
     arguments: Vec<Vec<u8>>,
-    blocks: u64,
-    threads: u64,
+    geometry: Geometry,
 }
 
 /// A kernel of a graph, which takes less time to begin than one of its own.
@@ -209,9 +280,9 @@ pub(super) fn replay(machine: &mut Machine, kernel: Captured, stream: u64) -> Re
 
 /// Runs a kernel that takes at least this many microseconds.
 fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -> Result<(), u32> {
-    let Captured { entry, arguments, blocks, threads } = kernel;
+    let Captured { entry, arguments, geometry } = kernel;
     match machine.on_launch(&entry.name) {
-        Some(Fault::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
+        Some(Planned::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
         // Whatever a kernel runs into, its launch went well.
         Some(fault) => {
             machine.strike(fault.of_a_kernel());
@@ -224,35 +295,41 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
         let before = pinned.range(..=p as usize).next_back();
         before.is_some_and(|(start, bytes)| (p as usize) < start + bytes)
     };
+    let left = BUDGET.saturating_sub(machine.spent.get(&entry.name).copied().unwrap_or(0));
     let device = machine.working()?;
     device.stream(stream)?;
     let (memory, profile) = (&mut device.memory, &device.profile);
-    let mut launch =
-        Launch { entry: &entry, arguments, blocks, threads, memory, profile, gate: None };
+    let mut launch = Launch { entry: &entry, arguments, geometry, memory, profile, gate: None };
     let pointers = launch.pointers();
     // A kernel may be given a null pointer to mean "none".
     let dangling = pointers
         .iter()
         .filter(|&&p| p != 0 && !launch.memory.is_live(p) && !of_the_host(p))
         .count();
-    let result = if dangling > 0 { Err(ILLEGAL_ADDRESS) } else { launch.run() };
-    if let Some(gate) = launch.gate.take().filter(|_| result.is_ok()) {
+    // The text finds wild pointers itself; a model is not asked with them.
+    let wild = dangling > 0 && !launch.has_text_alone();
+    let (result, ran) =
+        if wild { (Err(ILLEGAL_ADDRESS), Ran::default()) } else { launch.run(left) };
+    let gate = launch.gate.take();
+    if let Some(gate) = gate.filter(|_| result.is_ok()) {
         device.stream(stream)?.hold(gate);
         return Ok(());
     }
+    machine.findings.merge(ran.findings);
+    *machine.run.entry(entry.name.clone()).or_default() += ran.counts.lanes;
+    *machine.spent.entry(entry.name.clone()).or_default() += ran.spent;
     match result {
         Ok(work) => {
+            let device = machine.working()?;
             let seconds = device.profile.seconds_from(least_us * 1e-6, work);
             device.busy(stream, seconds)
         }
         // A kernel faults while it runs: the launch went well, and the next call hears of it.
-        Err(ILLEGAL_ADDRESS) => {
-            machine.dangling += dangling.max(1) as u64;
-            machine.poison_context(ILLEGAL_ADDRESS);
-            Ok(())
-        }
-        Err(ASSERT) => {
-            machine.poison_context(ASSERT);
+        Err(code @ (ILLEGAL_ADDRESS | TIMEOUT | ASSERT | MISALIGNED_ADDRESS | LAUNCH_FAILED)) => {
+            if code == ILLEGAL_ADDRESS {
+                machine.dangling += dangling.max(1) as u64;
+            }
+            machine.poison_context(code);
             Ok(())
         }
         Err(other) => Err(other),
@@ -261,8 +338,9 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
 
 /// A launch of a kernel that is known by its name alone, without arguments: the runtime's.
 pub(crate) fn launch_by_name(machine: &mut Machine, name: &str, stream: u64) -> Result<(), u32> {
-    let entry = Arc::new(Entry { name: name.to_owned(), parameters: Vec::new() });
-    let kernel = Captured { entry, arguments: Vec::new(), blocks: 1, threads: 32 };
+    let entry = Arc::new(Entry::signature(name, Vec::new()));
+    let geometry = Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 };
+    let kernel = Captured { entry, arguments: Vec::new(), geometry };
     if let Some(capture) = machine.working()?.capture(stream) {
         capture.kernels.push(kernel);
         return Ok(());
@@ -273,12 +351,5 @@ pub(crate) fn launch_by_name(machine: &mut Machine, name: &str, stream: u64) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::runs_on;
-
-    #[test]
-    fn machine_code_is_bound_to_its_major_version_and_ptx_is_not() {
-        assert!(runs_on("sm_80", (8, 6)) && runs_on("compute_75", (9, 0)));
-        assert!(!runs_on("sm_89", (8, 6)) && !runs_on("sm_80", (9, 0)) && !runs_on("sass", (9, 0)));
-    }
-}
+#[path = "module_tests.rs"]
+mod tests;

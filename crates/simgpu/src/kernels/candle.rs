@@ -352,7 +352,7 @@ impl Launch<'_> {
 
     fn softmax(&mut self, element: Element) -> Result<Work, u32> {
         let columns = u64::from(self.u32(2));
-        let mut numbers = self.numbers(self.u64(0), self.blocks * columns, element)?;
+        let mut numbers = self.numbers(self.u64(0), self.blocks() * columns, element)?;
         for row in numbers.chunks_mut(columns as usize) {
             let largest = best(row, f64::gt).1;
             for x in row.iter_mut() {
@@ -378,7 +378,7 @@ impl Launch<'_> {
         };
         let weight = vector(self, self.u64(2), 1.0)?;
         let bias = vector(self, if centred { self.u64(3) } else { 0 }, 0.0)?;
-        let mut numbers = self.numbers(self.u64(0), self.blocks * columns, element)?;
+        let mut numbers = self.numbers(self.u64(0), self.blocks() * columns, element)?;
         for row in numbers.chunks_mut(columns as usize) {
             let n = row.len() as f64;
             let mean = if centred { row.iter().sum::<f64>() / n } else { 0.0 };

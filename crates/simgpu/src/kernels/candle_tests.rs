@@ -1,6 +1,7 @@
 use super::*;
 use crate::address_space::AddressSpace;
 use crate::profile::Profile;
+use crate::ptx::Geometry;
 use crate::source::{Entry, Parameter};
 
 /// A card's memory, and what is written to it in f32.
@@ -38,12 +39,11 @@ impl Card {
     ) -> Vec<f64> {
         let parameters =
             arguments.iter().map(|a| Parameter { bytes: a.len(), pointer: false }).collect();
-        let entry = Entry { name: name.to_owned(), parameters };
+        let entry = Entry::signature(name, parameters);
         let mut launch = Launch {
             entry: &entry,
             arguments: arguments.iter().map(|argument| argument.to_vec()).collect(),
-            blocks: rows,
-            threads: 32,
+            geometry: Geometry { grid: [rows as u32, 1, 1], block: [32, 1, 1], shared: 0 },
             memory: &mut self.0,
             profile: &Profile::named("t4"),
             gate: None,

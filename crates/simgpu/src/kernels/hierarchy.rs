@@ -18,14 +18,14 @@ const VECTORS: usize = 1024;
 impl Launch<'_> {
     pub(super) fn cache_read(&mut self) -> Result<Work, u32> {
         let (a, tiles, steps) = (self.u64(0), u64::from(self.u32(1)), u64::from(self.u32(2)));
-        if self.threads != THREADS || tiles == 0 {
+        if self.threads() != THREADS || tiles == 0 {
             return Err(NOT_SUPPORTED);
         }
         let what = self.memory.snapshot(a, tiles * TILE)?;
         let sum = match self.u32(4) {
             0 => 0,
             u32::MAX => {
-                let visits = visits(self.blocks, tiles, steps);
+                let visits = visits(self.blocks(), tiles, steps);
                 (0..).zip(visits).fold(0, |sum: u32, (tile, count)| {
                     sum.wrapping_add(sum_of(&what, tile * TILE).wrapping_mul(count))
                 })
@@ -33,13 +33,13 @@ impl Launch<'_> {
             _ => return Err(NOT_SUPPORTED),
         };
         self.add(3, sum)?;
-        let bytes = (self.blocks * steps * TILE) as f64;
+        let bytes = (self.blocks() * steps * TILE) as f64;
         Ok(Work::lasting(bytes / self.profile.read_rate(tiles * TILE)))
     }
 
     pub(super) fn chase(&mut self) -> Result<Work, u32> {
         let (next, steps, state) = (self.u64(0), self.u32(1), self.u64(2));
-        if self.blocks * self.threads != 1 {
+        if self.blocks() * self.threads() != 1 {
             return Err(NOT_SUPPORTED);
         }
         let len = self.memory.len_from(next)?;
@@ -64,7 +64,7 @@ impl Launch<'_> {
 
     pub(super) fn shared_read(&mut self) -> Result<Work, u32> {
         let (key, steps, stride) = (self.u32(0), self.u32(1), self.u32(2));
-        if self.threads != THREADS {
+        if self.threads() != THREADS {
             return Err(NOT_SUPPORTED);
         }
         let sum = match self.u32(4) {
@@ -73,7 +73,7 @@ impl Launch<'_> {
             _ => return Err(NOT_SUPPORTED),
         };
         self.add(3, sum)?;
-        let bytes = (self.blocks * THREADS * u64::from(steps) * 16) as f64;
+        let bytes = (self.blocks() * THREADS * u64::from(steps) * 16) as f64;
         Ok(Work::lasting(bytes / (self.profile.shared_gb_s * 1e9)))
     }
 
@@ -90,12 +90,12 @@ impl Launch<'_> {
             })
         };
         let block = (0..THREADS as u32).fold(0, |sum: u32, t| sum.wrapping_add(of_thread(t)));
-        block.wrapping_mul(self.blocks as u32)
+        block.wrapping_mul(self.blocks() as u32)
     }
 
     pub(super) fn atomics(&mut self) -> Result<Work, u32> {
         let (counters, stride, rounds) = (self.u64(0), u64::from(self.u32(1)), self.u32(2));
-        let threads = self.blocks * self.threads;
+        let threads = self.blocks() * self.threads();
         let len = ((threads - 1) * stride + 1) * 4;
         let mut bytes = vec![0; len as usize];
         self.memory.snapshot(counters, len)?.read(0, &mut bytes);

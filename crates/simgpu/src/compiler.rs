@@ -1,0 +1,254 @@
+//! Where the PTX of the suite's kernels comes from: a real NVRTC where `SIMGPU_NVRTC` names one, and
+//! else what a real one made of exactly this source with exactly these options, in `kernels/ptx`.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use sha2::{Digest, Sha256};
+
+mod real;
+
+/// The folder of what was compiled, one file for each source and its options.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels/ptx");
+
+/// What makes the files of the folder anew.
+const COMMAND: &str = "scripts/kernel-ptx --write";
+
+/// What the first line of a file begins with; the digest and the architectures follow.
+const HEADER: &str = "// Made by scripts/kernel-ptx: ";
+
+/// A source, as it is given to NVRTC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unit<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) source: &'a str,
+    /// All options but the architecture.
+    pub(crate) options: &'a [String],
+}
+
+impl Unit<'_> {
+    /// Says whether two units are the same.
+    fn digest(&self) -> String {
+        let parts =
+            [self.name, self.source].into_iter().chain(self.options.iter().map(String::as_str));
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let digest = hash.finalize();
+        digest.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// The PTX for an architecture, or what a compiler says instead.
+    pub(crate) fn ptx(&self, architecture: u32) -> Result<String, String> {
+        if let Some(path) = std::env::var_os("SIMGPU_NVRTC") {
+            return real::Nvrtc::open(Path::new(&path))?.compile(self, architecture);
+        }
+        self.stored(architecture)
+    }
+
+    fn stored(&self, architecture: u32) -> Result<String, String> {
+        let kept = STORED.get(&self.digest()).and_then(|files| {
+            files.iter().find(|(architectures, _)| architectures.contains(&architecture))
+        });
+        let Some((_, path)) = kept else {
+            return Err(format!(
+                "{}: no PTX of this source with the options {:?} for compute capability {architecture} \
+                 is in kernels/ptx; make it with `{COMMAND}`, or let SIMGPU_NVRTC name a libnvrtc\n",
+                self.name, self.options
+            ));
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{}: {error}\n", path.display()))?;
+        let ptx = text.split_once('\n').map_or("", |(_, ptx)| ptx);
+        Ok(for_target(ptx, architecture))
+    }
+}
+
+/// Files by the digest of what they were made of, each with its architectures.
+type Stored = HashMap<String, Vec<(Vec<u32>, PathBuf)>>;
+
+static STORED: LazyLock<Stored> = LazyLock::new(|| {
+    let mut stored = Stored::new();
+    for file in std::fs::read_dir(FOLDER).into_iter().flatten().flatten() {
+        let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+        let header = text.lines().next().and_then(|line| line.strip_prefix(HEADER));
+        let Some((digest, architectures)) = header.and_then(|rest| rest.split_once(' ')) else {
+            continue;
+        };
+        let architectures =
+            architectures.split(' ').filter_map(|number| number.parse().ok()).collect();
+        stored.entry(digest.to_owned()).or_default().push((architectures, file.path()));
+    }
+    stored
+});
+
+/// The same PTX with the target of another architecture.
+fn for_target(ptx: &str, architecture: u32) -> String {
+    let lines = ptx.lines().map(|line| {
+        if line.starts_with(".target ") {
+            format!(".target sm_{architecture}\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    lines.collect()
+}
+
+/// What stands before a kernel's source in each of its builds: the suite tries `memory.cu` in six.
+#[cfg(test)]
+fn prefixes(file: &str) -> Vec<(String, String)> {
+    if file != "memory.cu" {
+        return vec![(String::new(), String::new())];
+    }
+    let ways = [256, 512, 1024].into_iter().flat_map(|threads| [(threads, false), (threads, true)]);
+    let prefix = |(threads, streaming)| {
+        let (define, name) =
+            if streaming { ("#define STREAMING\n", "-streaming") } else { ("", "") };
+        (format!("-{threads}{name}"), format!("#define THREADS {threads}\n{define}#line 1\n"))
+    };
+    ways.map(prefix).collect()
+}
+
+/// Every build of the suite's kernels: the stem of its files, the kernel's file and the whole source.
+#[cfg(test)]
+pub(crate) fn builds() -> Vec<(String, String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut sources: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "cu")).collect();
+    sources.sort();
+    let mut builds = Vec::new();
+    for path in sources {
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let source = std::fs::read_to_string(&path).unwrap();
+        for (suffix, prefix) in prefixes(&file) {
+            let stem = format!("{}{suffix}", file.trim_end_matches(".cu"));
+            builds.push((stem, file.clone(), format!("{prefix}{source}")));
+        }
+    }
+    builds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The architectures of the cards that are simulated.
+    const ARCHITECTURES: [u32; 5] = [75, 80, 86, 89, 90];
+
+    fn options() -> Vec<String> {
+        vec!["--std=c++17".to_owned()]
+    }
+
+    #[test]
+    fn every_build_of_every_kernel_has_its_ptx_and_every_instruction_of_it_is_known() {
+        let options = options();
+        let mut kernels = 0;
+        for (stem, name, source) in builds() {
+            let unit = Unit { name: &name, source: &source, options: &options };
+            for architecture in ARCHITECTURES {
+                let ptx =
+                    unit.stored(architecture).unwrap_or_else(|error| panic!("{stem}: {error}"));
+                let module = crate::ptx::Module::read(&ptx, |_, _| 0);
+                let module = module.unwrap_or_else(|refusal| panic!("{stem}: {refusal}"));
+                assert_eq!(module.target, architecture);
+                kernels += module.kernels.len();
+            }
+        }
+        assert!(kernels >= 240, "{kernels}");
+    }
+
+    #[test]
+    fn another_source_or_option_has_no_ptx_and_the_way_to_make_it_is_told() {
+        let (_, name, source) = builds().remove(0);
+        let options = options();
+        let unit = Unit { name: &name, source: &source, options: &options };
+        assert!(unit.stored(75).is_ok());
+        let changed = format!("{source} ");
+        for other in [
+            Unit { source: &changed, ..unit },
+            Unit { options: &[], ..unit },
+            Unit { name: "other.cu", ..unit },
+        ] {
+            let said = other.stored(75).unwrap_err();
+            assert!(said.contains("scripts/kernel-ptx --write"), "{said}");
+        }
+        assert!(unit.stored(70).unwrap_err().contains("compute capability 70"));
+    }
+
+    /// Needs the NVRTC of the version that made the files; `scripts/kernel-ptx` brings it and runs this.
+    #[test]
+    #[ignore = "needs NVRTC, which cargo test must not require"]
+    fn the_stored_ptx_is_what_nvrtc_makes() {
+        let path = std::env::var_os("SIMGPU_NVRTC").expect("SIMGPU_NVRTC names a libnvrtc");
+        let nvrtc = real::Nvrtc::open(Path::new(&path)).unwrap();
+        let options = options();
+        let mut made = std::collections::BTreeMap::new();
+        for (stem, name, source) in builds() {
+            let unit = Unit { name: &name, source: &source, options: &options };
+            // One file for all architectures that get the same text.
+            let mut texts: Vec<(String, Vec<u32>)> = Vec::new();
+            for architecture in ARCHITECTURES {
+                let ptx = nvrtc
+                    .compile(&unit, architecture)
+                    .unwrap_or_else(|log| panic!("{stem}: {log}"));
+                let text = for_target(&ptx, ARCHITECTURES[0]);
+                match texts.iter_mut().find(|(there, _)| *there == text) {
+                    Some((_, architectures)) => architectures.push(architecture),
+                    None => texts.push((text, vec![architecture])),
+                }
+            }
+            for (text, architectures) in texts {
+                let numbers: Vec<String> = architectures.iter().map(u32::to_string).collect();
+                let file = if numbers.len() == ARCHITECTURES.len() {
+                    format!("{stem}.ptx")
+                } else {
+                    format!("{stem}.{}.ptx", numbers[0])
+                };
+                made.insert(
+                    file,
+                    format!("{HEADER}{} {}\n{text}", unit.digest(), numbers.join(" ")),
+                );
+            }
+        }
+        let stored: std::collections::BTreeMap<String, String> = std::fs::read_dir(FOLDER)
+            .into_iter()
+            .flatten()
+            .map(|file| file.unwrap().path())
+            .map(|path| {
+                (
+                    path.file_name().unwrap().to_string_lossy().into_owned(),
+                    std::fs::read_to_string(path).unwrap(),
+                )
+            })
+            .collect();
+        if std::env::var_os("SIMGPU_WRITE_PTX").is_some() {
+            std::fs::create_dir_all(FOLDER).unwrap();
+            for name in stored.keys().filter(|name| !made.contains_key(*name)) {
+                std::fs::remove_file(Path::new(FOLDER).join(name)).unwrap();
+            }
+            for (name, text) in &made {
+                std::fs::write(Path::new(FOLDER).join(name), text).unwrap();
+            }
+            return;
+        }
+        let names = |files: &std::collections::BTreeMap<String, String>| {
+            files.keys().cloned().collect::<Vec<String>>()
+        };
+        assert_eq!(names(&made), names(&stored), "make them anew with `{COMMAND}`");
+        for (name, text) in &made {
+            assert!(
+                stored[name] == *text,
+                "{name} is not what NVRTC makes; `{COMMAND}` makes it anew"
+            );
+        }
+    }
+}

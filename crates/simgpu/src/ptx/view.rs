@@ -1,0 +1,199 @@
+//! Device memory while a kernel runs: bytes of the pages that it touches, and what is known of them.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::shadow::Cell;
+use crate::address_space::AddressSpace;
+use crate::contents::{Bytes, Source};
+
+/// Bytes of a page.
+pub(super) const PAGE: usize = 4096;
+
+/// A page of an allocation.
+pub(super) struct Page {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) cells: Box<[Cell]>,
+    /// Whether the kernel wrote to it.
+    pub(super) dirty: bool,
+}
+
+/// An allocation that was touched.
+struct Area {
+    start: u64,
+    len: u64,
+    /// One more than each page's place, and zero for those that nobody touched.
+    pages: Vec<u32>,
+}
+
+/// Memory, of which what a kernel writes is kept apart until it has ended.
+pub(crate) struct View<'m> {
+    memory: &'m mut AddressSpace,
+    areas: Vec<Area>,
+    pages: Vec<Page>,
+    /// The page that was found last: its first address, the bytes of it that belong to the allocation,
+    /// and its place.
+    last: (u64, u64, usize),
+}
+
+impl<'m> View<'m> {
+    pub(crate) fn new(memory: &'m mut AddressSpace) -> Self {
+        Self { memory, areas: Vec::new(), pages: Vec::new(), last: (0, 0, 0) }
+    }
+
+    /// The page that holds `len` bytes at an aligned address, and where they lie in it; `None` unless a
+    /// live allocation has all of them, in one page.
+    #[inline]
+    pub(super) fn find(&mut self, address: u64, len: u64) -> Option<(usize, usize)> {
+        let (first, room, page) = self.last;
+        let at = address.wrapping_sub(first);
+        if at < room && len <= room - at {
+            return Some((page, at as usize));
+        }
+        self.look_up(address, len)
+    }
+
+    pub(super) fn page(&mut self, page: usize) -> &mut Page {
+        &mut self.pages[page]
+    }
+
+    fn look_up(&mut self, address: u64, len: u64) -> Option<(usize, usize)> {
+        let found = self
+            .areas
+            .iter()
+            .position(|area| (area.start..area.start + area.len).contains(&address));
+        let index = if let Some(index) = found {
+            index
+        } else {
+            let (start, len) = self.memory.extent(address)?;
+            let pages = vec![0; (len as usize).div_ceil(PAGE)];
+            self.areas.push(Area { start, len, pages });
+            self.areas.len() - 1
+        };
+        let area = &mut self.areas[index];
+        let at = address - area.start;
+        if len > area.len - at {
+            return None;
+        }
+        let (number, inside) = (at as usize / PAGE, at as usize % PAGE);
+        let first = area.start + (number * PAGE) as u64;
+        let room = (area.start + area.len - first).min(PAGE as u64);
+        let page = match area.pages[number] {
+            0 => {
+                self.pages.push(loaded(self.memory, first, room));
+                area.pages[number] = self.pages.len() as u32;
+                self.pages.len() - 1
+            }
+            there => there as usize - 1,
+        };
+        self.last = (first, room, page);
+        // Bytes of several pages are no access of one lane.
+        (inside as u64 + len <= room).then_some((page, inside))
+    }
+
+    /// Lets memory hold what the kernel wrote.
+    pub(crate) fn commit(self) {
+        for (at, bytes) in self.written() {
+            let len = bytes.len() as u64;
+            if let Ok((contents, offset)) = self.memory.contents(at, len) {
+                contents.write(offset, len, Arc::new(Bytes(bytes)));
+            }
+        }
+    }
+
+    /// What the kernel wrote, and what stands beside it, by addresses; memory holds what it held.
+    pub(crate) fn written(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut written: Vec<(u64, Vec<u8>)> = Vec::new();
+        for area in &self.areas {
+            for (number, place) in area.pages.iter().enumerate().filter(|(_, place)| **place != 0) {
+                let page = &self.pages[*place as usize - 1];
+                if !page.dirty {
+                    continue;
+                }
+                let first = area.start + (number * PAGE) as u64;
+                let room = (area.start + area.len - first).min(PAGE as u64) as usize;
+                for (from, to) in page.written(room) {
+                    let (at, part) = (first + from as u64, &page.bytes[from..to]);
+                    match written.last_mut() {
+                        Some((start, bytes)) if *start + bytes.len() as u64 == at => {
+                            bytes.extend_from_slice(part);
+                        }
+                        _ => written.push((at, part.to_vec())),
+                    }
+                }
+            }
+        }
+        written
+    }
+}
+
+thread_local! {
+    /// Pages of launches before: fresh memory of the host costs more than what a kernel does with it.
+    static SPARE: RefCell<Vec<Page>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The most pages that are kept.
+const SPARES: usize = 4096;
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // A thread that ends has no spare pages any more.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            let room = SPARES.saturating_sub(spare.len());
+            spare.extend(self.pages.drain(..).take(room));
+        });
+    }
+}
+
+/// A page of what memory holds.
+fn loaded(memory: &AddressSpace, first: u64, room: u64) -> Page {
+    let cell = Cell::holding(15);
+    let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+    let mut page = spare.unwrap_or_else(|| {
+        let cells = vec![cell; PAGE / 4].into_boxed_slice();
+        Page { bytes: vec![0; PAGE].into_boxed_slice(), cells, dirty: false }
+    });
+    page.dirty = false;
+    page.cells.fill(cell);
+    if let Ok(snapshot) = memory.snapshot(first, room) {
+        snapshot.read(0, &mut page.bytes[..room as usize]);
+        for (from, to) in snapshot.unwritten() {
+            let (from, to) = (from as usize, to as usize);
+            let whole = from.div_ceil(4).min(to / 4)..to / 4;
+            page.cells[whole.clone()].fill(Cell::default());
+            let parts = (from..(4 * whole.start).min(to)).chain((4 * whole.end).max(from)..to);
+            for at in parts {
+                let cell = &mut page.cells[at / 4];
+                *cell = Cell::holding(cell.initial() & !(1 << (at % 4)));
+            }
+        }
+    }
+    page
+}
+
+impl Page {
+    /// The stretches of its first `room` bytes that anybody wrote, now or before.
+    fn written(&self, room: usize) -> Vec<(usize, usize)> {
+        let mut stretches: Vec<(usize, usize)> = Vec::new();
+        for (index, cell) in self.cells.iter().enumerate() {
+            let initial = cell.initial();
+            let parts: &[(usize, usize)] = match initial {
+                15 => &[(0, 4)],
+                0 => &[],
+                _ => &[(0, 1), (1, 2), (2, 3), (3, 4)],
+            };
+            for (from, to) in parts {
+                let (from, to) = (4 * index + from, (4 * index + to).min(room));
+                if from >= to || initial >> (from % 4) & 1 == 0 {
+                    continue;
+                }
+                match stretches.last_mut() {
+                    Some((_, end)) if *end == from => *end = to,
+                    _ => stretches.push((from, to)),
+                }
+            }
+        }
+        stretches
+    }
+}
