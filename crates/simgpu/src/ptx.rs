@@ -25,6 +25,7 @@ mod copies;
 mod counts;
 mod declare;
 mod decode;
+mod directed;
 mod exchange;
 mod finding;
 mod float;

@@ -5,6 +5,7 @@
 
 use half::{bf16, f16};
 
+use super::directed;
 use super::instruction::{Alu, Form, Instruction, Lanes, one, three, two};
 use super::nearest::{bf16_from_f64, f16_from_f64};
 use super::value::{Row, Type, Value};
@@ -50,6 +51,9 @@ pub(super) fn find(form: &mut Form<'_>) -> Option<Alu> {
     let packed = matches!(kind, Type::F16x2 | Type::Bf16x2);
     if !(kind.is_float() || packed) {
         return None;
+    }
+    if let Some(alu) = directed::find(form, kind) {
+        return Some(alu);
     }
     form.take("rn");
     let halves = kind != Type::F32 && kind != Type::F64;
@@ -178,7 +182,7 @@ fn division(form: &mut Form<'_>, kind: Type) -> Option<Alu> {
     let (approximates, flushes) = (form.take("approx"), form.take("ftz"));
     let full = form.base == "div" && form.take("full");
     let uniform = |operands, run| Some(Alu::uniform(kind, operands, run));
-    if kind == Type::F64 && !flushes {
+    if kind == Type::F64 && (!flushes || base == "rcp" && approximates) {
         return match base {
             "div" => uniform(2, |r, i, m| two(r, i, m, |a: f64, b: f64| a / b)),
             "sqrt" => uniform(1, |r, i, m| one(r, i, m, f64::sqrt)),

@@ -430,7 +430,10 @@ fn what_is_not_known_is_refused_by_name_when_it_is_loaded() {
     };
     let cases = [
         ("frobnicate.u32 %r1, %r2;", "instruction frobnicate.u32: it is not known"),
-        ("add.rz.f32 %r1, %r2, %r3;", "instruction add.rz.f32: this form of it is not known"),
+        (
+            "add.rz.ftz.f32 %r1, %r2, %r3;",
+            "instruction add.rz.ftz.f32: this form of it is not known",
+        ),
         ("add.s32 %r1, %r2;", "instruction add.s32: 1 operands where 2 belong"),
         ("add.s64 %r1, %r2, %r3;", "instruction add.s64: a register of width Single"),
         ("mov.u32 %r1, %clusterid.x;", "the register %clusterid.x is not known"),
