@@ -55,6 +55,29 @@ fn a_missing_file_or_folder_is_named() {
     world.run(&["compare", "a.jsonl", "b.jsonl"]).exits(70).says(&["a.jsonl"]);
 }
 
+#[test]
+fn weights_of_a_file_or_for_several_models_are_refused_with_what_to_give() {
+    let world = World::new();
+    let file = world.write("model.safetensors", "");
+    let dry = |weights: &Path, filter: &[&str]| {
+        let weights = weights.to_str().unwrap();
+        world
+            .run(&[&["run", "--device", "cpu", "--dry-run", "--weights", weights], filter].concat())
+    };
+    dry(&file, &[]).exits(70).says(&["is a file", "--filter"]);
+    let folder = file.parent().unwrap();
+    dry(folder, &[]).exits(70).says(&["weights of one model", "models are selected", "--filter"]);
+    world.write(
+        "config.json",
+        r#"{"model_type": "gpt2", "n_embd": 1024, "n_head": 16, "n_layer": 24, "n_positions": 1024,
+            "vocab_size": 50257}"#,
+    );
+    let full = ["--suite", "full"];
+    dry(folder, &full).exits(70).says(&["that of gpt2-355m", "--filter gpt2-355m/"]);
+    dry(folder, &[&full[..], &["--filter", "gpt2-355m"]].concat()).exits(0);
+    dry(folder, &["--filter", "micro/memory"]).exits(0);
+}
+
 /// A Whisper of the size of the tiny GPT-2, with windows of a second.
 const LISTENER: &str = r#"
 [[model]]

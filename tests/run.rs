@@ -110,6 +110,8 @@ fn verify_checks_every_answer_and_records_nothing() {
     let ran = world.run(&["verify", "--device", "cpu", "--filter", "tiny", "--models", &models]);
     ran.exits(0);
     assert!(ran.stdout.contains(&format!("{ROWS} right, 0 wrong")), "{}", ran.stdout);
+    assert_eq!(ran.stderr.matches("its answer is right").count(), ROWS, "{}", ran.stderr);
+    assert!(!ran.stderr.contains("skipped"), "{}", ran.stderr);
     assert!(world.results().is_empty());
 }
 

@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
-use crate::{environment, sources, state, threads};
+use crate::{environment, folder_of_one_model, sources, state, threads};
 
 /// A device and what is going to be run on it. The device is opened when the campaign begins, by the
 /// process that measures.
@@ -48,6 +48,7 @@ impl Campaign {
         let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
         let start = if processes { PROCESS_START } else { Seconds(0.0) };
         let mut plan = Plan::select(groups, target, selection.filter.as_ref(), start);
+        folder_of_one_model::check(selection, &request, &plan)?;
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod campaign;
 mod environment;
 pub mod exit;
+mod folder_of_one_model;
 pub mod interrupt;
 mod output;
 mod plan;

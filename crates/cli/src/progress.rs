@@ -108,6 +108,8 @@ pub(crate) fn own_stderr() -> io::Result<File> {
 fn summary(record: &Record) -> String {
     let id = &record.id;
     match &record.outcome {
+        // Checked and not timed, as `verify` asks for it.
+        Outcome::Skipped { .. } if record.check.is_some() => format!("  {id}: its answer is right"),
         Outcome::Skipped { reason } => format!("- {id}: skipped, {reason}"),
         Outcome::Failed { reason } => format!("! {id}: FAILED, {reason}"),
         Outcome::Measured => format!("  {id}: {}", figures(record)),

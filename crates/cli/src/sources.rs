@@ -33,6 +33,15 @@ pub(crate) fn weights(text: &str, seed: u64, offline: bool) -> anyhow::Result<So
         "synthetic" => Ok(Source::Synthetic { seed }),
         "hub" => Ok(Source::Hub(HubOptions { offline, ..HubOptions::default() })),
         path if PathBuf::from(path).is_dir() => Ok(Source::Folder(PathBuf::from(path))),
+        path if PathBuf::from(path).is_file() => {
+            let folder = PathBuf::from(path);
+            let folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.map_or(".".to_owned(), |folder| folder.display().to_string());
+            bail!(
+                "--weights {path:?} is a file: give the folder that holds it, --weights {folder}, and the \
+                 model whose weights they are, --filter MODEL"
+            )
+        }
         other => {
             bail!("--weights {other:?} is neither `synthetic`, nor `hub`, nor a folder that exists")
         }

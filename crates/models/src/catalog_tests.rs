@@ -194,3 +194,23 @@ fn a_catalog_file_that_cannot_be_read_is_named() {
     std::fs::write(&path, STANZA).unwrap();
     assert_eq!(Catalog::read(&path).unwrap().models()[0].title, "Tiny");
 }
+
+#[test]
+fn a_quantisation_in_which_nothing_would_be_quantised_is_refused_with_the_reason() {
+    let llama = |width: usize, hidden: usize| {
+        let architecture = format!(
+            "architecture = {{ vocabulary = 64, context = 32, width = {width}, hidden = {hidden}, layers = 1, \
+             heads = 2, key_value_heads = 1, norm_epsilon = 1e-5, rope_theta = 1e4, tied = true }}"
+        );
+        let text = STANZA
+            .replace("family = \"gpt2\"", "family = \"llama\"")
+            .replace("[\"f32\"]", "[\"q8_0\"]");
+        let lines = text.lines().map(|line| {
+            if line.starts_with("architecture") { architecture.clone() } else { line.to_owned() }
+        });
+        parse(&lines.collect::<Vec<_>>().join("\n")).map(drop).map_err(|error| error.to_string())
+    };
+    let error = llama(60, 100).unwrap_err();
+    assert!(error.contains("suites = q8_0") && error.contains("multiple of 32"), "{error}");
+    llama(64, 100).unwrap();
+}

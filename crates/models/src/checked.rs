@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::catalog::{Catalog, CatalogError, Format, LOAD, MAX_PARAMETERS, Model};
 use crate::family::{FAMILIES, Family};
+use warpmark_weights::gguf::StoredTensor;
 use warpmark_weights::{Checkpoint, TensorSpec, Wanted};
 
 impl Catalog {
@@ -98,9 +99,14 @@ impl Model {
     fn check_formats(&self, family: &dyn Family) -> Result<(), CatalogError> {
         for format in self.suites.all() {
             let Format::Quantised(quantisation) = format else { continue };
-            if family.quantised(self, quantisation)?.is_none() {
+            let Some(tensors) = family.quantised(self, quantisation)? else {
                 let advice = format!("a {} is measured in f32, f16 and bf16", self.family);
                 return Err(self.invalid("suites", format!("{format:?}"), advice));
+            };
+            if !tensors.iter().any(StoredTensor::is_blocks) {
+                let advice = "no row of its matrices is a multiple of 32 weights, the smallest block: \
+                              nothing would be quantised; leave it out";
+                return Err(self.invalid("suites", format, advice));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 pub mod audio;
 pub mod catalog;
 mod checked;
+pub mod configuration;
 pub mod engine;
 mod examined;
 pub mod family;

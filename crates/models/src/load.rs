@@ -16,6 +16,7 @@ use page_cache::PageCache;
 use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
+use crate::configuration;
 use crate::engine::{OWN, candle_device, check_host_memory, unsupported, unsupported_quantised};
 use crate::examined::examined;
 use crate::marks::Marks;
@@ -105,9 +106,8 @@ impl LoadSession {
         device: &Device,
     ) -> Result<Self, WorkloadError> {
         let candle = candle_device(device)?;
-        let progress = request.progress.as_ref();
         let checkpoint = model.checkpoint_in(format).map_err(WorkloadError::failed)?;
-        let files = wanted.locate(&checkpoint, &request.source, &request.cache, progress)?;
+        let files = configuration::locate(&model, &wanted, &checkpoint, request)?;
         let bytes = wanted.read_by_load(&files)?;
         let marks = Marks::of(device);
         Ok(Self { model, format, wanted, checkpoint, files, bytes, device: candle, marks })

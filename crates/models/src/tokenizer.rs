@@ -6,6 +6,7 @@ use serde::Deserialize;
 use warpmark_measure::contained;
 
 use crate::catalog::{CatalogError, Model};
+use crate::weights::git_lfs;
 
 /// Text to tokens and back, as a model's authors published it.
 pub struct Tokenizer {
@@ -32,6 +33,14 @@ pub enum TokenizerError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A pointer of git-lfs stands in its place.
+    #[error(
+        "{} is a git-lfs pointer and not the file itself: run `git lfs pull` in its folder", path.display()
+    )]
+    GitLfs {
+        /// The file.
+        path: PathBuf,
     },
     /// The tokenizer knows tokens that the model has no embedding for.
     #[error(
@@ -82,6 +91,9 @@ impl Tokenizer {
         let unreadable =
             |reason: String| TokenizerError::Unreadable { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        if git_lfs::is_pointer(&bytes) {
+            return Err(TokenizerError::GitLfs { path: path.to_owned() });
+        }
         // Said in the words of these rather than those of a panic: tokenizers 0.23 panics on text that is no
         // JSON and on parts that it does not know.
         let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -200,6 +212,14 @@ mod tests {
         let end = decoder + TINY[decoder..].find('\n').unwrap();
         let too_large = format!("{}\"decoder\": 1e999,{}", &TINY[..decoder], &TINY[end..]);
         assert!(refused(too_large.as_bytes()).contains("a library panicked"));
+    }
+
+    #[test]
+    fn a_git_lfs_pointer_is_named_with_the_command_that_fetches_the_file() {
+        let (_folder, path) =
+            written("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n");
+        let error = Tokenizer::open(&path, 5).err().unwrap();
+        assert!(error.to_string().contains("run `git lfs pull`"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -42,10 +43,14 @@ fn expected(kind: &str) -> HashMap<String, Tensor> {
 
 /// Through the same door as a run: the folders of a repository, held against the architecture.
 fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
+    tensors_in(&folder().join(kind), kind, dtype)
+}
+
+fn tensors_in(folder: &Path, kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
     let catalog = catalog();
     let model = catalog.model(kind).unwrap();
     let specs = model.family().unwrap().tensors(model).unwrap();
-    let source = Source::Folder(folder().join(kind));
+    let source = Source::Folder(folder.to_owned());
     let cache = weights::Cache::at(std::env::temp_dir());
     let files =
         weights::locate(&model.checkpoint_in(Dtype::F32).unwrap(), &specs, &source, &cache, &Quiet)
@@ -90,6 +95,59 @@ fn encode(
         pooled = text.pooled;
     }
     (states, pooled)
+}
+
+/// Copies a folder's files, those of text encoders changed.
+fn copied(kind: &str, change: impl Fn(&Path, HashMap<String, Tensor>)) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in &catalog().model(kind).unwrap().files {
+        let (from, to) = (folder().join(kind).join(file), copy.path().join(file));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        if file.starts_with("text_encoder") {
+            change(&to, candle_core::safetensors::load(from, &Device::Cpu).unwrap());
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+    copy
+}
+
+/// A tensor's name as every transformers before 5 saved it.
+fn name_of_old(name: String) -> String {
+    if name.starts_with("text_projection") { name } else { format!("text_model.{name}") }
+}
+
+#[test]
+fn text_encoders_load_alike_in_both_spellings_and_in_shards() {
+    for kind in KINDS {
+        let expected = tensors(kind, Dtype::F16);
+        let old = copied(kind, |path, tensors| {
+            let tensors: HashMap<String, Tensor> =
+                tensors.into_iter().map(|(name, tensor)| (name_of_old(name), tensor)).collect();
+            candle_core::safetensors::save(&tensors, path).unwrap();
+        });
+        let sharded = copied(kind, |path, tensors| {
+            let mut all: Vec<(String, Tensor)> = tensors.into_iter().collect();
+            all.sort_by(|a, b| a.0.cmp(&b.0));
+            let rest = all.split_off(all.len() / 2);
+            let mut map = Vec::new();
+            for (name, part) in [("model-1.safetensors", all), ("model-2.safetensors", rest)] {
+                map.extend(part.iter().map(|(tensor, _)| format!("\"{tensor}\":\"{name}\"")));
+                let part: HashMap<String, Tensor> = part.into_iter().collect();
+                candle_core::safetensors::save(&part, path.with_file_name(name)).unwrap();
+            }
+            let index = format!("{{\"weight_map\":{{{}}}}}", map.join(","));
+            let path = path.with_file_name("model.safetensors.index.json");
+            std::fs::write(path, index).unwrap();
+        });
+        for folder in [&old, &sharded] {
+            let found = tensors_in(folder.path(), kind, Dtype::F16);
+            assert_eq!(found.len(), expected.len());
+            for (name, tensor) in &expected {
+                assert_eq!(error(&found[name], tensor).total_cmp(&0.0), Ordering::Equal, "{name}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,11 +16,11 @@ mod weights;
 use candle_core::{DType, Device, Tensor};
 
 pub use architecture::{
-    Activation, AddedNumbers, Architecture, PIXELS_OF_A_LATENT, Prediction, SchedulerNumbers,
-    Spacing, TEXT_FOLDERS, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
+    Activation, AddedNumbers, Architecture, LEVELS, PIXELS_OF_A_LATENT, Prediction,
+    SchedulerNumbers, Spacing, TEXT_FOLDERS, TextNumbers, TextOutput, UnetNumbers, VaeNumbers,
 };
 pub use auto_encoder::AutoEncoder;
-pub use schedule::{Schedule, Scheduler, Step};
+pub use schedule::{BETAS, Schedule, Scheduler, Step, TRAINED};
 pub use text_encoder::{EncodedText, TextEncoder};
 pub use unet::{Condition, Unet};
 pub use weights::Weights;

@@ -4,4 +4,7 @@ pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
 mod mask;
+mod rounding;
 pub mod whisper;
+
+pub use rounding::Rounding;

@@ -35,6 +35,22 @@ pub struct TensorNames {
     pub ignored: &'static [&'static str],
     /// Parts of names that some files of a component write in another way.
     pub renamed: &'static [Renamed],
+    /// Tensors in whose place another is computed with. One that is equal is passed over.
+    pub copies: &'static [Copied],
+    /// What the family's nets do not compute, by the end of the name of a tensor that shows it: one too many,
+    /// or of another shape than the model's numbers make it.
+    pub not_computed: &'static [(&'static str, &'static str)],
+}
+
+/// A tensor that a checkpoint may store again, and the one that is computed with in its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied {
+    /// The stored copy.
+    pub copy: &'static str,
+    /// The tensor that is loaded.
+    pub of: &'static str,
+    /// What to do where they differ.
+    pub advice: &'static str,
 }
 
 /// A part of the names of a component's tensors that some files write in another way.
@@ -60,6 +76,16 @@ impl TensorNames {
         })
     }
 
+    /// What a tensor shows that is not computed.
+    pub(crate) fn not_computed(&self, name: &str) -> Option<&'static str> {
+        self.not_computed.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| *what)
+    }
+
+    /// What is computed with in place of a stored tensor.
+    pub(crate) fn copied(&self, name: &str) -> Option<&'static Copied> {
+        self.copies.iter().find(|copied| copied.copy == name)
+    }
+
     /// A stored tensor's name as the net calls it; those of a component begin with its name.
     pub(crate) fn called(&self, component: Option<&str>, stored: &str) -> String {
         let Some(component) = component else {
@@ -80,6 +106,8 @@ mod tests {
         prefix: "transformer.",
         ignored: &["*.attn.bias", "vae.encoder.*", "lm_head.weight"],
         renamed: &[Renamed { component: "vae", stored: ".query.", called: ".to_q." }],
+        copies: &[],
+        not_computed: &[],
     };
 
     #[test]

@@ -126,6 +126,41 @@ pub enum WeightsError {
         /// The file or files looked into.
         place: String,
     },
+    /// A tensor in whose place another is computed with, and which is no copy of that one.
+    #[error(
+        "{name:?} in {} differs from {of:?}, with which the head is computed: {advice}", path.display()
+    )]
+    NoCopy {
+        /// Its name.
+        name: String,
+        /// What is computed with.
+        of: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A tensor that shows a net of the family that is not computed.
+    #[error(
+        "{name:?} in {}: {what}, which is not computed here; measured without it, the model would be \
+         another one", path.display()
+    )]
+    NotComputed {
+        /// Its name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is not computed.
+        what: &'static str,
+    },
+    /// A pointer of git-lfs.
+    #[error(
+        "{} is a git-lfs pointer and not the file itself: run `git lfs pull` in its folder", path.display()
+    )]
+    GitLfs {
+        /// The file.
+        path: PathBuf,
+    },
     /// One tensor in two files.
     #[error("the tensor {name:?} is in both {} and {}; remove one of them", first.display(), second.display())]
     Duplicate {
@@ -249,7 +284,7 @@ pub enum WeightsError {
 
 impl WeightsError {
     /// For `map_err` behind a call into the file system.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 

@@ -1,16 +1,17 @@
 //! The located files of a model: opened, held against what the model expects, and loaded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device};
+use safetensors::tensor::TensorInfo;
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::{Bytes, Seconds, WeightsStamp};
 
 use super::checkpoint::TensorNames;
 use super::component;
+use super::copies::{Pair, Stored};
 use super::header::Header;
 use super::read::{Placed, Reader};
 use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
@@ -34,6 +35,15 @@ pub struct WeightFiles {
 struct Opened {
     file: File,
     header: Header,
+}
+
+/// Where everything is.
+#[derive(Debug)]
+struct Layout<'a> {
+    /// The expected tensors, in the order in which they are stored: a disk reads that best.
+    placed: Vec<Placed<'a>>,
+    /// Copies of some of them, which must be equal.
+    copies: Vec<Pair<'a>>,
 }
 
 /// Whether loading looks for NaNs, infinities and overflows.
@@ -119,9 +129,12 @@ impl WeightFiles {
         let mut clock = WallClock::default();
         clock.start()?;
         let opened = self.open()?;
-        let placed = self.place(&opened, expected)?;
+        let Layout { placed, copies } = self.place(&opened, expected)?;
         let bytes = bytes_read(&opened, &placed);
         let open = clock.finish()?.wall;
+        if finite == Finite::Checked {
+            copies.iter().try_for_each(Pair::compare)?;
+        }
 
         let mut reader = Reader::new(device, finite == Finite::Checked);
         let mut tensors = HashMap::with_capacity(placed.len());
@@ -146,44 +159,25 @@ impl WeightFiles {
     /// Opens the files and holds them against what is expected, without loading anything.
     pub fn check(&self, expected: &[TensorSpec]) -> Result<(), WeightsError> {
         let opened = self.open()?;
-        self.place(&opened, expected).map(|_| ())
+        self.place(&opened, expected)?.copies.iter().try_for_each(Pair::compare)
     }
 
-    /// What a load of the expected tensors reads: the headers and those tensors. Buffers that nobody
-    /// needs are passed over.
+    /// What a load of the expected tensors reads: the headers and those tensors. What the family passes
+    /// over is not read.
     pub fn read_by_load(&self, expected: &[TensorSpec]) -> Result<Bytes, WeightsError> {
         let opened = self.open()?;
-        Ok(bytes_read(&opened, &self.place(&opened, expected)?))
+        Ok(bytes_read(&opened, &self.place(&opened, expected)?.placed))
     }
 
     /// The values of one stored tensor, taken from the file one by one: what a load is held against.
     pub fn stored(&self, expected: &[TensorSpec], name: &str) -> Result<Vec<f32>, WeightsError> {
         let opened = self.open()?;
-        let placed = self.place(&opened, expected)?;
+        let Layout { placed, .. } = self.place(&opened, expected)?;
         let tensor = placed
             .iter()
             .find(|tensor| tensor.spec.name == name)
             .ok_or_else(|| WeightsError::NotLoaded { name: name.to_owned() })?;
-        let mut bytes = vec![0; tensor.elements * tensor.dtype.bytes()];
-        tensor
-            .file
-            .read_exact_at(&mut bytes, tensor.offset)
-            .map_err(WeightsError::io("read", tensor.path))?;
-        let pair = |pair: &[u8]| [pair[0], pair[1]];
-        Ok(match tensor.dtype {
-            Dtype::F32 => bytes
-                .chunks_exact(4)
-                .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-                .collect(),
-            Dtype::F16 => bytes
-                .chunks_exact(2)
-                .map(|word| half::f16::from_le_bytes(pair(word)).to_f32())
-                .collect(),
-            Dtype::Bf16 => bytes
-                .chunks_exact(2)
-                .map(|word| half::bf16::from_le_bytes(pair(word)).to_f32())
-                .collect(),
-        })
+        tensor.stored.values(0, tensor.stored.elements)
     }
 
     fn open(&self) -> Result<Vec<Opened>, WeightsError> {
@@ -195,18 +189,17 @@ impl WeightFiles {
         self.paths.iter().map(open).collect()
     }
 
-    /// Finds every expected tensor, in the order in which they are stored: a disk reads that best.
-    fn place<'a>(
-        &'a self,
+    /// Every stored tensor by the name that the nets have for it.
+    fn contents<'a>(
+        &self,
         opened: &'a [Opened],
-        expected: &'a [TensorSpec],
-    ) -> Result<Vec<Placed<'a>>, WeightsError> {
+    ) -> Result<BTreeMap<String, (usize, &'a TensorInfo)>, WeightsError> {
         let mut stored = BTreeMap::new();
         for (index, file) in opened.iter().enumerate() {
+            let component = self.components.get(index).and_then(Option::as_deref);
             for (name, info) in file.header.tensors() {
-                let component = self.components.get(index).and_then(Option::as_deref);
-                let short = self.names.called(component, &name);
-                if let Some((first, _)) = stored.insert(short, (index, info)) {
+                let own = self.names.called(component, &name);
+                if let Some((first, _)) = stored.insert(own, (index, info)) {
                     return Err(WeightsError::Duplicate {
                         name,
                         first: self.paths[first].clone(),
@@ -215,38 +208,35 @@ impl WeightFiles {
                 }
             }
         }
+        Ok(stored)
+    }
+
+    /// Finds every expected tensor, and refuses what is neither expected nor passed over by the family.
+    fn place<'a>(
+        &'a self,
+        opened: &'a [Opened],
+        expected: &'a [TensorSpec],
+    ) -> Result<Layout<'a>, WeightsError> {
+        let all = self.contents(opened)?;
         let mut placed = Vec::with_capacity(expected.len());
         let mut missing = Vec::new();
         for spec in expected {
-            let Some((index, info)) = stored.remove(&spec.name) else {
+            let Some((index, info)) = all.get(&spec.name) else {
                 missing.push(spec.name.clone());
                 continue;
             };
-            let path = &self.paths[index];
             if info.shape != spec.shape {
+                self.refuse_not_computed(&spec.name, *index)?;
                 return Err(WeightsError::Shape {
                     name: spec.name.clone(),
-                    path: path.clone(),
+                    path: self.paths[*index].clone(),
                     expected: spec.shape.clone(),
                     found: info.shape.clone(),
                 });
             }
-            let dtype = stored_dtype(info.dtype).ok_or_else(|| WeightsError::Dtype {
-                name: spec.name.clone(),
-                path: path.clone(),
-                dtype: format!("{:?}", info.dtype),
-            })?;
-            let file = &opened[index];
             placed.push((
-                index,
-                Placed {
-                    spec,
-                    file: &file.file,
-                    path,
-                    dtype,
-                    offset: file.header.offset(info),
-                    elements: info.shape.iter().product(),
-                },
+                *index,
+                Placed { spec, stored: self.at(opened, &spec.name, all[&spec.name])? },
             ));
         }
         if !missing.is_empty() {
@@ -254,15 +244,61 @@ impl WeightFiles {
             missing.truncate(LISTED);
             return Err(WeightsError::Missing { count, names: missing, place: self.describe() });
         }
-        let mut extra: Vec<String> =
-            stored.into_keys().filter(|name| !self.names.ignores(name)).collect();
+        let known: HashSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
+        let left =
+            all.keys().filter(|name| !known.contains(name.as_str()) && !self.names.ignores(name));
+        let (mut copies, mut extra) = (Vec::new(), Vec::new());
+        for name in left {
+            match self.names.copied(name).and_then(|rule| Some((rule, all.get(rule.of)?))) {
+                Some((rule, of)) => copies.push(Pair {
+                    rule,
+                    copy: self.at(opened, name, all[name])?,
+                    of: self.at(opened, rule.of, *of)?,
+                }),
+                None => extra.push(name.clone()),
+            }
+        }
         if !extra.is_empty() {
+            for name in &extra {
+                self.refuse_not_computed(name, all[name].0)?;
+            }
             let count = extra.len();
             extra.truncate(LISTED);
             return Err(WeightsError::Unexpected { count, names: extra, place: self.describe() });
         }
-        placed.sort_by_key(|(index, tensor)| (*index, tensor.offset));
-        Ok(placed.into_iter().map(|(_, tensor)| tensor).collect())
+        placed.sort_by_key(|(index, tensor)| (*index, tensor.stored.offset));
+        let placed = placed.into_iter().map(|(_, tensor)| tensor).collect();
+        Ok(Layout { placed, copies })
+    }
+
+    /// Refuses a tensor that shows what the family does not compute.
+    fn refuse_not_computed(&self, name: &str, index: usize) -> Result<(), WeightsError> {
+        match self.names.not_computed(name) {
+            Some(what) => Err(WeightsError::NotComputed {
+                name: name.to_owned(),
+                path: self.paths[index].clone(),
+                what,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a tensor's values are, refused where its dtype cannot be loaded.
+    fn at<'a>(
+        &'a self,
+        opened: &'a [Opened],
+        name: &str,
+        (index, info): (usize, &TensorInfo),
+    ) -> Result<Stored<'a>, WeightsError> {
+        let path = &self.paths[index];
+        let dtype = stored_dtype(info.dtype).ok_or_else(|| WeightsError::Dtype {
+            name: name.to_owned(),
+            path: path.clone(),
+            dtype: format!("{:?}", info.dtype),
+        })?;
+        let Opened { file, header } = &opened[index];
+        let elements = info.shape.iter().product();
+        Ok(Stored { file, path, dtype, offset: header.offset(info), elements })
     }
 
     fn describe(&self) -> String {
@@ -277,7 +313,8 @@ impl WeightFiles {
 /// Headers and tensors.
 fn bytes_read(opened: &[Opened], placed: &[Placed<'_>]) -> Bytes {
     let headers: u64 = opened.iter().map(|file| file.header.data_start()).sum();
-    let tensors: usize = placed.iter().map(|tensor| tensor.elements * tensor.dtype.bytes()).sum();
+    let tensors: usize =
+        placed.iter().map(|tensor| tensor.stored.elements * tensor.stored.dtype.bytes()).sum();
     Bytes(headers as f64) + Bytes::from_count(tensors)
 }
 

@@ -5,13 +5,7 @@ use half::{bf16, f16};
 use warpmark_record::WeightsStamp;
 
 use super::*;
-use crate::Init;
-
-const NAMES: TensorNames = TensorNames {
-    prefix: "transformer.",
-    ignored: &["*.attn.bias", "*.attn.masked_bias", "lm_head.weight"],
-    renamed: &[],
-};
+use crate::{Copied, Init};
 
 struct Stored {
     name: &'static str,
@@ -110,22 +104,91 @@ fn half_checkpoints_load_as_what_they_are_and_as_floats() {
     assert_eq!(values("b"), VALUES.map(|v| bf16::from_f32(v).to_f32()));
 }
 
+const NAMES: TensorNames = TensorNames {
+    prefix: "net.",
+    ignored: &["*.mask", "reader.*"],
+    renamed: &[],
+    copies: &[Copied { copy: "head", of: "table", advice: "untie it" }],
+    not_computed: &[(".bias", "biases")],
+};
+
 #[test]
-fn a_prefix_shards_masks_and_a_tied_head_are_taken_as_they_come() {
-    let case = case(&[
+fn names_shards_buffers_and_equal_copies_are_taken_as_the_family_says() {
+    let mut case = case(&[
+        &[floats("net.w", &[2], &[1.0, 2.0]), floats("net.0.mask", &[1], &[1.0])],
         &[
-            floats("transformer.w", &[2], &[1.0, 2.0]),
-            floats("transformer.h.0.attn.bias", &[1], &[1.0]),
+            floats("net.table", &[1], &[3.0]),
+            floats("head", &[1], &[3.0]),
+            floats("reader.w", &[1], &[1.0]),
         ],
-        &[floats("transformer.b", &[1], &[3.0]), floats("lm_head.weight", &[1], &[1.0])],
     ]);
-    let loaded = load(&case, &[spec("b", &[1]), spec("w", &[2])], DType::F32).unwrap();
+    let expected = [spec("table", &[1]), spec("w", &[2])];
+    // Without the names, each of them is a tensor too many or too few.
+    case.files = case.files.with_names(TensorNames::default());
+    assert!(error(&case, &expected).contains("are not in"));
+    case.files = case.files.with_names(NAMES);
+    let loaded = load(&case, &expected, DType::F32).unwrap();
     assert_eq!(loaded.tensors.len(), 2);
     assert_eq!(loaded.tensor("w").unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0]);
-    // The mask and the tied head, four bytes each, are not read.
-    let read = case.files.bytes().unwrap() - Bytes(8.0);
+    // The mask, the head and the reader, four bytes each, are not read.
+    let read = case.files.bytes().unwrap() - Bytes(12.0);
     assert_eq!(loaded.bytes, read);
-    assert_eq!(case.files.read_by_load(&[spec("b", &[1]), spec("w", &[2])]).unwrap(), read);
+    assert_eq!(case.files.read_by_load(&expected).unwrap(), read);
+}
+
+#[test]
+fn a_head_that_differs_from_what_is_computed_with_is_refused_wherever_it_differs() {
+    let count = (1 << 20) + 3;
+    let table: Vec<f32> = (0..count).map(|i| (i % 97) as f32).collect();
+    let halves = |values: &[f32]| Stored {
+        name: "head",
+        dtype: "F16",
+        shape: vec![values.len()],
+        data: values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+    };
+    for change in [None, Some(0), Some(count - 1)] {
+        let mut head = table.clone();
+        if let Some(at) = change {
+            head[at] += 1.0;
+        }
+        let mut case = case(&[&[floats("table", &[count], &table)], &[halves(&head)]]);
+        case.files = case.files.with_names(NAMES);
+        let expected = [spec("table", &[count])];
+        let checked = case.files.check(&expected).map_err(|error| error.to_string());
+        let loaded =
+            load(&case, &expected, DType::F32).map(drop).map_err(|error| error.to_string());
+        assert_eq!(checked, loaded);
+        if change.is_none() {
+            loaded.unwrap();
+        } else {
+            let error = loaded.unwrap_err();
+            assert!(error.contains("\"head\"") && error.contains("untie it"), "{error}");
+        }
+    }
+    let mut case = case(&[&[floats("table", &[2], &[1.0, 2.0]), floats("head", &[1], &[1.0])]]);
+    case.files = case.files.with_names(NAMES);
+    assert!(error(&case, &[spec("table", &[2])]).contains("differs from \"table\""));
+}
+
+#[test]
+fn what_a_family_does_not_compute_is_named_and_not_taken_for_another_model() {
+    let mut case = case(&[&[floats("table", &[1], &[1.0]), floats("0.bias", &[1], &[1.0])]]);
+    case.files = case.files.with_names(NAMES);
+    let too_many = error(&case, &[spec("table", &[1])]);
+    let other_shape = error(&case, &[spec("table", &[1]), spec("0.bias", &[2])]);
+    for error in [too_many, other_shape] {
+        assert!(error.contains("\"0.bias\"") && error.contains("biases, which is not"), "{error}");
+        assert!(!error.contains("another model?"), "{error}");
+    }
+}
+
+#[test]
+fn a_git_lfs_pointer_is_named_with_the_command_that_fetches_the_file() {
+    let case = case(&[&[floats("w", &[1], &[1.0])]]);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    std::fs::write(&case.files.paths()[0], pointer).unwrap();
+    let error = error(&case, &[spec("w", &[1])]);
+    assert!(error.contains("git lfs pull") && error.contains("part0"), "{error}");
 }
 
 #[test]
@@ -165,7 +228,8 @@ fn a_wrong_shape_is_told_with_both_shapes() {
 
 #[test]
 fn a_tensor_that_is_in_two_files_is_refused() {
-    let case = case(&[&[floats("w", &[1], &[1.0])], &[floats("transformer.w", &[1], &[2.0])]]);
+    let mut case = case(&[&[floats("w", &[1], &[1.0])], &[floats("net.w", &[1], &[2.0])]]);
+    case.files = case.files.with_names(NAMES);
     let error = error(&case, &[spec("w", &[1])]);
     assert!(error.contains("part0") && error.contains("part1"), "{error}");
 }
@@ -175,7 +239,8 @@ fn a_dtype_that_cannot_be_loaded_is_named_unless_nobody_needs_the_tensor() {
     let odd = |name| Stored { name, dtype: "I64", shape: vec![1], data: vec![0; 8] };
     let needed = case(&[&[odd("w")]]);
     assert!(error(&needed, &[spec("w", &[1])]).contains("I64"));
-    let mask = case(&[&[odd("h.0.attn.masked_bias"), floats("w", &[1], &[1.0])]]);
+    let mut mask = case(&[&[odd("h.0.mask"), floats("w", &[1], &[1.0])]]);
+    mask.files = mask.files.with_names(NAMES);
     assert!(load(&mask, &[spec("w", &[1])], DType::F32).is_ok());
 }
 

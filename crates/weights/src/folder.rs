@@ -1,12 +1,13 @@
 //! Weights from a folder that the user points at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use warpmark_record::WeightsStamp;
 
-use super::{WeightFiles, WeightsError, component};
+use super::{WeightFiles, WeightsError, component, git_lfs};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -32,11 +33,10 @@ pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, Weigh
         name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let stamp = WeightsStamp::Folder { name };
     if files.iter().any(|file| component::of(file).is_some()) {
-        let paths = listed(path, files, "a model in components is laid out as its repository")?;
-        return Ok(WeightFiles::of_repo(paths, files, stamp));
+        return components(path, files, stamp);
     }
     let paths = if path.join(INDEX).is_file() {
-        shards(path)?
+        shards(&path.join(INDEX), path)?
     } else if files.len() > 1 && files.iter().any(|file| path.join(file).is_file()) {
         listed(path, files, "the checkpoint comes in shards")?
     } else if path.join(SINGLE).is_file() {
@@ -45,6 +45,27 @@ pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, Weigh
         vec![only_file(path)?]
     };
     Ok(WeightFiles::new(paths, stamp))
+}
+
+/// The files of a model in components: those that its stanza lists, or in place of one the shards that the index
+/// beside it lists.
+fn components(
+    path: &Path,
+    files: &[String],
+    stamp: WeightsStamp,
+) -> Result<WeightFiles, WeightsError> {
+    let index = |file: &str| path.join(format!("{file}.index.json"));
+    let whole = |file: &&String| path.join(file).is_file() || !index(file).is_file();
+    let (whole, sharded): (Vec<&String>, Vec<&String>) = files.iter().partition(whole);
+    let mut names: Vec<String> = whole.into_iter().cloned().collect();
+    let mut paths = listed(path, &names, "a model in components is laid out as its repository")?;
+    for file in sharded {
+        let folder = path.join(component::of(file).unwrap_or_default());
+        let found = shards(&index(file), &folder)?;
+        names.extend(found.iter().map(|_| file.clone()));
+        paths.extend(found);
+    }
+    Ok(WeightFiles::of_repo(paths, &names, stamp))
 }
 
 /// The files that a stanza lists, all of which must be in the folder; `why` says so to whoever lacks one.
@@ -61,10 +82,11 @@ fn listed(folder: &Path, files: &[String], why: &str) -> Result<Vec<PathBuf>, We
     Err(WeightsError::Folder { path: folder.to_owned(), problem })
 }
 
-fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
-    let index = folder.join(INDEX);
-    let problem = |problem: String| WeightsError::Folder { path: index.clone(), problem };
-    let text = std::fs::read(&index).map_err(WeightsError::io("read", &index))?;
+/// The shards of a folder that an index lists.
+fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let problem = |problem: String| WeightsError::Folder { path: index.to_owned(), problem };
+    let text = read_bounded(index)?;
+    git_lfs::refuse_pointer_text(&text, index)?;
     let parsed: Index = serde_json::from_slice(&text)
         .map_err(|error| problem(format!("no index of a sharded checkpoint: {error}")))?;
     let files: BTreeSet<String> = parsed.weight_map.into_values().collect();
@@ -83,6 +105,19 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
         paths.push(path);
     }
     Ok(paths)
+}
+
+/// The whole text of an index, which is small: 150,000 tensors take 16 MiB.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    const MOST: u64 = 16 << 20;
+    let file = std::fs::File::open(path).map_err(WeightsError::io("open", path))?;
+    let mut text = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut text).map_err(WeightsError::io("read", path))?;
+    if text.len() as u64 > MOST {
+        let problem = "longer than 16 MiB, which no index of a checkpoint is".to_owned();
+        return Err(WeightsError::Folder { path: path.to_owned(), problem });
+    }
+    Ok(text)
 }
 
 fn only_file(folder: &Path) -> Result<PathBuf, WeightsError> {
@@ -191,6 +226,32 @@ mod tests {
         assert!(!error.contains("unet/x"), "{error}");
         let located = locate(folder.path(), &files[..1]).unwrap();
         assert_eq!(located.paths(), [folder.path().join("unet/x.safetensors")]);
+    }
+
+    #[test]
+    fn a_component_may_come_in_shards_beside_others_that_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["unet", "text_encoder"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("unet/x.safetensors", "");
+        let index = r#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#;
+        write("text_encoder/m.safetensors.index.json", index);
+        write("text_encoder/m-1.safetensors", "");
+        write("text_encoder/m-2.safetensors", "");
+        let files = ["unet/x.safetensors", "text_encoder/m.safetensors"].map(str::to_owned);
+        let located = locate(folder.path(), &files).unwrap();
+        let expected =
+            ["unet/x.safetensors", "text_encoder/m-1.safetensors", "text_encoder/m-2.safetensors"];
+        assert_eq!(located.paths(), expected.map(|file| folder.path().join(file)));
+        write(
+            "text_encoder/m.safetensors.index.json",
+            "version https://git-lfs.github.com/spec/v1",
+        );
+        let error = locate(folder.path(), &files).unwrap_err().to_string();
+        assert!(error.contains("git lfs pull"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! The blocks are loaded as they are stored; norms, which GGUF keeps in f32, and matrices whose rows no
 //! block divides become plain f32 tensors. The format: `docs/gguf.md` of ggml.
 
+mod open;
 mod read;
+mod split;
 mod synthetic;
 
 use std::path::Path;
@@ -14,6 +16,7 @@ use warpmark_record::{Bytes, WeightsStamp};
 use super::{Cache, Progress, Source, TensorSpec, WeightFiles, WeightsError, hub};
 use crate::{Checkpoint, Quantisation};
 
+pub use open::{ROPE_FACTORS, metadata};
 pub use read::blocks;
 pub(super) use read::{load, read_by_load};
 pub(super) use synthetic::examine;
@@ -33,6 +36,11 @@ impl StoredTensor {
     /// Its bytes in the file; 0 where they do not fit into 64 bits, which the catalog has ruled out.
     pub fn bytes(&self) -> u64 {
         bytes(self.kind, self.spec.elements().unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// Whether it is quantised at all: matrices whose rows no block divides are not.
+    pub fn is_blocks(&self) -> bool {
+        is_blocks(self.kind)
     }
 }
 
@@ -83,30 +91,34 @@ pub(super) fn locate(
     Ok(files?.with_names(checkpoint.names))
 }
 
-/// The one file of a folder that is named after the quantisation, else its only GGUF file.
+/// The one checkpoint of a folder, whole or in parts, that is named after the quantisation, else its only GGUF
+/// file.
 fn in_folder(path: &Path, quantisation: Quantisation) -> Result<WeightFiles, WeightsError> {
     let problem = |problem: String| WeightsError::Folder { path: path.to_owned(), problem };
     let entries = std::fs::read_dir(path).map_err(|error| {
         problem(format!("{error}; give the folder that holds the {quantisation} file"))
     })?;
-    let mut found: Vec<_> = entries
+    let found = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "gguf"))
         .collect();
-    found.sort();
+    let found = split::together(found);
     let word = quantisation.to_string();
-    let named = |path: &&std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        name.contains(&word)
-    };
+    let named = |whole: &&split::Whole| whole.name.to_lowercase().contains(&word);
     let by_name: Vec<_> = found.iter().filter(named).cloned().collect();
     let mut chosen = if by_name.is_empty() { found } else { by_name };
     match chosen.len() {
         1 => {
+            let whole = chosen.swap_remove(0);
+            if let Some(missing) = whole.missing() {
+                return Err(problem(format!(
+                    "it has no {missing}, and the checkpoint is cut into parts: fetch it too"
+                )));
+            }
             let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(WeightFiles::new(vec![chosen.swap_remove(0)], WeightsStamp::Folder { name }))
+            Ok(WeightFiles::new(whole.parts, WeightsStamp::Folder { name }))
         }
         0 => Err(problem(format!("no .gguf file in it; {word} weights are read from one"))),
         count => Err(problem(format!(

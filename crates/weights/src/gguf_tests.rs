@@ -5,7 +5,7 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 
 use super::*;
-use crate::{Checkpoint, Dtype, Init, Quiet, TensorNames};
+use crate::{Checkpoint, Copied, Dtype, Init, Quiet, TensorNames};
 
 const EVERY: [GgmlDType; 9] = [
     GgmlDType::F32,
@@ -138,6 +138,149 @@ fn a_file_of_another_model_or_quantisation_is_refused_with_what_it_is() {
         bytes[at + 3 + 4 + 1] = 1;
     });
     assert!(text.contains("shape"), "{text}");
+}
+
+/// Gives a tensor of two dimensions another kind, by ggml's number.
+fn change_kind(bytes: &mut [u8], name: &[u8], kind: u32) {
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    let at = at + name.len() + 4 + 2 * 8;
+    bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
+}
+
+#[test]
+fn kinds_that_are_not_computed_are_refused_by_their_names_and_not_fetched_again() {
+    for (number, name) in
+        [(20, "IQ4_NL"), (16, "IQ2_XXS"), (23, "IQ4_XS"), (39, "MXFP4"), (77, "77")]
+    {
+        let text = refused(|bytes| change_kind(bytes, b"Q5_0", number));
+        assert!(text.contains(name) && text.contains("Q8_0 or Q4_K_M"), "{text}");
+        assert!(!text.contains("again"), "{text}");
+    }
+    // Known to candle, and of as many bytes as fit.
+    let text = refused(|bytes| change_kind(bytes, b"Q8_0", 10));
+    assert!(text.contains("Q8_0 is stored as Q2_K"), "{text}");
+}
+
+#[test]
+fn tensors_in_bf16_are_widened_as_those_in_f16_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(&folder);
+    let mut bytes = std::fs::read(&files.paths()[0]).unwrap();
+    change_kind(&mut bytes, b"F16", 30);
+    std::fs::write(&files.paths()[0], bytes).unwrap();
+    let loaded = load_all(&files).unwrap();
+    let tensor = tensors().into_iter().find(|tensor| tensor.name == "F16").unwrap();
+    let stored = blocks(&files, &tensor).unwrap();
+    let expected: Vec<f32> = stored
+        .chunks_exact(2)
+        .map(|half| half::bf16::from_le_bytes([half[0], half[1]]).to_f32())
+        .collect();
+    let found: Vec<f32> = loaded.tensors["F16.plain"].flatten_all().unwrap().to_vec1().unwrap();
+    assert!(found == expected && !loaded.blocks.contains_key("F16.plain"));
+}
+
+#[test]
+fn a_git_lfs_pointer_is_named_with_the_command_that_fetches_the_file() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n";
+    let text = refused(|bytes| *bytes = pointer.to_vec());
+    assert!(text.contains("run `git lfs pull`"), "{text}");
+}
+
+/// One part of a file that was cut in two, with one norm of four elements.
+fn part(number: u16, name: &str, value: f32) -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend(1u64.to_le_bytes());
+    let first = number == 0;
+    bytes.extend(if first { 3u64 } else { 2 }.to_le_bytes());
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.bytes());
+    };
+    for (key, value) in [("split.no", number), ("split.count", 2)] {
+        text(&mut bytes, key);
+        bytes.extend(2u32.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    if first {
+        text(&mut bytes, "general.architecture");
+        bytes.extend(8u32.to_le_bytes());
+        text(&mut bytes, "llama");
+    }
+    text(&mut bytes, name);
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(4u64.to_le_bytes());
+    bytes.extend(0u32.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.extend([value; 4].iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn a_head_that_is_no_copy_of_the_embeddings_is_refused_where_none_is_asked_for() {
+    const NAMES: TensorNames = TensorNames {
+        prefix: "",
+        ignored: &[],
+        renamed: &[],
+        copies: &[Copied {
+            copy: "output.weight",
+            of: "token_embd.weight",
+            advice: "tied = false",
+        }],
+        not_computed: &[],
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint { names: NAMES, ..model() };
+    let table = |name: &str| tensor(name, GgmlDType::Q8_0, &[2, 64], Init::Normal { std: 0.1 });
+    let stored = [table("token_embd.weight"), table("output.weight")];
+    let source = Source::Synthetic { seed: 1 };
+    let cache = Cache::at(folder.path());
+    let files =
+        locate(&checkpoint, &stored, Quantisation::Q8_0, (&source, &cache), &Quiet).unwrap();
+    let wanted = &stored[..1];
+    let loaded = || {
+        load(&checkpoint, &files, (wanted, Quantisation::Q8_0), &Device::Cpu, true)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    // Both are random.
+    let error = loaded().unwrap_err();
+    assert!(error.contains("output.weight") && error.contains("tied = false"), "{error}");
+    let embeddings = blocks(&files, &stored[0]).unwrap();
+    let mut bytes = std::fs::read(&files.paths()[0]).unwrap();
+    let head = blocks(&files, &stored[1]).unwrap();
+    let at = bytes.windows(head.len()).position(|window| window == head).unwrap();
+    bytes[at..at + head.len()].copy_from_slice(&embeddings);
+    std::fs::write(&files.paths()[0], bytes).unwrap();
+    loaded().unwrap();
+}
+
+#[test]
+fn a_file_that_was_cut_into_parts_is_read_whole_and_a_part_alone_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("m-q4_k_m-00001-of-00002.gguf"), part(0, "a", 1.0)).unwrap();
+    let expected = ["a", "b"].map(|name| tensor(name, GgmlDType::F32, &[4], Init::Ones));
+    let missing = in_folder(folder.path(), Quantisation::Q4KM).unwrap_err().to_string();
+    assert!(missing.contains("no m-q4_k_m-00002-of-00002.gguf"), "{missing}");
+    std::fs::write(path("m-q4_k_m-00002-of-00002.gguf"), part(1, "b", 2.0)).unwrap();
+    let files = in_folder(folder.path(), Quantisation::Q4KM).unwrap();
+    let loaded =
+        load(&model(), &files, (&expected, Quantisation::Q4KM), &Device::Cpu, true).unwrap();
+    let values = |name: &str| loaded.tensors[name].to_vec1::<f32>().unwrap();
+    assert_eq!([values("a.plain"), values("b.plain")], [vec![1.0; 4], vec![2.0; 4]]);
+    let on_disk: u64 =
+        files.paths().iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
+    assert_eq!(loaded.bytes, Bytes(on_disk as f64));
+    assert_eq!(metadata(&files).unwrap()["general.architecture"], "llama");
+
+    std::fs::remove_file(path("m-q4_k_m-00002-of-00002.gguf")).unwrap();
+    std::fs::rename(path("m-q4_k_m-00001-of-00002.gguf"), path("m.gguf")).unwrap();
+    let files = in_folder(folder.path(), Quantisation::Q4KM).unwrap();
+    let alone = load(&model(), &files, (&expected, Quantisation::Q4KM), &Device::Cpu, true);
+    let text = alone.err().unwrap().to_string();
+    assert!(text.contains("part 1 of 2") && text.contains("llama-gguf-split --merge"), "{text}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::Path;
 use safetensors::tensor::{Metadata, TensorInfo};
 use warpmark_measure::contained;
 
-use super::WeightsError;
+use super::{WeightsError, git_lfs};
 
 /// The longest header that the format allows.
 const LONGEST: u64 = 100_000_000;
@@ -38,6 +38,7 @@ impl Header {
                 found: length,
             });
         }
+        git_lfs::refuse_pointer(file, path)?;
         file.read_exact_at(&mut field, 0).map_err(WeightsError::io("read", path))?;
         let header_length = u64::from_le_bytes(field);
         if header_length > LONGEST {

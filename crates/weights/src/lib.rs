@@ -7,6 +7,7 @@
 pub mod cache;
 mod checkpoint;
 mod component;
+mod copies;
 mod dtype;
 mod element;
 mod error;
@@ -15,6 +16,7 @@ pub mod file;
 mod folder;
 mod format;
 pub mod gguf;
+pub mod git_lfs;
 pub mod header;
 pub mod hub;
 mod page_cache;
@@ -33,7 +35,7 @@ use candle_nn::VarBuilder;
 use warpmark_record::{Bytes, Seconds};
 
 pub use cache::Cache;
-pub use checkpoint::{Checkpoint, Renamed, TensorNames};
+pub use checkpoint::{Checkpoint, Copied, Renamed, TensorNames};
 pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use file::WeightFiles;
@@ -151,8 +153,29 @@ pub fn locate_tokenizer(
 ) -> Result<Option<PathBuf>, WeightsError> {
     let Some(name) = &checkpoint.tokenizer else { return Ok(None) };
     match source {
-        Source::Synthetic { .. } => Ok(None),
         Source::Hub(options) => hub::file(checkpoint, name, options, progress).map(Some),
+        Source::Synthetic { .. } | Source::Folder(_) => {
+            locate_file(checkpoint, name, source, progress)
+        }
+    }
+}
+
+/// Finds a file that a repository may have beside its weights, fetching it where the source is the hub; `None`
+/// where there is none, or where it is not in the local cache and the network is off.
+pub fn locate_file(
+    checkpoint: &Checkpoint,
+    name: &str,
+    source: &Source,
+    progress: &dyn Progress,
+) -> Result<Option<PathBuf>, WeightsError> {
+    match source {
+        Source::Synthetic { .. } => Ok(None),
+        Source::Hub(options) => match hub::file(checkpoint, name, options, progress) {
+            Err(WeightsError::Hub(HubError::NotFound { .. } | HubError::Offline { .. })) => {
+                Ok(None)
+            }
+            found => found.map(Some),
+        },
         Source::Folder(folder) => Ok(Some(folder.join(name)).filter(|path| path.is_file())),
     }
 }

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use warpmark_measure::{Clock, WallClock};
 use warpmark_record::Bytes;
 
+use super::copies::Stored;
 use super::element::{self, Element};
 use super::{TensorSpec, WeightsError};
 use crate::Dtype;
@@ -28,11 +29,7 @@ const STAGE: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
     pub(super) spec: &'a TensorSpec,
-    pub(super) file: &'a File,
-    pub(super) path: &'a Path,
-    pub(super) dtype: Dtype,
-    pub(super) offset: u64,
-    pub(super) elements: usize,
+    pub(super) stored: Stored<'a>,
 }
 
 /// Loads tensors one after the other and keeps the time.
@@ -66,7 +63,7 @@ impl<'a> Reader<'a> {
         tensor: &Placed<'_>,
         target: Dtype,
     ) -> Result<Tensor, WeightsError> {
-        match tensor.dtype {
+        match tensor.stored.dtype {
             Dtype::F32 => self.load_from::<f32>(tensor, target),
             Dtype::F16 => self.load_from::<f16>(tensor, target),
             Dtype::Bf16 => self.load_from::<bf16>(tensor, target),
@@ -103,8 +100,8 @@ impl<'a> Reader<'a> {
 
     fn read_in_place<T: Element>(&mut self, tensor: &Placed<'_>) -> Result<Tensor, WeightsError> {
         self.clock.start()?;
-        let mut values = vec![T::default(); tensor.elements];
-        read(tensor, tensor.offset, &mut values)?;
+        let mut values = vec![T::default(); tensor.stored.elements];
+        read(tensor, tensor.stored.offset, &mut values)?;
         self.read_s += self.clock.finish()?.wall.0;
         if self.check {
             check(&values, tensor, 0, T::FORMAT)?;
@@ -121,14 +118,14 @@ impl<'a> Reader<'a> {
     ) -> Result<Tensor, WeightsError> {
         self.stage.resize(self.stage.len().max(STAGE), 0);
         self.clock.start()?;
-        let mut values = vec![T::default(); tensor.elements];
+        let mut values = vec![T::default(); tensor.stored.elements];
         self.host_to_device_s += self.clock.finish()?.wall.0;
         let lot = STAGE * size_of::<u32>() / size_of::<S>();
         for (index, part) in values.chunks_mut(lot).enumerate() {
             let first = index * lot;
             self.clock.start()?;
             let stage = element::view_mut::<S>(&mut self.stage, part.len());
-            read(tensor, tensor.offset + (first * size_of::<S>()) as u64, stage)?;
+            read(tensor, tensor.stored.offset + (first * size_of::<S>()) as u64, stage)?;
             self.read_s += self.clock.finish()?.wall.0;
             if self.check {
                 check(stage, tensor, first, T::FORMAT)?;
@@ -146,17 +143,17 @@ impl<'a> Reader<'a> {
         tensor: &Placed<'_>,
         target: Dtype,
     ) -> Result<Tensor, WeightsError> {
-        let words = (tensor.elements * size_of::<S>()).div_ceil(size_of::<u32>());
+        let words = (tensor.stored.elements * size_of::<S>()).div_ceil(size_of::<u32>());
         self.clock.start()?;
         self.stage.resize(self.stage.len().max(words), 0);
-        let stage = element::view_mut::<S>(&mut self.stage, tensor.elements);
-        read(tensor, tensor.offset, stage)?;
+        let stage = element::view_mut::<S>(&mut self.stage, tensor.stored.elements);
+        read(tensor, tensor.stored.offset, stage)?;
         self.read_s += self.clock.finish()?.wall.0;
         if self.check {
             check(stage, tensor, 0, target)?;
         }
         self.clock.start()?;
-        let stored = element::view::<S>(&self.stage, tensor.elements);
+        let stored = element::view::<S>(&self.stage, tensor.stored.elements);
         let loaded = copy(stored, tensor, target.candle(), self.device);
         self.host_to_device_s += self.clock.finish()?.wall.0;
         loaded.map_err(|source| device_error(tensor, target, source))
@@ -180,7 +177,7 @@ fn read<T: Element>(
     offset: u64,
     values: &mut [T],
 ) -> Result<(), WeightsError> {
-    fill(tensor.file, tensor.path, offset, element::bytes_of_mut(values))
+    fill(tensor.stored.file, tensor.stored.path, offset, element::bytes_of_mut(values))
 }
 
 /// Fills bytes from a file on all threads.
@@ -210,7 +207,7 @@ fn check<S: Element>(
     target: Dtype,
 ) -> Result<(), WeightsError> {
     let Some((index, value)) = element::unfit(values, target) else { return Ok(()) };
-    let (name, path) = (tensor.spec.name.clone(), tensor.path.to_owned());
+    let (name, path) = (tensor.spec.name.clone(), tensor.stored.path.to_owned());
     let index = first + index;
     Err(if value.is_finite() {
         WeightsError::Overflow { name, path, index, value, dtype: target }
@@ -222,7 +219,7 @@ fn check<S: Element>(
 fn device_error(tensor: &Placed<'_>, dtype: Dtype, source: candle_core::Error) -> WeightsError {
     WeightsError::Device {
         name: tensor.spec.name.clone(),
-        bytes: Bytes::from_count(tensor.elements * dtype.bytes()),
+        bytes: Bytes::from_count(tensor.stored.elements * dtype.bytes()),
         source: Box::new(source),
     }
 }

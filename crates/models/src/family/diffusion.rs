@@ -18,6 +18,7 @@ use warpmark_record::{DeviceSpec, Seconds};
 
 use super::{Family, text, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
+use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::unsupported;
 use crate::request::Request;
 use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
@@ -25,7 +26,7 @@ use case::{Case, Engine};
 use inputs::Inputs;
 use nets::Nets;
 use warpmark_nets::NetError;
-use warpmark_nets::diffusion::Architecture;
+use warpmark_nets::diffusion::{Architecture, LEVELS};
 
 /// Stable Diffusion in all its versions.
 pub struct DiffusionFamily;
@@ -36,12 +37,31 @@ const QUICK_CPU_BATCH: usize = 2;
 
 /// Auto-encoders of 2022 store the products of their attention under other names, which diffusers renames
 /// too when it reads them.
-const RENAMED: [Renamed; 4] = [
+const RENAMED: [Renamed; 10] = [
     Renamed { component: "vae", stored: ".query.", called: ".to_q." },
     Renamed { component: "vae", stored: ".key.", called: ".to_k." },
     Renamed { component: "vae", stored: ".value.", called: ".to_v." },
     Renamed { component: "vae", stored: ".proj_attn.", called: ".to_out.0." },
+    text("text_encoder", "text_encoder.embeddings.", "text_encoder.text_model.embeddings."),
+    text("text_encoder", "text_encoder.encoder.", "text_encoder.text_model.encoder."),
+    text(
+        "text_encoder",
+        "text_encoder.final_layer_norm.",
+        "text_encoder.text_model.final_layer_norm.",
+    ),
+    text("text_encoder_2", "text_encoder_2.embeddings.", "text_encoder_2.text_model.embeddings."),
+    text("text_encoder_2", "text_encoder_2.encoder.", "text_encoder_2.text_model.encoder."),
+    text(
+        "text_encoder_2",
+        "text_encoder_2.final_layer_norm.",
+        "text_encoder_2.text_model.final_layer_norm.",
+    ),
 ];
+
+/// transformers 5 writes a `CLIPTextModel` without the `text_model.` that every version before it wrote.
+const fn text(component: &'static str, stored: &'static str, called: &'static str) -> Renamed {
+    Renamed { component, stored, called }
+}
 
 impl Family for DiffusionFamily {
     fn name(&self) -> &'static str {
@@ -72,11 +92,23 @@ impl Family for DiffusionFamily {
         Ok(tensors.into_iter().map(spec).collect())
     }
 
+    fn check_configuration(
+        &self,
+        model: &Model,
+        find: &Find<'_>,
+    ) -> Result<(), ConfigurationError> {
+        configuration::diffusion::compare(model, &architecture(model)?, find)
+    }
+
     fn tensor_names(&self) -> TensorNames {
         TensorNames {
             // Lists of positions, and the half of an auto-encoder that reads images.
             ignored: &["*.position_ids", "vae.encoder.*", "vae.quant_conv.*"],
             renamed: &RENAMED,
+            not_computed: &[(
+                "unet.time_embedding.cond_proj.weight",
+                "guidance that the net is told (time_cond_proj_dim)",
+            )],
             ..TensorNames::default()
         }
     }
@@ -212,6 +244,12 @@ fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
             let field = format!("architecture.{name}.channels");
             return Err(model.invalid(&field, format!("{channels:?}"), advice));
         }
+    }
+    // Rows are named after the pixels.
+    if architecture.vae.channels.len() != LEVELS {
+        let advice = format!("the decoder has {LEVELS} resolutions: a latent is 8 x 8 pixels");
+        let found = format!("{:?}", architecture.vae.channels);
+        return Err(model.invalid("architecture.vae.channels", found, advice));
     }
     Ok(architecture)
 }

@@ -7,10 +7,11 @@ use warpmark_measure::{Group, Offer, WorkloadError};
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model};
+use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::OWN;
 use crate::request::Request;
 use crate::service::Form;
-use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
+use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::{NetError, reference};
 
@@ -53,11 +54,32 @@ impl Family for Gpt2Family {
         Ok(architecture.tensors().into_iter().map(spec).collect())
     }
 
+    fn check_configuration(
+        &self,
+        model: &Model,
+        find: &Find<'_>,
+    ) -> Result<(), ConfigurationError> {
+        match find("config.json")? {
+            Some(found) => configuration::gpt2::compare(model, &architecture(model)?, &found),
+            None => Ok(()),
+        }
+    }
+
     fn tensor_names(&self) -> TensorNames {
         TensorNames {
             prefix: "transformer.",
-            // Causal masks, and a head that is a copy of the embeddings.
-            ignored: &["*.attn.bias", "*.attn.masked_bias", "lm_head.weight"],
+            // Causal masks, and lists of positions.
+            ignored: &["*.attn.bias", "*.attn.masked_bias", "*.position_ids"],
+            copies: &[Copied {
+                copy: "lm_head.weight",
+                of: "wte.weight",
+                advice: "a GPT-2 with a head of its own is not computed here; give a checkpoint whose \
+                         tie_word_embeddings is true",
+            }],
+            not_computed: &[
+                (".mlp.c_fc.weight", "a hidden layer other than four times the width (n_inner)"),
+                (".crossattention.c_attn.weight", "attention to an encoder (add_cross_attention)"),
+            ],
             ..TensorNames::default()
         }
     }
@@ -90,8 +112,8 @@ fn build(
     let architecture = architecture(model).map_err(candle_core::Error::wrap)?;
     let net = Gpt2::new(architecture, &loaded.tensors)?;
     let tensors = loaded.tensors.clone();
-    let plain = move |tokens: &[u32], count: usize| {
-        reference::gpt2::logits(&architecture, &tensors, tokens, count)
+    let plain = move |sequence: (&[u32], usize), rounding| {
+        reference::gpt2::rounded_logits(&architecture, &tensors, sequence, rounding)
     };
     Ok((net, Rc::new(plain)))
 }

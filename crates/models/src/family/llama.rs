@@ -10,11 +10,12 @@ use warpmark_measure::{Group, Offer, WorkloadError};
 use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Model, Quantisation};
+use crate::configuration::{self, Configuration, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN};
 use crate::request::Request;
 use crate::service::Form;
-use crate::weights::gguf::StoredTensor;
-use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
+use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
+use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use candle::Published;
 use warpmark_nets::llama::{Architecture, Llama};
 use warpmark_nets::{NetError, reference};
@@ -45,6 +46,10 @@ const PUBLISHED: Engine<Published> = Engine {
     build: candle::build,
 };
 
+/// What to do with a head of a checkpoint's own.
+const UNTIED: &str =
+    "the checkpoint has a head of its own: set tied = false in the stanza's architecture";
+
 impl Family for LlamaFamily {
     fn name(&self) -> &'static str {
         "llama"
@@ -72,6 +77,57 @@ impl Family for LlamaFamily {
         Ok(architecture.tensors().into_iter().map(spec).collect())
     }
 
+    fn check_configuration(
+        &self,
+        model: &Model,
+        find: &Find<'_>,
+    ) -> Result<(), ConfigurationError> {
+        match find("config.json")? {
+            Some(found) => configuration::llama::compare(model, &architecture(model)?, &found),
+            None => Ok(()),
+        }
+    }
+
+    fn check_metadata(
+        &self,
+        model: &Model,
+        metadata: &Configuration,
+    ) -> Result<(), ConfigurationError> {
+        configuration::llama::compare_metadata(model, &architecture(model)?, metadata)
+    }
+
+    fn tensor_names(&self) -> TensorNames {
+        TensorNames {
+            // Rotary frequencies and their tables, causal masks and lists of positions; and a GGUF file's factors
+            // of Llama 3.1's stretching, which are compared with the architecture.
+            ignored: &[
+                "*.rotary_emb.inv_freq",
+                "*.rotary_emb.original_inv_freq",
+                "*.rotary_emb.cos_cached",
+                "*.rotary_emb.sin_cached",
+                "*.self_attn.bias",
+                "*.self_attn.masked_bias",
+                "*.position_ids",
+                ROPE_FACTORS,
+            ],
+            copies: &[
+                Copied { copy: "lm_head.weight", of: "model.embed_tokens.weight", advice: UNTIED },
+                Copied { copy: "output.weight", of: "token_embd.weight", advice: UNTIED },
+            ],
+            not_computed: &[
+                (".q_norm.weight", "norms of queries and keys, as Qwen3 has them"),
+                (".k_norm.weight", "norms of queries and keys, as Qwen3 has them"),
+                (".q_proj.bias", "biases of queries, keys and values, as Qwen2 has them"),
+                (".gate_proj.bias", "biases of the feed-forward layers (mlp_bias)"),
+                (
+                    ".q_proj.weight",
+                    "heads whose width is not that of the net over their number (head_dim)",
+                ),
+            ],
+            ..TensorNames::default()
+        }
+    }
+
     fn quantised(
         &self,
         model: &Model,
@@ -80,15 +136,6 @@ impl Family for LlamaFamily {
         let architecture = architecture(model)?;
         let store = |spec: TensorSpec| gguf::stored(spec, &architecture, quantisation);
         Ok(Some(self.tensors(model)?.into_iter().map(store).collect()))
-    }
-
-    fn tensor_names(&self) -> TensorNames {
-        TensorNames {
-            // A head that is a copy of the embeddings, under both of its names, and Llama 3.1's stretched
-            // frequencies, which follow from the architecture.
-            ignored: &["lm_head.weight", "output.weight", "rope_freqs.weight"],
-            ..TensorNames::default()
-        }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {
@@ -142,11 +189,12 @@ fn net(architecture: &Architecture, positions: usize, loaded: &Loaded) -> Result
 fn plain(architecture: Architecture, loaded: &Loaded) -> PlainLogits {
     let (tensors, blocks) = (loaded.tensors.clone(), loaded.blocks.clone());
     if blocks.is_empty() {
-        return Rc::new(move |tokens, count| {
-            reference::llama::logits(&architecture, &tensors, tokens, count)
+        return Rc::new(move |sequence, rounding| {
+            reference::llama::rounded_logits(&architecture, &tensors, sequence, rounding)
         });
     }
-    Rc::new(move |tokens, count| {
+    // Activations between quantised products are f32: nothing is rounded.
+    Rc::new(move |(tokens, count), _| {
         reference::llama::quantised_logits(&architecture, &tensors, &blocks, tokens, count)
     })
 }

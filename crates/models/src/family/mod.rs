@@ -11,6 +11,7 @@ pub mod whisper;
 use warpmark_measure::{Group, Offer, WorkloadError};
 
 use crate::catalog::{CatalogError, Model, Quantisation};
+use crate::configuration::{self, Configuration, ConfigurationError};
 use crate::request::Request;
 use crate::service::{self, Form};
 use crate::weights::gguf::StoredTensor;
@@ -35,9 +36,24 @@ pub trait Family: Sync {
     /// architecture table that lacks a number, has an unknown one, or asks for an absurd size.
     fn tensors(&self, model: &Model) -> Result<Vec<TensorSpec>, CatalogError>;
 
-    /// What it passes over and renames among the tensors of a checkpoint.
-    fn tensor_names(&self) -> TensorNames {
-        TensorNames::default()
+    /// What it passes over, renames and compares among the tensors of a checkpoint.
+    fn tensor_names(&self) -> TensorNames;
+
+    /// Refuses weights whose own configurations are not the stanza's, those that `find` finds.
+    fn check_configuration(
+        &self,
+        model: &Model,
+        find: &configuration::Find<'_>,
+    ) -> Result<(), ConfigurationError>;
+
+    /// Refuses a quantised file whose metadata is not the stanza's.
+    fn check_metadata(
+        &self,
+        model: &Model,
+        metadata: &Configuration,
+    ) -> Result<(), ConfigurationError> {
+        let _ = (model, metadata);
+        Ok(())
     }
 
     /// The same tensors as a quantised file has them; `None` where the family cannot compute with such.

@@ -19,9 +19,10 @@ use self::cases::{Case, Engine, Inputs, Length, Phase, cases, window_seconds};
 use super::text;
 use super::{Family, workload_error};
 use crate::catalog::{CatalogError, Dtype, Model};
+use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::unsupported;
 use crate::request::Request;
-use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
+use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
 use warpmark_nets::whisper::mel::RATE;
 use warpmark_nets::whisper::{Architecture, Whisper};
@@ -66,9 +67,36 @@ impl Family for WhisperFamily {
         Ok(architecture.tensors().into_iter().map(spec).collect())
     }
 
+    fn check_configuration(
+        &self,
+        model: &Model,
+        find: &Find<'_>,
+    ) -> Result<(), ConfigurationError> {
+        let architecture = architecture(model)?;
+        if let Some(found) = find("config.json")? {
+            configuration::whisper::compare(model, &architecture, &found)?;
+        }
+        match find("preprocessor_config.json")? {
+            Some(found) => configuration::whisper::compare_features(model, &architecture, &found),
+            None => Ok(()),
+        }
+    }
+
     fn tensor_names(&self) -> TensorNames {
-        // The head is a copy of the embeddings.
-        TensorNames { ignored: &["proj_out.weight"], ..TensorNames::default() }
+        TensorNames {
+            ignored: &["*.position_ids", "*.masked_bias"],
+            copies: &[Copied {
+                copy: "proj_out.weight",
+                of: "model.decoder.embed_tokens.weight",
+                advice: "a Whisper with a head of its own is not computed here; give a checkpoint whose \
+                         tie_word_embeddings is true",
+            }],
+            not_computed: &[(
+                ".fc1.weight",
+                "a hidden layer other than four times the width (encoder_ffn_dim, decoder_ffn_dim)",
+            )],
+            ..TensorNames::default()
+        }
     }
 
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError> {

@@ -155,8 +155,11 @@ pub enum Spacing {
     Linspace,
 }
 
+/// Resolutions of the decoder, each twice as large as the one below.
+pub const LEVELS: usize = 4;
+
 /// Pixels of a latent in each direction.
-pub const PIXELS_OF_A_LATENT: usize = 8;
+pub const PIXELS_OF_A_LATENT: usize = 1 << (LEVELS - 1);
 
 impl Architecture {
     /// The tensors of all parts, named as in the parts' own files with the folder's name before them.

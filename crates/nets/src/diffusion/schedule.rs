@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::architecture::{Prediction, SchedulerNumbers, Spacing};
 
 /// Timesteps that all models were trained with.
-const TRAINED: usize = 1000;
+pub const TRAINED: usize = 1000;
 
 /// Variances of the first and the last of them; their roots lie evenly between.
-const BETAS: (f64, f64) = (0.000_85, 0.012);
+pub const BETAS: (f64, f64) = (0.000_85, 0.012);
 
 /// A way to follow the noise down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

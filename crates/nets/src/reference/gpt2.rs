@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use candle_core::{D, DType, Result, Tensor};
 
 use super::mask::upper_triangle;
+use super::rounding::Rounding;
 use crate::gpt2::{Architecture, LAYER_NORM_EPSILON};
 
 /// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
@@ -19,32 +20,47 @@ pub fn logits<S: BuildHasher>(
     tokens: &[u32],
     count: usize,
 ) -> Result<Tensor> {
+    rounded_logits(architecture, tensors, (tokens, count), Rounding::Exact)
+}
+
+/// The same logits, every step rounded: what a plain net in that dtype makes of the sequence.
+pub fn rounded_logits<S: BuildHasher>(
+    architecture: &Architecture,
+    tensors: &HashMap<String, Tensor, S>,
+    (tokens, count): (&[u32], usize),
+    rounding: Rounding,
+) -> Result<Tensor> {
+    let keep = |x: Tensor| rounding.keep(x);
     let get = |name: &str| match tensors.get(name) {
         Some(tensor) => tensor.to_dtype(DType::F32),
         None => candle_core::bail!("the weights have no tensor {name:?}"),
     };
     let norm = |x: &Tensor, name: &str| {
-        normalise(x)?
+        let x = normalise(x)?
             .broadcast_mul(&get(&format!("{name}.weight"))?)?
-            .broadcast_add(&get(&format!("{name}.bias"))?)
+            .broadcast_add(&get(&format!("{name}.bias"))?)?;
+        keep(x)
     };
     let product = |x: &Tensor, name: &str| {
-        x.matmul(&get(&format!("{name}.weight"))?)?.broadcast_add(&get(&format!("{name}.bias"))?)
+        let product = keep(x.matmul(&get(&format!("{name}.weight"))?)?)?;
+        keep(product.broadcast_add(&get(&format!("{name}.bias"))?)?)
     };
     let wte = get("wte.weight")?;
     let ids = Tensor::new(tokens, wte.device())?;
-    let mut x = (wte.index_select(&ids, 0)? + get("wpe.weight")?.narrow(0, 0, tokens.len())?)?;
+    let positions = get("wpe.weight")?.narrow(0, 0, tokens.len())?;
+    let mut x = keep((wte.index_select(&ids, 0)? + positions)?)?;
     for layer in 0..architecture.layers {
         let qkv =
             product(&norm(&x, &format!("h.{layer}.ln_1"))?, &format!("h.{layer}.attn.c_attn"))?;
-        let mixed = attention(&qkv, architecture.heads)?;
-        x = (x + product(&mixed, &format!("h.{layer}.attn.c_proj"))?)?;
+        let mixed = attention(&qkv, architecture.heads, rounding)?;
+        x = keep((x + product(&mixed, &format!("h.{layer}.attn.c_proj"))?)?)?;
         let hidden =
             product(&norm(&x, &format!("h.{layer}.ln_2"))?, &format!("h.{layer}.mlp.c_fc"))?;
-        x = (x + product(&gelu(&hidden)?, &format!("h.{layer}.mlp.c_proj"))?)?;
+        let hidden = keep(gelu(&hidden)?)?;
+        x = keep((x + product(&hidden, &format!("h.{layer}.mlp.c_proj"))?)?)?;
     }
     let last = norm(&x, "ln_f")?.narrow(0, tokens.len() - count, count)?.contiguous()?;
-    last.matmul(&wte.t()?)
+    keep(last.matmul(&wte.t()?)?)
 }
 
 fn normalise(x: &Tensor) -> Result<Tensor> {
@@ -54,7 +70,7 @@ fn normalise(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Causal self-attention of a whole sequence from `[tokens, 3 · width]`.
-fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+fn attention(qkv: &Tensor, heads: usize, rounding: Rounding) -> Result<Tensor> {
     let (tokens, columns) = qkv.dims2()?;
     let head_width = columns / 3 / heads;
     let above = upper_triangle(tokens, qkv.device())?;
@@ -64,9 +80,11 @@ fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
             qkv.narrow(1, start, head_width)?.contiguous()
         };
         let scores = (part(0)?.matmul(&part(1)?.t()?)? / (head_width as f64).sqrt())?;
+        let scores = rounding.keep(scores)?;
         let scores = scores.add(&above)?;
         let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.matmul(&part(2)?)
+        let weights = rounding.keep(powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?)?;
+        rounding.keep(weights.matmul(&part(2)?)?)
     };
     let heads: Vec<Tensor> = (0..heads).map(head).collect::<Result<_>>()?;
     Tensor::cat(&heads, 1)

@@ -2,37 +2,29 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::Value;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
-use half::f16;
-use warpmark_measure::{Clock, WallClock, contained};
+use half::{bf16, f16};
+use warpmark_measure::{Clock, WallClock};
 use warpmark_record::{Bytes, Seconds};
 
+use super::open::{Opened, name, open};
 use super::{StoredTensor, bytes, file_type, is_blocks};
 use crate::read::fill;
 use crate::{Checkpoint, Quantisation};
-use crate::{LoadPhases, Loaded, TensorNames, WeightFiles, WeightsError};
+use crate::{LoadPhases, Loaded, WeightFiles, WeightsError};
 
 /// How many names an error lists.
 const LISTED: usize = 5;
 
-/// A file with its header.
-struct Opened<'a> {
-    path: &'a Path,
-    names: &'a TensorNames,
-    file: File,
-    content: Content,
-}
-
 /// Where an expected tensor is stored, and how.
 struct Placed<'a> {
     tensor: &'a StoredTensor,
+    /// Which of the files.
+    part: usize,
     kind: GgmlDType,
     offset: u64,
     bytes: u64,
@@ -51,8 +43,11 @@ pub(crate) fn load(
     clock.start()?;
     let opened = open(files)?;
     opened.is_of(checkpoint, quantisation)?;
-    let placed = opened.place(expected)?;
+    let placed = opened.placed(expected)?;
     let open = clock.finish()?.wall;
+    if check {
+        opened.check_copies(expected)?;
+    }
     let mut loaded = Loaded {
         tensors: HashMap::new(),
         blocks: HashMap::with_capacity(placed.len()),
@@ -95,7 +90,7 @@ pub(crate) fn read_by_load(
     expected: &[StoredTensor],
 ) -> Result<Bytes, WeightsError> {
     let opened = open(files)?;
-    Ok(opened.read(&opened.place(expected)?))
+    Ok(opened.read(&opened.placed(expected)?))
 }
 
 /// The stored bytes of one tensor: what a load is held against.
@@ -106,24 +101,6 @@ pub fn blocks(files: &WeightFiles, tensor: &StoredTensor) -> Result<Vec<u8>, Wei
     Ok(opened.stage(&placed, &mut stage)?.to_vec())
 }
 
-fn open(files: &WeightFiles) -> Result<Opened<'_>, WeightsError> {
-    let [path] = files.paths() else {
-        let problem = format!("{} files; merge them into one", files.paths().len());
-        return Err(WeightsError::Gguf {
-            path: files.paths().first().cloned().unwrap_or_default(),
-            problem,
-        });
-    };
-    let file = File::open(path).map_err(WeightsError::io("open", path))?;
-    let unsound = |problem: String| WeightsError::Gguf { path: path.clone(), problem };
-    let mut reader = BufReader::new(&file);
-    // candle 0.11 divides by the file's own alignment.
-    let content = contained(|| Content::read(&mut reader))
-        .map_err(|panic| unsound(format!("its header cannot be read ({panic}); fetch it again")))?
-        .map_err(|error| unsound(format!("no sound GGUF file: {error}; fetch it again")))?;
-    Ok(Opened { path, names: files.names(), file, content })
-}
-
 impl Opened<'_> {
     /// Refuses the file of another architecture or quantisation.
     fn is_of(
@@ -131,21 +108,20 @@ impl Opened<'_> {
         checkpoint: &Checkpoint,
         quantisation: Quantisation,
     ) -> Result<(), WeightsError> {
-        let unfit = |problem: String| WeightsError::Gguf { path: self.path.to_owned(), problem };
-        let metadata = &self.content.metadata;
-        match metadata.get("general.architecture").map(Value::to_string) {
+        let Some(first) = self.parts.first() else { return Ok(()) };
+        match self.value("general.architecture").map(Value::to_string) {
             Some(Ok(architecture)) if *architecture == checkpoint.architecture => {}
             other => {
                 let found = other.and_then(Result::ok).map_or("nothing", String::as_str);
-                return Err(unfit(format!(
+                return Err(first.problem(format!(
                     "its architecture is {found}, the model's {}; give the file of this model",
                     checkpoint.architecture
                 )));
             }
         }
         let due = file_type(quantisation);
-        match metadata.get("general.file_type").map(Value::to_u32) {
-            Some(Ok(found)) if found != due => Err(unfit(format!(
+        match self.value("general.file_type").map(Value::to_u32) {
+            Some(Ok(found)) if found != due => Err(first.problem(format!(
                 "its file type is {found}, and that of {quantisation} is {due}; give the file of that \
                  quantisation"
             ))),
@@ -153,8 +129,34 @@ impl Opened<'_> {
         }
     }
 
+    /// Refuses a tensor that is not asked for and is no copy of the one that is computed with in its place.
+    fn check_copies(&self, expected: &[StoredTensor]) -> Result<(), WeightsError> {
+        let (mut own, mut other) = (Vec::new(), Vec::new());
+        for rule in self.names.copies {
+            let Some((index, stored)) = self.tensor(rule.copy) else { continue };
+            let named = |name: &str| expected.iter().find(|tensor| tensor.name == name);
+            let (None, Some(of)) = (named(rule.copy), named(rule.of)) else { continue };
+            let copy = StoredTensor { name: rule.copy.to_owned(), ..of.clone() };
+            let equal = match (self.find(&copy)?, self.find(of)?) {
+                (Some(copy), Some(of)) if stored.ggml_dtype == of.kind => {
+                    self.stage(&copy, &mut own)? == self.stage(&of, &mut other)?
+                }
+                _ => false,
+            };
+            if !equal {
+                return Err(WeightsError::NoCopy {
+                    name: rule.copy.to_owned(),
+                    of: rule.of,
+                    path: self.parts[index].path.to_owned(),
+                    advice: rule.advice,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Where each of the expected tensors is, in the order of the file.
-    fn place<'a>(&self, expected: &'a [StoredTensor]) -> Result<Vec<Placed<'a>>, WeightsError> {
+    fn placed<'a>(&self, expected: &'a [StoredTensor]) -> Result<Vec<Placed<'a>>, WeightsError> {
         let mut placed = Vec::with_capacity(expected.len());
         let mut absent = Vec::new();
         for tensor in expected {
@@ -167,26 +169,29 @@ impl Opened<'_> {
             return Err(missing(self, &absent));
         }
         let known = |name: &&String| {
-            self.names.ignores(name) || expected.iter().any(|own| own.name == **name)
+            self.names.ignores(name)
+                || self.names.copied(name).is_some()
+                || expected.iter().any(|own| own.name == **name)
         };
-        let mut extra: Vec<String> =
-            self.content.tensor_infos.keys().filter(|name| !known(name)).cloned().collect();
+        let names = self.parts.iter().flat_map(|part| part.content.tensor_infos.keys());
+        let mut extra: Vec<String> = names.filter(|name| !known(name)).cloned().collect();
         if !extra.is_empty() {
             extra.sort();
-            let (count, place) = (extra.len(), self.path.display().to_string());
+            let (count, place) = (extra.len(), self.place());
             extra.truncate(LISTED);
             return Err(WeightsError::Unexpected { count, names: extra, place });
         }
-        placed.sort_by_key(|placed| placed.offset);
+        placed.sort_by_key(|placed| (placed.part, placed.offset));
         Ok(placed)
     }
 
     fn find<'a>(&self, tensor: &'a StoredTensor) -> Result<Option<Placed<'a>>, WeightsError> {
-        let Some(info) = self.content.tensor_infos.get(&tensor.name) else { return Ok(None) };
+        let Some((index, info)) = self.tensor(&tensor.name) else { return Ok(None) };
+        let part = &self.parts[index];
         if info.shape.dims() != tensor.spec.shape {
             return Err(WeightsError::Shape {
                 name: tensor.name.clone(),
-                path: self.path.to_owned(),
+                path: part.path.to_owned(),
                 expected: tensor.spec.shape.clone(),
                 found: info.shape.dims().to_vec(),
             });
@@ -196,17 +201,18 @@ impl Opened<'_> {
         let row = *tensor.spec.shape.last().unwrap_or(&1);
         let size = bytes(kind, tensor.spec.elements().unwrap_or(0));
         let (true, Some(bytes)) = (row.is_multiple_of(kind.block_size()), size) else {
-            let problem = format!("{} in rows of {row} has no whole {kind:?} blocks", tensor.name);
-            return Err(WeightsError::Gguf { path: self.path.to_owned(), problem });
+            let problem =
+                format!("{} in rows of {row} has no whole blocks of {}", tensor.name, name(kind));
+            return Err(WeightsError::Gguf { path: part.path.to_owned(), problem });
         };
-        let offset = self.content.tensor_data_offset.saturating_add(info.offset);
-        let length = self.file.metadata().map_err(WeightsError::io("look at", self.path))?.len();
+        let offset = part.content.tensor_data_offset.saturating_add(info.offset);
+        let length = part.file.metadata().map_err(WeightsError::io("look at", part.path))?.len();
         let end = offset.saturating_add(bytes);
         if end > length {
-            let path = self.path.to_owned();
+            let path = part.path.to_owned();
             return Err(WeightsError::Truncated { path, expected: end, found: length });
         }
-        Ok(Some(Placed { tensor, kind, offset, bytes }))
+        Ok(Some(Placed { tensor, part: index, kind, offset, bytes }))
     }
 
     /// Reads a tensor's bytes into a buffer that is kept from one to the next.
@@ -219,7 +225,8 @@ impl Opened<'_> {
         let words = (placed.bytes as usize).div_ceil(size_of::<f32>());
         stage.resize(stage.len().max(words), 0.0);
         let bytes = &mut crate::element::bytes_of_mut(stage)[..placed.bytes as usize];
-        fill(&self.file, self.path, placed.offset, bytes)?;
+        let part = &self.parts[placed.part];
+        fill(&part.file, part.path, placed.offset, bytes)?;
         Ok(bytes)
     }
 
@@ -229,17 +236,23 @@ impl Opened<'_> {
             GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 | GgmlDType::F16 => &[0],
             GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
             GgmlDType::Q6K => &[208],
+            GgmlDType::BF16 => {
+                let wide = |half: &[u8]| bf16::from_le_bytes([half[0], half[1]]).to_f32();
+                return self.finite(placed, 1, stored.chunks_exact(2).map(wide));
+            }
             GgmlDType::F32 => {
                 let word = |word: &[u8]| f32::from_le_bytes([word[0], word[1], word[2], word[3]]);
                 let values = stored.chunks_exact(4).map(word);
                 return self.finite(placed, 1, values);
             }
             other => {
-                return Err(WeightsError::Dtype {
-                    name: placed.tensor.name.clone(),
-                    path: self.path.to_owned(),
-                    dtype: format!("{other:?}"),
-                });
+                let part = &self.parts[placed.part];
+                return Err(part.problem(format!(
+                    "{} is stored as {}, which is not computed with here; take a file quantised as Q8_0 or \
+                     Q4_K_M",
+                    placed.tensor.name,
+                    name(other)
+                )));
             }
         };
         for &at in scales {
@@ -265,7 +278,7 @@ impl Opened<'_> {
             None => Ok(()),
             Some(block) => Err(WeightsError::NotFinite {
                 name: placed.tensor.name.clone(),
-                path: self.path.to_owned(),
+                path: self.parts[placed.part].path.to_owned(),
                 index: block * elements,
                 value,
             }),
@@ -275,7 +288,8 @@ impl Opened<'_> {
     /// Bytes of the header and of these tensors.
     fn read(&self, placed: &[Placed<'_>]) -> Bytes {
         let tensors: u64 = placed.iter().map(|placed| placed.bytes).sum();
-        Bytes((self.content.tensor_data_offset + tensors) as f64)
+        let headers: u64 = self.parts.iter().map(|part| part.content.tensor_data_offset).sum();
+        Bytes((headers + tensors) as f64)
     }
 }
 
@@ -283,7 +297,7 @@ fn missing(opened: &Opened<'_>, absent: &[&StoredTensor]) -> WeightsError {
     WeightsError::Missing {
         count: absent.len(),
         names: absent.iter().take(LISTED).map(|tensor| tensor.name.clone()).collect(),
-        place: opened.path.display().to_string(),
+        place: opened.place(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::nets::{Nets, Parts};
 use super::work;
 use super::workloads::{Bench, Decoding, Encoding, Step};
 use crate::catalog::{Dtype, Model};
+use crate::configuration;
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
@@ -67,6 +68,7 @@ impl Recipe {
         }
         let candle = candle_device(device)?;
         let request = &self.request;
+        configuration::check(&self.model, &request.source, request.progress.as_ref())?;
         let checkpoint = self.model.checkpoint_in(self.dtype).map_err(WorkloadError::failed)?;
         let files = weights::locate(
             &checkpoint,

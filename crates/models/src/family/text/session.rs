@@ -14,6 +14,7 @@ use super::work::{self, FILL, Numbers};
 use super::workloads::{Bench, Decode, Prefill};
 use super::{Build, Case, Phase};
 use crate::catalog::{Dtype, Format, Model};
+use crate::configuration;
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
@@ -89,9 +90,8 @@ impl<N: CausalLm> Recipe<N> {
         }
         let candle = candle_device(device)?;
         let request = &self.request;
-        let progress = request.progress.as_ref();
         let checkpoint = self.model.checkpoint_in(self.format).map_err(WorkloadError::failed)?;
-        let files = self.wanted.locate(&checkpoint, &request.source, &request.cache, progress)?;
+        let files = configuration::locate(&self.model, &self.wanted, &checkpoint, request)?;
         let loaded = self.wanted.load(&checkpoint, &files, &candle)?;
         let (net, plain) =
             (self.build)(&self.model, self.positions, &loaded).map_err(workload_error)?;

@@ -70,8 +70,8 @@ fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> T
         stamp: WeightsStamp::Synthetic { seed: 7 },
         caveats: &[],
     };
-    let plain: PlainLogits = Rc::new(move |tokens: &[u32], count: usize| {
-        reference::gpt2::logits(&TINY, &right, tokens, count)
+    let plain: PlainLogits = Rc::new(move |sequence: (&[u32], usize), rounding| {
+        reference::gpt2::rounded_logits(&TINY, &right, sequence, rounding)
     });
     TextSession::new(Gpt2::new(TINY, &wrong).unwrap(), about, plain, Marks::host(), cases)
 }

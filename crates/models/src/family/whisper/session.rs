@@ -18,6 +18,7 @@ use super::work::{self, Transcription};
 use super::workloads::{Decode, Encode, Mel};
 use crate::audio::speech;
 use crate::catalog::{Dtype, Model};
+use crate::configuration;
 use crate::engine::{candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
@@ -89,6 +90,7 @@ impl Recipe {
         }
         let candle = candle_device(device)?;
         let Request { source, cache, progress, seed, audio, .. } = &self.request;
+        configuration::check(&self.model, source, progress.as_ref())?;
         let checkpoint = self.model.checkpoint_in(self.dtype).map_err(WorkloadError::failed)?;
         let files = weights::locate(&checkpoint, &self.tensors, source, cache, progress.as_ref())?;
         let loaded = files.load(&self.tensors, self.dtype.candle(), &candle)?;

@@ -12,7 +12,7 @@ use crate::family::gpt2;
 use crate::family::text::session::Ready;
 use crate::marks::Marks;
 use warpmark_nets::gpt2::Gpt2;
-use warpmark_nets::reference;
+use warpmark_nets::reference::{self, Rounding};
 
 const WRITE: Case = Case { phase: Phase::Generate { tokens: 6 }, batch: 3, length: 10 };
 const READ: Case = Case { phase: Phase::Prefill, batch: 3, length: 10 };
@@ -33,7 +33,9 @@ fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
             stamp: WeightsStamp::Synthetic { seed: 7 },
             caveats: &[],
         },
-        plain: Rc::new(move |tokens, count| reference::gpt2::logits(&TINY, &right, tokens, count)),
+        plain: Rc::new(move |sequence, rounding| {
+            reference::gpt2::rounded_logits(&TINY, &right, sequence, rounding)
+        }),
         marks: Marks::host(),
     }
 }
@@ -46,7 +48,7 @@ fn writing(ready: Ready<Gpt2>, case: Case) -> Writing<Gpt2> {
 fn alone(ready: &Ready<Gpt2>, number: usize, tokens: usize) -> Vec<u32> {
     let mut text = ready.about.prompt(number, WRITE.length);
     for _ in 0..tokens {
-        let logits = (ready.plain)(&text, 1).unwrap();
+        let logits = (ready.plain)((&text, 1), Rounding::Exact).unwrap();
         text.push(logits.flatten_all().unwrap().argmax(0).unwrap().to_scalar::<u32>().unwrap());
     }
     text.split_off(WRITE.length)
