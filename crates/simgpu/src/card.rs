@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Snapshot, Source};
 use crate::driver::Capture;
-use crate::faults::{Cards, HOT, THROTTLED};
+use crate::faults::{CAPPED, Cards, HOT, IDLE, POWER_CAP, THROTTLED};
 use crate::profile::{Profile, SUFFIX, Work};
 use crate::timeline::{Timeline, now};
 
@@ -23,6 +23,15 @@ thread_local! {
         *next
     };
 }
+
+/// A card that has had nothing to do for so long has let its clock fall.
+const REST: Duration = Duration::from_millis(250);
+
+/// A rising clock is followed in steps of so many seconds.
+const STEP: f64 = 1e-3;
+
+/// Work of more seconds than this, as a kernel that hangs, is not followed so.
+const LONGEST_FOLLOWED: f64 = 60.0;
 
 /// One simulated card.
 pub(crate) struct Device {
@@ -49,6 +58,8 @@ pub(crate) struct Device {
     pub(crate) on_the_way: Vec<ToHost>,
     /// Seconds of work that were ever queued, and when the last of it is done.
     pub(crate) worked: f64,
+    /// Seconds of work since it last rested.
+    loaded: f64,
     pub(crate) busy_until: Instant,
     pub(crate) started: Instant,
 }
@@ -81,6 +92,7 @@ impl Device {
             capturing: None,
             on_the_way: Vec::new(),
             worked: 0.0,
+            loaded: 0.0,
             busy_until: started,
             started,
         }
@@ -153,11 +165,10 @@ impl Device {
     /// Queues this many seconds of work on a stream.
     pub(crate) fn busy(&mut self, stream: u64, seconds: f64) -> Result<(), u32> {
         self.not_captured(stream)?;
-        let seconds = seconds / self.clock_share();
+        let seconds = self.at_its_clock(seconds);
         let queue = self.stream(stream)?;
         queue.work(seconds);
         let end = queue.end().at;
-        self.worked += seconds;
         self.busy_until = self.busy_until.max(end);
         Ok(())
     }
@@ -177,13 +188,58 @@ impl Device {
 
     /// What holds its clocks down, in NVML's bits.
     pub(crate) fn throttled(&self) -> u64 {
-        let hot = self.wrong.throttled_after.is_some_and(|seconds| self.worked > seconds);
-        self.wrong.throttled | if hot { HOT } else { 0 }
+        let due = |after: Option<f64>| after.is_some_and(|seconds| self.worked > seconds);
+        let hot = if due(self.wrong.throttled_after) { HOT } else { 0 };
+        let capped = if due(self.wrong.capped_after) { POWER_CAP } else { 0 };
+        self.wrong.throttled | hot | capped
     }
 
     /// The share of its clock that the card runs at.
     pub(crate) fn clock_share(&self) -> f64 {
-        if self.throttled() == 0 { 1.0 } else { THROTTLED }
+        let held = match self.throttled() {
+            0 => 1.0,
+            POWER_CAP if self.wrong.throttled == 0 => CAPPED,
+            _ => THROTTLED,
+        };
+        let risen = self.wrong.ramp.map_or(1.0, |ramp| {
+            let load = if self.has_rested() { 0.0 } else { self.loaded };
+            IDLE + (1.0 - IDLE) * (load / ramp).min(1.0)
+        });
+        held.min(risen)
+    }
+
+    fn has_rested(&self) -> bool {
+        now() > self.busy_until + REST
+    }
+
+    /// The seconds that work of `full` seconds at the highest clock takes, beginning now.
+    fn at_its_clock(&mut self, full: f64) -> f64 {
+        if self.has_rested() {
+            self.loaded = 0.0;
+            self.busy_until = now();
+        }
+        let steady = self.wrong.ramp.is_none() && self.wrong.capped_after.is_none();
+        if steady || full > LONGEST_FOLLOWED {
+            return self.count(full / self.clock_share());
+        }
+        let (mut left, mut taken) = (full, 0.0);
+        while left > 0.0 {
+            let share = self.clock_share();
+            let step = (left / share).min(STEP);
+            left -= step * share;
+            taken += self.count(step);
+            if step < STEP {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Counts seconds of work, and gives them back.
+    fn count(&mut self, seconds: f64) -> f64 {
+        self.worked += seconds;
+        self.loaded += seconds;
+        seconds
     }
 
     /// What everybody who waited for the device may rely on.

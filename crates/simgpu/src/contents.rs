@@ -101,7 +101,7 @@ impl Random {
             sign | if normal { ((exponent + offset - 127) << fractions) | kept } else { 0 }
         };
         match self.element {
-            Element::F32 | Element::Tf32 => word(&bits.to_le_bytes()),
+            Element::F32 | Element::Tf32 | Element::Tf32Even => word(&bits.to_le_bytes()),
             Element::Bf16 => word(&(bits >> 16).to_le_bytes()),
             Element::F16 => word(&short(5, 10).to_le_bytes()),
             Element::Fp8 => word(&short(4, 3).to_le_bytes()),

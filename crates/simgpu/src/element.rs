@@ -10,6 +10,8 @@ pub(crate) enum Element {
     F32,
     /// f32 of which a multiplication sees the leading bits.
     Tf32,
+    /// The same, rounded to it with ties to even.
+    Tf32Even,
     F64,
     /// e4m3.
     Fp8,
@@ -40,7 +42,7 @@ impl Element {
         match self {
             Self::Fp8 | Self::Int8 | Self::Uint8 => 1,
             Self::F16 | Self::Bf16 => 2,
-            Self::F32 | Self::Tf32 | Self::Int32 | Self::Uint32 => 4,
+            Self::F32 | Self::Tf32 | Self::Tf32Even | Self::Int32 | Self::Uint32 => 4,
             Self::F64 | Self::Int64 => 8,
         }
     }
@@ -52,6 +54,10 @@ impl Element {
             Self::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
             Self::F32 => f64::from(f32::from_le_bytes(four())),
             Self::Tf32 => f64::from(f32::from_bits(u32::from_le_bytes(four()) & !0x1FFF)),
+            Self::Tf32Even => {
+                let bits = u32::from_le_bytes(four());
+                f64::from(f32::from_bits((bits + 0xFFF + (bits >> 13 & 1)) & !0x1FFF))
+            }
             Self::F64 => f64::from_le_bytes(bytes[..8].try_into().unwrap()),
             Self::Fp8 => e4m3(bytes[0]),
             Self::Int8 => f64::from(bytes[0].cast_signed()),
@@ -67,7 +73,7 @@ impl Element {
         match self {
             Self::F16 => word(&f16::from_f64(value).to_le_bytes()),
             Self::Bf16 => word(&bf16::from_f64(value).to_le_bytes()),
-            Self::F32 | Self::Tf32 => word(&(value as f32).to_le_bytes()),
+            Self::F32 | Self::Tf32 | Self::Tf32Even => word(&(value as f32).to_le_bytes()),
             Self::F64 => value.to_le_bytes(),
             Self::Fp8 => {
                 let off = |bits: &u8| (e4m3(*bits) - value).abs();

@@ -10,10 +10,17 @@
 //! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
 //! | `memory_copy:2=hang` | the second launch of this kernel never ends; of a function, the call never returns |
 //! | `memory_copy:2=lost` | the card is gone, as when it falls off the bus: later processes see those behind it |
+//! | `hold_stream:3=late` | the third hold of a stream gives up before the host opens it |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
 //! | `throttled_after=3` | the same from the third second on that the card works, by its slowdown for heat |
+//! | `ramp=0.3` | the clock rises from [`IDLE`] of its highest over so many seconds of work, and falls after a rest |
+//! | `capped_after=2` | from the second second of work on the power limit holds the card to [`CAPPED`] of its clock |
+//! | `fastest=2` | cuBLASLt's third proposal is the fastest one, by little |
+//! | `shape=6144x10240x4096` | products of this shape run a little faster than all others |
+//! | `tf32=plain` | cuBLASLt multiplies in plain f32 where TF32 is allowed, whatever kinds are wanted |
+//! | `tf32=even` | it rounds the operands of TF32 to even, where it else cuts them |
 //! | `pools=0` | the card has no memory pools, as under many a vGPU |
 //! | `mig=1` | the device is a slice of the card, `1g.5gb`: a seventh of its SMs, an eighth of its memory |
 //! | `tenants=2` | two more processes are on the card |
@@ -38,6 +45,15 @@ const LOST: u32 = 999;
 /// The share of its clock, and so of its speed, that a card keeps when it is held down.
 pub const THROTTLED: f64 = 0.5;
 
+/// The share that the power limit leaves.
+pub const CAPPED: f64 = 0.8;
+
+/// The share of its clock at which a card begins after a rest, under `ramp`.
+pub const IDLE: f64 = 0.15;
+
+/// NVML's bit for the power limit.
+pub(crate) const POWER_CAP: u64 = 0x4;
+
 /// NVML's bit for a hardware slowdown for heat.
 pub(crate) const HOT: u64 = 0x40;
 
@@ -58,6 +74,16 @@ pub struct Cards {
     pub throttled: u64,
     /// Seconds of work after which heat holds the clocks down.
     pub throttled_after: Option<f64>,
+    /// Seconds of work in which the clock rises after a rest.
+    pub ramp: Option<f64>,
+    /// Seconds of work after which the power limit holds the clocks down.
+    pub capped_after: Option<f64>,
+    /// The place of cuBLASLt's fastest algorithm among its proposals.
+    pub fastest: Option<usize>,
+    /// The sides `m`, `n` and `k` of the products that run fastest.
+    pub shape: Option<[u64; 3]>,
+    /// What cuBLASLt makes of operands where TF32 is allowed.
+    pub tf32: Tf32,
     /// There are no memory pools.
     pub no_pools: bool,
     /// Each is a slice of a card.
@@ -80,6 +106,30 @@ pub struct Cards {
     pub launch_us: f64,
     /// Launches that a queue holds.
     pub queue: Option<u64>,
+}
+
+/// What a product in TF32 makes of its operands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Tf32 {
+    /// Cuts them off.
+    #[default]
+    Cut,
+    /// Rounds them, ties to even.
+    Even,
+    /// Takes them as they are.
+    Plain,
+}
+
+impl std::str::FromStr for Tf32 {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "even" => Ok(Self::Even),
+            "plain" => Ok(Self::Plain),
+            _ => Err(()),
+        }
+    }
 }
 
 /// How NVML lists the processes on a card.
@@ -125,6 +175,16 @@ impl Cards {
             "memory" => some(&mut self.memory, value),
             "throttled" => read(&mut self.throttled, value),
             "throttled_after" => some(&mut self.throttled_after, value),
+            "tf32" => read(&mut self.tf32, value),
+            "ramp" => some(&mut self.ramp, value),
+            "capped_after" => some(&mut self.capped_after, value),
+            "fastest" => some(&mut self.fastest, value),
+            "shape" => {
+                let sides: Option<Vec<u64>> =
+                    value.split('x').map(|side| side.parse().ok()).collect();
+                self.shape = sides.and_then(|sides| sides.try_into().ok());
+                if self.shape.is_some() { Ok(()) } else { Err(value.to_owned()) }
+            }
             "tenants" => read(&mut self.tenants, value),
             "tenant_after" => some(&mut self.tenant_after, value),
             "processes" => read(&mut self.processes, value),
@@ -162,6 +222,8 @@ pub enum Fault {
     Hangs,
     /// The card is gone, for this process and all later ones.
     Lost,
+    /// Of a hold: it lets the stream go before the host does.
+    Late,
 }
 
 impl Fault {
@@ -170,7 +232,7 @@ impl Fault {
         match self {
             Self::Answers(code) => Some(code),
             Self::Lost => Some(LOST),
-            Self::Breaks(_) | Self::Hangs => None,
+            Self::Breaks(_) | Self::Hangs | Self::Late => None,
         }
     }
 
@@ -188,7 +250,7 @@ impl Fault {
             Self::Answers(code) => STICKY.contains(&code).then_some(code),
             Self::Breaks(code) => Some(code),
             Self::Lost => Some(LOST),
-            Self::Hangs => None,
+            Self::Hangs | Self::Late => None,
         }
     }
 }
@@ -203,7 +265,7 @@ impl Faults {
         for rule in plan.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
             let wrong = || {
                 format!(
-                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, =hang, =lost, or a property of \
+                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, =hang, =lost, =late, or a property of \
                      the cards, such as memory=N"
                 )
             };
@@ -216,6 +278,7 @@ impl Faults {
             let (when, fault) = match (rest.split_once('='), rest.split_once('~')) {
                 (Some((when, "hang")), _) => (when, Fault::Hangs),
                 (Some((when, "lost")), _) => (when, Fault::Lost),
+                (Some((when, "late")), _) => (when, Fault::Late),
                 (Some((when, text)), _) => (when, Fault::Answers(code(text)?)),
                 (None, Some((when, text))) => (when, Fault::Breaks(code(text)?)),
                 (None, None) => return Err(wrong()),
@@ -253,7 +316,8 @@ mod tests {
 
     #[test]
     fn a_rule_strikes_at_its_call() {
-        let mut faults = Faults::parse("a:2=7; b:1+=9; c*:3~700; d:1=hang; e:1=lost").unwrap();
+        let mut faults =
+            Faults::parse("a:2=7; b:1+=9; c*:3~700; d:1=hang; e:1=lost; f:1=late").unwrap();
         assert_eq!(faults.on_call("a"), None);
         assert_eq!(faults.on_call("a"), Some(Fault::Answers(7)));
         assert_eq!(faults.on_call("a"), None);
@@ -262,13 +326,15 @@ mod tests {
         assert_eq!(faults.on_call("c3"), Some(Fault::Breaks(700)));
         assert_eq!(faults.on_call("d"), Some(Fault::Hangs));
         assert_eq!(faults.on_call("e"), Some(Fault::Lost));
+        assert_eq!(faults.on_call("f"), Some(Fault::Late));
     }
 
     #[test]
     fn cards_have_the_properties_of_the_plan() {
         let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
                     energy_back=5; energy_step=6; tenant_after=2.5; processes=foreign; \
-                    launch_us=20; queue=100; graphs=4096; own_memory=8192";
+                    launch_us=20; queue=100; graphs=4096; own_memory=8192; ramp=0.3; \
+                    capped_after=2; fastest=2; shape=64x128x256; tf32=even";
         let expected = Cards {
             memory: Some(64),
             throttled: 8,
@@ -282,6 +348,11 @@ mod tests {
             processes: Listing::Foreign,
             graphs: 4096,
             own_memory: 8192,
+            ramp: Some(0.3),
+            capped_after: Some(2.0),
+            fastest: Some(2),
+            shape: Some([64, 128, 256]),
+            tf32: Tf32::Even,
             launch_us: 20.0,
             queue: Some(100),
         };
@@ -290,7 +361,17 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_read_is_named() {
-        for plan in ["a", "a:b=1", "a:1=x", "memory=much", "a:1", "pools=1", "colour=red"] {
+        for plan in [
+            "a",
+            "a:b=1",
+            "a:1=x",
+            "memory=much",
+            "a:1",
+            "pools=1",
+            "shape=1x2",
+            "tf32=no",
+            "colour=red",
+        ] {
             assert!(Faults::parse(plan).unwrap_err().contains(plan), "{plan}");
         }
     }

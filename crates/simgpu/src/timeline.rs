@@ -122,7 +122,8 @@ impl Timeline {
         self.host = self.host.max(self.head.busy);
     }
 
-    fn give_up(&mut self) {
+    /// The queue goes by itself, and says so in the gate's second word.
+    pub(crate) fn give_up(&mut self) {
         if let Some(gate) = self.gate.take() {
             gate.word(1).store(gate.ticket, Ordering::SeqCst);
             self.head.busy += gate.limit;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::{
     ALGORITHMS, ARITHMETICS, COMPUTE_32F_FAST_TF32, Description, EXECUTION_FAILED, INVALID_VALUE,
-    NOT_INITIALIZED, NOT_SUPPORTED, description, element, layout,
+    NOT_INITIALIZED, NOT_SUPPORTED, OTHER_SHAPES, description, element, layout, slowness,
 };
 use crate::call::{elsewhere, put};
 use crate::card::Device;
 use crate::contents::Element;
+use crate::faults::Tf32;
 use crate::machine::Machine;
 use crate::product::{Layout, Operand, Product};
 use crate::profile::Work;
@@ -61,8 +62,9 @@ impl Problem {
             return Err(NOT_SUPPORTED);
         }
         let rate = device.profile.matmul(arithmetic.name).ok_or(NOT_SUPPORTED)?;
-        let seen = |layout: Layout| match description.compute {
-            COMPUTE_32F_FAST_TF32 => Layout { element: Element::Tf32, ..layout },
+        let seen = |layout: Layout| match (description.compute, device.wrong.tf32) {
+            (COMPUTE_32F_FAST_TF32, Tf32::Cut) => Layout { element: Element::Tf32, ..layout },
+            (COMPUTE_32F_FAST_TF32, Tf32::Even) => Layout { element: Element::Tf32Even, ..layout },
             _ => layout,
         };
         Ok(Self { description, a: seen(a), b: seen(b), c, d, inner, rate })
@@ -70,7 +72,11 @@ impl Problem {
 
     /// Seconds that the card needs with the best algorithm.
     fn seconds(&self, device: &Device) -> f64 {
-        device.profile.seconds(multiplied([self.a, self.b, self.d], self.inner, 1.0, self.rate))
+        // The library's columns are our rows.
+        let (m, n, k) = (self.d.columns, self.d.rows, self.inner);
+        let other = device.wrong.shape.is_some_and(|fastest| fastest != [m, n, k]);
+        let work = multiplied([self.a, self.b, self.d], self.inner, 1.0, self.rate);
+        device.profile.seconds(work) * if other { OTHER_SHAPES } else { 1.0 }
     }
 }
 
@@ -160,7 +166,7 @@ extern "C" fn cublasLtMatmul(
         let device = device(machine)?;
         let problem = Problem::new(device, operation, [a_layout, b_layout, c_layout, d_layout])?;
         let index = algorithm.map_or(0, |algorithm| algorithm.0[0] as usize);
-        let factor = ALGORITHMS.get(index).copied().flatten().ok_or(NOT_SUPPORTED)?;
+        let factor = slowness(device.wrong.fastest, index).ok_or(NOT_SUPPORTED)?;
         let scale = problem.description.scale;
         let factors = (scalar(alpha, scale)?, scalar(beta, scale)?);
         let work_area = (workspace, workspace_bytes as u64);

@@ -281,14 +281,15 @@ pub(super) fn replay(machine: &mut Machine, kernel: Captured, stream: u64) -> Re
 /// Runs a kernel that takes at least this many microseconds.
 fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -> Result<(), u32> {
     let Captured { entry, arguments, geometry } = kernel;
-    match machine.on_launch(&entry.name) {
+    let planned = machine.on_launch(&entry.name);
+    match planned {
         Some(Planned::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
+        None | Some(Planned::Late) => {}
         // Whatever a kernel runs into, its launch went well.
         Some(fault) => {
             machine.strike(fault.of_a_kernel());
             return Ok(());
         }
-        None => {}
     }
     let pinned = machine.pinned.clone();
     let of_the_host = |p: u64| {
@@ -312,7 +313,11 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
         if wild { (Err(ILLEGAL_ADDRESS), Ran::default()) } else { launch.run(left) };
     let gate = launch.gate.take();
     if let Some(gate) = gate.filter(|_| result.is_ok()) {
-        device.stream(stream)?.hold(gate);
+        let queue = device.stream(stream)?;
+        queue.hold(gate);
+        if planned == Some(Planned::Late) {
+            queue.give_up();
+        }
         return Ok(());
     }
     machine.findings.merge(ran.findings);
