@@ -57,6 +57,15 @@ pub trait Session {
     /// Makes the workload of one of the group's entries.
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError>;
 
+    /// Errors that a context of the session's own noted while the last workload was dropped, which would else
+    /// be the next one's. Nothing is asked where the device's own context is the only one.
+    ///
+    /// # Errors
+    /// What was noted.
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        Ok(())
+    }
+
     /// From here on keeps what the workload of each entry is fed, for a caller that makes the same ones
     /// again and again and counts the time of it. Nothing is done where making one costs nothing.
     fn keep_inputs(&mut self) {}

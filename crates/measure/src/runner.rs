@@ -4,24 +4,25 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use criterion::Criterion;
+use serde::{Deserialize, Serialize};
 use warpmark_device::{Device, Footprint, HostWatch, Sampler};
 use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
 use crate::contained::LibraryPanic;
-use crate::lap::{Feeding, feeding};
+use crate::lap::feeding;
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Group, Open, Session};
 use crate::sampling::{Means, Ready, sample, warm_up};
 use crate::workload::{Workload, WorkloadError};
 
-/// What a row says whose launches are too short to be timed as they come.
-const NOT_HELD: &str = "the device could not be held back while launches were queued, so that the host's \
-                        pace is in its times";
+/// Where a held device worked less of the time than this, its power is not that of the workload.
+const BUSY: f64 = 0.9;
 
 /// How far a benchmark is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Depth {
     /// Checked, sampled, checked again.
     Measure,
@@ -109,9 +110,10 @@ impl Runner<'_> {
             Some(Ok(session)) => {
                 let measured =
                     guarded(|| self.measure(entry, session.as_mut(), observer, &mut row));
-                // Asked in any case: what a failed benchmark leaves is no fault of the next one.
+                // Both asked in any case: what a failed benchmark leaves is no fault of the next one.
                 let after = aftermath(self.device);
-                with_cause(measured, session.as_ref()).and(after)
+                let noted = session.aftermath();
+                with_cause(measured, session.as_ref()).and(after).and(noted)
             }
             Some(Err(error)) => Err(copy_of(error)),
             None => Err(WorkloadError::Failed("its group was not opened".to_owned())),
@@ -163,6 +165,8 @@ impl Runner<'_> {
             workload.memory().or_else(|| footprint.map(|footprint| footprint.read(weights())));
         observer.step(&entry.id, Step::Verifying);
         row.check = Some(workload.verify()?);
+        // What it has learnt while it was measured.
+        row.parameters = workload.describe().parameters;
         Ok(())
     }
 
@@ -188,9 +192,6 @@ impl Runner<'_> {
         let clock = self.clock.as_mut();
         let (warm_up, burst) = warm_up(entry.sampling, workload, clock)?;
         let feeding = feeding(workload, clock, warm_up.iteration())?;
-        if feeding == Feeding::NotHeld {
-            row.caveats.push(NOT_HELD.to_owned());
-        }
         let watch = Stopwatch::start();
         if let Some(Ok(sensors)) = &mut self.sensors {
             sensors.start();
@@ -211,11 +212,16 @@ impl Runner<'_> {
         };
         let sampled = sampled?;
         row.caveats.extend(sampled.doubt().cloned());
-        row.samples = Some(match &watched {
+        row.caveats.extend(sampled.caveat.map(str::to_owned));
+        let samples = match &watched {
             Some(watched) => sampled.marked(watched),
             None => sampled.unmarked(),
-        });
+        };
         row.telemetry = watched.map(|watched| watched.telemetry).or(row.telemetry.take());
+        if let Some(telemetry) = &mut row.telemetry {
+            only_of_the_work(telemetry, samples.duty);
+        }
+        row.samples = Some(samples);
         Ok(())
     }
 
@@ -257,6 +263,16 @@ fn with_cause(
             })
         }
         other => other,
+    }
+}
+
+/// Leaves power and energy out where the device rested for a good part of the time.
+fn only_of_the_work(telemetry: &mut Telemetry, duty: Option<f64>) {
+    if let Some(duty) = duty.filter(|duty| *duty < BUSY) {
+        telemetry.withhold_power(&format!(
+            "the device worked {:.0} % of the time: it was held while launches were queued",
+            100.0 * duty
+        ));
     }
 }
 
@@ -302,4 +318,25 @@ fn guarded<T>(f: impl FnOnce() -> Result<T, WorkloadError>) -> Result<T, Workloa
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         Err(WorkloadError::failed(LibraryPanic::from_payload(panic.as_ref())))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_record::Watts;
+
+    use super::*;
+
+    #[test]
+    fn power_is_left_out_where_a_held_device_rested() {
+        let told = |duty| {
+            let mut telemetry = Telemetry::absent("not read");
+            telemetry.power_mean = Field::Known(Watts(300.0));
+            only_of_the_work(&mut telemetry, duty);
+            telemetry.power_mean
+        };
+        assert_eq!(told(None).known(), Some(&Watts(300.0)));
+        assert_eq!(told(Some(0.95)).known(), Some(&Watts(300.0)));
+        let reason = "the device worked 43 % of the time: it was held while launches were queued";
+        assert_eq!(told(Some(0.43)).reason(), Some(reason));
+    }
 }

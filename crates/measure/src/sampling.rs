@@ -47,6 +47,8 @@ pub(crate) struct Ready {
 /// The samples of a row, and when each was taken.
 pub(crate) struct Sampled {
     samples: Samples,
+    /// What the row says of how its launches were fed to the device.
+    pub(crate) caveat: Option<&'static str>,
     between: Vec<(Seconds, Seconds)>,
     /// What is to be known of how they came about.
     doubt: Option<String>,
@@ -83,7 +85,7 @@ pub(crate) fn warm_up(
     let Some(rest) = workload.rest() else {
         let mut warm_up = WarmUp::new(sampling.warm_up, sampling.single);
         while let Some(iterations) = warm_up.next_batch() {
-            warm_up.ran(lap(workload, clock, iterations, Feeding::Free)?.wall);
+            warm_up.ran(lap(workload, clock, iterations, &mut Feeding::Free)?.wall);
         }
         return Ok((warm_up, None));
     };
@@ -92,7 +94,7 @@ pub(crate) fn warm_up(
     let mut ended = Seconds(0.0);
     let mut burst = Burst { rest_s: rest.get(), iterations: vec![], seconds: vec![], load_s: 0.0 };
     while let Some(iterations) = warm_up.next_batch() {
-        let lap = lap(workload, clock, iterations, Feeding::Free)?;
+        let lap = lap(workload, clock, iterations, &mut Feeding::Free)?;
         // One that is longer than the burst is the burst, and one that is too short to be judged by is
         // no part of it.
         let counts = burst.seconds.is_empty() || warm_up.spent() + lap.wall <= BURST;
@@ -128,6 +130,7 @@ pub(crate) fn sample(
     workload: &mut dyn Workload,
 ) -> Result<Sampled, WorkloadError> {
     let Means { criterion, own_report, clock, observer, watch, alarm } = means;
+    let Ready { warm_up, mut feeding, burst } = ready;
     let Entry { id, sampling, .. } = entry;
     let sampling = *sampling;
     let mut calls = Vec::new();
@@ -147,7 +150,7 @@ pub(crate) fn sample(
         observer.step(id, Step::Sampling { done, total: sampling.samples });
         let began = watch.elapsed();
         measuring.set(true);
-        let lap = lap(workload, clock, iterations, ready.feeding);
+        let lap = lap(workload, clock, iterations, &mut feeding);
         measuring.set(false);
         match lap {
             Ok(lap) => {
@@ -178,7 +181,8 @@ pub(crate) fn sample(
         )),
         Err(panic) => resume_unwind(panic),
     };
-    let sampled = keep_last(calls, sampling.samples, clock, ready)?;
+    let sampled =
+        keep_last(calls, sampling.samples, clock, Ready { warm_up, feeding, burst })?;
     Ok(Sampled { doubt, ..sampled })
 }
 
@@ -249,6 +253,7 @@ fn keep_last(
         }
     }
     let Ready { warm_up, feeding, burst } = ready;
+    let held = matches!(feeding, Feeding::Held(_));
     let samples = Samples {
         clock: clock.kind(),
         iterations: calls.iter().map(|call| call.iterations).collect(),
@@ -259,10 +264,18 @@ fn keep_last(
         phases,
         distributions,
         launch_s: all(|lap| lap.launch),
-        held: feeding == Feeding::Held,
+        held,
+        duty: if held { duty(&calls) } else { None },
         burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
         throttled: BTreeMap::new(),
     };
     let between = calls.iter().map(|call| call.between).collect();
-    Ok(Sampled { samples, between, doubt: None })
+    Ok(Sampled { samples, caveat: feeding.caveat(), between, doubt: None })
+}
+
+/// The share of the time of the calls in which the device worked; `None` where the wall is the only clock.
+fn duty(calls: &[Call]) -> Option<f64> {
+    let device: Option<Seconds> = calls.iter().map(|call| call.lap.device).sum();
+    let all: Seconds = calls.iter().map(|call| call.between.1 - call.between.0).sum();
+    (all.get() > 0.0).then(|| device.map(|device| (device.get() / all.get()).min(1.0)))?
 }

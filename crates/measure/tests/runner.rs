@@ -27,6 +27,7 @@ enum Behaviour {
     Full,
     FailsAtLaunch(u64),
     Panics,
+    LeavesAnError,
 }
 
 struct Scripted {
@@ -77,6 +78,8 @@ impl Workload for Scripted {
 }
 
 struct Script {
+    /// What a context of the session's own has noted since it was asked.
+    noted: Option<WorkloadError>,
     behaviours: Vec<(String, Behaviour)>,
     launches: Rc<RefCell<u64>>,
 }
@@ -91,8 +94,15 @@ impl Session for Script {
                 needed: Some(Bytes(2.0 * 1024.0 * 1024.0 * 1024.0)),
             });
         }
+        if behaviour == Behaviour::LeavesAnError {
+            self.noted = Some(WorkloadError::failed("noted while it was dropped"));
+        }
         let launches = Rc::clone(&self.launches);
         Ok(Box::new(Scripted { entry: entry.clone(), behaviour, launches, verified: 0 }))
+    }
+
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        self.noted.take().map_or(Ok(()), Err)
     }
 }
 
@@ -144,7 +154,8 @@ fn run_in(
     let named: Vec<(String, Behaviour)> =
         behaviours.iter().enumerate().map(|(i, b)| (format!("text/b{i}@test"), *b)).collect();
     let launches = Rc::new(RefCell::new(0));
-    let script = Script { behaviours: named.clone(), launches: Rc::clone(&launches) };
+    let behaviours = named.clone();
+    let script = Script { noted: None, behaviours, launches: Rc::clone(&launches) };
     let group = Group {
         name: "scripted".to_owned(),
         entries: named.iter().map(|(id, _)| entry(id, true)).collect(),
@@ -194,6 +205,15 @@ fn a_good_workload_keeps_the_samples_that_criterion_saw() {
     assert_eq!(*between, expected, "those of warming up are left out");
     assert_eq!(outcomes.launches, 12);
     assert!(row.check.is_some());
+}
+
+#[test]
+fn an_error_that_a_sessions_own_context_notes_is_that_of_the_benchmark_before() {
+    let outcomes = run(&[Behaviour::LeavesAnError, Behaviour::Good]);
+    let reason = Outcome::Failed { reason: "noted while it was dropped".to_owned() };
+    assert_eq!(outcomes.rows[0].outcome, reason);
+    assert_eq!(outcomes.rows[0].samples, None);
+    assert_eq!(outcomes.rows[1].outcome, Outcome::Measured);
 }
 
 #[test]

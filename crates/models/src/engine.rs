@@ -36,6 +36,16 @@ pub fn candle_device(device: &Device) -> Result<candle_core::Device, WorkloadErr
     }
 }
 
+/// Errors that candle's own context noted while tensors were dropped: cudarc keeps them for each context
+/// object, and candle makes one beside that of [`Device`].
+///
+/// # Errors
+/// What was noted.
+pub(crate) fn aftermath(device: &candle_core::Device) -> Result<(), WorkloadError> {
+    backend::aftermath(device)
+        .map_err(|error| WorkloadError::Failed(format!("the device reported afterwards: {error}")))
+}
+
 /// What candle's CUDA kernels in this program were compiled for; `None` in a build without them.
 ///
 /// # Errors

@@ -17,7 +17,9 @@ use workload::Load;
 
 use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
 use crate::configuration;
-use crate::engine::{OWN, candle_device, check_host_memory, unsupported, unsupported_quantised};
+use crate::engine::{
+    OWN, aftermath, candle_device, check_host_memory, unsupported, unsupported_quantised,
+};
 use crate::examined::examined;
 use crate::marks::Marks;
 use crate::request::Request;
@@ -199,6 +201,10 @@ fn verdict(count: usize, sample: &str, by: &str, error: f64) -> Result<Check, Wo
 }
 
 impl Session for LoadSession {
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        aftermath(&self.device)
+    }
+
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let cache = PageCache::ALL
             .into_iter()

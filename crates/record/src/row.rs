@@ -190,6 +190,10 @@ pub struct Samples {
     /// own, whatever the host's launches take. The wall then has launches and work one after the other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// The share of the time of the samples in which the device worked, 0 to 1, where it was held: it
+    /// rests while launches are queued, and its power and clocks are those of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duty: Option<f64>,
     /// What the device did first after a rest; only where a row asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
@@ -341,6 +345,14 @@ fn not_recorded<T>() -> Field<T> {
 }
 
 impl Telemetry {
+    /// Takes out what does not tell of the workload, for `reason`: power and energy.
+    pub fn withhold_power(&mut self, reason: &str) {
+        self.power_mean = Field::absent(reason);
+        self.energy = Field::absent(reason);
+        self.energy_by_power = Field::absent(reason);
+        self.window = Field::absent(reason);
+    }
+
     /// Telemetry that is absent in every field, for `reason`.
     pub fn absent(reason: &str) -> Self {
         Self {

@@ -24,6 +24,12 @@ pub(super) fn device(ordinal: usize) -> Result<candle_core::Device, WorkloadErro
     Ok(device)
 }
 
+/// The error that candle's context keeps for the next call, if there is one.
+pub(super) fn aftermath(device: &candle_core::Device) -> Result<(), String> {
+    let candle_core::Device::Cuda(cuda) = device else { return Ok(()) };
+    cuda.cuda_stream().context().check_err().map_err(|error| warpmark_device::describe(&error))
+}
+
 /// What candle's kernels were compiled for, as the kernels themselves say it: the variable that chose it
 /// at build time may have another value by now.
 pub(super) fn compiled() -> Option<Result<Kernels, String>> {

@@ -9,6 +9,11 @@ pub(super) fn device(_ordinal: usize) -> Result<candle_core::Device, WorkloadErr
     Err(WorkloadError::Unsupported("this build has no candle kernels for a GPU".to_owned()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of its counterpart, which can fail")]
+pub(super) fn aftermath(_device: &candle_core::Device) -> Result<(), String> {
+    Ok(())
+}
+
 pub(super) fn compiled() -> Option<Result<Kernels, String>> {
     None
 }

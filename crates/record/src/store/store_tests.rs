@@ -79,6 +79,7 @@ fn row(run: &str, size: u64) -> Record {
         settled: true,
         launch_s: None,
         held: false,
+        duty: None,
         burst: None,
         throttled: BTreeMap::new(),
         phases: BTreeMap::new(),

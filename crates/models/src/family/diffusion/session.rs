@@ -15,7 +15,7 @@ use super::work;
 use super::workloads::{Bench, Decoding, Encoding, Step};
 use crate::catalog::{Dtype, Model};
 use crate::configuration;
-use crate::engine::{candle_device, check_host_memory};
+use crate::engine::{aftermath, candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::request::Request;
@@ -102,6 +102,10 @@ impl Recipe {
 }
 
 impl Session for DiffusionSession {
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        aftermath(self.nets.unet.device())
+    }
+
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let case = self.cases.iter().find(|(id, _)| *id == entry.id).map(|(_, case)| *case);
         let case = case.ok_or_else(|| {

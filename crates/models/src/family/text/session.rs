@@ -15,7 +15,7 @@ use super::workloads::{Bench, Decode, Prefill};
 use super::{Build, Case, Phase};
 use crate::catalog::{Dtype, Format, Model};
 use crate::configuration;
-use crate::engine::{candle_device, check_host_memory};
+use crate::engine::{aftermath, candle_device, check_host_memory};
 use crate::family::workload_error;
 use crate::marks::Marks;
 use crate::request::Request;
@@ -109,6 +109,10 @@ impl<N: CausalLm> Recipe<N> {
 }
 
 impl<N: CausalLm> Session for TextSession<N> {
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        aftermath(self.net.device())
+    }
+
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let case = self.cases.iter().find(|(id, _)| *id == entry.id).map(|(_, case)| *case);
         let case = case.ok_or_else(|| {
