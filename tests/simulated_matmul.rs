@@ -8,6 +8,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use support::machine::Machine;
 use support::{Ran, World};
 use warpmark_record::{Outcome, Record, Value, store};
 use warpmark_simgpu::harness::Simulator;
@@ -126,4 +127,100 @@ fn the_long_search_is_planned_for_who_asks_for_it() {
     assert!(!on("t4", &world, &plan).exits(0).stdout.contains(best));
     let long = [&plan[..], &["--exhaustive"]].concat();
     assert!(on("t4", &world, &long).exits(0).stdout.contains(best));
+}
+
+/// The rows of a selection of the full suite on a card with faults.
+fn with_faults(card: &str, plan: &str, filter: &str) -> Vec<Record> {
+    let machine = Machine::with(card).faults(plan);
+    let folder = machine.world.path("simulated");
+    let results = folder.to_str().unwrap();
+    let options = ["--device", "cuda", "--filter", filter, "--results", results, "--suite", "full"];
+    machine.run(&[&["run"], &options[..]].concat()).exits(0);
+    machine.rows()
+}
+
+#[test]
+fn the_fastest_algorithm_is_found_wherever_it_stands_on_a_card_whose_clock_moves() {
+    for fastest in 0..3 {
+        let plan = format!("ramp=0.25; capped_after=0.6; fastest={fastest}");
+        let rows = with_faults("t4", &plan, "micro/matmul/f16.f32/1024x1024x1024");
+        let caveats = rows[0].caveats.join("; ");
+        let said = match fastest {
+            0 => {
+                "the fastest of 3 algorithms tried, of 4 that cuBLASLt proposed: the library's first choice"
+            }
+            1 => "its number 2; its first choice took 1.03 times as long",
+            _ => "its number 3; its first choice took 1.03 times as long",
+        };
+        assert!(caveats.contains(said), "{fastest}: {caveats}");
+    }
+}
+
+#[test]
+fn the_fastest_shape_is_found_wherever_it_stands_on_a_card_that_slows_down() {
+    for shape in ["6144x6144x16384", "10240x10240x4096"] {
+        let plan = format!("ramp=0.25; capped_after=0.5; shape={shape}");
+        let rows = with_faults("h100", &plan, "micro/matmul/f16.f32/best");
+        let caveats = rows[0].caveats.join("; ");
+        assert!(caveats.contains(&format!("{shape} is the fastest of 27")), "{caveats}");
+        // The others take 1.04 times as long.
+        assert!(caveats.contains("8192x8192x8192 reached 96.2 %"), "{caveats}");
+    }
+}
+
+#[test]
+fn a_shape_whose_every_algorithm_is_refused_is_passed_over_in_the_search() {
+    // The library proposes four for the first shape, which is the reference of the others.
+    let plan = (1..=4).map(|call| format!("cublasLtMatmul:{call}=15; ")).collect::<String>();
+    let rows = with_faults("h100", &plan, "micro/matmul/f16.f32/best");
+    assert_eq!(rows[0].outcome, Outcome::Measured, "{:?}", rows[0].outcome);
+    let caveats = rows[0].caveats.join("; ");
+    assert!(caveats.contains("of 26 shapes tried, of 27; 6144x6144x4096 reached"), "{caveats}");
+    // Alone, such a product is a row that says so.
+    let rows = with_faults("t4", "cublasLtMatmul:1+=15", "micro/matmul/f16.f32/1024x1024x1024");
+    let Outcome::Skipped { reason } = &rows[0].outcome else { panic!("{:?}", rows[0].outcome) };
+    assert!(reason.contains("refuses each that was tried"), "{reason}");
+}
+
+#[test]
+fn tf32_is_right_however_it_rounds_and_plain_f32_in_its_place_is_told() {
+    let filter = "micro/matmul/tf32.f32/1024x1024x1024/warm";
+    let even = with_faults("l4", "tf32=even", filter);
+    assert_eq!(even[0].outcome, Outcome::Measured, "{:?}", even[0].outcome);
+    let plain = with_faults("l4", "tf32=plain", filter);
+    let Outcome::Skipped { reason } = &plain[0].outcome else { panic!("{:?}", plain[0].outcome) };
+    assert!(reason.contains("plain f32 where TF32 was asked for"), "{reason}");
+}
+
+#[test]
+fn a_hold_that_gives_up_costs_neither_a_choice_nor_a_row() {
+    let filter = "micro/matmul/f16.f32/1024x1024x1024/warm";
+    // The first hold is that of the group's opening; here the second one is late, once.
+    let once = with_faults("h100", "launch_us=20; hold_stream:2=late", filter);
+    assert_as_the_profile_says(&once[0], &Profile::named("h100"));
+    assert!(once[0].samples.as_ref().unwrap().held);
+    // All of them are: the choice and the row are made at the host's pace, and say so.
+    let always = with_faults("h100", "launch_us=20; hold_stream:2+=late", filter);
+    assert_eq!(always[0].outcome, Outcome::Measured, "{:?}", always[0].outcome);
+    let caveats = always[0].caveats.join("; ");
+    for said in ["the host's pace is in these times", "could not be held back while"] {
+        assert!(caveats.contains(said), "{said:?} is missing in {caveats}");
+    }
+    assert!(!always[0].samples.as_ref().unwrap().held);
+}
+
+#[test]
+fn a_hold_that_gives_up_for_good_in_the_middle_of_a_row_leaves_the_row_and_says_so() {
+    let filter = "micro/launch/queued";
+    // The opening's, the trial's, and a few parts of samples.
+    let rows = with_faults("h100", "launch_us=20; hold_stream:9+=late", filter);
+    assert_eq!(rows[0].outcome, Outcome::Measured, "{:?}", rows[0].outcome);
+    let caveats = rows[0].caveats.join("; ");
+    assert!(caveats.contains("was not held back from there on"), "{caveats}");
+    assert!(!rows[0].samples.as_ref().unwrap().held);
+    let once = with_faults("h100", "launch_us=20; hold_stream:9=late", filter);
+    assert!(once[0].samples.as_ref().unwrap().held, "{:?}", once[0].caveats);
+    let duty = once[0].samples.as_ref().unwrap().duty;
+    assert!(duty.is_some_and(|duty| 0.0 < duty && duty <= 1.0), "{duty:?}");
+    assert_eq!(rows[0].samples.as_ref().unwrap().duty, None);
 }

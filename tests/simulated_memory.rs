@@ -179,7 +179,12 @@ fn a_host_that_launches_slowly_is_not_in_the_time_of_short_kernels() {
 
 #[test]
 fn a_device_that_cannot_be_held_gives_a_row_that_says_so() {
-    let machine = Machine::with("h100").faults("launch_us=20; queue=150");
+    // A queue of 64 is held with fewer launches at once.
+    let short = Machine::with("h100").faults("launch_us=20; queue=64");
+    let (rows, _) = measure_on(&short, "micro/launch/queued", false);
+    assert!(rows["micro/launch/queued"].samples.as_ref().unwrap().held);
+    assert_rate(&rows, "micro/launch/queued", 1e6 / Profile::named("h100").launch_us);
+    let machine = Machine::with("h100").faults("launch_us=20; queue=30");
     let (rows, _) = measure_on(&machine, "micro/launch/queued", false);
     let row = &rows["micro/launch/queued"];
     assert!(!row.samples.as_ref().unwrap().held);

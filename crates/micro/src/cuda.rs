@@ -4,6 +4,7 @@
 //! for each launch and that time would be in every row.
 
 pub(crate) mod compile;
+pub(crate) mod contest;
 pub(crate) mod hold;
 pub(crate) mod sum;
 pub(crate) mod timer;

@@ -5,7 +5,8 @@
 //! `f16.f16` does, neither in speed nor in result.
 //!
 //! Where the matrices fit a GPU's last cache, the id ends in `warm` (every launch multiplies the same
-//! matrices) or `cold` (launches take turns on copies that do not fit together).
+//! matrices, which fit half of it), `mixed` (the same, and they do not) or `cold` (launches take turns on
+//! copies that do not fit together).
 
 mod capability;
 mod check;

@@ -30,6 +30,11 @@ const FACTOR: f32 = 0.4;
 /// The last cache of a device that does not tell its size. Few processors have more.
 pub(crate) const ASSUMED_CACHE: f64 = 64.0 * 1024.0 * 1024.0;
 
+/// The last cache of a device, as far as it tells.
+fn last_cache(spec: &DeviceSpec) -> f64 {
+    spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0)
+}
+
 /// What is done with the arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -113,11 +118,10 @@ impl Contents {
     }
 }
 
-/// The bytes of one array, for each size that is wanted: the smallest power of two that is at least four
-/// times the last cache and `floor`, and in the full suite twice and four times that.
-fn sizes(spec: &DeviceSpec, request: &Request, floor: usize) -> Vec<usize> {
-    let cache = spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0);
-    let least = ((4.0 * cache) as usize).max(floor).next_power_of_two();
+/// The bytes of one array, for each size that is wanted: the smallest power of two that is at least `least`,
+/// and in the full suite twice and four times that.
+fn sizes(request: &Request, least: usize) -> Vec<usize> {
+    let least = least.next_power_of_two();
     let factors: &[usize] = if request.full { &[1, 2, 4] } else { &[1] };
     factors.iter().map(|factor| factor * least).collect()
 }
@@ -135,11 +139,11 @@ pub(crate) fn size_name(bytes: usize) -> String {
 fn groups<S: Session + 'static>(
     (spec, request): (&DeviceSpec, &Request),
     (processor, engine): (&str, &str),
-    floor: usize,
+    least: usize,
     open: fn(&Device, Cases<Operation>, usize, Contents) -> Result<S, WorkloadError>,
 ) -> Vec<Group> {
     let contents = Contents::new(request.seed);
-    let sizes = sizes(spec, request, floor);
+    let sizes = sizes(request, least);
     let group = |size| {
         let each = Operation::ALL.into_iter();
         let mut planned: Vec<(Entry, Operation)> = each

@@ -11,8 +11,8 @@ use super::compile::Compiler;
 use super::{argument, function, launch, refused};
 
 /// After so many nanoseconds the device goes on by itself: long against queueing a few hundred launches,
-/// short against what a person waits.
-const LIMIT: u64 = 5_000_000_000;
+/// and short against what a person waits and what the watchdog of a card with a display allows a kernel.
+const LIMIT: u64 = 1_500_000_000;
 
 /// A gate in memory of the host, and the kernel that waits at it.
 pub(crate) struct Gate {
@@ -23,7 +23,7 @@ pub(crate) struct Gate {
     ticket: Cell<u32>,
     /// Whether the device can be held at all. Where each launch waits for its own end (by
     /// `CUDA_LAUNCH_BLOCKING`, or under a debugger) every hold would only last to its limit.
-    holds: bool,
+    holds: Cell<bool>,
 }
 
 /// Two words of pinned memory, which the device reads where they are: with unified addressing, which
@@ -62,26 +62,37 @@ impl Gate {
     ) -> Result<Self, WorkloadError> {
         let source = include_str!("../../../../kernels/hold.cu");
         let module = compiler.compile("hold.cu", source)?.module;
-        let mut gate = Self {
+        let gate = Self {
             stream: Arc::clone(stream),
             kernel: function(&module, "hold_stream")?,
             words: Words::new()?,
             ticket: Cell::new(0),
-            holds: true,
+            holds: Cell::new(true),
         };
         // Once through an open gate: a kernel that is launched for the first time may be loaded then,
         // which waits for the device.
         gate.close()?;
         gate.open();
         super::wait(stream)?;
-        gate.holds = gate.lasted();
+        gate.holds.set(gate.lasted());
         Ok(gate)
+    }
+
+    /// Whether the device is held when the gate is closed.
+    pub(crate) fn holds(&self) -> bool {
+        self.holds.get()
+    }
+
+    /// Holds nothing from here on.
+    pub(crate) fn leave_open(&self) {
+        self.open();
+        self.holds.set(false);
     }
 }
 
 impl Hold for Gate {
     fn close(&self) -> Result<(), WorkloadError> {
-        if !self.holds {
+        if !self.holds() {
             return Ok(());
         }
         let ticket = self.ticket.get().wrapping_add(1);
@@ -99,7 +110,7 @@ impl Hold for Gate {
     }
 
     fn lasted(&self) -> bool {
-        self.holds && self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
+        self.holds() && self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
     }
 }
 

@@ -55,9 +55,9 @@ fn loads(size: usize) -> u32 {
     if size <= SMALL { 1 << 18 } else { 1 << 14 }
 }
 
-/// What has to be written so that the last cache holds nothing else.
+/// What has to be written so that the last cache holds nothing else, also where it lets go at random.
 fn flushed(spec: &DeviceSpec) -> usize {
-    2 * spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0) as usize
+    4 * spec.last_level_cache.known().map_or(ASSUMED_CACHE, |cache| cache.0) as usize
 }
 
 struct Walks {
@@ -107,13 +107,14 @@ impl Session for Walks {
         let mut state = Buffer::new(stream, STATE, "the state of the walk")?;
         let first = u64::from(cycle.after(0)) * WORDS as u64;
         state.write(stream, &[first.to_le_bytes(), [0; 8]].concat())?;
+        let beyond = 4 * size > self.flush;
         let mut chase =
             Chase { id, size, table, state, cycle, walked: 0, cycles: 0, session: self };
-        if 2 * size > chase.session.flush {
+        if beyond {
             Buffer::new(stream, chase.session.flush, "what displaces the table")?.set(stream, 0)?;
         }
         // Once round what the cache can hold, and one more walk, which finds it there.
-        let rounds = if 2 * size > chase.session.flush { 0 } else { size / LINE };
+        let rounds = if beyond { 0 } else { size / LINE };
         for _ in 0..=rounds.div_ceil(loads(size) as usize) {
             chase.launch()?;
         }

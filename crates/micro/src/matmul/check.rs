@@ -20,6 +20,9 @@ type Read = fn(f64) -> f64;
 /// How the two operands are read.
 type Reading = [Read; 2];
 
+/// What TF32 may make of an operand.
+const TF32: [Read; 3] = [cut_to_tf32, rounded_to_tf32, rounded_to_even_tf32];
+
 impl Problem {
     /// Compares sampled entries of the product, which `product(row, column)` fetches, with dot products
     /// in f64 of the very operands. `stores` is how often a running sum is rounded to the product's type.
@@ -31,12 +34,14 @@ impl Problem {
     ) -> Result<Check, WorkloadError> {
         let spread = self.spread();
         let positions = self.positions(inputs.seed);
+        // The untouched operands are the first, and the only ones of all but TF32.
         let readings = self.readings();
         let mut worst = vec![0.0_f64; readings.len()];
         for &(row, column) in &positions {
             let got = product(row, column)?;
-            for (worst, reading) in worst.iter_mut().zip(readings) {
-                let error = (got - self.dot(inputs, row, column, *reading)).abs() / spread;
+            let expected = self.dots(inputs, row, column, &readings);
+            for (worst, expected) in worst.iter_mut().zip(expected) {
+                let error = (got - expected).abs() / spread;
                 // `max` would lose a NaN, and a NaN must fail.
                 *worst = if worst.is_nan() || error.is_nan() { f64::NAN } else { worst.max(error) };
             }
@@ -46,9 +51,21 @@ impl Problem {
             "{} entries with {exact} dot products, relative to the entries' standard deviation",
             positions.len()
         );
+        let tolerance = self.tolerance(stores);
+        if self.dtype != Dtype::Tf32 {
+            return checked(what, worst[0], tolerance);
+        }
         // Readings are all NaN or none is, since the product is what brings one in.
-        let least = worst.into_iter().fold(f64::NAN, f64::min);
-        checked(what, least, self.tolerance(stores))
+        let least = worst[1..].iter().copied().fold(f64::NAN, f64::min);
+        if worst[0] <= tolerance && worst[0] < least {
+            // Asking for TF32 allows it and no more. What was computed is right, and is not what the id says.
+            return Err(WorkloadError::Unsupported(
+                "cuBLASLt multiplied in plain f32 where TF32 was asked for, as it may (is \
+                 NVIDIA_TF32_OVERRIDE set to 0?): its times are those of f32.f32"
+                    .to_owned(),
+            ));
+        }
+        checked(what, least, tolerance)
     }
 
     /// The standard deviation of an entry: a product of two numbers uniform on [-1, 1) has variance 1/9,
@@ -81,29 +98,29 @@ impl Problem {
         adding + storing
     }
 
-    /// What a multiplication may take its operands for. TF32 sees 10 bits of an f32's fraction, and whether
-    /// the others are cut off or rounded is nowhere promised, nor that both operands come the same way: all
-    /// entries must agree with one of the four, which leaves no room for the error of the operands in the
-    /// tolerance.
-    fn readings(&self) -> &'static [Reading] {
-        match self.dtype {
-            Dtype::Tf32 => &[
-                [cut_to_tf32, cut_to_tf32],
-                [rounded_to_tf32, rounded_to_tf32],
-                [cut_to_tf32, rounded_to_tf32],
-                [rounded_to_tf32, cut_to_tf32],
-            ],
-            _ => &[[std::convert::identity, std::convert::identity]],
+    /// What a multiplication may take its operands for: what they are, and for TF32 every way besides. TF32
+    /// sees 10 bits of an f32's fraction, and whether the others are cut off or rounded, and ties to even or
+    /// away from zero, is nowhere promised, nor that both operands come the same way: all entries must agree
+    /// with one of the nine, which leaves no room for the error of the operands in the tolerance.
+    fn readings(&self) -> Vec<Reading> {
+        let mut readings: Vec<Reading> = vec![[std::convert::identity; 2]];
+        if self.dtype == Dtype::Tf32 {
+            readings.extend(TF32.iter().flat_map(|a| TF32.iter().map(move |b| [*a, *b])));
         }
+        readings
     }
 
-    pub(super) fn dot(&self, inputs: Inputs, row: usize, column: usize, read: Reading) -> f64 {
-        let products = (0..self.k).map(|i| {
+    /// The entry of a product by each reading of the operands.
+    fn dots(&self, inputs: Inputs, row: usize, column: usize, readings: &[Reading]) -> Vec<f64> {
+        let mut sums = vec![0.0; readings.len()];
+        for i in 0..self.k {
             let a = self.dtype.element(inputs.a, (row * self.k + i) as u64);
             let b = self.dtype.element(inputs.b, self.place_in_b(i, column) as u64);
-            read[0](a) * read[1](b)
-        });
-        products.sum()
+            for (sum, [read_a, read_b]) in sums.iter_mut().zip(readings) {
+                *sum += read_a(a) * read_b(b);
+            }
+        }
+        sums
     }
 
     pub(super) fn positions(&self, seed: u64) -> Vec<(usize, usize)> {
@@ -119,6 +136,13 @@ impl Problem {
     }
 }
 
+#[cfg(test)]
+impl Problem {
+    pub(super) fn dot(&self, inputs: Inputs, row: usize, column: usize, reading: Reading) -> f64 {
+        self.dots(inputs, row, column, &[reading])[0]
+    }
+}
+
 fn cut_to_tf32(value: f64) -> f64 {
     f64::from(f32::from_bits((value as f32).to_bits() & !0x1FFF))
 }
@@ -127,6 +151,12 @@ fn rounded_to_tf32(value: f64) -> f64 {
     // Half a unit of the last kept bit; a carry into the exponent is right, and no operand is near the
     // largest number.
     f64::from(f32::from_bits(((value as f32).to_bits() + 0x1000) & !0x1FFF))
+}
+
+fn rounded_to_even_tf32(value: f64) -> f64 {
+    // One less than half a unit, and one more where the last kept bit is odd.
+    let bits = (value as f32).to_bits();
+    f64::from(f32::from_bits((bits + 0xFFF + (bits >> 13 & 1)) & !0x1FFF))
 }
 
 #[cfg(test)]
@@ -153,18 +183,36 @@ mod tests {
     #[test]
     fn tf32_may_cut_or_round_but_not_keep_more_or_less() {
         let problem = Problem::square(Dtype::Tf32, Dtype::F32, 1024);
-        assert!(passes(&problem, cut_to_tf32) && passes(&problem, rounded_to_tf32));
+        for read in TF32 {
+            assert!(passes(&problem, read));
+        }
+        let ties = f64::from(f32::from_bits(0x3F80_1000));
+        assert!(rounded_to_even_tf32(ties) < rounded_to_tf32(ties), "ties go apart");
+        assert_eq!(rounded_to_even_tf32(-1.75), -1.75);
         let apart = |r, c| Ok(problem.dot(inputs(), r, c, [cut_to_tf32, rounded_to_tf32]));
         assert!(problem.check(inputs(), 1.0, apart).is_ok());
         let bf16 = |value: f64| f64::from(f32::from_bits((value as f32).to_bits() & !0xFFFF));
         assert!(!passes(&problem, bf16));
-        assert!(!passes(&problem, identity));
         // One reading for one entry and the other for the next is no arithmetic.
         let mixed = problem.check(inputs(), 1.0, |row, column| {
             let read: Read = if row % 2 == 0 { cut_to_tf32 } else { rounded_to_tf32 };
             Ok(problem.dot(inputs(), row, column, [read; 2]))
         });
         assert!(mixed.is_err());
+    }
+
+    #[test]
+    fn plain_f32_where_tf32_was_asked_for_is_no_wrong_answer_and_no_figure_of_tf32() {
+        for k in [1024, 16384] {
+            let problem =
+                Problem { m: 64, n: 64, k, ..Problem::square(Dtype::Tf32, Dtype::F32, 1) };
+            let plain = problem.check(inputs(), 1.0, |row, column| {
+                let exact = problem.dot(inputs(), row, column, [identity; 2]);
+                Ok(f64::from(exact as f32))
+            });
+            let Err(WorkloadError::Unsupported(reason)) = plain else { panic!("{k}: {plain:?}") };
+            assert!(reason.contains("plain f32"), "{reason}");
+        }
     }
 
     #[test]

@@ -8,45 +8,39 @@ use super::Problem;
 use super::lt::{Operation, none_proposed};
 use super::operands::Operands;
 use super::session::LtSession;
+use crate::cuda;
+use crate::cuda::contest::{Contestants, LOAD, Rules, compare};
 use crate::cuda::timer::Timer;
 
 /// How long to look for the fastest algorithm of one problem.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
-    /// Device time after which the other candidates stay untried.
-    limit: Seconds,
+    rules: Rules,
     /// The most candidates to try.
     candidates: usize,
-    /// Timed rounds of a candidate, of which the fastest counts.
-    rounds: usize,
 }
 
 impl Effort {
     /// For a problem whose row is wanted: everything that the library proposes.
-    pub(super) const THOROUGH: Self =
-        Self { limit: Seconds(2.0), candidates: usize::MAX, rounds: 3 };
+    pub(super) const THOROUGH: Self = Self {
+        rules: Rules { limit: Seconds(2.0), load: LOAD, rounds: 2, finals: 4 },
+        candidates: usize::MAX,
+    };
 
-    /// For one of many in a grid, of which one survives.
-    pub(super) const BRIEF: Self = Self { limit: Seconds(0.5), candidates: 3, rounds: 2 };
+    /// For one of many in a grid, of which one survives: the search has loaded the card.
+    pub(super) const BRIEF: Self = Self {
+        rules: Rules { limit: Seconds(0.5), load: Seconds(0.0), rounds: 2, finals: 0 },
+        candidates: 3,
+    };
 
     /// The device time that it should take where a launch takes `iteration`: for the plan.
     pub(super) fn estimate(self, iteration: Seconds) -> Seconds {
-        // A launch and a first time, and rounds of one launch or of as many as fill them.
-        let candidate = iteration * 2.0 + iteration.max(ROUND) * self.rounds as f64;
-        // The limit is looked at between candidates.
-        (candidate * self.candidates.min(PROPOSED) as f64).min(self.limit + candidate)
+        self.rules.estimate(self.candidates.min(PROPOSED), iteration)
     }
 }
 
 /// The most candidates that the library is asked for.
 const PROPOSED: usize = super::lt::CANDIDATES as usize;
-
-/// A round of launches lasts at least about this long, so that what an event adds does not decide
-/// between algorithms that take microseconds.
-const ROUND: Seconds = Seconds(100e-6);
-
-/// The most launches of a round.
-const LAUNCHES: f64 = 50.0;
 
 /// The algorithm that a workload runs.
 pub(super) struct Chosen {
@@ -61,6 +55,8 @@ pub(super) struct Chosen {
     time: Seconds,
     /// Device time that all trials took.
     spent: Seconds,
+    /// Whether the host's pace is in the times of the trials.
+    unheld: bool,
 }
 
 impl Chosen {
@@ -72,8 +68,13 @@ impl Chosen {
         } else {
             format!("its number {}; its first choice took {favourite:.2} times as long", rank + 1)
         };
+        let pace = if self.unheld {
+            "; the device could not be held back meanwhile, so that the host's pace is in these times"
+        } else {
+            ""
+        };
         format!(
-            "the fastest of {tried} algorithms tried, of {proposed} that cuBLASLt proposed: {against}"
+            "the fastest of {tried} algorithms tried, of {proposed} that cuBLASLt proposed: {against}{pace}"
         )
     }
 }
@@ -86,49 +87,51 @@ pub(super) fn choose(
     effort: Effort,
 ) -> Result<Chosen, WorkloadError> {
     let candidates = operation.candidates(&session.handle, session.workspace.bytes())?;
-    let watch = Timer::new(&session.stream, Some(&session.gate))?;
-    let mut spent = 0.0;
-    let mut times: Vec<(usize, f64)> = Vec::new();
-    let mut refusal = none_proposed();
-    for (rank, algorithm) in candidates.iter().take(effort.candidates).enumerate() {
-        if spent > effort.limit.0 {
-            break;
-        }
-        let mut launch = || session.launch(operation, algorithm, operands);
-        // A candidate that is proposed and then refused is passed over; the row says how many ran.
-        if let Err(error) = launch() {
-            refusal = error;
-            continue;
-        }
-        let first = watch.time(1, &mut launch)?;
-        // This one, and the untimed one before it.
-        spent += 2.0 * first;
-        let launches = (ROUND.0 / first.max(1e-9)).clamp(1.0, LAUNCHES) as usize;
-        let mut best = f64::INFINITY;
-        for _ in 0..effort.rounds {
-            let time = watch.time(launches, &mut launch)?;
-            best = best.min(time / launches as f64);
-            spent += time;
-        }
-        times.push((rank, best));
-    }
-    let (rank, best, favourite) = fastest(&times).ok_or(refusal)?;
+    let timer = Timer::new(&session.stream, Some(&session.gate))?;
+    let count = candidates.len().min(effort.candidates);
+    let mut trial = Trial { session, operation, candidates: &candidates, operands, timer: &timer };
+    let standing = compare(effort.rules, count, &mut trial, none_proposed())?;
+    let favourite = standing.slowness.first().copied().unwrap_or(1.0);
     Ok(Chosen {
-        algorithm: candidates[rank],
-        rank,
-        tried: times.len(),
+        algorithm: candidates[standing.best],
+        rank: standing.best,
+        tried: standing.entered.len(),
         proposed: candidates.len(),
         favourite,
-        time: Seconds(best),
-        spent: Seconds(spent),
+        time: standing.time,
+        spent: standing.spent,
+        unheld: timer.was_unheld(),
     })
 }
 
-/// The rank of the shortest time, that time, and how much longer the first one is.
-fn fastest(times: &[(usize, f64)]) -> Option<(usize, f64, f64)> {
-    let (_, first) = times.first()?;
-    let (rank, best) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    Some((*rank, *best, first / best))
+/// The candidates of one problem.
+struct Trial<'a> {
+    session: &'a LtSession,
+    operation: &'a Operation,
+    candidates: &'a [cublasLtMatmulAlgo_t],
+    operands: &'a mut Operands,
+    timer: &'a Timer<'a>,
+}
+
+impl Contestants for Trial<'_> {
+    /// A candidate that is proposed and then refused is passed over; the row says how many ran.
+    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+        let launched = self.session.launch(self.operation, &self.candidates[way], self.operands);
+        // A device that is broken answers so here, whatever the library made of it.
+        cuda::wait(&self.session.stream)?;
+        Ok(launched.map_err(|refusal| {
+            let count = self.candidates.len();
+            WorkloadError::Unsupported(format!(
+                "cuBLASLt proposes {count} algorithms for this multiplication and refuses each that was \
+                 tried: {refusal}"
+            ))
+        }))
+    }
+
+    fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError> {
+        let Self { session, operation, candidates, operands, timer } = self;
+        timer.time(launches, || session.launch(operation, &candidates[way], operands))
+    }
 }
 
 /// The fastest problem of a grid.
@@ -138,51 +141,114 @@ pub(super) struct Found {
     pub(super) caveat: String,
 }
 
-/// Tries one problem of the grid after the other, in order, until `limit` of device time is spent.
+/// A shape, the fastest algorithm that was found for it, and its rate against that of the reference.
+struct Shape {
+    problem: Problem,
+    operation: Operation,
+    chosen: Chosen,
+    rate: f64,
+}
+
+/// Tries one problem of the grid after the other, in order, until `limit` of device time is spent, each
+/// against the first one at that moment; then the best few against each other.
+///
+/// A search lasts long enough to heat the card up: rates in FLOP a second would favour what was tried
+/// while it was cool.
 pub(super) fn search(
     session: &LtSession,
     grid: &[Problem],
     operands: &mut Operands,
     limit: Seconds,
 ) -> Result<Found, WorkloadError> {
+    let timer = Timer::new(&session.stream, Some(&session.gate))?;
     let mut spent = 0.0;
-    let mut rates: Vec<(Problem, f64)> = Vec::new();
+    let mut shapes: Vec<Shape> = Vec::new();
     for problem in grid {
         if spent > limit.0 {
             break;
         }
         let operation = Operation::new(problem)?;
-        match choose(session, &operation, operands, Effort::BRIEF) {
-            Ok(chosen) => {
-                spent += chosen.spent.0;
-                rates.push((*problem, (problem.flops() / chosen.time).0));
-            }
-            // No algorithm for this shape: the next one may have some.
-            Err(WorkloadError::Unsupported(_)) => {}
+        let effort = if shapes.is_empty() { Effort::THOROUGH } else { Effort::BRIEF };
+        let chosen = match choose(session, &operation, operands, effort) {
+            Ok(chosen) => chosen,
+            // No algorithm for this shape, or none that runs: the next one may have some.
+            Err(WorkloadError::Unsupported(_)) => continue,
             Err(error) => return Err(error),
+        };
+        spent += chosen.spent.0;
+        let mut shape = Shape { problem: *problem, operation, chosen, rate: 1.0 };
+        if let Some(reference) = shapes.first() {
+            let (before, seconds) = (reference.time(session, &timer, operands)?, shape.chosen.time);
+            spent += before;
+            shape.rate = (problem.flops() / seconds).0 / (reference.problem.flops().0 / before);
         }
+        shapes.push(shape);
     }
-    let best = rates.iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
-    let (problem, best) = best.copied().ok_or_else(|| {
-        WorkloadError::Unsupported("cuBLASLt multiplies none of the shapes on this card".to_owned())
-    })?;
-    let first = rates.first().map_or(String::new(), |(first, rate)| {
-        let share = 100.0 * rate / best;
-        format!("; {} reached {share:.1} % of its rate when both were tried", first.size())
-    });
-    let (tried, all, size) = (rates.len(), grid.len(), problem.size());
-    let caveat = format!("{size} is the fastest of {tried} shapes tried, of {all}{first}");
-    Ok(Found { problem, caveat })
+    let order = best_first(session, &timer, operands, &mut shapes)?;
+    let Some(best) = order.first().map(|place| &shapes[*place]) else {
+        return Err(WorkloadError::Unsupported(
+            "cuBLASLt multiplies none of the shapes on this card".to_owned(),
+        ));
+    };
+    let share = 100.0 * shapes[0].rate / best.rate;
+    let (tried, all, size) = (shapes.len(), grid.len(), best.problem.size());
+    let first = shapes[0].problem.size();
+    let caveat = format!(
+        "{size} is the fastest of {tried} shapes tried, of {all}; {first} reached {share:.1} % of its \
+         rate when both were tried"
+    );
+    Ok(Found { problem: best.problem, caveat })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fastest_candidate_wins_and_the_first_is_measured_against_it() {
-        assert_eq!(fastest(&[(0, 2.0), (3, 1.0), (4, 1.5)]), Some((3, 1.0, 2.0)));
-        assert_eq!(fastest(&[(0, 1.0)]), Some((0, 1.0, 1.0)));
-        assert_eq!(fastest(&[]), None);
+impl Shape {
+    /// Seconds that one product takes.
+    fn time(
+        &self,
+        session: &LtSession,
+        timer: &Timer<'_>,
+        operands: &mut Operands,
+    ) -> Result<f64, WorkloadError> {
+        timer.time(1, || session.launch(&self.operation, &self.chosen.algorithm, operands))
     }
+}
+
+/// How many of the best shapes are held against each other once more, and how often; with the first shape
+/// of all beside them.
+const FINALISTS: usize = 3;
+const FINALS: usize = 4;
+
+/// The places of the shapes, the fastest first. The rates of the best few are taken anew, in rounds of
+/// alternating direction.
+fn best_first(
+    session: &LtSession,
+    timer: &Timer<'_>,
+    operands: &mut Operands,
+    shapes: &mut [Shape],
+) -> Result<Vec<usize>, WorkloadError> {
+    let sorted = |shapes: &[Shape]| {
+        let mut places: Vec<usize> = (0..shapes.len()).collect();
+        places.sort_by(|a, b| shapes[*b].rate.total_cmp(&shapes[*a].rate));
+        places
+    };
+    let mut finalists: Vec<usize> = sorted(shapes).into_iter().take(FINALISTS).collect();
+    if finalists.len() < 2 {
+        return Ok(finalists);
+    }
+    if !finalists.contains(&0) {
+        finalists.push(0);
+    }
+    let mut seconds = vec![0.0; shapes.len()];
+    for _ in 0..FINALS {
+        for &place in &finalists {
+            seconds[place] += shapes[place].time(session, timer, operands)?;
+        }
+        finalists.reverse();
+    }
+    for shape in &mut *shapes {
+        shape.rate = 0.0;
+    }
+    for place in finalists {
+        shapes[place].rate = shapes[place].problem.flops().0 * FINALS as f64 / seconds[place];
+    }
+    Ok(sorted(shapes))
 }

@@ -23,6 +23,14 @@ static TRANSPOSED: i32 = 1;
 const REDUCE_IN_COMPUTE_TYPE: u32 =
     sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
+/// Adding them up in the result itself is the same where that is of the type of the sums.
+const REDUCE_IN_PLACE: u32 =
+    sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_INPLACE as u32;
+
+/// Multiplications by tensor cores, with TF32 operands and f32 sums: `CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA`,
+/// `..._ACCUMULATOR_32F` and `..._INPUT_TF32` of `cublasLt.h`.
+const TF32_BY_TENSOR_CORES: u64 = 0x2 | 0x2 << 8 | 0x4 << 16;
+
 /// `CUBLAS_STATUS_NOT_SUPPORTED`: what the library answers where it has no algorithm at all.
 const NOT_SUPPORTED: u32 = 15;
 
@@ -96,6 +104,10 @@ pub(super) struct Operation {
     b: Owned<sys::cublasLtMatrixLayout_t>,
     c: Owned<sys::cublasLtMatrixLayout_t>,
     one: Scalar,
+    /// How partial sums may be added up.
+    reductions: u32,
+    /// The kinds of algorithms that are what the id says; `None` where all are.
+    kinds: Option<u64>,
 }
 
 /// Addresses on the device.
@@ -128,14 +140,35 @@ impl Operation {
         };
         let a = layout(operand, k, m)?;
         let c = layout(data_type(problem.result()), n, m)?;
-        Ok(Self { description, a, b, c, one })
+        let in_place = if problem.result() == problem.accumulate { REDUCE_IN_PLACE } else { 0 };
+        let reductions = REDUCE_IN_COMPUTE_TYPE | in_place;
+        let kinds = (problem.dtype == Dtype::Tf32).then_some(TF32_BY_TENSOR_CORES);
+        Ok(Self { description, a, b, c, one, reductions, kinds })
     }
 
-    /// The algorithms that the library proposes, its favourite first.
+    /// The algorithms that the library proposes, its favourite first: those of the kinds wanted, or where it
+    /// has none of them, whatever it has, of which the check of the answer then decides.
     pub(super) fn candidates(
         &self,
         handle: &Handle,
         workspace_bytes: usize,
+    ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, WorkloadError> {
+        if self.kinds.is_some() {
+            match self.proposed(handle, workspace_bytes, self.kinds) {
+                Err(WorkloadError::Unsupported(_)) => {}
+                Ok(none) if none.is_empty() => {}
+                proposed => return proposed,
+            }
+        }
+        self.proposed(handle, workspace_bytes, None)
+    }
+
+    /// The algorithms that the library proposes of some kinds, or of all.
+    fn proposed(
+        &self,
+        handle: &Handle,
+        workspace_bytes: usize,
+        kinds: Option<u64>,
     ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, WorkloadError> {
         let preference = Owned {
             raw: result::create_matmul_pref().map_err(refused("cublasLtMatmulPreferenceCreate"))?,
@@ -149,8 +182,11 @@ impl Operation {
         prefer(
             &preference,
             Preferences::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            &REDUCE_IN_COMPUTE_TYPE,
+            &self.reductions,
         )?;
+        if let Some(kinds) = kinds {
+            prefer(&preference, Preferences::CUBLASLT_MATMUL_PREF_IMPL_MASK, &kinds)?;
+        }
         let mut found =
             [MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::zeroed(); CANDIDATES as usize];
         let mut count = 0;

@@ -69,14 +69,13 @@ impl Workload for Multiply<'_> {
             parameters.insert("layer".to_owned(), Value::from(layer));
         }
         match self.case.cache {
-            Cache::Exceeded => {}
-            Cache::Warm => {
-                parameters.insert("cache".to_owned(), Value::from("warm"));
-            }
+            Cache::Exceeded | Cache::Warm | Cache::Mixed => {}
             Cache::Cold { .. } => {
-                parameters.insert("cache".to_owned(), Value::from("cold"));
                 parameters.insert("copies".to_owned(), Value::from(self.operands.copies()));
             }
+        }
+        if let Some(cache) = self.case.cache.name() {
+            parameters.insert("cache".to_owned(), Value::from(cache));
         }
         let mut caveats = vec![self.chosen.caveat()];
         caveats.extend(self.searched.clone());

@@ -7,7 +7,7 @@ use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
 use super::sweep::Stores;
 use super::team::Team;
-use super::{Contents, Operation, cache_caveat, groups, parameters, work};
+use super::{Contents, Operation, cache_caveat, groups, last_cache, parameters, work};
 use crate::cases::Cases;
 use crate::{Micro, Processor, Request, data};
 
@@ -18,8 +18,13 @@ const ENGINE: &str = "host";
 /// The smallest array, however small the cache.
 const FLOOR: usize = 64 << 20;
 
+/// The bytes that an array has at least: four times the last cache.
+fn least(spec: &DeviceSpec) -> usize {
+    FLOOR.max((4.0 * last_cache(spec)) as usize)
+}
+
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    groups((spec, request), ("CPU", ENGINE), FLOOR, HostSession::open)
+    groups((spec, request), ("CPU", ENGINE), least(spec), HostSession::open)
 }
 
 /// The arrays and their threads.
@@ -176,7 +181,7 @@ mod tests {
     fn arrays_are_several_times_the_last_cache() {
         let mut spec = cpu(2, "avx512");
         let least = |spec: &DeviceSpec| {
-            sizes(spec, &Request { full: false, ..Request::default() }, FLOOR)[0]
+            sizes(&Request { full: false, ..Request::default() }, least(spec))[0]
         };
         assert_eq!(least(&spec), 128 << 20);
         spec.last_level_cache = warpmark_record::Field::absent("not told");

@@ -10,9 +10,10 @@ use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadErr
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
 
 use super::ways::{Build, Way};
-use super::{Contents, FACTOR, Operation, cache_caveat, groups, parameters, work};
+use super::{Contents, FACTOR, Operation, cache_caveat, groups, last_cache, parameters, work};
 use crate::cases::Cases;
 use crate::cuda::compile::Compiler;
+use crate::cuda::contest::{Contestants, LOAD, Rules, compare};
 use crate::cuda::timer::Timer;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
@@ -22,26 +23,38 @@ pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
 const ENGINE: &str = "nvrtc";
 
-/// The smallest array, however small the cache: long enough that a launch's start and end do not count.
+/// The smallest array, however small the cache and slow the memory.
 const FLOOR: usize = 256 << 20;
+
+/// Reading an array takes so long at least, that a launch's start and end do not count: they take some
+/// microseconds.
+const SHORTEST: Seconds = Seconds(0.5e-3);
+
+/// An array is so many times the last cache at least: of what a sweep finds there from the one before, a build
+/// whose accesses are marked as not wanted again may get a larger part than others, and must not be chosen
+/// for it.
+const CACHES: f64 = 16.0;
+
+/// The bytes that an array has at least.
+fn least(spec: &DeviceSpec) -> usize {
+    let by_time = spec.memory_bandwidth.known().map_or(0.0, |bandwidth| bandwidth.0 * SHORTEST.0);
+    FLOOR.max(by_time as usize).max((CACHES * last_cache(spec)) as usize)
+}
 
 /// `CHUNK` of `kernels/memory.cu`.
 const CHUNK: usize = 4096;
 
-/// Timed rounds of a build, of which the fastest counts, and the launches of each.
-const ROUNDS: usize = 3;
-const LAUNCHES: usize = 3;
+/// How builds are compared.
+const CHOICE: Rules = Rules { limit: Seconds(1.0), load: LOAD, rounds: 2, finals: 4 };
 
 /// Slices of `c` that are checked, and the elements of each.
 const SLICES: u64 = 64;
 const SLICE: usize = 1024;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    let mut groups = groups((spec, request), ("GPU", ENGINE), FLOOR, GpuSession::open);
+    let mut groups = groups((spec, request), ("GPU", ENGINE), least(spec), GpuSession::open);
     for entry in groups.iter_mut().flat_map(|group| &mut group.entries) {
-        // Each way once without a clock, then in its rounds.
-        let launches = Way::all().count() * (1 + ROUNDS * LAUNCHES);
-        let trials = entry.iteration_estimate * launches as f64;
+        let trials = CHOICE.estimate(Way::all().count(), entry.iteration_estimate);
         entry.preparation_estimate = entry.preparation_estimate + trials;
     }
     groups
@@ -120,21 +133,13 @@ impl Session for GpuSession {
 impl GpuSession {
     /// The way that takes the least time for an operation, with its kernel and what that was compiled to.
     fn fastest(&self, operation: Operation) -> Result<(Way, CudaFunction, String), WorkloadError> {
+        let kernels = self.builds.iter().map(|build| Ok((build, build.kernel(operation)?)));
+        let kernels = kernels.collect::<Result<Vec<_>, WorkloadError>>()?;
         let timer = Timer::new(&self.stream, None)?;
-        let mut fastest: Option<(f64, &Build, &CudaFunction)> = None;
-        for build in &self.builds {
-            let kernel = build.kernel(operation)?;
-            let launch = || self.enqueue(operation, build.way, kernel, 0);
-            launch()?;
-            for _ in 0..ROUNDS {
-                let time = timer.time(LAUNCHES, launch)?;
-                if fastest.is_none_or(|(least, _, _)| time < least) {
-                    fastest = Some((time, build, kernel));
-                }
-            }
-        }
-        let (_, build, kernel) =
-            fastest.ok_or_else(|| WorkloadError::failed("memory.cu was built in no way"))?;
+        let mut trial = Trial { session: self, operation, kernels: &kernels, timer };
+        let none = WorkloadError::failed("memory.cu was built in no way");
+        let standing = compare(CHOICE, kernels.len(), &mut trial, none)?;
+        let (build, kernel) = kernels[standing.best];
         Ok((build.way, kernel.clone(), build.code.clone()))
     }
 
@@ -163,6 +168,29 @@ impl GpuSession {
         // (powers of two of at least FLOOR bytes), which the blocks cover exactly; the kernel was built for
         // as many threads.
         unsafe { cuda::launch(stream, kernel, blocks, way.threads, &mut arguments) }
+    }
+}
+
+/// The builds of one operation, to find the fastest.
+struct Trial<'a> {
+    session: &'a GpuSession,
+    operation: Operation,
+    kernels: &'a [(&'a Build, &'a CudaFunction)],
+    timer: Timer<'a>,
+}
+
+impl Contestants for Trial<'_> {
+    /// A kernel that was compiled for the card is refused by nothing but a broken device.
+    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+        let (build, kernel) = self.kernels[way];
+        self.session.enqueue(self.operation, build.way, kernel, 0)?;
+        cuda::wait(&self.session.stream)?;
+        Ok(Ok(()))
+    }
+
+    fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError> {
+        let (build, kernel) = self.kernels[way];
+        self.timer.time(launches, || self.session.enqueue(self.operation, build.way, kernel, 0))
     }
 }
 
@@ -285,17 +313,21 @@ mod tests {
     use crate::tests::{h200, t4};
 
     fn planned_sizes(spec: &DeviceSpec, full: bool) -> Vec<usize> {
-        sizes(spec, &Request { full, ..Request::default() }, FLOOR)
+        sizes(&Request { full, ..Request::default() }, least(spec))
     }
 
     #[test]
-    fn arrays_are_at_least_256_mib_and_four_times_the_l2() {
+    fn arrays_take_half_a_millisecond_to_read_and_are_sixteen_times_the_l2() {
         assert_eq!(planned_sizes(&t4(), false), [256 << 20]);
         assert_eq!(planned_sizes(&t4(), true), [256 << 20, 512 << 20, 1 << 30]);
-        assert_eq!(planned_sizes(&h200(), true), [256 << 20, 512 << 20, 1 << 30]);
-        let mut large_cache = h200();
-        large_cache.last_level_cache = warpmark_record::Field::Known(warpmark_record::Bytes(126e6));
-        assert_eq!(planned_sizes(&large_cache, false), [512 << 20]);
+        // 4.8 TB/s for half a millisecond are 2.4 GB.
+        assert_eq!(planned_sizes(&h200(), true), [4 << 30, 8 << 30, 16 << 30]);
+        let mut large_cache = t4();
+        large_cache.last_level_cache = warpmark_record::Field::Known(warpmark_record::Bytes(72e6));
+        assert_eq!(planned_sizes(&large_cache, false), [2 << 30]);
+        let mut silent = t4();
+        silent.memory_bandwidth = warpmark_record::Field::absent("the driver reports 0");
+        assert_eq!(planned_sizes(&silent, false), [256 << 20]);
     }
 
     #[test]
