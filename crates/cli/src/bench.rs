@@ -10,7 +10,7 @@ use warpmark_record::{Filter, store};
 use crate::arguments::{Output, Selection};
 use crate::campaign::{Campaign, criterion};
 use crate::output::show;
-use crate::{environment, exit, interrupt};
+use crate::{environment, exit, interrupt, libraries};
 
 /// The bench targets in the order in which cargo runs them, which is that of their names and not that of
 /// the manifest. The last one shows the whole run.
@@ -66,6 +66,9 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
             show(&campaign.describe());
         }
         return Ok(exit::OK);
+    }
+    if campaign.is_on_a_gpu() {
+        libraries::start_anew_with_them()?;
     }
     if arguments.test || !arguments.bench {
         return crate::verbs::verify::check(campaign);

@@ -9,6 +9,7 @@ mod environment;
 pub mod exit;
 mod folder_of_one_model;
 pub mod interrupt;
+mod libraries;
 mod output;
 mod plan;
 mod progress;

@@ -5,7 +5,7 @@ use warpmark_record::{DeviceSpec, Field};
 
 use crate::driver::OpenError;
 use crate::finding::{Finding, FindingState};
-use crate::loader::LibraryInfo;
+use crate::loader::{LibraryInfo, NEWER};
 use crate::{cuda, probe, toolkit};
 
 /// Looks at driver, NVRTC, cuBLASLt, NVML, toolkit, and each GPU's sensors, persistence mode and other
@@ -13,7 +13,6 @@ use crate::{cuda, probe, toolkit};
 pub fn findings() -> Vec<Finding> {
     let libraries = probe::libraries();
     let cards = cuda::list();
-    let driver_cuda = libraries.driver.known().and_then(|info| major(&info.version));
     let mut findings = vec![
         driver(&libraries.driver, &cards),
         library(
@@ -22,16 +21,14 @@ pub fn findings() -> Vec<Finding> {
             "kernels are compiled at run time; without it the micro suite has no GPU part",
             "install the CUDA toolkit's NVRTC 12 or 13 (`eval \"$(scripts/cuda-toolkit \
              --libraries 13.0)\"`, or the distribution's cuda-nvrtc package)",
-        )
-        .beside(driver_cuda, &libraries.nvrtc),
+        ),
         library(
             "cuBLASLt",
             &libraries.cublaslt,
             "matrix products go through it; without it matmul is skipped",
             "install cuBLAS 12 or 13 (`eval \"$(scripts/cuda-toolkit --libraries 13.0)\"`, or the \
              distribution's libcublas package)",
-        )
-        .beside(driver_cuda, &libraries.cublaslt),
+        ),
         library(
             "NVML",
             &libraries.nvml,
@@ -50,34 +47,6 @@ pub fn findings() -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// The major version of `13.0`.
-fn major(version: &str) -> Option<u32> {
-    version.split('.').next()?.parse().ok()
-}
-
-impl Finding {
-    /// The finding of a library beside a driver of this major CUDA version: what a newer library makes is
-    /// not for it.
-    fn beside(self, driver: Option<u32>, library: &Field<LibraryInfo>) -> Self {
-        let library = library.known().and_then(|info| major(&info.version));
-        match (driver, library) {
-            (Some(driver), Some(library)) if library > driver => Self {
-                state: FindingState::Broken,
-                detail: format!(
-                    "{}; the driver is for CUDA {driver}, and may load nothing of CUDA {library}",
-                    self.detail
-                ),
-                mend: Some(format!(
-                    "update NVIDIA's driver, or take the libraries of CUDA {driver} (`eval \
-                     \"$(scripts/cuda-toolkit --libraries 12.9)\"`)"
-                )),
-                ..self
-            },
-            _ => self,
-        }
-    }
 }
 
 /// Variables that are set and falsify what is measured; `value` looks one up.
@@ -137,6 +106,16 @@ fn library_words(library: &Field<LibraryInfo>) -> String {
 fn library(what: &str, found: &Field<LibraryInfo>, without: &str, mend: &str) -> Finding {
     let present = found.known().is_some();
     let words = library_words(found);
+    if words.ends_with(NEWER) {
+        let mend = "update NVIDIA's driver, or take the libraries of CUDA 12 (`eval \
+                    \"$(scripts/cuda-toolkit --libraries 12.9)\"`)";
+        return Finding {
+            what: what.to_owned(),
+            state: FindingState::Broken,
+            detail: words,
+            mend: Some(mend.to_owned()),
+        };
+    }
     Finding {
         what: what.to_owned(),
         state: if present { FindingState::Ok } else { FindingState::Missing },
@@ -190,19 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn a_library_newer_than_the_driver_is_named_with_both_ways_out() {
-        let beside = |driver, version: &str| {
-            let library = found(version);
-            super::library("NVRTC", &library, "", "").beside(driver, &library)
+    fn a_library_newer_than_the_driver_is_broken_with_both_ways_out() {
+        let newer = crate::loader::LoadError::Newer {
+            path: "/x/libnvrtc.so.13".to_owned(),
+            version: "13.0".to_owned(),
+            driver: 12_040,
         };
-        for fits in [beside(Some(13), "13.0"), beside(Some(13), "12.9"), beside(None, "13.0")] {
-            assert_eq!((fits.state, fits.mend), (FindingState::Ok, None));
-        }
-        let newer = beside(Some(12), "13.0");
-        assert_eq!(newer.state, FindingState::Broken);
-        assert!(newer.detail.contains("for CUDA 12") && newer.detail.contains("of CUDA 13"));
-        let mend = newer.mend.unwrap();
-        assert!(mend.contains("update NVIDIA's driver") && mend.contains("12.9"), "{mend}");
+        let found = library("NVRTC", &Field::absent(newer.to_string()), "", "");
+        assert_eq!(found.state, FindingState::Broken);
+        assert!(found.detail.contains("/x/libnvrtc.so.13 is of CUDA 13.0"), "{}", found.detail);
+        assert!(found.detail.contains("for CUDA 12.4"), "{}", found.detail);
+        let mend = found.mend.unwrap();
+        assert!(mend.contains("update NVIDIA's driver") && mend.contains("--libraries 12.9"));
+        assert_eq!(library("NVRTC", &Field::absent("none"), "", "x").state, FindingState::Missing);
     }
 
     #[test]

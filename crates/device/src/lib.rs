@@ -28,6 +28,7 @@ pub mod footprint;
 mod health;
 pub mod host;
 mod loader;
+mod matching;
 pub mod memory;
 mod nvml;
 pub mod pool;

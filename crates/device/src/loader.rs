@@ -17,6 +17,9 @@ pub struct LibraryInfo {
     pub version: String,
 }
 
+/// What a driver does with a library that is newer than itself.
+pub(crate) const NEWER: &str = "which loads nothing of a newer major version";
+
 /// Why a library cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LoadError {
@@ -28,6 +31,13 @@ pub(crate) enum LoadError {
     /// A file is there, and is not a usable library.
     #[error("{name} is there but cannot be loaded: {reason}")]
     Unloadable { name: String, reason: String },
+    /// It is of a newer CUDA than the driver.
+    #[error(
+        "{path} is of CUDA {version} and the driver is for CUDA {}.{}, {NEWER}",
+        driver / 1000,
+        driver % 1000 / 10
+    )]
+    Newer { path: String, version: String, driver: u32 },
     /// It lacks a function that the project calls.
     #[error("{name} lacks the function {symbol}")]
     Incomplete { name: String, symbol: &'static str },
@@ -59,24 +69,33 @@ fn candidates(stem: &str) -> Vec<String> {
         .collect()
 }
 
+/// The names of a library's stems, in cudarc's order.
+pub(crate) fn names(stems: &[&str]) -> Vec<String> {
+    stems.iter().flat_map(|stem| candidates(stem)).collect()
+}
+
+/// Loads a library by name; `Err(None)` where there is none of this name.
+pub(crate) fn load_name(name: &str) -> Result<Library, Option<LoadError>> {
+    // SAFETY: loading runs the library's constructors; these are NVIDIA's own libraries, which cudarc would
+    // load under the same name.
+    unsafe { Library::new(name) }.map_err(|error| {
+        let reason = full_reason(&error);
+        // The loader says exactly this of a file that is not there, and names another file when a library
+        // that this one needs is missing.
+        let absent = format!("{name}: cannot open shared object file: No such file");
+        let there = cfg!(target_os = "linux") && !reason.contains(&absent);
+        there.then(|| LoadError::Unloadable { name: name.to_owned(), reason })
+    })
+}
+
 /// Loads the first candidate that can be loaded, as cudarc does.
 pub(crate) fn load(shown: &'static str, stems: &[&str]) -> Result<(Library, String), LoadError> {
-    let names: Vec<String> = stems.iter().flat_map(|stem| candidates(stem)).collect();
+    let names = names(stems);
     let mut unloadable = None;
     for name in &names {
-        // SAFETY: loading runs the library's constructors; these are NVIDIA's own libraries, which
-        // cudarc would load under the same name.
-        match unsafe { Library::new(name) } {
+        match load_name(name) {
             Ok(library) => return Ok((library, name.clone())),
-            Err(error) => {
-                let reason = full_reason(&error);
-                // The loader says exactly this of a file that is not there, and names another file
-                // when a library that this one needs is missing.
-                let absent = format!("{name}: cannot open shared object file: No such file");
-                if cfg!(target_os = "linux") && !reason.contains(&absent) {
-                    unloadable.get_or_insert(LoadError::Unloadable { name: name.clone(), reason });
-                }
-            }
+            Err(error) => unloadable = unloadable.or(error),
         }
     }
     Err(unloadable.unwrap_or(LoadError::Missing {
@@ -135,12 +154,15 @@ pub(crate) fn mapped_file(name: &str) -> Option<String> {
 fn mapped_file_in(maps: &str, name: &str) -> Option<String> {
     // `libcuda.so.1` is usually mapped under the name it links to, `libcuda.so.580.65.06`.
     let stem = format!("{}.so", name.split([' ', '.']).next()?);
-    maps.lines().find_map(|line| {
-        let path = line.get(line.find('/')?..)?;
-        let file = path.rsplit('/').next()?;
-        let rest = file.strip_prefix(&stem)?;
-        (rest.is_empty() || rest.starts_with('.')).then(|| path.to_owned())
-    })
+    let named = |wanted: &str| {
+        maps.lines().find_map(|line| {
+            let path = line.get(line.find('/')?..)?;
+            let rest = path.rsplit('/').next()?.strip_prefix(wanted)?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| path.to_owned())
+        })
+    };
+    // Where two versions are mapped, the one that was asked for.
+    named(name).or_else(|| named(&stem))
 }
 
 #[cfg(test)]
@@ -173,5 +195,10 @@ mod tests {
         let found = mapped_file_in(maps, "libcuda.so.1");
         assert_eq!(found.as_deref(), Some("/usr/lib/x86_64/libcuda.so.580.65.06"));
         assert_eq!(mapped_file_in(maps, "libnvrtc.so"), None);
+        let two = "7f0 r-xp 00000000 08:01 12 /a/libnvrtc.so.13.0.48\n\
+                   7f1 r-xp 00000000 08:01 13 /b/libnvrtc.so.12.9.86\n";
+        let found = |name| mapped_file_in(two, name);
+        assert_eq!(found("libnvrtc.so.12").as_deref(), Some("/b/libnvrtc.so.12.9.86"));
+        assert_eq!(found("libnvrtc.so").as_deref(), Some("/a/libnvrtc.so.13.0.48"));
     }
 }

@@ -77,9 +77,15 @@ fn field<T>(answer: Result<T, NvmlError>) -> Field<T> {
     answer.map_err(|error| words(&error)).into()
 }
 
+/// Why a slice has no power of its own, nor other processes.
+const WHOLE_CARD: &str =
+    "the device is a slice of a card (MIG), and NVML tells this of the whole card alone";
+
 /// One card, seen through NVML.
 pub(crate) struct Card {
     device: Device<'static>,
+    /// Whether it is cut into slices: what CUDA sees is one of them.
+    sliced: bool,
 }
 
 impl Card {
@@ -91,11 +97,17 @@ impl Card {
         let device = nvml()?.device_by_pci_bus_id(pci_id).map_err(|error| {
             format!("NVML does not know the card at {pci_id}: {}", words(&error))
         })?;
-        Ok(Self { device })
+        let sliced = device.mig_mode().is_ok_and(|mode| mode.current == 1);
+        Ok(Self { device, sliced })
     }
 
-    /// The instantaneous power where the card has it. `power_usage` is the mean of the last second on
-    /// Ampere and newer, and would carry the last workload's power into this one.
+    /// What NVML tells of the whole card, unless the device is a slice of it.
+    fn whole<T>(&self, ask: impl FnOnce(&Self) -> Field<T>) -> Field<T> {
+        if self.sliced { Field::absent(WHOLE_CARD) } else { ask(self) }
+    }
+
+    /// The instantaneous power where the card has it. `power_usage` is the mean of the last second from
+    /// Ampere on (but on the A100 and A30), and would carry the last workload's power into this one.
     fn power(&self) -> Field<Watts> {
         let milliwatts = match self.instantaneous_power() {
             Some(milliwatts) => Ok(milliwatts),
@@ -117,7 +129,10 @@ impl Card {
     pub(crate) fn power_sensor(&self) -> &'static str {
         match self.instantaneous_power() {
             Some(_) => "instantaneous",
-            None => "mean of the last second (Ampere and newer; older cards: instantaneous)",
+            None => {
+                "mean of the last second (from Ampere on, but for A100 and A30; those and older cards: \
+                 instantaneous)"
+            }
         }
     }
 
@@ -130,13 +145,17 @@ impl Card {
         GpuState {
             sm_clock: self.clock(Clock::SM),
             memory_clock: self.clock(Clock::Memory),
-            power: self.power(),
-            energy: field(self.device.total_energy_consumption()).map(|mj| Joules(mj as f64 / 1e3)),
+            power: self.whole(Self::power),
+            energy: self.whole(|card| {
+                field(card.device.total_energy_consumption()).map(|mj| Joules(mj as f64 / 1e3))
+            }),
             temperature: field(self.device.temperature(TemperatureSensor::Gpu))
                 .map(|degrees| Celsius(f64::from(degrees))),
             throttle_causes: field(self.device.current_throttle_reasons()).map(throttle_words),
-            gpu_utilisation: utilisation.clone().map(|share| f64::from(share.gpu) / 100.0),
-            memory_utilisation: utilisation.map(|share| f64::from(share.memory) / 100.0),
+            gpu_utilisation: self
+                .whole(|_| utilisation.clone().map(|share| f64::from(share.gpu) / 100.0)),
+            memory_utilisation: self
+                .whole(|_| utilisation.clone().map(|share| f64::from(share.memory) / 100.0)),
             other_processes: Field::absent("not counted in this look"),
         }
     }
@@ -183,7 +202,8 @@ impl Card {
     /// The other processes before this one has a context.
     fn others_beforehand(&self) -> Field<u32> {
         let own = std::process::id();
-        self.processes().map(|pids| pids.iter().filter(|pid| **pid != own).count() as u32)
+        self.whole(Self::processes)
+            .map(|pids| pids.iter().filter(|pid| **pid != own).count() as u32)
     }
 }
 
@@ -206,7 +226,7 @@ impl Sensors for Card {
     }
 
     fn other_processes(&mut self) -> Field<u32> {
-        match self.processes() {
+        match self.whole(Self::processes) {
             Field::Known(pids) => others_beside(std::process::id(), &pids),
             Field::Absent { absent } => Field::Absent { absent },
         }

@@ -2,9 +2,11 @@
 //!
 //! cudarc opens a library at the first call into it and panics when the library, or a function in it,
 //! is missing. So everything the project calls is looked for here first, under the same names and in
-//! the same order, and cudarc is called only where all of it was found.
+//! the same order, and cudarc is called only where all of it was found and the driver serves it.
 
-use std::ffi::c_int;
+use std::ffi::{OsString, c_int};
+use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use libloading::Library;
@@ -13,6 +15,7 @@ use warpmark_record::Field;
 
 use crate::code::CudaError;
 use crate::loader::{LibraryInfo, LoadError, already_linked, load, mapped_file, require};
+use crate::matching::{Found, Kind};
 use crate::symbols;
 
 /// NVIDIA's libraries as this process finds them. Absent carries what was tried, or what is wrong.
@@ -33,18 +36,19 @@ pub struct Libraries {
 pub fn libraries() -> Libraries {
     Libraries {
         driver: driver().map(Driver::info).into(),
-        nvrtc: NVRTC.get_or_init(|| nvrtc().map_err(|error| error.to_string())).clone().into(),
-        cublaslt: CUBLASLT
-            .get_or_init(|| cublaslt().map_err(|error| error.to_string()))
-            .clone()
-            .into(),
+        nvrtc: info(&NVRTC, &NVRTC_FOUND),
+        cublaslt: info(&CUBLASLT, &CUBLASLT_FOUND),
         nvml: crate::nvml::library(),
     }
 }
 
 static DRIVER: OnceLock<Result<Driver, LoadError>> = OnceLock::new();
-static NVRTC: OnceLock<Result<LibraryInfo, String>> = OnceLock::new();
-static CUBLASLT: OnceLock<Result<LibraryInfo, String>> = OnceLock::new();
+static NVRTC_FOUND: OnceLock<Result<Found, String>> = OnceLock::new();
+static CUBLASLT_FOUND: OnceLock<Result<Found, String>> = OnceLock::new();
+
+fn info(kind: &Kind, found: &'static OnceLock<Result<Found, String>>) -> Field<LibraryInfo> {
+    matching(kind, found).as_ref().map(|found| found.info.clone()).map_err(Clone::clone).into()
+}
 
 /// The loaded driver library. Never unloaded: libcuda keeps threads of its own.
 pub(crate) struct Driver {
@@ -147,44 +151,67 @@ pub(crate) fn version_words(version: u32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
-fn nvrtc() -> Result<LibraryInfo, LoadError> {
+const NVRTC: Kind = Kind {
+    shown: "libnvrtc",
+    stem: "nvrtc",
+    linked: "nvrtcVersion",
+    symbols: symbols::NVRTC,
+    version: nvrtc_version,
+};
+
+const CUBLASLT: Kind = Kind {
+    shown: "libcublasLt",
+    stem: "cublasLt",
+    linked: "cublasLtGetVersion",
+    symbols: symbols::CUBLASLT,
+    version: cublaslt_version,
+};
+
+fn nvrtc_version(library: &Library) -> String {
     type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
-    let (library, name) = match already_linked("nvrtcVersion") {
-        Some(library) => (library, "libnvrtc (linked)".to_owned()),
-        None => load("libnvrtc", &["nvrtc"])?,
-    };
-    require(&library, &name, symbols::NVRTC)?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: `nvrtcVersion` writes two ints and keeps no pointer.
     let answer = unsafe {
         library.get::<Version>("nvrtcVersion").map(|ask| ask(&raw mut major, &raw mut minor))
     };
-    let version = if matches!(answer, Ok(0)) { format!("{major}.{minor}") } else { String::new() };
-    Ok(keep(library, name, version))
+    if matches!(answer, Ok(0)) { format!("{major}.{minor}") } else { String::new() }
 }
 
-fn cublaslt() -> Result<LibraryInfo, LoadError> {
+fn cublaslt_version(library: &Library) -> String {
     type Version = unsafe extern "C" fn() -> usize;
-    let (library, name) = match already_linked("cublasLtGetVersion") {
-        Some(library) => (library, "libcublasLt (linked)".to_owned()),
-        None => load("libcublasLt", &["cublasLt"])?,
-    };
-    require(&library, &name, symbols::CUBLASLT)?;
     // SAFETY: `cublasLtGetVersion` takes nothing and returns a size_t.
     let answer = unsafe { library.get::<Version>("cublasLtGetVersion").map(|ask| ask()) };
     // Since CUDA 12 the number is major × 10000 + minor × 100 + patch; before, major × 1000.
-    let version = match answer {
+    match answer {
         Ok(v) if v >= 100_000 => format!("{}.{}.{}", v / 10_000, v / 100 % 100, v % 100),
         Ok(v) => format!("{}.{}.{}", v / 1000, v / 100 % 10, v % 100),
         Err(_) => String::new(),
-    };
-    Ok(keep(library, name, version))
+    }
 }
 
-/// Describes the library and leaves it loaded, as cudarc will load it again anyway.
-fn keep(library: Library, name: String, version: String) -> LibraryInfo {
-    std::mem::forget(library);
-    LibraryInfo { path: mapped_file(&name), name, version }
+/// A library in the version that this machine's driver serves, looked for once.
+fn matching(
+    kind: &Kind,
+    found: &'static OnceLock<Result<Found, String>>,
+) -> &'static Result<Found, String> {
+    found.get_or_init(|| {
+        let driver = driver().ok().and_then(|driver| driver.version().ok());
+        kind.find(driver).map_err(|error| error.to_string())
+    })
+}
+
+/// The loader's search path (`LD_LIBRARY_PATH`) with which a new process finds the libraries that
+/// [`libraries`] tells of; `None` where it does so anyway. `links` is a folder for links to them.
+///
+/// # Errors
+/// The links cannot be made.
+pub fn search_path(links: &Path) -> io::Result<Option<OsString>> {
+    let kinds = [(&NVRTC, &NVRTC_FOUND), (&CUBLASLT, &CUBLASLT_FOUND)];
+    let unreached = kinds.into_iter().filter_map(|(kind, found)| {
+        let file = matching(kind, found).as_ref().ok()?.unreached.clone()?;
+        Some((kind.stem, file))
+    });
+    crate::matching::search_path(links, &unreached.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -29,6 +29,12 @@ fn child() {
         "doctor" => {
             json!({ "findings": warpmark_device::findings(), "libraries": warpmark_device::libraries() })
         }
+        "libraries" => {
+            let links = std::path::PathBuf::from(std::env::var_os("FAKE_LINKS").unwrap());
+            let path = warpmark_device::probe::search_path(&links).unwrap();
+            let path = path.map(|path| path.to_string_lossy().into_owned());
+            json!({ "libraries": warpmark_device::libraries(), "path": path })
+        }
         "look" => {
             let looked = warpmark_device::look(DeviceChoice::Auto).unwrap();
             json!({ "spec": looked.spec, "note": looked.note })
@@ -314,4 +320,77 @@ fn a_card_can_be_looked_at_without_a_context() {
     let looked = machine.ask("look");
     assert_eq!(looked["spec"]["name"], "Tesla T4");
     assert_eq!(looked["note"], Value::Null);
+}
+
+/// An NVRTC that says it is of this CUDA, and has every function.
+fn nvrtc(major: u32, minor: u32) -> String {
+    let others = symbols::NVRTC.iter().filter(|name| **name != "nvrtcVersion");
+    let stubs: String = others.map(|name| format!("int {name}(void) {{ return 1; }}\n")).collect();
+    format!("int nvrtcVersion(int *a, int *b) {{ *a = {major}; *b = {minor}; return 0; }}\n{stubs}")
+}
+
+#[test]
+fn each_driver_gets_the_library_of_its_own_cuda_wherever_it_lies() {
+    // What the drivers 525, 535, 550, 570 and 580 report, and what is taken of 12.9 and 13.0.
+    for (driver, expected) in
+        [(12_000, "12.9"), (12_020, "12.9"), (12_040, "12.9"), (12_080, "12.9"), (13_000, "13.0")]
+    {
+        let links = tempfile::tempdir().unwrap();
+        let machine = |reached: &[(&str, u32, u32)]| {
+            let machine = Fake::driver(&[]).with("FAKE_VERSION", driver);
+            let machine = machine.with("FAKE_LINKS", links.path().display());
+            for (name, major, minor) in reached {
+                machine.compile(name, &nvrtc(*major, *minor));
+            }
+            machine
+        };
+        // Both in the loader's path, the newer one first.
+        let side_by_side = machine(&[("libnvrtc.so.13", 13, 0), ("libnvrtc.so.12", 12, 9)]);
+        let both = side_by_side.ask("libraries");
+        assert_eq!(both["libraries"]["nvrtc"]["version"], expected, "{driver}: {both}");
+        // The process that measures has to be led to the older one.
+        let path = both["path"].as_str();
+        assert_eq!(path.is_some(), expected == "12.9", "{driver}: {both}");
+        if let Some(path) = path {
+            let link = std::fs::canonicalize(links.path().join("libnvrtc.so")).unwrap();
+            assert!(link.ends_with("libnvrtc.so.12"), "{link:?}");
+            assert!(path.starts_with(&*links.path().to_string_lossy()), "{path}");
+        }
+        // The newer one alone: served or named.
+        let newer = machine(&[("libnvrtc.so.13", 13, 0)]).with("HOME", "/nowhere").ask("libraries");
+        let reason = newer["libraries"]["nvrtc"]["absent"].as_str();
+        if driver >= 13_000 {
+            assert_eq!(newer["libraries"]["nvrtc"]["version"], "13.0");
+        } else {
+            assert!(
+                reason.unwrap().contains("is of CUDA 13.0 and the driver is for CUDA 12"),
+                "{newer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_library_that_a_python_package_brought_is_found_where_the_loader_has_none() {
+    let home = tempfile::tempdir().unwrap();
+    let site = home.path().join(".local/lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib");
+    std::fs::create_dir_all(&site).unwrap();
+    let machine =
+        Fake::driver(&[]).with("FAKE_VERSION", 12_040).with("HOME", home.path().display());
+    for (file, major, minor) in [("libnvrtc.so.12", 12, 4), ("libnvrtc.so.13", 13, 0)] {
+        machine.compile(file, &nvrtc(major, minor));
+        std::fs::rename(machine.path(file), site.join(file)).unwrap();
+    }
+    let links = tempfile::tempdir().unwrap();
+    let machine = machine.with("FAKE_LINKS", links.path().display());
+    let found = machine.ask("libraries");
+    assert_eq!(found["libraries"]["nvrtc"]["version"], "12.4", "{found}");
+    let path = found["path"].as_str().unwrap();
+    assert!(path.contains(&*site.to_string_lossy()), "{path}");
+    // Whoever is started with this path finds it without being led.
+    let led = machine.with("LD_LIBRARY_PATH", path).ask("libraries");
+    assert_eq!(
+        (&led["libraries"]["nvrtc"]["version"], &led["path"]),
+        (&json!("12.4"), &json!(null))
+    );
 }

@@ -15,7 +15,7 @@ use warpmark_measure::Stopwatch;
 use warpmark_record::Seconds;
 
 use crate::protocol::Message;
-use crate::worker;
+use crate::{libraries, worker};
 
 /// How long a killed process may take to be gone. One that the driver holds never is.
 const TO_DIE: Duration = Duration::from_secs(10);
@@ -74,6 +74,9 @@ impl Process {
         let program = program().context("the program's own file was not found")?;
         let mut command = Command::new(&program);
         command.arg0("warpmark").arg(worker::ARGUMENT).process_group(0);
+        if let Some(path) = libraries::search_path()? {
+            command.env(libraries::VARIABLE, path);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()

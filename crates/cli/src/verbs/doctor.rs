@@ -7,7 +7,7 @@ use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::arguments::Doctor;
 use crate::output::{show, show_json};
-use crate::{exit, sources};
+use crate::{exit, libraries, sources};
 
 /// Room for the synthetic weights of the quick suites on a CPU and on a GPU, and for records.
 const ROOM: Bytes = Bytes(8e9);
@@ -15,6 +15,10 @@ const ROOM: Bytes = Bytes(8e9);
 /// Looks at everything that a run may need. A GPU that is not there is no fault of the machine, so the
 /// exit code tells only whether something that is there is broken.
 pub fn run(options: &Doctor) -> anyhow::Result<u8> {
+    if options.environment {
+        show(&libraries::shell_command(libraries::search_path()?.as_ref()));
+        return Ok(exit::OK);
+    }
     let mut findings = warpmark_device::findings();
     findings.extend(candle());
     findings.push(hub_cache());

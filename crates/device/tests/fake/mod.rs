@@ -53,6 +53,11 @@ impl Fake {
         self
     }
 
+    /// Where a file of the folder lies.
+    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
+        self.folder.path().join(file)
+    }
+
     pub(crate) fn compile(&self, library: &str, source: &str) {
         let file = self.folder.path().join("source.c");
         fs::write(&file, source).unwrap();
@@ -74,8 +79,13 @@ impl Fake {
             .env_remove("CUDA_VISIBLE_DEVICES")
             .env("FAKE_ASK", ask)
             .env("LD_LIBRARY_PATH", format!("{}:{path}", self.folder.path().display()));
+        // A setting of the test comes behind, and what it names in front.
         for (name, value) in &self.variables {
-            command.env(name, value);
+            if *name == "LD_LIBRARY_PATH" {
+                command.env(name, format!("{value}:{}:{path}", self.folder.path().display()));
+            } else {
+                command.env(name, value);
+            }
         }
         command.output().unwrap()
     }
