@@ -257,7 +257,27 @@ fn a_slice_of_a_card_is_measured_and_read_against_no_book() {
     assert!(book.contains("has no \"NVIDIA A100-SXM4-40GB MIG 1g.5gb\""), "{book}");
     let ran = machine.measure("micro/memory/copy");
     assert!(!ran.exits(0).stdout.contains("of book"), "{}", ran.stdout);
-    assert_measured(&machine.rows(), &["copy"]);
+    let rows = machine.rows();
+    assert_measured(&rows, &["copy"]);
+    // What NVML tells of the parent is not the slice's.
+    let telemetry = rows[0].telemetry.as_ref().unwrap();
+    for reason in [
+        telemetry.energy.reason(),
+        telemetry.energy_by_power.reason(),
+        telemetry.power_mean.reason(),
+        telemetry.other_processes.reason(),
+    ] {
+        assert!(reason.unwrap().contains("slice of a card (MIG)"), "{telemetry:?}");
+    }
+    assert!(telemetry.sm_clock_mean.known().is_some());
+}
+
+#[test]
+fn a_sticky_error_while_answers_are_checked_costs_its_benchmark_and_no_other() {
+    let machine = Machine::with("t4").faults("memory_scale:2=700");
+    let ran = machine.run(&["verify", "--device", "cuda", "--filter", THREE]);
+    ran.exits(1).says(&["CUDA_ERROR_ILLEGAL_ADDRESS (700)"]);
+    assert!(ran.stdout.contains("2 right, 1 wrong or failed, 0 skipped"), "{}", ran.stdout);
 }
 
 #[test]

@@ -250,6 +250,10 @@ pub struct Verify {
     /// What to check.
     #[command(flatten)]
     pub selection: Selection,
+    /// Give a benchmark on a GPU up when nothing is heard of it for so long, such as `5m`; without
+    /// this, ten times what it should take, and two minutes at least
+    #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_HANG_LIMIT")]
+    pub hang_limit: Option<Duration>,
 }
 
 /// A report's form.
@@ -361,11 +365,17 @@ impl Report {
 
 /// `warpmark doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  warpmark doctor && warpmark run")]
+#[command(
+    after_help = "Examples:\n  warpmark doctor && warpmark run\n  eval \"$(warpmark doctor --environment)\""
+)]
 pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print the shell command that lets other programs find the CUDA libraries that the driver serves, and
+    /// nothing where they do
+    #[arg(long, conflicts_with = "json")]
+    pub environment: bool,
     /// The folder that results are recorded in
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
     pub results: PathBuf,

@@ -1,4 +1,4 @@
-//! `warpmark run` and `serve` on a GPU: each group, and each service, in a process of its own, every row
+//! `warpmark run`, `verify` and `serve` on a GPU: each group, and each service, in a process of its own, every row
 //! kept by this one.
 //!
 //! A fault that poisons a context, a crash in a library, the kernel's out-of-memory killer or a hang
@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
-use warpmark_measure::{Entry, Gate, Observer, Offer, Step, timestamp};
+use anyhow::{Context, bail};
+use warpmark_measure::{Depth, Entry, Gate, Observer, Offer, Step, timestamp};
 use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
 
@@ -61,17 +61,47 @@ pub(crate) fn measure(
         spec: spec.clone(),
         run: id,
         selection: selection.clone(),
+        depth: Depth::Measure,
         verbose: output.verbose,
         load: None,
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
-    let bars = campaign.bars.clone();
-    let mut supervisor = Supervisor::start(setup, limits, &output.results, bars, campaign.budget)?;
+    let (bars, results) = (campaign.bars.clone(), Some(output.results.as_path()));
+    let mut supervisor = Supervisor::start(setup, limits, results, bars, campaign.budget)?;
     campaign.begin();
     for group in campaign.plan.groups {
         supervisor.entries(group.entries)?;
     }
-    Ok(supervisor.finish())
+    supervisor.finish()
+}
+
+/// Checks every answer of a campaign on a GPU; nothing is timed or recorded.
+///
+/// # Errors
+/// The device cannot be opened, or a run is measuring on it.
+pub(crate) fn verify(
+    campaign: Campaign,
+    options: &arguments::Verify,
+) -> anyhow::Result<Vec<Record>> {
+    let spec = &campaign.described.spec;
+    let cache = sources::cache()?;
+    let _alone = campaign::alone(&cache, spec)?;
+    let setup = Setup {
+        spec: spec.clone(),
+        run: environment::new_run_id(),
+        selection: options.selection.clone(),
+        depth: Depth::Verify,
+        verbose: false,
+        load: None,
+    };
+    let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
+    let bars = campaign.bars.clone();
+    let mut supervisor = Supervisor::start(setup, limits, None, bars, campaign.budget)?;
+    campaign.begin();
+    for group in campaign.plan.groups {
+        supervisor.entries(group.entries)?;
+    }
+    Ok(supervisor.into_rows())
 }
 
 /// Puts load on services on a GPU.
@@ -86,18 +116,18 @@ pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyho
         spec: spec.clone(),
         run: id,
         selection: serving.selection.clone(),
+        depth: Depth::Measure,
         verbose: false,
         load: Some(Box::new(options.clone())),
     };
     let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
-    let bars = serving.bars.clone();
-    let mut supervisor =
-        Supervisor::start(setup, limits, &options.results, bars, Budget::starting(None))?;
+    let (bars, results) = (serving.bars.clone(), Some(options.results.as_path()));
+    let mut supervisor = Supervisor::start(setup, limits, results, bars, Budget::starting(None))?;
     serving.begin(offers);
     for offer in offers {
         supervisor.entries(serving::entries(offer, serving.levels))?;
     }
-    Ok(supervisor.finish())
+    supervisor.finish()
 }
 
 /// A worker that has opened the device, and how it set it up; or why none has.
@@ -140,7 +170,10 @@ struct Supervisor {
     limits: Limits,
     /// What a worker may still take for weights on their way.
     budget: Budget,
-    recorder: Recorder,
+    /// Where rows go; nowhere where nothing is measured.
+    recorder: Option<Recorder>,
+    /// Every row so far, where there is no recorder.
+    rows: Vec<Record>,
     /// A worker that has opened the device and has no group yet.
     waiting: Option<Process>,
 }
@@ -163,7 +196,7 @@ impl Supervisor {
     fn start(
         setup: Setup,
         limits: Limits,
-        results: &Path,
+        results: Option<&Path>,
         bars: Bars,
         budget: Budget,
     ) -> anyhow::Result<Self> {
@@ -182,14 +215,20 @@ impl Supervisor {
             budget,
             setup,
             limits,
-            recorder: Recorder::open(results, run)?,
+            recorder: results.map(|results| Recorder::open(results, run)).transpose()?,
+            rows: Vec::new(),
             waiting: Some(first),
         })
     }
 
-    fn finish(self) -> Results {
+    fn finish(self) -> anyhow::Result<Results> {
         self.bars.clear();
-        self.recorder.finish()
+        self.recorder.map(Recorder::finish).context("no results were opened for this run")
+    }
+
+    fn into_rows(self) -> Vec<Record> {
+        self.bars.clear();
+        self.rows
     }
 
     /// Measures the benchmarks of a group, with as many workers as it takes.
@@ -349,7 +388,12 @@ impl Supervisor {
 
     fn keep_row(&mut self, row: Record) -> anyhow::Result<()> {
         // Shown only once it is on the disk.
-        self.recorder.keep(row).map(|row| self.bars.done(row))
+        let kept = match &mut self.recorder {
+            Some(recorder) => recorder.keep(row)?,
+            None => self.rows.push_mut(row),
+        };
+        self.bars.done(kept);
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 use warpmark_device::Device;
-use warpmark_measure::{Depth, Entry, Gate, Group, Offer};
+use warpmark_measure::{Entry, Gate, Group, Offer};
 use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome, Record, Seconds};
 
 use crate::arguments::Serve;
@@ -132,7 +132,7 @@ fn measure(
     let criterion = criterion(Some(&folder));
     let run = setup.run.clone();
     let gate = orders.gate(voice);
-    let mut runner = campaign::runner(device, run, criterion, own_report, Depth::Measure, gate)?;
+    let mut runner = campaign::runner(device, run, criterion, own_report, setup.depth, gate)?;
     let mut observer = voice.clone();
     // What is lost is the device's; the supervisor knows it by the row.
     let _: Result<(), Lost> =

@@ -181,8 +181,7 @@ pub(crate) fn sample(
         )),
         Err(panic) => resume_unwind(panic),
     };
-    let sampled =
-        keep_last(calls, sampling.samples, clock, Ready { warm_up, feeding, burst })?;
+    let sampled = keep_last(calls, sampling.samples, clock, Ready { warm_up, feeding, burst })?;
     Ok(Sampled { doubt, ..sampled })
 }
 

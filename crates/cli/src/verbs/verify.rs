@@ -1,22 +1,30 @@
 //! `warpmark verify`: every answer, no times.
 
-use warpmark_record::Outcome;
+use warpmark_record::{Outcome, Record};
 
 use crate::arguments::Verify;
 use crate::campaign::Campaign;
-use crate::exit;
 use crate::output::show;
+use crate::{exit, supervisor};
 
 /// Checks every answer of a selection.
 pub fn run(options: &Verify) -> anyhow::Result<u8> {
-    check(Campaign::prepare(&options.selection, None)?)
+    let campaign = Campaign::prepare(&options.selection, None)?;
+    if campaign.is_on_a_gpu() {
+        return Ok(conclude(&supervisor::verify(campaign, options)?));
+    }
+    check(campaign)
 }
 
-/// Checks every answer of a campaign and says how far each was off.
+/// Checks every answer of a campaign in this process.
 pub fn check(campaign: Campaign) -> anyhow::Result<u8> {
-    let rows = campaign.verify()?;
+    Ok(conclude(&campaign.verify()?))
+}
+
+/// Says how far each answer was off.
+fn conclude(rows: &[Record]) -> u8 {
     let (mut right, mut skipped, mut wrong) = (0, 0, 0);
-    for row in &rows {
+    for row in rows {
         match (&row.outcome, &row.check) {
             (Outcome::Failed { .. }, _) => wrong += 1,
             (_, Some(check)) => {
@@ -30,5 +38,5 @@ pub fn check(campaign: Campaign) -> anyhow::Result<u8> {
         }
     }
     show(&format!("{right} right, {wrong} wrong or failed, {skipped} skipped\n"));
-    Ok(if wrong == 0 { exit::OK } else { exit::FAILED })
+    if wrong == 0 { exit::OK } else { exit::FAILED }
 }
