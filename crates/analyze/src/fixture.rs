@@ -30,6 +30,7 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         distributions: BTreeMap::new(),
         launch_s: None,
         held: false,
+        duty: None,
         burst: None,
         throttled: BTreeMap::new(),
     });
@@ -162,6 +163,7 @@ pub(crate) fn gpu_run() -> Run {
                 Sourced { value: FlopsPerSecond(100e12), source: source() },
             )]),
             clock: Some(Sourced { value: Hertz(1.5e9), source: source() }),
+            clocks: BTreeMap::new(),
             bandwidth: Some(Sourced { value: BytesPerSecond(1e12), source: source() }),
             l2: None,
             tdp: None,

@@ -163,8 +163,8 @@ impl Placement {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
     book_peaks: BTreeMap<String, FlopsPerSecond>,
-    /// The clock that the book's peaks are stated for, in hertz.
-    book_clock: Option<f64>,
+    /// The clock of each book peak, as far as the book tells.
+    book_clocks: BTreeMap<String, f64>,
     book_bandwidth: Option<BytesPerSecond>,
     measured_peaks: BTreeMap<String, FlopsPerSecond>,
     measured_bandwidth: Option<BytesPerSecond>,
@@ -178,7 +178,8 @@ impl Limits {
         if let Some(book) = gpu.and_then(|gpu| gpu.book.known()) {
             let peaks = book.peaks.iter().map(|(name, peak)| (name.clone(), peak.value));
             limits.book_peaks = peaks.collect();
-            limits.book_clock = book.clock.as_ref().map(|clock| clock.value.0);
+            let clocks = book.peaks.keys().filter_map(|name| Some((name, book.clock_of(name)?)));
+            limits.book_clocks = clocks.map(|(name, clock)| (name.clone(), clock.0)).collect();
             limits.book_bandwidth = book.bandwidth.as_ref().map(|bandwidth| bandwidth.value);
         }
         for (record, rates) in rows {
@@ -238,14 +239,14 @@ impl Limits {
         }
         let arithmetic = arithmetic(record);
         let book = arithmetic.as_deref().and_then(|name| self.book_peaks.get(name)).copied();
-        let scale = self.clock_scale(record.telemetry.as_ref());
+        let scale = self.clock_scale(arithmetic.as_deref(), record.telemetry.as_ref());
         let measured = arithmetic.as_deref().and_then(|name| self.measured_peak(name));
         let settled = book.zip(scale).map(|(peak, scale)| peak * scale);
         let mut shares = Vec::new();
         // The memory's clock is fixed while a card works, so its bandwidth settles at the book's.
         for (limit, compute, bandwidth) in [
             (Limit::Book, book, self.book_bandwidth),
-            (Limit::Settled, settled, self.book_bandwidth.filter(|_| scale.is_some())),
+            (Limit::Settled, settled, self.book_bandwidth.filter(|_| self.settles(record))),
             (Limit::Measured, measured, self.measured_bandwidth),
         ] {
             let compute = rates.flops.zip(compute).map(|(rate, peak)| (rate.0, peak.0));
@@ -264,9 +265,17 @@ impl Limits {
         shares
     }
 
-    fn clock_scale(&self, telemetry: Option<&Telemetry>) -> Option<f64> {
+    /// How the clock at which a row settled lies to the one that the peak of its arithmetic is stated for.
+    fn clock_scale(&self, arithmetic: Option<&str>, telemetry: Option<&Telemetry>) -> Option<f64> {
         let mean = telemetry?.sm_clock_mean.known()?;
-        self.book_clock.filter(|clock| *clock > 0.0).map(|clock| mean.0 / clock)
+        let stated = self.book_clocks.get(arithmetic?).filter(|clock| **clock > 0.0)?;
+        Some(mean.0 / stated)
+    }
+
+    /// Whether it is known at which clock a row settled, and at which a card of the book is stated.
+    fn settles(&self, record: &Record) -> bool {
+        let clock = record.telemetry.as_ref().and_then(|told| told.sm_clock_mean.known());
+        clock.is_some() && !self.book_clocks.is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use warpmark_record::machine::Sourced;
 use warpmark_record::{Bytes, ClockKind, Field, Hertz};
 
 use super::*;
@@ -43,6 +44,25 @@ fn a_matmul_on_a_card_is_read_against_all_three_limits() {
     assert!(about(share(placed, Limit::Measured, Resource::Compute), 1.0));
     assert_eq!(placed.headline().unwrap().limit, Limit::Book);
     assert_eq!(placed.bound, Bound::Compute);
+}
+
+#[test]
+fn each_peak_settles_by_its_own_clock() {
+    let mut run = gpu_run();
+    let gpu = run.device.gpu.as_mut().unwrap();
+    let Field::Known(book) = &mut gpu.book else { panic!("no book") };
+    let peak = Sourced { value: FlopsPerSecond(40e12), source: "a test".to_owned() };
+    book.peaks.insert("f32/f32".to_owned(), peak);
+    let faster = Sourced { value: Hertz(2e9), source: "a test".to_owned() };
+    book.clocks.insert("f32/f32".to_owned(), faster);
+    // At 1.2 GHz 24 of 40 TFLOP/s are left of f32, which are stated for 2 GHz, and 80 of 100 of f16.
+    let [mut f32, mut f16] = [matmul("f32", 10_000, 0.1), matmul("f16", 10_000, 0.025)];
+    for row in [&mut f32, &mut f16] {
+        row.telemetry = Some(telemetry(1.2e9));
+    }
+    let placed = placements(run, vec![f32, f16]);
+    assert!(about(share(&placed[0], Limit::Settled, Resource::Compute), 20.0 / 24.0));
+    assert!(about(share(&placed[1], Limit::Settled, Resource::Compute), 1.0));
 }
 
 #[test]

@@ -234,12 +234,22 @@ pub struct BookEntry {
     /// into operations per cycle, and so into the peak at another clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<Sourced<Hertz>>,
+    /// The SM clocks of single `peaks` that are stated for another one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clocks: BTreeMap<String, Sourced<Hertz>>,
     /// Memory bandwidth.
     pub bandwidth: Option<Sourced<BytesPerSecond>>,
     /// L2 size.
     pub l2: Option<Sourced<Bytes>>,
     /// Board power.
     pub tdp: Option<Sourced<Watts>>,
+}
+
+impl BookEntry {
+    /// The SM clock that the peak of an arithmetic is stated for.
+    pub fn clock_of(&self, arithmetic: &str) -> Option<Hertz> {
+        self.clocks.get(arithmetic).or(self.clock.as_ref()).map(|clock| clock.value)
+    }
 }
 
 /// A figure and where it is from.

@@ -192,6 +192,14 @@ fn book_facts(book: &BookEntry) -> Vec<Fact> {
     };
     let clock = book.clock.as_ref();
     optional("clock of the peaks", clock.map(|c| sourced("clock of the peaks", c, c.value)));
+    let clocks: Vec<String> = book
+        .clocks
+        .iter()
+        .map(|(name, clock)| format!("{name} at {} ({})", clock.value, clock.source))
+        .collect();
+    if !clocks.is_empty() {
+        optional("peaks at other clocks", Some(known("peaks at other clocks", clocks.join("; "))));
+    }
     let bandwidth = book.bandwidth.as_ref();
     optional("bandwidth", bandwidth.map(|b| sourced("bandwidth", b, b.value)));
     let l2 = book.l2.as_ref();

@@ -31,7 +31,7 @@ impl Card {
 
     /// The f32 lanes that the book's f32 peak takes at its clock: each does a multiply and an add a clock.
     pub fn lanes(&self) -> Option<f64> {
-        let clock = self.book.clock.as_ref()?.value.0;
+        let clock = self.book.clock_of("f32/f32")?.0;
         Some(self.peak("f32/f32")? / (2.0 * clock))
     }
 }
