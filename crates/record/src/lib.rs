@@ -33,4 +33,4 @@ pub const SCHEMA: u32 = 1;
 
 /// The method of measuring. It rises when numbers stop being comparable with older ones, and
 /// `compare` refuses rows whose methods differ.
-pub const METHOD: u32 = 1;
+pub const METHOD: u32 = 2;
