@@ -119,12 +119,15 @@ impl Contestants for Trial<'_> {
         let launched = self.session.launch(self.operation, &self.candidates[way], self.operands);
         // A device that is broken answers so here, whatever the library made of it.
         cuda::wait(&self.session.stream)?;
-        Ok(launched.map_err(|refusal| {
-            let count = self.candidates.len();
-            WorkloadError::Unsupported(format!(
-                "cuBLASLt proposes {count} algorithms for this multiplication and refuses each that was \
-                 tried: {refusal}"
-            ))
+        Ok(launched.map_err(|refusal| match refusal {
+            WorkloadError::Unsupported(refusal) => {
+                let count = self.candidates.len();
+                WorkloadError::Unsupported(format!(
+                    "cuBLASLt proposes {count} algorithms for this multiplication and refuses each that \
+                     was tried: {refusal}"
+                ))
+            }
+            fault => fault,
         }))
     }
 

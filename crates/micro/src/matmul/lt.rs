@@ -72,7 +72,11 @@ fn refused(call: &str) -> impl Fn(CublasError) -> WorkloadError {
         } else {
             ""
         };
-        WorkloadError::Failed(format!("{call} answered {name} ({code}){advice}"))
+        let words = format!("{call} answered {name} ({code}){advice}");
+        match code {
+            NOT_SUPPORTED => WorkloadError::Unsupported(words),
+            _ => WorkloadError::Failed(words),
+        }
     }
 }
 
