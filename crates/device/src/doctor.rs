@@ -163,11 +163,6 @@ fn selector(gpu: &GpuSpec, card: &DeviceSpec) -> String {
 mod tests {
     use super::*;
 
-    fn found(version: &str) -> Field<LibraryInfo> {
-        let (name, path) = ("libnvrtc.so".to_owned(), None);
-        Field::Known(LibraryInfo { name, path, version: version.to_owned() })
-    }
-
     #[test]
     fn a_library_newer_than_the_driver_is_broken_with_both_ways_out() {
         let newer = crate::loader::LoadError::Newer {

@@ -232,6 +232,8 @@ fn toolkit(card: Card<'_>) -> Option<&'static str> {
     match card {
         Card { capability: (7, 5..) | (8.., _), driver: 13_000.., .. } => Some("13.0"),
         Card { driver: 12_090.., .. } => Some("12.9"),
+        // The compiler of 12.2 has no newer architectures than Hopper.
+        Card { capability: (..=9, _), driver: 12_020.., .. } => Some("12.2"),
         Card { .. } => None,
     }
 }

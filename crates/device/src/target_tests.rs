@@ -115,6 +115,30 @@ fn a_refusal_names_the_command_that_builds_for_the_card() {
 }
 
 #[test]
+fn each_driver_is_told_the_toolkit_that_it_takes() {
+    // Drivers 525, 535, 550, 570, 575 and 580, on an A100, a B200 and a V100.
+    for (driver, ampere, blackwell, volta) in [
+        (12_000, None, None, None),
+        (12_020, Some("12.2"), None, Some("12.2")),
+        (12_040, Some("12.2"), None, Some("12.2")),
+        (12_080, Some("12.2"), None, Some("12.2")),
+        (12_090, Some("12.9"), Some("12.9"), Some("12.9")),
+        (13_000, Some("13.0"), Some("13.0"), Some("12.9")),
+    ] {
+        for (capability, release) in [((8, 0), ampere), ((10, 0), blackwell), ((7, 0), volta)] {
+            let told = how_to_build(card(capability, driver));
+            match release {
+                Some(release) => {
+                    let expected = format!("`eval \"$(scripts/cuda-toolkit {release})\"` first");
+                    assert!(told.contains(&expected), "{told}");
+                }
+                None => assert!(told.contains("no newer than the driver"), "{told}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
     let kernels = Kernels { target: target("sm_80"), ptx: (8, 8), simulated: false };
     let refusal = |driver| kernels.refusal(card((8, 0), driver), Form::Ptx);
