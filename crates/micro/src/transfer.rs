@@ -4,17 +4,19 @@
 //! unless it asks for the other, and the driver copies it through pinned memory of its own.
 
 mod memory;
+mod numa;
 pub(crate) mod peer;
 
 use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, result};
-use warpmark_device::Device;
+use warpmark_device::{CudaDevice, Device};
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, BytesPerSecond, Check, DeviceSpec, Value, Work};
 
 use self::memory::{HostMemory, Kind, SideStream};
+use self::numa::Near;
 use crate::cases::{self, Cases};
 use crate::cuda::{self, Buffer, refused};
 use crate::data::Stream;
@@ -104,6 +106,7 @@ fn entry(spec: &DeviceSpec, request: &Request, case: Case) -> Option<Entry> {
 }
 
 struct Transfers {
+    device: CudaDevice,
     stream: Arc<CudaStream>,
     cases: Cases<Case>,
     seed: u64,
@@ -112,7 +115,7 @@ struct Transfers {
 impl Transfers {
     fn open(device: &Device, cases: Cases<Case>, seed: u64) -> Result<Self, WorkloadError> {
         let device = cuda::required(device, &[])?;
-        Ok(Self { stream: device.stream.clone(), cases, seed })
+        Ok(Self { device: device.clone(), stream: device.stream.clone(), cases, seed })
     }
 }
 
@@ -121,6 +124,8 @@ impl Session for Transfers {
         let (id, case) = self.cases.find(entry)?;
         let Case { direction, kind, size } = case;
         let stream = &self.stream;
+        // Before the host's memory is written for the first time.
+        let near = Near::to(&self.device);
         let upload = if direction.to_device() {
             let mut host = HostMemory::new(kind, size)?;
             fill(&mut host, Stream::new(self.seed, 5));
@@ -139,7 +144,8 @@ impl Session for Transfers {
         };
         let side = if direction == Direction::Both { Some(SideStream::new(stream)?) } else { None };
         let (stream, seed) = (stream.clone(), self.seed);
-        let mut copy = Copy { id, case, upload, download, side, stream, seed, launched: false };
+        let mut copy =
+            Copy { id, case, upload, download, side, stream, seed, launched: false, near };
         copy.spoil()?;
         Ok(Box::new(copy))
     }
@@ -185,6 +191,8 @@ struct Copy {
     seed: u64,
     /// Whether the targets hold what a launch since the last check copied.
     launched: bool,
+    /// Where this thread and the host's memory are.
+    near: Near,
 }
 
 impl Copy {
@@ -222,6 +230,7 @@ impl Workload for Copy {
             ("direction", Value::from(direction.name())),
             ("host_memory", Value::from(kind.name())),
             ("size_bytes", Value::from(size)),
+            self.near.parameter(),
         ];
         let bytes = Some(Bytes::from_count(direction.copies() * size));
         Description {
