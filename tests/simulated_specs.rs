@@ -69,9 +69,9 @@ fn libraries_newer_than_the_driver_and_falsifying_variables_break_the_doctors_ve
     let ran = support::Ran::of(command.env("CUDA_LAUNCH_BLOCKING", "1").output().unwrap());
     let said = ran.exits(1).stdout.clone();
     for part in [
-        "BROKEN   NVRTC: 13.0",
-        "the driver is for CUDA 12, and may load nothing of CUDA 13",
-        "BROKEN   cuBLASLt: 13.0",
+        "BROKEN   NVRTC: libnvrtc.so is of CUDA 13.0 and the driver is for CUDA 12.4",
+        "which loads nothing of a newer major version",
+        "BROKEN   cuBLASLt: libcublasLt.so is of CUDA 13.0",
         "BROKEN   CUDA_LAUNCH_BLOCKING: is \"1\": each launch waits until its kernel is done",
         "to mend: unset CUDA_LAUNCH_BLOCKING",
     ] {

@@ -5,6 +5,7 @@
 //! published figures are handed in, or compiled in with their sources. What cannot be known from a record
 //! is `None`, never an assumption.
 
+pub mod check;
 pub mod compare;
 pub mod cost;
 pub mod distribution;

@@ -67,6 +67,8 @@ pub enum Verb {
     Merge(Merge),
     /// Run two builds in turn and compare them
     Ab(Ab),
+    /// Say whether a card is what it should be: speed, settings, health, in less than a minute
+    Check(Check),
     /// Say what is missing on this machine, and how to mend it
     Doctor(Doctor),
     /// Print completions for a shell
@@ -379,6 +381,56 @@ pub struct Doctor {
     /// The folder that results are recorded in
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
     pub results: PathBuf,
+}
+
+/// Which cards are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckedDevice {
+    /// Every card that this process may see.
+    All,
+    /// The card of this index.
+    One(u32),
+}
+
+impl std::str::FromStr for CheckedDevice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        match text.parse::<DeviceChoice>() {
+            Ok(DeviceChoice::Cuda(index)) => Ok(Self::One(index)),
+            Ok(DeviceChoice::Auto) => Ok(Self::One(0)),
+            Ok(DeviceChoice::Cpu) => {
+                Err("a processor has no book to be held against; write `all`, `cuda` or `cuda:1`"
+                    .to_owned())
+            }
+            Err(_) => Err(format!("{text:?} is no card; write `all`, `cuda` or `cuda:1`")),
+        }
+    }
+}
+
+/// `warpmark check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  warpmark check                     the first card, in less than a minute
+  warpmark check --device all        every card, and which of them lags behind the others
+  warpmark check --json              for a program (docs/check.schema.json)
+
+Exit codes: 0 as it should be · 1 slow or unhealthy · 2 unknown, nothing to hold it against · 70 could not be measured.")]
+pub struct Check {
+    /// Which card: `cuda`, `cuda:1`, or `all`
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    pub device: CheckedDevice,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Give a benchmark up when nothing is heard of it for so long, such as `5m`; without this, ten
+    /// times what it should take, and two minutes at least
+    #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_HANG_LIMIT")]
+    pub hang_limit: Option<Duration>,
 }
 
 /// A duration as people write it: `90s`, `10m`, `1h30m`.

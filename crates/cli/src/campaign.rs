@@ -35,10 +35,18 @@ impl Campaign {
     /// Looks at the device and plans what the selection asks for; `target` leaves only what belongs to
     /// that bench target.
     pub fn prepare(selection: &Selection, target: Option<&str>) -> anyhow::Result<Self> {
+        // The bars are made before the plan is known, since the plan's groups report through them.
+        Self::with_bars(selection, target, Bars::new())
+    }
+
+    /// The same for `run`'s measurements, with bars that the caller made.
+    pub fn prepare_quietly(selection: &Selection, bars: Bars) -> anyhow::Result<Self> {
+        Self::with_bars(selection, None, bars)
+    }
+
+    fn with_bars(selection: &Selection, target: Option<&str>, bars: Bars) -> anyhow::Result<Self> {
         let budget = Budget::starting(selection.budget);
         let described = warpmark_device::look(selection.device.device)?;
-        // The bars are made before the plan is known, since the plan's groups report through them.
-        let bars = Bars::new();
         let transfers = bars.transfers(budget);
         let request = sources::request(selection, &described.spec, transfers)?;
         let notes = described.note.iter().cloned();

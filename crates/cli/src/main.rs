@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Rank(options) => verbs::rank::run(&options),
         Verb::Merge(options) => verbs::merge::run(&options),
         Verb::Ab(options) => verbs::ab::run(&options),
+        Verb::Check(options) => verbs::check::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
     })

@@ -41,6 +41,13 @@ impl Bars {
         Self { all, overall, current, plain }
     }
 
+    /// Bars that are never drawn, and lines that nobody reads.
+    pub(crate) fn silent() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let [current, overall] = [(); 2].map(|()| all.add(ProgressBar::hidden()));
+        Self { all, overall, current, plain: false }
+    }
+
     /// Draws the bars of a plan of `total` benchmarks.
     pub(crate) fn begin(&self, total: usize) {
         self.overall.set_length(total as u64);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use warpmark_measure::{Depth, Entry, Gate, Observer, Offer, Step, timestamp};
 use warpmark_models::weights::Progress;
-use warpmark_record::{BenchmarkId, Outcome, Record, RunId};
+use warpmark_record::{BenchmarkId, Outcome, Record, Run, RunId};
 
 use crate::arguments;
 use crate::budget::Budget;
@@ -104,6 +104,35 @@ pub(crate) fn verify(
     Ok(supervisor.into_rows())
 }
 
+/// Measures a campaign on a GPU and keeps nothing: the run's line and its rows.
+///
+/// # Errors
+/// The device cannot be opened, or another run is measuring on it.
+pub(crate) fn check(
+    campaign: Campaign,
+    selection: &arguments::Selection,
+    hang_limit: Option<Duration>,
+) -> anyhow::Result<(Run, Vec<Record>)> {
+    let spec = &campaign.described.spec;
+    let _alone = campaign::alone(&sources::cache()?, spec)?;
+    let setup = Setup {
+        spec: spec.clone(),
+        run: environment::new_run_id(),
+        selection: selection.clone(),
+        depth: Depth::Measure,
+        verbose: false,
+        load: None,
+    };
+    let limits = Limits { hang: hang_limit, by_plan: Duration::ZERO };
+    let bars = campaign.bars.clone();
+    let mut supervisor = Supervisor::start(setup, limits, None, bars, campaign.budget)?;
+    for group in campaign.plan.groups {
+        supervisor.entries(group.entries)?;
+    }
+    let run = supervisor.run.clone();
+    Ok((run, supervisor.into_rows()))
+}
+
 /// Puts load on services on a GPU.
 ///
 /// # Errors
@@ -170,7 +199,9 @@ struct Supervisor {
     limits: Limits,
     /// What a worker may still take for weights on their way.
     budget: Budget,
-    /// Where rows go; nowhere where nothing is measured.
+    /// The run's own line.
+    run: Run,
+    /// Where rows go; nowhere where nothing is recorded.
     recorder: Option<Recorder>,
     /// Every row so far, where there is no recorder.
     rows: Vec<Record>,
@@ -215,7 +246,8 @@ impl Supervisor {
             budget,
             setup,
             limits,
-            recorder: results.map(|results| Recorder::open(results, run)).transpose()?,
+            recorder: results.map(|results| Recorder::open(results, run.clone())).transpose()?,
+            run,
             rows: Vec::new(),
             waiting: Some(first),
         })

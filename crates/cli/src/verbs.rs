@@ -2,6 +2,7 @@
 
 pub mod ab;
 pub mod baseline;
+pub mod check;
 pub mod compare;
 pub mod completions;
 pub mod cost;

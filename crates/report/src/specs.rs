@@ -198,7 +198,7 @@ fn book_facts(book: &BookEntry) -> Vec<Fact> {
         .map(|(name, clock)| format!("{name} at {} ({})", clock.value, clock.source))
         .collect();
     if !clocks.is_empty() {
-        optional("peaks at other clocks", Some(known("peaks at other clocks", clocks.join("; "))));
+        optional("other clocks", Some(known("other clocks", clocks.join("; "))));
     }
     let bandwidth = book.bandwidth.as_ref();
     optional("bandwidth", bandwidth.map(|b| sourced("bandwidth", b, b.value)));

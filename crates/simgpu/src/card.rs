@@ -197,6 +197,7 @@ impl Device {
     /// The share of its clock that the card runs at.
     pub(crate) fn clock_share(&self) -> f64 {
         let held = match self.throttled() {
+            0 if self.wrong.slow_card == Some(self.slot) => CAPPED,
             0 => 1.0,
             POWER_CAP if self.wrong.throttled == 0 => CAPPED,
             _ => THROTTLED,

@@ -15,6 +15,7 @@
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
 //! | `throttled_after=3` | the same from the third second on that the card works, by its slowdown for heat |
+//! | `slow_card=2` | the third card of the machine keeps [`CAPPED`] of its clock, and nothing tells of it |
 //! | `ramp=0.3` | the clock rises from [`IDLE`] of its highest over so many seconds of work, and falls after a rest |
 //! | `capped_after=2` | from the second second of work on the power limit holds the card to [`CAPPED`] of its clock |
 //! | `fastest=2` | cuBLASLt's third proposal is the fastest one, by little |
@@ -74,6 +75,8 @@ pub struct Cards {
     pub throttled: u64,
     /// Seconds of work after which heat holds the clocks down.
     pub throttled_after: Option<f64>,
+    /// The place of the one card that is slower than its like.
+    pub slow_card: Option<u32>,
     /// Seconds of work in which the clock rises after a rest.
     pub ramp: Option<f64>,
     /// Seconds of work after which the power limit holds the clocks down.
@@ -176,6 +179,7 @@ impl Cards {
             "throttled" => read(&mut self.throttled, value),
             "throttled_after" => some(&mut self.throttled_after, value),
             "tf32" => read(&mut self.tf32, value),
+            "slow_card" => some(&mut self.slow_card, value),
             "ramp" => some(&mut self.ramp, value),
             "capped_after" => some(&mut self.capped_after, value),
             "fastest" => some(&mut self.fastest, value),
@@ -334,7 +338,7 @@ mod tests {
         let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
                     energy_back=5; energy_step=6; tenant_after=2.5; processes=foreign; \
                     launch_us=20; queue=100; graphs=4096; own_memory=8192; ramp=0.3; \
-                    capped_after=2; fastest=2; shape=64x128x256; tf32=even";
+                    capped_after=2; fastest=2; shape=64x128x256; tf32=even; slow_card=2";
         let expected = Cards {
             memory: Some(64),
             throttled: 8,
@@ -353,6 +357,7 @@ mod tests {
             fastest: Some(2),
             shape: Some([64, 128, 256]),
             tf32: Tf32::Even,
+            slow_card: Some(2),
             launch_us: 20.0,
             queue: Some(100),
         };
