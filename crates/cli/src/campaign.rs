@@ -40,7 +40,7 @@ impl Campaign {
     }
 
     /// The same for `run`'s measurements, with bars that the caller made.
-    pub fn prepare_quietly(selection: &Selection, bars: Bars) -> anyhow::Result<Self> {
+    pub(crate) fn prepare_quietly(selection: &Selection, bars: Bars) -> anyhow::Result<Self> {
         Self::with_bars(selection, None, bars)
     }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::Context;
 
-use crate::sources;
+use crate::{sources, state};
 
 /// The variable that the loader reads when a process starts.
 pub(crate) const VARIABLE: &str = "LD_LIBRARY_PATH";
@@ -14,7 +14,7 @@ const AGAIN: &str = "WARPMARK_LIBRARIES_FOUND";
 
 /// What the loader's search path has to be; `None` where it is good as it is.
 pub(crate) fn search_path() -> anyhow::Result<Option<OsString>> {
-    let links = sources::cache_file(&sources::cache()?, "libraries")?;
+    let links = state::place(&sources::cache()?, "libraries")?;
     warpmark_device::probe::search_path(&links).with_context(|| {
         format!("links to the CUDA libraries cannot be made in {}", links.display())
     })

@@ -213,15 +213,15 @@ impl Runner<'_> {
         let sampled = sampled?;
         row.caveats.extend(sampled.doubt().cloned());
         row.caveats.extend(sampled.caveat.map(str::to_owned));
-        let samples = match &watched {
+        let taken = match &watched {
             Some(watched) => sampled.marked(watched),
             None => sampled.unmarked(),
         };
         row.telemetry = watched.map(|watched| watched.telemetry).or(row.telemetry.take());
         if let Some(telemetry) = &mut row.telemetry {
-            only_of_the_work(telemetry, samples.duty);
+            only_of_the_work(telemetry, taken.duty);
         }
-        row.samples = Some(samples);
+        row.samples = Some(taken);
         Ok(())
     }
 
