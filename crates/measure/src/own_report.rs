@@ -114,7 +114,6 @@ impl Hose {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it closes the channel where it ends")]
 fn pump(mut from: PipeReader, mut to: File, _doing: SyncSender<()>) {
     let mut text = [0; 4096];
     let mut taken = true;
