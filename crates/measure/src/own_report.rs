@@ -136,7 +136,7 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut hose = Hose::into(full).unwrap();
         // More than a pipe holds.
-        hose.mouth.write_all(&[b'x'; 300_000]).unwrap();
+        hose.mouth.write_all(&vec![b'x'; 300_000]).unwrap();
         hose.close();
     }
 

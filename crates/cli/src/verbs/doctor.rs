@@ -6,7 +6,7 @@ use warpmark_device::{Finding, FindingState};
 use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::arguments::Doctor;
-use crate::output::{show, show_json};
+use crate::output::{say, show_json};
 use crate::{exit, sources};
 
 /// Room for the synthetic weights of the quick suites on a CPU and on a GPU, and for records.
@@ -24,7 +24,7 @@ pub fn run(options: &Doctor) -> anyhow::Result<u8> {
         show_json(&findings)?;
     } else {
         for finding in &findings {
-            show(&line(finding));
+            say(&line(finding))?;
         }
     }
     let broken = findings.iter().any(|finding| finding.state == FindingState::Broken);

@@ -5,7 +5,7 @@ use warpmark_record::Outcome;
 use crate::arguments::Verify;
 use crate::campaign::Campaign;
 use crate::exit;
-use crate::output::show;
+use crate::output::say;
 
 /// Checks every answer of a selection.
 pub fn run(options: &Verify) -> anyhow::Result<u8> {
@@ -21,14 +21,14 @@ pub fn check(campaign: Campaign) -> anyhow::Result<u8> {
             (Outcome::Failed { .. }, _) => wrong += 1,
             (_, Some(check)) => {
                 right += 1;
-                show(&format!(
+                say(&format!(
                     "{}: {}: error {:.1e}, tolerance {:.1e}\n",
                     row.id, check.what, check.worst_error, check.tolerance
-                ));
+                ))?;
             }
             _ => skipped += 1,
         }
     }
-    show(&format!("{right} right, {wrong} wrong or failed, {skipped} skipped\n"));
+    say(&format!("{right} right, {wrong} wrong or failed, {skipped} skipped\n"))?;
     Ok(if wrong == 0 { exit::OK } else { exit::FAILED })
 }
