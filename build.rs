@@ -54,7 +54,9 @@ fn cuda() {
         ),
     }
     // So that the program starts in another shell too; LD_LIBRARY_PATH still comes first.
-    if let Some(home) = env::var_os("CUDA_HOME").or_else(|| env::var_os("CUDA_PATH")) {
+    if let Some(home) =
+        ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).find(|home| !home.is_empty())
+    {
         let folder = std::path::Path::new(&home).join("lib64");
         println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", folder.display());
     }

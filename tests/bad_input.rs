@@ -227,7 +227,7 @@ fn wrong_usage_exits_with_64_and_help_with_0() {
 fn a_filter_that_selects_nothing_is_an_error() {
     let world = World::new();
     let ran = world.run(&["run", "--device", "cpu", "--filter", "nothing"]);
-    ran.exits(70).says(&["selects no benchmark", "--dry-run"]);
+    ran.exits(64).says(&["selects no benchmark", "--dry-run"]);
 }
 
 #[test]

@@ -36,10 +36,17 @@ impl World {
 
     /// The command, with nothing of the machine's own settings.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warpmark"));
+        self.command_of(env!("CARGO_BIN_EXE_warpmark"))
+    }
+
+    /// Another program in the same surroundings.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.folder.path());
         for (name, _) in std::env::vars() {
-            if name.starts_with("WARPMARK_") || name.starts_with("HF_") {
+            let terminal = ["COLUMNS", "NO_COLOR", "LANG"].contains(&name.as_str());
+            let prefixes = ["WARPMARK_", "HF_", "CLICOLOR", "LC_"];
+            if terminal || prefixes.iter().any(|prefix| name.starts_with(prefix)) {
                 command.env_remove(name);
             }
         }

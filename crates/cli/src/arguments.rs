@@ -2,31 +2,48 @@
 
 mod decide;
 mod fetch;
+mod parse;
+mod path;
+mod report;
 mod serve;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use warpmark_device::DeviceChoice;
 use warpmark_record::Filter;
 
+use crate::terminal::TerminalOptions;
+
 pub use decide::*;
 pub use fetch::*;
+pub use parse::*;
+pub use report::*;
 pub use serve::*;
 
-const EXIT_CODES: &str = "\
+const FIRST_STEPS: &str = "\
+To begin with:
+  warpmark doctor          what is missing on this machine
+  warpmark run --dry-run   what would be measured, and how long it takes
+  warpmark run             measure it, and show what limits each number
+  warpmark report          show the newest run again; `--output page.html` for a browser
+  warpmark help VERB       options and examples of a verb
+
 Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done ·
 130 interrupted. `compare`: 0 same or faster · 1 slower · 2 ambiguous · 3 not comparable.";
 
 /// A native GPU microbenchmark suite: what the card does, at what share of its limit, and what to
 /// distrust.
 #[derive(Debug, Parser)]
-#[command(name = "warpmark", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "warpmark", version, after_help = FIRST_STEPS, max_term_width = 100)]
 #[command(arg_required_else_help = true)]
 pub struct Arguments {
+    /// How the program speaks.
+    #[command(flatten)]
+    pub terminal: TerminalOptions,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -104,8 +121,9 @@ pub struct Specs {
 /// Where models are described.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct CatalogOption {
-    /// Another models.toml than the one built in
+    /// A catalog of models instead of the models.toml that is built in
     #[arg(long, value_name = "FILE", env = "WARPMARK_MODELS")]
+    #[serde(with = "path::maybe")]
     pub models: Option<PathBuf>,
 }
 
@@ -145,9 +163,11 @@ pub struct WeightsOption {
 pub struct AudioOption {
     /// A WAV, FLAC or MP3 file that speech models transcribe, instead of made-up clips
     #[arg(long, value_name = "FILE", env = "WARPMARK_AUDIO")]
+    #[serde(with = "path::maybe")]
     pub audio: Option<PathBuf>,
     /// A text file of what is said in it: with real weights, rows then have the word error rate
     #[arg(long, value_name = "FILE", requires = "audio", env = "WARPMARK_REFERENCE_TEXT")]
+    #[serde(with = "path::maybe")]
     pub reference_text: Option<PathBuf>,
 }
 
@@ -178,9 +198,10 @@ pub struct Selection {
     #[arg(long, value_enum, default_value = "quick", env = "WARPMARK_SUITE")]
     pub suite: Suite,
     /// Search long for the fastest shape of each product: hours on a small card
-    #[arg(long, env = "WARPMARK_EXHAUSTIVE")]
+    #[arg(long, env = "WARPMARK_EXHAUSTIVE", value_parser = BoolishValueParser::new())]
     pub exhaustive: bool,
-    /// Which benchmarks: `decode`, `gpt2/decode`, `@warpmark`, `matmul,!f16` (see `--dry-run`)
+    /// Only benchmarks that match: `decode`, `gpt2/decode`, `@warpmark`, `matmul,!f16` (`--dry-run` lists
+    /// all)
     #[arg(long, value_name = "FILTER", env = "WARPMARK_FILTER")]
     #[serde(skip)]
     pub filter: Option<Filter>,
@@ -222,11 +243,14 @@ pub struct Output {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  warpmark run                             the quick suite on the GPU, or on the CPU where there is none
+  warpmark run                             the quick suite on the GPU, or else on the CPU
   warpmark run --dry-run                   what it would do, with estimated time and memory
   warpmark run --suite full --budget 30m   as much of the full suite as 30 minutes allow
   warpmark run --filter matmul,memory      the card itself, no model
-  warpmark run --weights hub --filter gpt2 with the real weights")]
+  warpmark run --weights hub --filter gpt2 with the real weights
+
+Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done · 130
+interrupted; finished rows are kept whatever the code.")]
 pub struct Run {
     /// What to measure.
     #[command(flatten)]
@@ -256,113 +280,6 @@ pub struct Verify {
     /// this, ten times what it should take, and two minutes at least
     #[arg(long, value_name = "TIME", value_parser = time, env = "WARPMARK_HANG_LIMIT")]
     pub hang_limit: Option<Duration>,
-}
-
-/// A report's form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// A table for people
-    Terminal,
-    /// A table for a pull request
-    Markdown,
-    /// Raw figures in SI units, a line a row
-    Csv,
-    /// Everything, for programs
-    Json,
-    /// One page with charts, for a browser
-    Html,
-}
-
-/// A report's form, or a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Export {
-    /// A text.
-    Text(Form),
-    /// Tables for those who query.
-    Sqlite,
-}
-
-impl ValueEnum for Export {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::Text(Form::Terminal),
-            Self::Text(Form::Markdown),
-            Self::Text(Form::Csv),
-            Self::Text(Form::Json),
-            Self::Text(Form::Html),
-            Self::Sqlite,
-        ]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::Text(form) => form.to_possible_value(),
-            Self::Sqlite => Some(
-                PossibleValue::new("sqlite").help("An SQLite database of runs, rows and samples"),
-            ),
-        }
-    }
-}
-
-impl From<Form> for warpmark_report::Format {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Terminal => Self::Terminal,
-            Form::Markdown => Self::Markdown,
-            Form::Csv => Self::Csv,
-            Form::Json => Self::Json,
-            Form::Html => Self::Html,
-        }
-    }
-}
-
-/// `warpmark report`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  warpmark report                                    the newest run under results/
-  warpmark report results/nvidia-h200                every run of a device
-  warpmark report results/nvidia-h200/RUN.jsonl --format markdown
-  warpmark report results --format html --output report.html
-  warpmark report --format csv --output run.csv
-  warpmark report --format sqlite --output run.sqlite
-  warpmark report --index --output results/README.md")]
-pub struct Report {
-    /// Results files or folders; without any, the newest run of the results folder
-    #[arg(value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// The form
-    #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
-    pub format: Export,
-    /// The same as `--format json`
-    #[arg(long)]
-    pub json: bool,
-    /// Every run of the results folder with its environment, in Markdown: its README.md
-    #[arg(long, conflicts_with_all = ["paths", "format", "json", "filter"])]
-    pub index: bool,
-    /// Which benchmarks
-    #[arg(long, value_name = "FILTER")]
-    pub filter: Option<Filter>,
-    /// A file to write to
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// What an hour costs, for the page.
-    #[command(flatten)]
-    pub prices: PriceOptions,
-    /// The folder that results are recorded in
-    #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
-    pub results: PathBuf,
-}
-
-impl Report {
-    /// The form that the options ask for; `None` for a database.
-    pub fn form(&self) -> Option<warpmark_report::Format> {
-        match self.format {
-            _ if self.json => Some(Form::Json.into()),
-            Export::Text(form) => Some(form.into()),
-            Export::Sqlite => None,
-        }
-    }
 }
 
 /// `warpmark doctor`.
@@ -433,11 +350,30 @@ pub struct Check {
     pub hang_limit: Option<Duration>,
 }
 
+/// No benchmark takes a year, and sums of what is shorter stay within what a clock can hold.
+const LONGEST: Duration = Duration::from_hours(24 * 366);
+
+/// What the command line asks for makes no sense, as only a look at the data could tell.
+#[derive(Debug)]
+pub struct WrongUsage(pub String);
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
+
 /// A duration as people write it: `90s`, `10m`, `1h30m`.
 fn time(text: &str) -> Result<Duration, String> {
     let advice = || format!("{text:?} is no time; write it as 90s, 10m or 1h30m");
     let time: jiff::SignedDuration = text.parse().map_err(|_| advice())?;
-    Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or_else(advice)
+    let time = Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or_else(advice)?;
+    if time > LONGEST {
+        return Err(format!("{text:?} is longer than a year; write it as 90s, 10m or 1h30m"));
+    }
+    Ok(time)
 }
 
 #[cfg(test)]
@@ -455,6 +391,10 @@ mod tests {
     fn budgets_are_read_as_people_write_them() {
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(time("1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(time("8784h"), Ok(LONGEST));
+        for text in ["9223372036854775807s", "8785h", "10000h"] {
+            assert!(time(text).unwrap_err().contains("longer than a year"), "{text:?}");
+        }
         for text in ["", "10", "0s", "-5m", "soon"] {
             assert!(time(text).unwrap_err().contains("10m"), "{text:?}");
         }

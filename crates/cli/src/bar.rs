@@ -2,9 +2,13 @@
 
 use indicatif::ProgressStyle;
 
+use crate::terminal;
+
 /// The style of a template; a fault in one shows in any test that draws.
 pub(crate) fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
+    let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+        .progress_chars("=> ");
+    // What turns otherwise is Braille.
+    if terminal::is_ascii() { style.tick_chars("|/-\\ ") } else { style }
 }

@@ -7,14 +7,11 @@ use anyhow::bail;
 use clap::Parser;
 use warpmark_record::{Filter, store};
 
-use crate::arguments::{Output, Selection};
-use crate::campaign::{Campaign, criterion};
-use crate::output::show;
-use crate::{environment, exit, interrupt, libraries};
-
-/// The bench targets in the order in which cargo runs them, which is that of their names and not that of
-/// the manifest. The last one shows the whole run.
-const TARGETS: [&str; 5] = ["image", "load", "micro", "speech", "text"];
+use crate::arguments::{Output, Selection, parse};
+use crate::campaign::{Campaign, TARGETS, criterion};
+use crate::output::{remark, say};
+use crate::terminal::TerminalOptions;
+use crate::{environment, exit, interrupt, libraries, terminal};
 
 /// `cargo bench -- OPTIONS`: the options of `warpmark run` except those of its workers, and those of
 /// criterion that make sense where criterion is driven by a plan.
@@ -43,18 +40,21 @@ struct BenchArguments {
     /// What cargo adds; without it, as under `cargo test`, answers are checked and nothing is timed
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(flatten)]
+    terminal: TerminalOptions,
 }
 
 /// Runs one bench target as `cargo bench` asks for it.
 pub fn target(name: &str) -> ExitCode {
     crate::threads::bound_the_environment();
-    let mut arguments = match BenchArguments::try_parse() {
+    let mut arguments = match parse::<BenchArguments>() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
     arguments.selection.filter = arguments.positional.take().or(arguments.selection.filter);
+    terminal::choose(arguments.terminal);
     interrupt::install();
-    exit::code(run(name, &arguments))
+    exit::guarded(|| run(name, &arguments))
 }
 
 fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
@@ -63,7 +63,7 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     let last = TARGETS.last() == Some(&name);
     if arguments.dry_run {
         if !campaign.is_empty() {
-            show(&campaign.describe());
+            say(&campaign.describe())?;
         }
         return Ok(exit::OK);
     }
@@ -91,14 +91,13 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
 }
 
 /// A target that the filter leaves nothing of starts no run; the last one shows what the others did.
-#[expect(clippy::print_stderr, reason = "a remark, no part of the table")]
 fn nothing_selected(name: &str, last: bool, path: &Path, json: bool) -> anyhow::Result<u8> {
     if last && path.exists() {
         crate::verbs::run::show_recorded(&store::read(path)?, path, json)?;
     } else if last {
         bail!("the filter selects no benchmark; `cargo bench -- --dry-run` lists them all");
     } else {
-        eprintln!("{name}: nothing selected");
+        remark(&format!("{name}: nothing selected"));
     }
     Ok(exit::OK)
 }

@@ -1,6 +1,7 @@
 //! The road of a run: device and catalog make a plan, the plan runs, every row is kept as it comes.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,14 @@ use crate::budget::Budget;
 use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
-use crate::{environment, folder_of_one_model, sources, state, threads};
+use crate::{environment, filter, folder_of_one_model, sources, state, threads};
+
+/// The bench targets in the order in which cargo runs them, which is that of their names and not that of
+/// the manifest. The last one shows the whole run.
+pub(crate) const TARGETS: [&str; 5] = ["image", "load", "micro", "speech", "text"];
+
+/// Where all benchmarks are listed.
+const LISTING: &str = "`--dry-run` without a filter lists all that there are in this suite";
 
 /// A device and what is going to be run on it. The device is opened when the campaign begins, by the
 /// process that measures.
@@ -52,6 +60,12 @@ impl Campaign {
         let notes = described.note.iter().cloned();
         let notes = notes.chain(audio_fault(&request)).chain(threads::note()).collect();
         let groups = groups_of(selection, &described.spec, &request)?;
+        // Of several bench targets the first one tells.
+        if target.is_none_or(|target| target == TARGETS[0]) {
+            let entries = groups.iter().flat_map(|group| &group.entries);
+            let ids = entries.map(|entry| &entry.id);
+            filter::look_for(selection.filter.as_ref(), ids, LISTING)?;
+        }
         // `cargo bench` measures in one process, `run` on a GPU in one for each group.
         let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
         let start = if processes { PROCESS_START } else { Seconds(0.0) };
@@ -146,7 +160,7 @@ impl Campaign {
         let spec = &self.described.spec;
         self.bars.begin(self.plan.entries().count());
         for note in &self.notes {
-            self.bars.line(note);
+            self.bars.notice(note);
         }
         self.bars.line(&format!("{} ({})", spec.name, spec.kind));
     }
@@ -265,17 +279,26 @@ pub(crate) fn own_report(cache: &Cache, verbose: bool) -> anyhow::Result<OwnRepo
         return Ok(OwnReport::Shown);
     }
     let path = log(cache)?;
-    let file = std::fs::File::options().create(true).append(true).open(&path);
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(&path);
     let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(OwnReport::Diverted(file))
 }
 
-/// Empties criterion's log, for a run that begins.
+/// Begins criterion's log anew, for a run that begins. What stands there by its name goes, so that a link
+/// empties nothing else.
 pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
     let path = log(cache)?;
-    std::fs::File::create(&path)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(())
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log(cache: &Cache) -> anyhow::Result<PathBuf> {

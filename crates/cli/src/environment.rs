@@ -102,7 +102,8 @@ fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<(jiff:
 
 /// The command without the path to the program, which says nothing about the measurement.
 fn command() -> Vec<String> {
-    let mut arguments = std::env::args();
+    // A name of a file may be in any encoding; a record is in UTF-8.
+    let mut arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = arguments.next().unwrap_or_default();
     let name = std::path::Path::new(&program).file_name();
     let name = name.map_or(program.clone(), |name| name.to_string_lossy().into_owned());

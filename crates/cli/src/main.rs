@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use warpmark::arguments::{Arguments, Verb};
-use warpmark::{exit, interrupt, threads, verbs, worker};
+use warpmark::arguments::{self, Arguments, Verb};
+use warpmark::{exit, interrupt, terminal, threads, verbs, worker};
 
 /// Reads the arguments, does what the verb says, and turns what came out into an exit code.
 ///
@@ -14,14 +13,19 @@ fn main() -> ExitCode {
     threads::bound_the_environment();
     // It leaves interrupts to the run that started it, and that ends it.
     if worker::is_meant() {
-        return exit::code(worker::run());
+        return exit::guarded(worker::run);
     }
-    let arguments = match Arguments::try_parse() {
+    let arguments = match arguments::parse::<Arguments>() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
+    terminal::choose(arguments.terminal);
     interrupt::install();
-    exit::code(match arguments.verb {
+    exit::guarded(|| verb(arguments.verb))
+}
+
+fn verb(verb: Verb) -> anyhow::Result<u8> {
+    match verb {
         Verb::Specs(options) => verbs::specs::run(&options),
         Verb::Models(options) => verbs::models::run(&options),
         Verb::Fetch(options) => verbs::fetch::run(&options),
@@ -41,5 +45,5 @@ fn main() -> ExitCode {
         Verb::Check(options) => verbs::check::run(&options),
         Verb::Doctor(options) => verbs::doctor::run(&options),
         Verb::Completions { shell } => verbs::completions::run(shell),
-    })
+    }
 }

@@ -13,23 +13,27 @@ use warpmark_record::{BenchmarkId, Outcome, Record};
 
 use crate::bar::style;
 use crate::budget::Budget;
+use crate::output::{plain, remark, warn};
+use crate::terminal;
 use crate::threads;
 use crate::transfers::Transfers;
 
-/// Bars on a terminal; a line for each finished benchmark elsewhere.
+/// Bars on a terminal that can draw them; a line for each finished benchmark elsewhere; nothing at all for
+/// those who want it quiet. Text from outside is in all of it: ids, files, what libraries say.
 #[derive(Clone)]
 pub(crate) struct Bars {
     all: MultiProgress,
     overall: ProgressBar,
     current: ProgressBar,
-    plain: bool,
+    drawn: bool,
 }
 
 impl Bars {
     /// Bars for a plan that is still being made; nothing is drawn yet.
     pub(crate) fn new() -> Self {
-        let terminal = io::stderr().is_terminal().then(|| own_terminal().ok()).flatten();
-        let plain = terminal.is_none();
+        let may = io::stderr().is_terminal() && terminal::is_capable() && !terminal::quiet();
+        let terminal = may.then(|| own_terminal().ok()).flatten();
+        let drawn = terminal.is_some();
         let target = terminal
             .map_or_else(ProgressDrawTarget::hidden, |term| ProgressDrawTarget::term(term, 10));
         let all = MultiProgress::with_draw_target(target);
@@ -38,14 +42,15 @@ impl Bars {
             ProgressBar::no_length()
                 .with_style(style("[{bar:24}] {pos} of {len}, {elapsed} gone, about {eta} left")),
         );
-        Self { all, overall, current, plain }
+        Self { all, overall, current, drawn }
     }
 
     /// Bars that are never drawn, and lines that nobody reads.
     pub(crate) fn silent() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let [current, overall] = [(); 2].map(|()| all.add(ProgressBar::hidden()));
-        Self { all, overall, current, plain: false }
+        // Lines go above the bars, and so nowhere.
+        Self { all, overall, current, drawn: true }
     }
 
     /// Draws the bars of a plan of `total` benchmarks.
@@ -53,19 +58,27 @@ impl Bars {
         self.overall.set_length(total as u64);
         self.overall.reset();
         // The ticker is a thread, which must not be missing for what is no more than pleasant.
-        if !self.plain && threads::one_more() {
+        if self.drawn && threads::one_more() {
             self.current.enable_steady_tick(Duration::from_millis(200));
         }
     }
 
     /// Prints a line above the bars.
-    #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
     pub(crate) fn line(&self, text: &str) {
-        if self.plain {
-            eprintln!("{text}");
-        } else {
+        if self.drawn {
             // Fails only where the terminal is gone.
-            let _ = self.all.println(text);
+            let _ = self.all.println(plain(text));
+        } else {
+            remark(text);
+        }
+    }
+
+    /// Prints what a user must hear of, above the bars.
+    pub(crate) fn notice(&self, text: &str) {
+        if self.drawn {
+            self.line(text);
+        } else {
+            warn(text);
         }
     }
 
@@ -91,7 +104,7 @@ impl Observer for Bars {
             Step::Sampling { done, total } => format!("{id}: sample {} of {total}", done + 1),
             Step::UnderLoad => format!("{id}: under load"),
         };
-        self.current.set_message(text);
+        self.current.set_message(plain(&text));
     }
 
     fn done(&mut self, record: &Record) {

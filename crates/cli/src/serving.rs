@@ -156,7 +156,7 @@ impl Serving<'_> {
         let Described { spec, note } = self.described;
         self.bars.begin(offers.len() * self.levels.len());
         for note in note.iter().cloned().chain(threads::note()) {
-            self.bars.line(&note);
+            self.bars.notice(&note);
         }
         self.bars.line(&format!("{} ({})", spec.name, spec.kind));
     }

@@ -10,6 +10,7 @@ use warpmark_record::Bytes;
 
 use crate::bar::style;
 use crate::budget::Budget;
+use crate::output::plain;
 
 /// A bar for each file on its way.
 pub(crate) struct Transfers {
@@ -37,7 +38,7 @@ impl Progress for Transfers {
         let bar = total.map_or_else(ProgressBar::no_length, |t| ProgressBar::new(t.get() as u64));
         let bar = bar
             .with_style(style("{prefix} [{bar:24}] {bytes} of {total_bytes}, {bytes_per_sec}"))
-            .with_prefix(file.to_owned());
+            .with_prefix(plain(file));
         let bar = self.bars.insert(0, bar);
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned(), bar);
     }

@@ -44,8 +44,8 @@ fn os_words(system: &str, kernel: &str, os_release: &str) -> String {
 /// The container or hypervisor that can be recognised from inside.
 fn container() -> Field<String> {
     let cgroup = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
-    let variable = std::env::var("container").ok();
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+    let variable = std::env::var("container").ok().filter(|value| !value.is_empty());
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty()) {
         return Field::Known("kubernetes".to_owned());
     }
     if let Some(name) = container_in(Path::new("/"), &cgroup, variable.as_deref()) {

@@ -3,6 +3,7 @@
 //! program.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,8 +26,8 @@ const LINKED: [(&str, &str, &str); 3] = [
 pub(crate) fn findings(cards: &[DeviceSpec]) -> Vec<Finding> {
     let card = cards.iter().find_map(Card::of);
     let mut findings = vec![toolkit(release(), card), libraries()];
-    if let (Ok(told), Some(card)) = (env::var("CUDA_COMPUTE_CAP"), card) {
-        findings.push(architecture(&told, card));
+    if let (Some(told), Some(card)) = (variable("CUDA_COMPUTE_CAP"), card) {
+        findings.push(architecture(&told.to_string_lossy(), card));
     }
     findings
 }
@@ -43,13 +44,18 @@ fn release() -> Result<(PathBuf, (u32, u32)), String> {
     }
 }
 
+/// A variable of the environment; an empty one is an unset one.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// The compiler that candle's build will find, looked for in the same order.
 fn nvcc() -> Option<PathBuf> {
-    if let Some(told) = env::var_os("NVCC") {
+    if let Some(told) = variable("NVCC") {
         return Some(told.into());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(PathBuf::from);
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(PathBuf::from);
     let homes = homes.chain([PathBuf::from("/usr/local/cuda")]).map(|home| home.join("bin"));
     let mut folders = env::split_paths(&path).chain(homes).map(|folder| folder.join("nvcc"));
     folders.find(|file| Path::is_file(file))

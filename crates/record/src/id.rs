@@ -16,6 +16,11 @@ pub struct BenchmarkId {
     engine: String,
 }
 
+/// The most characters that an id may have; the longest of this program has some sixty.
+const LONGEST: usize = 300;
+/// The most characters that a filter may have.
+pub(crate) const LONGEST_FILTER: usize = 10_000;
+
 /// Why a text is no benchmark id or filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -35,9 +40,26 @@ pub enum IdError {
         /// The offending part.
         segment: String,
     },
+    /// Longer than any name, and than any table is wide.
+    #[error("benchmark id {start:?}... has {length} characters: {LONGEST} at most")]
+    TooLong {
+        /// How it begins.
+        start: String,
+        /// Its characters.
+        length: usize,
+    },
+    /// A filter that nobody writes, and that would be matched for long.
+    #[error("the filter has {0} characters: {LONGEST_FILTER} at most")]
+    FilterTooLong(usize),
     /// An empty filter would silently select nothing or everything.
     #[error("the filter {0:?} has an empty part; leave the option out to select everything")]
     EmptyFilter(String),
+}
+
+impl IdError {
+    fn too_long(id: &str, length: usize) -> Self {
+        Self::TooLong { start: id.chars().take(40).collect(), length }
+    }
 }
 
 fn is_segment(text: &str) -> bool {
@@ -61,6 +83,11 @@ impl BenchmarkId {
             segments: segments.into_iter().map(Into::into).collect(),
             engine: engine.into(),
         };
+        let parts = id.segments.iter().chain([&id.engine]);
+        let length = parts.map(|part| part.chars().count() + 1).sum::<usize>() - 1;
+        if length > LONGEST {
+            return Err(IdError::too_long(&id.to_string(), length));
+        }
         let bad = id.segments.iter().chain([&id.engine]).find(|segment| !is_segment(segment));
         if let Some(segment) = bad {
             return Err(IdError::BadSegment { id: id.to_string(), segment: segment.clone() });
@@ -107,6 +134,11 @@ impl FromStr for BenchmarkId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
+        // Before every other message, since those repeat the text.
+        let length = text.chars().count();
+        if length > LONGEST {
+            return Err(IdError::too_long(text, length));
+        }
         let (path, engine) =
             text.split_once('@').ok_or_else(|| IdError::NoEngine(text.to_owned()))?;
         Self::new(path.split('/'), engine)
@@ -124,95 +156,6 @@ impl TryFrom<String> for BenchmarkId {
 impl From<BenchmarkId> for String {
     fn from(id: BenchmarkId) -> Self {
         id.to_string()
-    }
-}
-
-/// A selection of ids: alternatives separated by commas, each one a run of neighbouring segments,
-/// with `!` in front to leave its matches out.
-///
-/// `decode` or `gpt2/decode` or `@warpmark` or `matmul/f16/*,!4096*`. A pattern stands for a segment
-/// that equals it or goes on with something other than a letter or digit: `gpt2` selects `gpt2-124m`,
-/// and `f16` does not select `bf16`. `*` stands for any run of characters.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    chosen: Vec<Pattern>,
-    refused: Vec<Pattern>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern {
-    segments: Vec<String>,
-    engine: Option<String>,
-}
-
-impl Filter {
-    /// Whether the filter selects an id. The empty filter selects every id.
-    pub fn selects(&self, id: &BenchmarkId) -> bool {
-        let chosen = self.chosen.is_empty() || self.chosen.iter().any(|p| p.matches(id));
-        chosen && !self.refused.iter().any(|pattern| pattern.matches(id))
-    }
-}
-
-impl FromStr for Filter {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let mut filter = Self::default();
-        for part in text.split(',').map(str::trim) {
-            let (list, pattern) = match part.strip_prefix('!') {
-                Some(rest) => (&mut filter.refused, rest),
-                None => (&mut filter.chosen, part),
-            };
-            list.push(Pattern::parse(text, pattern)?);
-        }
-        Ok(filter)
-    }
-}
-
-impl Pattern {
-    fn parse(filter: &str, text: &str) -> Result<Self, IdError> {
-        let (path, engine) = match text.split_once('@') {
-            Some((path, engine)) => (path, Some(engine.to_owned())),
-            None => (text, None),
-        };
-        let segments: Vec<String> =
-            if path.is_empty() { vec![] } else { path.split('/').map(str::to_owned).collect() };
-        let mut parts = segments.iter().chain(&engine);
-        if parts.any(String::is_empty) || (segments.is_empty() && engine.is_none()) {
-            return Err(IdError::EmptyFilter(filter.to_owned()));
-        }
-        Ok(Self { segments, engine })
-    }
-
-    fn matches(&self, id: &BenchmarkId) -> bool {
-        if self.engine.as_ref().is_some_and(|engine| !segment_matches(engine, &id.engine)) {
-            return false;
-        }
-        self.segments.is_empty()
-            || id.segments.windows(self.segments.len()).any(|window| {
-                window.iter().zip(&self.segments).all(|(s, pattern)| segment_matches(pattern, s))
-            })
-    }
-}
-
-fn segment_matches(pattern: &str, segment: &str) -> bool {
-    if pattern.contains('*') {
-        return glob_matches(pattern, segment);
-    }
-    segment
-        .strip_prefix(pattern)
-        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
-}
-
-fn glob_matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(at, _)| at)
-                .chain([rest.len()])
-                .any(|at| glob_matches(tail, &rest[at..]))
-        }),
     }
 }
 
@@ -241,23 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_selects_whole_segments_and_their_variants() {
-        let decode = id("text/gpt2-124m/decode/bf16/b1@warpmark");
-        let selects = |filter: &str| filter.parse::<Filter>().unwrap().selects(&decode);
-        assert!(selects("gpt2/decode"));
-        assert!(selects("@warpmark"));
-        assert!(selects("b*16"));
-        assert!(selects("prefill,decode"));
-        assert!(!selects("f16"));
-        assert!(!selects("gpt2/bf16"));
-        assert!(!selects("decode,!b1"));
-        assert!(selects("!b2"));
-    }
-
-    #[test]
-    fn an_empty_filter_part_is_an_error() {
-        for text in ["", "a,,b", "!", "a//b", "@"] {
-            assert!(text.parse::<Filter>().is_err(), "{text:?}");
-        }
+    fn an_id_that_is_longer_than_any_is_refused_in_few_words() {
+        let long = format!("text/tiny/{}@warpmark", "A".repeat(100_000));
+        let error = long.parse::<BenchmarkId>().unwrap_err().to_string();
+        assert!(error.contains("100019 characters") && error.len() < 300, "{error}");
+        let fits = format!("text/tiny/{}@warpmark", "A".repeat(LONGEST - 19));
+        assert!(fits.parse::<BenchmarkId>().is_ok());
     }
 }

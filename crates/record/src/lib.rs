@@ -5,6 +5,7 @@
 //! can be derived (throughput, shares of a limit, verdicts) is derived when read.
 
 pub mod agreement;
+pub mod filter;
 pub mod id;
 pub mod load;
 pub mod machine;
@@ -14,7 +15,8 @@ pub mod stats;
 pub mod store;
 pub mod units;
 
-pub use id::{BenchmarkId, Filter, IdError};
+pub use filter::Filter;
+pub use id::{BenchmarkId, IdError};
 pub use load::Load;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};
 pub use row::{

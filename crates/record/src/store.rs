@@ -50,7 +50,7 @@ impl Recording {
 pub struct Warning {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1.
+    /// The line, from 1; 0 where the file as a whole is meant.
     pub line: u64,
     /// What is wrong with it and what became of it.
     pub text: String,
@@ -58,7 +58,10 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.text)
+        match self.line {
+            0 => write!(f, "{}: {}", self.file.display(), self.text),
+            line => write!(f, "{}:{line}: {}", self.file.display(), self.text),
+        }
     }
 }
 

@@ -4,13 +4,68 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Characters that do something to a screen instead of standing on it: control characters, marks that
-/// turn the direction of writing, line separators.
+/// turn the direction of writing, line separators, and those that nobody sees.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
+}
+
+/// Text in ASCII, for a locale that has no more: signs of this program as others write them, all else as
+/// `\u{e9}`.
+pub fn ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut raised = false;
+    let spelt = text.chars().fold(String::with_capacity(text.len()), |mut spelt, c| {
+        let before = std::mem::replace(&mut raised, superscript(c).is_some());
+        if let Some(c) = superscript(c) {
+            if !before {
+                spelt.push('^');
+            }
+            spelt.push(c);
+            return spelt;
+        }
+        match c {
+            '±' => spelt.push_str("+/-"),
+            'µ' | 'μ' => spelt.push('u'),
+            'Ω' => spelt.push_str("Ohm"),
+            '×' => spelt.push('x'),
+            '·' | '•' | '–' | '—' | '─' | '−' => spelt.push('-'),
+            '│' => spelt.push('|'),
+            '…' | '┆' => spelt.push_str("..."),
+            '→' => spelt.push_str("->"),
+            '←' => spelt.push_str("<-"),
+            '≥' => spelt.push_str(">="),
+            '≤' => spelt.push_str("<="),
+            '≈' => spelt.push('~'),
+            '≠' => spelt.push_str("!="),
+            '√' => spelt.push_str("sqrt "),
+            'π' => spelt.push_str("pi"),
+            '°' => spelt.push_str("deg "),
+            '€' => spelt.push_str("EUR"),
+            '“' | '”' => spelt.push('"'),
+            '‘' | '’' => spelt.push('\''),
+            '\u{a0}' | '\u{202f}' => spelt.push(' '),
+            c if c.is_ascii() => spelt.push(c),
+            c => spelt.extend(c.escape_unicode()),
+        }
+        spelt
+    });
+    Cow::Owned(spelt)
+}
+
+/// What a raised sign stands for.
+fn superscript(c: char) -> Option<char> {
+    const RAISED: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿᵀ";
+    let at = RAISED.chars().position(|raised| raised == c)?;
+    "0123456789-nT".chars().nth(at)
 }
 
 /// Text for a terminal: what could move the cursor, colour or hide text is written as `\u{1b}`.
@@ -43,20 +98,62 @@ pub fn markdown(text: &str) -> String {
             }
             // The invisible space keeps `@name` from notifying someone.
             '@' => escaped.push_str("@\u{200b}"),
+
             _ => escaped.push(c),
         }
     }
-    escaped.replace("://", ":&#47;&#47;")
+    if escaped.starts_with("- ") || escaped.starts_with("+ ") {
+        escaped.insert(0, '\\');
+    }
+    // GitHub makes links of bare addresses, too.
+    let escaped = escaped.replace("://", ":&#47;&#47;");
+    without(&escaped, "www.", "&#46;")
+}
+
+/// Text with another end wherever a word stands in it, in whatever letters.
+fn without(text: &str, word: &str, end: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut changed = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in lower.match_indices(word) {
+        let to = at + word.len();
+        changed.push_str(&text[from..to - 1]);
+        changed.push_str(end);
+        from = to;
+    }
+    changed + &text[from..]
+}
+
+/// A path for the parentheses of a Markdown link: everything but its own letters and slashes in percents.
+pub fn link(path: &str) -> String {
+    path.bytes().fold(String::with_capacity(path.len()), |mut link, byte| {
+        if byte.is_ascii_alphanumeric() || b"._~/-".contains(&byte) {
+            link.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(link, "%{byte:02X}");
+        }
+        link
+    })
 }
 
 /// Text for a cell of CSV: a spreadsheet takes it for text and not for a formula. Quoting is left to
-/// the CSV writer.
+/// the CSV writer; a spreadsheet that parts cells at semicolons heeds none of its quotes, so what stands
+/// behind one counts as a cell.
 pub fn csv(text: &str) -> String {
     let text = terminal(text);
-    if text.trim_start().starts_with(['=', '+', '-', '@']) {
-        return format!("'{text}");
-    }
-    text.into_owned()
+    let neutral = |cell: &str| {
+        if starts_a_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
+    };
+    text.split(';').map(neutral).collect::<Vec<_>>().join(";")
+}
+
+/// Full-width signs count: there are spreadsheets that take them for what they look like.
+fn starts_a_formula(cell: &str) -> bool {
+    let cell = cell.trim_start_matches(|c: char| c.is_whitespace() || c == '"');
+    cell.starts_with([
+        '=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{2212}',
+    ])
 }
 
 /// A finished JSON text in which no character acts on a screen. JSON escapes most of them itself; the
@@ -107,6 +204,14 @@ mod tests {
         assert_eq!(markdown("http://x"), "http:&#47;&#47;x");
         assert_eq!(csv("=1+1"), "'=1+1");
         assert_eq!(csv("  -2"), "'  -2");
+        assert_eq!(csv("x;=1"), "x;'=1");
+        assert_eq!(csv("\u{ff1d}1"), "'\u{ff1d}1");
+        assert_eq!(csv("\t=1"), "\\t=1");
+        assert_eq!(markdown("see WWW.example.org"), "see WWW&#46;example.org");
+        assert_eq!(markdown("- x"), "\\- x");
+        assert_eq!(link("x) <b>/\u{1b}a_1.jsonl"), "x%29%20%3Cb%3E/%1Ba_1.jsonl");
+        assert_eq!(ascii("5 µs ± 2 %, 10⁻⁹ m², é"), "5 us +/- 2 %, 10^-9 m^2, \\u{e9}");
+        assert_eq!(terminal("a\u{61c}b\u{e0041}"), "a\\u{61c}b\\u{e0041}");
         assert_eq!(csv("f16 = half"), "f16 = half");
         assert_eq!(json("\"\u{9b}\u{2028}\"\n"), "\"\\u009b\\u2028\"\n");
     }
@@ -118,7 +223,8 @@ mod tests {
             let spaced = markdown(&text).replace("@\u{200b}", "");
             prop_assert!(!spaced.contains(is_active));
             prop_assert!(!spaced.contains(['<', '>', '@']));
-            prop_assert!(!csv(&text).trim_start().starts_with(['=', '+', '-', '@']));
+            prop_assert!(!csv(&text).split(';').any(starts_a_formula));
+            prop_assert!(ascii(&text).is_ascii());
         }
 
         #[test]

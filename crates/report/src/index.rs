@@ -6,7 +6,7 @@ use std::fmt::Write;
 use warpmark_analyze::RunAnalysis;
 use warpmark_record::{Outcome, Run};
 
-use crate::escape::markdown as escape;
+use crate::escape::{link, markdown as escape};
 use crate::{markdown, specs};
 
 /// The command that writes the page, which the page names.
@@ -56,8 +56,9 @@ fn line(page: &mut String, slug: &str, analysis: &RunAnalysis<'_>, run: &Run) {
     let id = &run.run.0;
     let _ = writeln!(
         page,
-        "| [{}]({slug}/{id}.jsonl) | {} | {} | {} | {measured} | {skipped} | {failed} | {} |",
+        "| [{}]({}) | {} | {} | {} | {measured} | {skipped} | {failed} | {} |",
         escape(id),
+        link(&format!("{slug}/{id}.jsonl")),
         escape(&run.started_at),
         escape(&run.suite),
         escape(&build),
@@ -99,6 +100,18 @@ mod tests {
         assert!(page.contains("its environment</summary>"), "{page}");
         assert!(page.contains("| memory | 8.00 GiB |"), "{page}");
         assert!(page.starts_with("<!-- Written by `warpmark report --index"), "{page}");
+    }
+
+    #[test]
+    fn names_from_outside_neither_end_a_link_nor_start_anything() {
+        let mut recording = fixture::recording();
+        let evil = "x) \u{1b}[31m<script>alert(1)</script> [a](javascript:b)\n\n# a heading\n";
+        evil.clone_into(&mut recording.runs[0].device.slug);
+        let page = of(&warpmark_analyze::analyze(&recording));
+        for part in ["<script", "\u{1b}", "\n# a heading"] {
+            assert!(!page.contains(part), "{part:?}: {page}");
+        }
+        assert!(page.contains("(x%29%20%1B%5B31m%3Cscript%3E"), "{page}");
     }
 
     #[test]

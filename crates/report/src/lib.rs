@@ -12,6 +12,7 @@ pub mod escape;
 pub mod html;
 pub mod index;
 pub mod json;
+pub mod list;
 pub mod load;
 pub mod markdown;
 pub mod specs;
@@ -24,12 +25,15 @@ mod fields;
 mod format;
 mod memory;
 
+use std::borrow::Cow;
+
 use warpmark_analyze::cost::Tariffs;
 use warpmark_analyze::{Comparison, RunAnalysis, analyze};
 use warpmark_record::store::Recording;
 use warpmark_record::{DeviceSpec, HostSpec, Record};
 
 pub use decision::Decision;
+pub use list::{ListColumn, render_list};
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +57,23 @@ pub struct Style {
     pub width: u16,
     /// Whether it understands ANSI colours; false where the output is no terminal.
     pub color: bool,
+    /// Whether its locale has ASCII alone.
+    pub ascii: bool,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { width: 80, color: false }
+        Self { width: 80, color: false, ascii: false }
+    }
+}
+
+impl Style {
+    /// Text that does nothing to the terminal, in the characters that it has.
+    fn text(self, text: &str) -> Cow<'_, str> {
+        match escape::terminal(text) {
+            escaped if !self.ascii => escaped,
+            escaped => Cow::Owned(escape::ascii(&escaped).into_owned()),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ fn recording() -> Recording {
 }
 
 fn render(format: Format, width: u16) -> String {
-    render_run(&recording(), format, Style { width, color: false }).unwrap()
+    render_run(&recording(), format, Style { width, ..Style::default() }).unwrap()
 }
 
 #[test]

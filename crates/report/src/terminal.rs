@@ -6,7 +6,6 @@ use warpmark_record::store::Warning;
 use crate::Style;
 use crate::comparison::ComparisonView;
 use crate::decision::{Decision, Grid, Note, Tone};
-use crate::escape::terminal as escape;
 use crate::load::LoadSection;
 use crate::specs::Sheet;
 use crate::view::{Column, RunView, Section};
@@ -14,7 +13,7 @@ use crate::view::{Column, RunView, Section};
 /// From this width on, columns stand two blanks apart.
 const WIDE: u16 = 100;
 /// Blanks before a table's first column.
-const INDENT: usize = 2;
+pub(crate) const INDENT: usize = 2;
 
 /// Escape sequences of the few things that are set off.
 #[derive(Clone, Copy)]
@@ -24,15 +23,53 @@ enum Ink {
     Red,
 }
 
+/// A cell that says more is cut: tables take their time by the length of words, and nobody reads on.
+const LONGEST_CELL: usize = 300;
+
+impl Style {
+    /// Text for a cell of a table.
+    pub(crate) fn cell(self, text: &str) -> String {
+        let text = self.text(text);
+        match text.char_indices().nth(LONGEST_CELL) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text.into_owned(),
+        }
+    }
+}
+
+/// The parts of a word that are no longer than a line; ids and paths are parted behind a slash.
+fn parts(word: &str, width: usize) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut length = 0;
+    for c in word.chars() {
+        if length == width {
+            // A slash in the first half would leave more lines than it is worth.
+            let at = part.rfind('/').map(|at| at + 1).filter(|at| *at > part.len() / 2);
+            let rest = part.split_off(at.unwrap_or(part.len()));
+            parts.push(std::mem::replace(&mut part, rest));
+            length = part.chars().count();
+        }
+        part.push(c);
+        length += 1;
+    }
+    parts.push(part);
+    parts
+}
+
 /// A page under construction.
-struct Page {
+pub(crate) struct Page {
     text: String,
     style: Style,
 }
 
 impl Page {
-    fn new(style: Style) -> Self {
+    pub(crate) fn new(style: Style) -> Self {
         Self { text: String::new(), style }
+    }
+
+    pub(crate) fn finish(self) -> String {
+        self.text
     }
 
     fn line(&mut self, line: &str) {
@@ -42,7 +79,7 @@ impl Page {
 
     /// A line that is set off. `line` is escaped here.
     fn inked(&mut self, ink: Ink, line: &str) {
-        let line = escape(line);
+        let line = self.style.text(line);
         if !self.style.color {
             return self.line(&line);
         }
@@ -54,6 +91,11 @@ impl Page {
         self.line(&format!("\u{1b}[{code}m{line}\u{1b}[0m"));
     }
 
+    /// What stands above a part of the page.
+    fn title(&mut self, title: &str) {
+        self.paragraph(Some(Ink::Bold), "", title);
+    }
+
     /// Text after a label, in lines no longer than the page is wide; further lines stand under the
     /// first one's text. Escapes the text.
     fn paragraph(&mut self, ink: Option<Ink>, label: &str, text: &str) {
@@ -61,7 +103,8 @@ impl Page {
         let width = usize::from(self.style.width).saturating_sub(indent).max(20);
         let mut lines: Vec<String> = vec![String::new()];
         let mut length = 0;
-        for word in escape(text).split_whitespace() {
+        let text = self.style.text(text);
+        for word in text.split_whitespace().flat_map(|word| parts(word, width)) {
             let word_length = word.chars().count();
             if length > 0 && length + 1 + word_length > width {
                 lines.push(String::new());
@@ -72,7 +115,7 @@ impl Page {
                     line.push(' ');
                     length += 1;
                 }
-                line.push_str(word);
+                line.push_str(&word);
                 length += word_length;
             }
         }
@@ -85,7 +128,7 @@ impl Page {
         }
     }
 
-    fn table(&mut self, mut table: Table) {
+    pub(crate) fn table(&mut self, mut table: Table) {
         table
             .force_no_tty()
             .load_style(presets::NOTHING)
@@ -127,7 +170,7 @@ pub fn run(runs: &[RunView], warnings: &[Warning], style: Style) -> String {
 }
 
 fn one_run(page: &mut Page, view: &RunView) {
-    page.inked(Ink::Bold, &view.title);
+    page.title(&view.title);
     for (name, value) in &view.facts {
         page.paragraph(None, &format!("  {name:<9} "), value);
     }
@@ -144,7 +187,7 @@ fn one_run(page: &mut Page, view: &RunView) {
     }
     if !view.unmeasured.is_empty() {
         page.line("");
-        page.inked(Ink::Bold, "not measured");
+        page.title("not measured");
     }
     for row in &view.unmeasured {
         let ink = (row.outcome == "failed").then_some(Ink::Red);
@@ -163,28 +206,31 @@ fn one_run(page: &mut Page, view: &RunView) {
 }
 
 fn section(page: &mut Page, section: &Section) {
+    let style = page.style;
     let engine = section.engine.as_ref().map_or_else(String::new, |engine| format!(" @{engine}"));
-    page.inked(Ink::Bold, &format!("{}{engine}", section.title));
+    page.title(&format!("{}{engine}", section.title));
     if !section.best.is_empty() {
         page.paragraph(None, "  best: ", &section.best.join("; "));
     }
-    let columns = fitting(section, page.style.width);
+    let columns = fitting(section, style);
     let mut table = Table::new();
     let align = |right| {
         if right { CellAlignment::Right } else { CellAlignment::Left }
     };
     table.set_header(
-        columns.iter().map(|column| Cell::new(&column.title).set_alignment(align(column.right))),
+        columns
+            .iter()
+            .map(|column| Cell::new(style.cell(&column.title)).set_alignment(align(column.right))),
     );
     for row in &section.rows {
         table.add_row(columns.iter().map(|column| {
-            Cell::new(escape(&(column.cell)(row))).set_alignment(align(column.right))
+            Cell::new(style.cell(&(column.cell)(row))).set_alignment(align(column.right))
         }));
     }
     page.table(table);
     for row in &section.rows {
         if let Some(phases) = &row.phases {
-            page.paragraph(None, &format!("  {} phases: ", escape(&row.name)), phases);
+            page.paragraph(None, &format!("  {} phases: ", style.cell(&row.name)), phases);
         }
         for (what, figures) in &row.distributions {
             page.paragraph(None, "  ", &format!("{} {what}: {figures}", row.name));
@@ -196,7 +242,8 @@ fn section(page: &mut Page, section: &Section) {
 }
 
 fn load(page: &mut Page, section: &LoadSection) {
-    page.inked(Ink::Bold, &section.title);
+    let style = page.style;
+    page.title(&section.title);
     for fact in &section.facts {
         page.paragraph(None, "  ", fact);
     }
@@ -204,7 +251,8 @@ fn load(page: &mut Page, section: &LoadSection) {
     let align = |at: usize| if at == 0 { CellAlignment::Left } else { CellAlignment::Right };
     let cells = |cells: &[String]| -> Vec<Cell> {
         let chosen = columns.iter().filter_map(|column| cells.get(*column));
-        let cell = |(at, text): (usize, &String)| Cell::new(escape(text)).set_alignment(align(at));
+        let cell =
+            |(at, text): (usize, &String)| Cell::new(style.cell(text)).set_alignment(align(at));
         chosen.enumerate().map(cell).collect()
     };
     let mut table = Table::new();
@@ -219,11 +267,12 @@ fn load(page: &mut Page, section: &LoadSection) {
 }
 
 /// The columns of a section that fit beside each other; if need be, those that can be spared go.
-fn fitting(section: &Section, width: u16) -> Vec<Column> {
+fn fitting(section: &Section, style: Style) -> Vec<Column> {
+    let width = style.width;
     let mut columns = section.columns();
     let width_of = |column: &Column| {
-        let cells = section.rows.iter().map(|row| escape(&(column.cell)(row)).chars().count());
-        cells.chain([column.title.chars().count()]).max().unwrap_or(0) + gap(width)
+        let cells = section.rows.iter().map(|row| style.cell(&(column.cell)(row)).chars().count());
+        cells.chain([style.cell(&column.title).chars().count()]).max().unwrap_or(0) + gap(width)
     };
     while columns.iter().map(width_of).sum::<usize>() + INDENT > usize::from(width) {
         let most = columns.iter().map(|column| column.spare).max().unwrap_or(0);
@@ -236,7 +285,7 @@ fn fitting(section: &Section, width: u16) -> Vec<Column> {
 }
 
 /// Blanks between columns.
-fn gap(width: u16) -> usize {
+pub(crate) fn gap(width: u16) -> usize {
     if width >= WIDE { 2 } else { 1 }
 }
 
@@ -247,11 +296,11 @@ pub fn specs(sheets: &[Sheet], style: Style) -> String {
         if at > 0 {
             page.line("");
         }
-        page.inked(Ink::Bold, sheet.title);
-        let names = sheet.facts.iter().map(|fact| escape(&fact.name).chars().count());
+        page.title(sheet.title);
+        let names = sheet.facts.iter().map(|fact| style.cell(&fact.name).chars().count());
         let width = names.max().unwrap_or(0);
         for fact in &sheet.facts {
-            let label = format!("  {:<width$}  ", escape(&fact.name));
+            let label = format!("  {:<width$}  ", style.cell(&fact.name));
             match &fact.value {
                 Ok(value) => page.paragraph(None, &label, value),
                 Err(reason) => page.paragraph(None, &label, &format!("unknown ({reason})")),
@@ -270,10 +319,14 @@ pub fn comparison(view: &ComparisonView, style: Style) -> String {
         };
         let mut table = Table::new();
         let header = view.header.iter().enumerate();
-        table.set_header(header.map(|(at, title)| Cell::new(title).set_alignment(align(at))));
+        table.set_header(
+            header.map(|(at, title)| Cell::new(style.cell(title)).set_alignment(align(at))),
+        );
         for pair in &view.pairs {
             let cells = pair.iter().enumerate();
-            table.add_row(cells.map(|(at, cell)| Cell::new(escape(cell)).set_alignment(align(at))));
+            table.add_row(
+                cells.map(|(at, cell)| Cell::new(style.cell(cell)).set_alignment(align(at))),
+            );
         }
         page.table(table);
         page.line("");
@@ -294,7 +347,7 @@ pub fn comparison(view: &ComparisonView, style: Style) -> String {
 /// A page that helps to decide.
 pub fn decision(view: &Decision, style: Style) -> String {
     let mut page = Page::new(style);
-    page.inked(Ink::Bold, &view.title);
+    page.title(&view.title);
     let width = view.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in &view.facts {
         page.paragraph(None, &format!("  {name:<width$}  "), value);
@@ -315,14 +368,15 @@ pub fn decision(view: &Decision, style: Style) -> String {
 }
 
 fn grid(page: &mut Page, grid: &Grid) {
+    let style = page.style;
     if !grid.title.is_empty() {
-        page.inked(Ink::Bold, &grid.title);
+        page.title(&grid.title);
     }
     let align = |at: usize| {
         let right = grid.columns.get(at).is_some_and(|(_, right)| *right);
         if right { CellAlignment::Right } else { CellAlignment::Left }
     };
-    let cell = |at: usize, text: &str| Cell::new(escape(text)).set_alignment(align(at));
+    let cell = |at: usize, text: &str| Cell::new(style.cell(text)).set_alignment(align(at));
     let mut table = Table::new();
     let titles = grid.columns.iter().enumerate();
     table.set_header(titles.map(|(at, (title, _))| cell(at, title)));

@@ -10,7 +10,7 @@ const FORMATS: [Format; 5] =
     [Format::Terminal, Format::Markdown, Format::Csv, Format::Json, Format::Html];
 
 fn style(width: u16) -> Style {
-    Style { width, color: false }
+    Style { width, ..Style::default() }
 }
 
 fn rendered(format: Format) -> String {
@@ -164,7 +164,8 @@ fn a_selection_is_read_against_the_limits_of_the_whole_run() {
 fn colours_appear_only_when_they_are_asked_for() {
     let recording = fixture::recording();
     let colored =
-        render_run(&recording, Format::Terminal, Style { width: 80, color: true }).unwrap();
+        render_run(&recording, Format::Terminal, Style { color: true, ..Style::default() })
+            .unwrap();
     assert!(colored.contains("\u{1b}[1mmicro/matmul @gemm\u{1b}[0m"), "{colored}");
     let stripped = ["1", "31", "33", "0"]
         .iter()

@@ -251,4 +251,37 @@ mod tests {
             );
         }
     }
+
+    /// Needs NVRTC, candle's sources and the headers that they include; `scripts/kernel-ptx --candle` brings
+    /// them and runs this.
+    #[test]
+    #[ignore = "needs NVRTC, which cargo test must not require"]
+    fn every_instruction_of_candles_kernels_is_known() {
+        let variable =
+            |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let nvrtc = real::Nvrtc::open(Path::new(&variable("SIMGPU_NVRTC"))).unwrap();
+        let (folder, headers) = (variable("SIMGPU_CANDLE"), variable("SIMGPU_HEADERS"));
+        let mut options: Vec<String> = headers.split(':').map(|path| format!("-I{path}")).collect();
+        options.push(format!("-I{folder}"));
+        options.extend(["-default-device", "-w", "--std=c++17"].map(str::to_owned));
+        let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+        let (mut kernels, mut refused) = (0, Vec::new());
+        for path in files.filter(|path| path.extension().is_some_and(|kind| kind == "cu")) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let source = std::fs::read_to_string(&path).unwrap();
+            // What launches kernels itself is compiled by nvcc, into the program.
+            if source.contains("<<<") {
+                continue;
+            }
+            let unit = Unit { name: &name, source: &source, options: &options };
+            let ptx = nvrtc.compile(&unit, 80).unwrap_or_else(|log| panic!("{name}: {log}"));
+            match crate::ptx::Module::read(&ptx, |_, _| 0) {
+                Ok(module) => kernels += module.kernels.len(),
+                Err(refusal) => refused.push(format!("{name}: {refusal}")),
+            }
+        }
+        println!("{kernels} kernels");
+        assert!(refused.is_empty(), "{refused:#?}");
+        assert!(kernels >= 600, "{kernels}");
+    }
 }

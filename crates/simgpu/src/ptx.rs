@@ -52,8 +52,6 @@ mod view;
 mod warp;
 
 #[cfg(test)]
-mod foreign_tests;
-#[cfg(test)]
 mod form_tests;
 #[cfg(test)]
 mod run_tests;

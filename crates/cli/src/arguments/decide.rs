@@ -14,7 +14,7 @@ use super::Form;
 /// How a page is written.
 #[derive(Debug, Clone, Args)]
 pub struct FormOption {
-    /// The form
+    /// The format of the output
     #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
     pub format: Form,
     /// The same as `--format json`
@@ -38,7 +38,7 @@ pub struct Recorded {
     /// The folder that results are recorded in
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
     pub results: PathBuf,
-    /// Which benchmarks
+    /// Only benchmarks that match, such as `decode` or `gpt2/decode,!f16`
     #[arg(long, value_name = "FILTER")]
     pub filter: Option<Filter>,
 }
@@ -112,7 +112,7 @@ Examples:
   warpmark compare before.jsonl after.jsonl --threshold 3 || echo slower
   warpmark compare run.jsonl --engines candle,fused        two engines within one run
   warpmark compare --baseline main                         the newest run with a baseline
-  warpmark compare --reference                             the newest run with what is published of its card
+  warpmark compare --reference                             the newest run with published figures
 
 Exit codes: 0 same or faster · 1 slower · 2 ambiguous · 3 not comparable · 70 unreadable. With
 `--reference`: 0 as it should be · 1 slow · 2 ambiguous · 3 unknown.")]
@@ -148,7 +148,7 @@ pub struct Compare {
     /// The least difference that counts, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     pub threshold: f64,
-    /// Which benchmarks
+    /// Only benchmarks that match, such as `decode` or `gpt2/decode,!f16`
     #[arg(long, value_name = "FILTER")]
     pub filter: Option<Filter>,
     /// The form.
@@ -180,7 +180,7 @@ pub struct BaselineFolder {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  warpmark reference                          every published table, each row with what contradicts it
+  warpmark reference                          every published table, and what contradicts it
   warpmark reference my-figures.toml          one of your own
   warpmark reference --format csv > known.csv
 
@@ -268,8 +268,9 @@ Examples:
   warpmark recommend --model gpt2-124m --latency 50ms --budget 2usd/h
   warpmark recommend --model whisper-large-v3 --usd-per-hour a10g=0.75 --usd-per-hour t4=0.35
 
-A row is within the latency when the upper end of its median's interval is. Exit codes: 0 there is one ·
-1 none will do.")]
+A row is within the latency when the upper end of its median's interval is.
+
+Exit codes: 0 there is one · 1 none will do.")]
 pub struct Recommend {
     /// Which runs.
     #[command(flatten)]
@@ -322,7 +323,8 @@ Examples:
   warpmark tune                                every recorded run
   warpmark tune results/nvidia-l4 --filter gpt2/decode
 
-Precisions and batches side by side, models by size, and what to change. It reads records and runs nothing.")]
+Precisions and batches side by side, models by size, and what to change. It reads records and runs
+nothing.")]
 pub struct Tune {
     /// Which runs.
     #[command(flatten)]
@@ -351,8 +353,8 @@ Examples:
   warpmark ab old/warpmark new/warpmark
   warpmark ab old/warpmark new/warpmark --rounds 5 -- --filter gpt2/decode
 
-The two run in turn, and every round counts: intervals cover what changes from run to run. Exit codes as
-those of `compare`.")]
+The two run in turn, and every round counts: intervals cover what changes from run to run. Exit
+codes are those of `compare`.")]
 pub struct Ab {
     /// The build to compare with
     #[arg(value_name = "OLD")]

@@ -11,7 +11,7 @@ use super::CatalogOption;
 Examples:
   warpmark fetch gpt2-124m                       its weights from the hub, into the hub's own cache
   HF_TOKEN=hf_... warpmark fetch llama-3-8b      a gated repository
-  warpmark fetch gpt2-124m --weights synthetic   random weights, so that a later run need not write them
+  warpmark fetch gpt2-124m --weights synthetic   random weights, which a later run need not write
   warpmark fetch tinyllama-1.1b --quantised q4_k_m --weights synthetic")]
 pub struct Fetch {
     /// Model names, as `warpmark models` lists them

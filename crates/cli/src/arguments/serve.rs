@@ -18,12 +18,12 @@ const USERS: [u64; 10] = [1, 4, 8, 16, 32, 64, 128, 192, 256, 512];
 Examples:
   warpmark serve gpt2-124m                              1 to 512 users, 10 s each
   warpmark serve gpt2-124m --users 1 --for 2m           one request after the other for two minutes
-  warpmark serve gpt2-124m --rate 2,5,10 --target 500ms requests that come by themselves, and goodput
+  warpmark serve gpt2-124m --rate 2,5,10 --target 500ms requests by the clock, and goodput
   warpmark serve gpt2-124m --phase prefill --most 32 --delay 5ms
                                                         dynamic batches of whole requests
   warpmark serve whisper-tiny --phase transcribe/30s    transcriptions of 30 s of speech
   warpmark serve gpt2-124m --users 64 --timeout 5s --cancel 0.1 --cancel-after 1s
-  warpmark serve gpt2-124m --dry-run                    what it would do, with estimated time and memory
+  warpmark serve gpt2-124m --dry-run                    the plan, with estimated time and memory
 
 Requests come from inside the process: there is no server and no network. Each level is a row of the
 record; `warpmark report` shows them as a table and, with `--format html`, as charts.")]
@@ -49,6 +49,7 @@ pub struct Serve {
     pub catalog: CatalogOption,
     /// The folder that results are recorded in
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
+    #[serde(with = "super::path::one")]
     pub results: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]

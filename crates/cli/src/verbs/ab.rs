@@ -10,7 +10,8 @@ use warpmark_report::render_comparison;
 
 use crate::arguments::Ab;
 use crate::exit;
-use crate::output::{show, style, warn};
+use crate::output::{left_out, remark, show};
+use crate::terminal::style;
 
 /// Runs two builds A, B, A, B, ... and compares all runs of the one with all of the other.
 pub fn run(options: &Ab) -> anyhow::Result<u8> {
@@ -30,17 +31,16 @@ pub fn run(options: &Ab) -> anyhow::Result<u8> {
     }
     let [a, b] = [&sides[0].1, &sides[1].1].map(|folder| store::read(folder));
     let (a, b) = (a?, b?);
-    warn(&a);
-    warn(&b);
+    left_out(&a);
+    left_out(&b);
     let settings = Options { threshold: threshold / 100.0, all_runs: true, ..Options::default() };
     let comparison = compare(&a, &b, &settings);
-    show(&render_comparison(&comparison, options.form.form(), style())?);
+    show(&render_comparison(&comparison, options.form.form(), style())?)?;
     Ok(comparison.overall().exit_code())
 }
 
-#[expect(clippy::print_stderr, reason = "how far it is, is no part of the comparison")]
 fn one(build: &Path, into: &PathBuf, round: u32, options: &Ab) -> anyhow::Result<()> {
-    eprintln!("warpmark: round {round} of {}: {}", options.rounds, build.display());
+    remark(&format!("warpmark: round {round} of {}: {}", options.rounds, build.display()));
     let status = Command::new(build)
         .arg("run")
         .args(&options.arguments)

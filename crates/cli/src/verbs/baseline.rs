@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use warpmark_record::store;
 
 use crate::arguments::{Baseline, BaselineVerb};
-use crate::exit;
-use crate::output::{show, warn};
+use crate::output::{left_out, say};
+use crate::{exit, files};
 
 /// Keeps, lists or removes baselines.
 pub fn run(options: &Baseline) -> anyhow::Result<u8> {
@@ -52,7 +52,7 @@ fn save(to: &Path, from: &Path, force: bool) -> anyhow::Result<()> {
         bail!("{} is a folder: name the results file of one run", from.display());
     }
     let recording = store::read(from)?;
-    warn(&recording);
+    left_out(&recording);
     if recording.rows.is_empty() {
         bail!("{} holds no row, so there is nothing to compare with", from.display());
     }
@@ -63,12 +63,11 @@ fn save(to: &Path, from: &Path, force: bool) -> anyhow::Result<()> {
         fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    // In two steps, so that a full disk leaves the old baseline whole.
-    let unfinished = to.with_extension("unfinished");
-    fs::copy(from, &unfinished)
-        .and_then(|_| fs::rename(&unfinished, to))
-        .with_context(|| format!("{} cannot be written", to.display()))?;
-    show(&format!("{}: {} rows of {}\n", to.display(), recording.rows.len(), from.display()));
+    files::replace(to, |draft| {
+        let copied = fs::copy(from, draft);
+        copied.map(drop).with_context(|| format!("{} cannot be written", to.display()))
+    })?;
+    say(&format!("{}: {} rows of {}\n", to.display(), recording.rows.len(), from.display()))?;
     Ok(())
 }
 
@@ -86,7 +85,7 @@ fn list(folder: &Path) -> anyhow::Result<()> {
         let runs: Vec<String> =
             runs.map(|run| format!("{} of {}", run.device.name, run.started_at)).collect();
         let line = format!("{name}: {} rows, {}", recording.rows.len(), runs.join("; "));
-        show(&(warpmark_report::escape::terminal(&line).into_owned() + "\n"));
+        say(&(line + "\n"))?;
     }
     Ok(())
 }

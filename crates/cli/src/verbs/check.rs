@@ -48,7 +48,7 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
     if options.json {
         show_json(&checkup)?;
     } else {
-        show(&page::of(&checkup));
+        show(&page::of(&checkup))?;
     }
     Ok(checkup.verdict.exit_code())
 }

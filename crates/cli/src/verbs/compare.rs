@@ -5,16 +5,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use warpmark_analyze::analyze;
 use warpmark_analyze::compare::{Options, compare_among};
 use warpmark_analyze::reference::Verdict;
 use warpmark_analyze::reference::judge::judge;
-use warpmark_analyze::{analyze, holdings};
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, Style, decision, render_comparison, render_decision};
 
 use super::{baseline, reference};
 use crate::arguments::Compare;
-use crate::output::{show, style, warn};
+use crate::filter;
+use crate::output::{left_out, show};
+use crate::terminal::{style, variable};
 
 /// Compares two recordings, two engines of one, or a run with what is published of its card; the exit
 /// code is the verdict.
@@ -26,7 +28,8 @@ pub fn run(options: &Compare) -> anyhow::Result<u8> {
         return with_published(options, file.as_slice());
     }
     let engines = options.engines.as_deref().map(engines).transpose()?;
-    let (a, b) = sides(options)?;
+    let (mut a, mut b) = sides(options)?;
+    select(options, &mut [&mut a, &mut b])?;
     let earlier = earlier(options);
     let settings = Options {
         threshold: options.threshold / 100.0,
@@ -36,7 +39,7 @@ pub fn run(options: &Compare) -> anyhow::Result<u8> {
         ..Options::default()
     };
     let comparison = compare_among(&a, &b, &earlier, &settings);
-    show(&render_comparison(&comparison, options.form.form(), style())?);
+    show(&render_comparison(&comparison, options.form.form(), style())?)?;
     if options.github_summary {
         summarise(&render_comparison(&comparison, Format::Markdown, Style::default())?)?;
     }
@@ -44,7 +47,11 @@ pub fn run(options: &Compare) -> anyhow::Result<u8> {
 }
 
 fn sides(options: &Compare) -> anyhow::Result<(Recording, Recording)> {
-    let read = |path: PathBuf| Ok::<_, anyhow::Error>(selected(store::read(&path)?, options));
+    let read = |path: PathBuf| {
+        let recording = store::read(&path)?;
+        left_out(&recording);
+        Ok::<_, anyhow::Error>(recording)
+    };
     if let Some(name) = &options.baseline {
         let before = read(baseline::path(&options.baselines.folder, name)?)?;
         return Ok((before, read(in_question(options)?)?));
@@ -78,14 +85,16 @@ fn in_question(options: &Compare) -> anyhow::Result<PathBuf> {
 
 fn with_published(options: &Compare, files: &[PathBuf]) -> anyhow::Result<u8> {
     let (reference, doubts) = reference::read(files)?;
-    let recording = selected(store::read(&in_question(options)?)?, options);
+    let mut recording = store::read(&in_question(options)?)?;
+    left_out(&recording);
+    select(options, &mut [&mut recording])?;
     let mut verdicts = Vec::new();
     for run in analyze(&recording) {
         let standing = judge(&run, &reference, &doubts);
         let device = run.run.map_or("unknown device", |run| run.device.name.as_str());
         let title = format!("{device}, run {}, against what is published", run.id);
         let page = decision::reference::standing(&title, &run.caveats, &standing);
-        show(&render_decision(&page, options.form.form(), style())?);
+        show(&render_decision(&page, options.form.form(), style())?)?;
         if options.github_summary {
             summarise(&render_decision(&page, Format::Markdown, Style::default())?)?;
         }
@@ -101,7 +110,7 @@ fn with_published(options: &Compare, files: &[PathBuf]) -> anyhow::Result<u8> {
 /// Appends to the page of the running GitHub job.
 fn summarise(markdown: &str) -> anyhow::Result<()> {
     const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
-    let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else {
+    let Some(path) = variable(VARIABLE) else {
         bail!("--github-summary needs ${VARIABLE}, which GitHub sets for the steps of a job");
     };
     let path = PathBuf::from(path);
@@ -114,18 +123,15 @@ fn summarise(markdown: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{} (${VARIABLE}) cannot be written", path.display()))
 }
 
-#[expect(clippy::print_stderr, reason = "what a filter leaves is no part of the comparison")]
-fn selected(mut recording: Recording, options: &Compare) -> Recording {
-    warn(&recording);
-    if let Some(filter) = &options.filter {
-        let held = holdings::of(recording.rows.iter().map(|row| &row.id));
-        let before = recording.rows.len();
-        recording.rows.retain(|row| filter.selects(&row.id));
-        if recording.rows.is_empty() && before > 0 {
-            eprintln!("warpmark: `--filter` selects none of {before} rows; there is {held}");
-        }
+/// Leaves the rows that the options choose; a part of the filter has to match something on one side.
+fn select(options: &Compare, sides: &mut [&mut Recording]) -> anyhow::Result<()> {
+    let Some(wanted) = &options.filter else { return Ok(()) };
+    let rows = sides.iter().flat_map(|side| &side.rows);
+    filter::look_for_rows(Some(wanted), rows.map(|row| &row.id))?;
+    for side in sides {
+        side.rows.retain(|row| wanted.selects(&row.id));
     }
-    recording
+    Ok(())
 }
 
 fn engines(text: &str) -> anyhow::Result<(String, String)> {

@@ -10,6 +10,6 @@ use crate::exit;
 pub fn run(shell: Shell) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "warpmark", &mut script);
-    crate::output::show(&String::from_utf8(script)?);
+    crate::output::show(&String::from_utf8(script)?)?;
     Ok(exit::OK)
 }

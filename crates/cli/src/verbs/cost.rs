@@ -6,8 +6,10 @@ use warpmark_report::{decision, render_decision};
 
 use crate::arguments::{Cost, Recorded};
 use crate::exit;
-use crate::output::{show, style, warn};
+use crate::filter;
+use crate::output::{left_out, show};
 use crate::sources::tariffs;
+use crate::terminal::style;
 
 /// Shows what rows cost.
 pub fn run(options: &Cost) -> anyhow::Result<u8> {
@@ -15,7 +17,7 @@ pub fn run(options: &Cost) -> anyhow::Result<u8> {
     let recording = recorded(&options.recorded)?;
     let selects = |row: &Record| selects(&options.recorded, row);
     let page = decision::cost::of(&recording, selects, &tariffs);
-    show(&render_decision(&page, options.form.form(), style())?);
+    show(&render_decision(&page, options.form.form(), style())?)?;
     Ok(exit::OK)
 }
 
@@ -26,7 +28,9 @@ pub(super) fn recorded(options: &Recorded) -> anyhow::Result<Recording> {
     } else {
         store::read_all(&options.paths)?
     };
-    warn(&recording);
+    left_out(&recording);
+    let ids = recording.rows.iter().map(|row| &row.id);
+    filter::look_for_rows(options.filter.as_ref(), ids)?;
     Ok(recording)
 }
 

@@ -6,7 +6,7 @@ use warpmark_device::{Finding, FindingState};
 use warpmark_record::{Bytes, DeviceSpec};
 
 use crate::arguments::Doctor;
-use crate::output::{show, show_json};
+use crate::output::{say, show, show_json};
 use crate::{exit, libraries, sources};
 
 /// Room for the synthetic weights of the quick suites on a CPU and on a GPU, and for records.
@@ -16,7 +16,7 @@ const ROOM: Bytes = Bytes(8e9);
 /// exit code tells only whether something that is there is broken.
 pub fn run(options: &Doctor) -> anyhow::Result<u8> {
     if options.environment {
-        show(&libraries::shell_command(libraries::search_path()?.as_ref()));
+        show(&libraries::shell_command(libraries::search_path()?.as_ref()))?;
         return Ok(exit::OK);
     }
     let mut findings = warpmark_device::findings();
@@ -28,7 +28,7 @@ pub fn run(options: &Doctor) -> anyhow::Result<u8> {
         show_json(&findings)?;
     } else {
         for finding in &findings {
-            show(&line(finding));
+            say(&line(finding))?;
         }
     }
     let broken = findings.iter().any(|finding| finding.state == FindingState::Broken);

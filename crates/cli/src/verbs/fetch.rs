@@ -7,7 +7,7 @@ use warpmark_models::weights::locate_tokenizer;
 
 use crate::arguments::Fetch;
 use crate::budget::Budget;
-use crate::output::show;
+use crate::output::say;
 use crate::progress::Bars;
 use crate::{exit, sources};
 
@@ -43,12 +43,12 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
         let files = wanted.locate(&checkpoint, &source, &cache, progress.as_ref())?;
         let paths: Vec<String> =
             files.paths().iter().map(|path| format!("  {}\n", path.display())).collect();
-        show(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()));
+        say(&format!("{} ({})\n{}", model.id, files.bytes()?.binary(), paths.concat()))?;
         let published = model.checkpoint_in(model.checkpoint)?;
         if let Some(path) = locate_tokenizer(&published, &source, progress.as_ref())? {
             // A tokenizer of another model is noticed here and not in the middle of a run.
             Tokenizer::of(model, &path)?;
-            show(&format!("  {}\n", path.display()));
+            say(&format!("  {}\n", path.display()))?;
         }
     }
     Ok(exit::OK)

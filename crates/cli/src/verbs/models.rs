@@ -3,10 +3,11 @@
 use serde::Serialize;
 use warpmark_models::{Dtype, Format, Model};
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
+use warpmark_report::{ListColumn, Style, render_list};
 
 use crate::arguments::Models;
-use crate::output::{show, show_json};
-use crate::{exit, sources};
+use crate::output::{say, show, show_json};
+use crate::{exit, sources, terminal};
 
 /// A model and how it stands to a device.
 #[derive(Serialize)]
@@ -45,7 +46,9 @@ pub fn run(options: &Models) -> anyhow::Result<u8> {
     if options.json {
         show_json(&listed)?;
     } else {
-        show(&table(&listed, &spec));
+        let (table, words) = table(&listed, &spec);
+        show(&table)?;
+        say(&words)?;
     }
     Ok(exit::OK)
 }
@@ -86,36 +89,41 @@ fn quantised(model: &Model, spec: &DeviceSpec) -> anyhow::Result<Vec<Quantised>>
     model.quantisations().into_iter().map(of).collect()
 }
 
-fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> String {
-    let head =
-        ["model", "title", "parameters", "weights", "fits", "weights from", "phases", "repo"];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(listed.iter().map(cells));
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in &rows {
-        let aligned = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            // Numbers stand to the right.
-            if matches!(column, 2 | 3) {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        });
-        text.push_str(aligned.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
+/// The columns, those that an id and `--json` make up for first to go.
+const COLUMNS: [ListColumn; 8] = [
+    column("model", false, 0),
+    column("title", false, 4),
+    column("parameters", true, 2),
+    column("weights", true, 1),
+    column("fits", false, 0),
+    column("weights from", false, 3),
+    column("phases", false, 5),
+    column("repo", false, 6),
+];
+
+const fn column(title: &'static str, right: bool, spare: u8) -> ListColumn {
+    ListColumn { title, right, spare }
+}
+
+/// The list as wide as the terminal; into a file or a pipe each model has a line, however long.
+fn table(listed: &[Listed<'_>], spec: &DeviceSpec) -> (String, String) {
+    let rows: Vec<Vec<String>> = listed.iter().map(|model| cells(model).into()).collect();
+    let style = Style { width: terminal::width().unwrap_or(u16::MAX), ..terminal::style() };
+    let (text, spared) = render_list(&COLUMNS, &rows, style);
     let capacity = match &spec.memory {
         Field::Known(bytes) => bytes.binary(),
         Field::Absent { absent } => format!("memory unknown: {absent}"),
     };
-    text + &format!(
+    let mut words = format!(
         "\nFits: the weights alone, on {} ({capacity}); as: in these quantised formats alone. Weights are synthetic unless `--weights hub` or a \
          folder is given; the hub is asked only where a revision is pinned.\n",
         spec.name
-    )
+    );
+    if !spared.is_empty() {
+        let spared = spared.join(", ");
+        words += &["Left out for want of room: ", &spared, "; `--json` has all.\n"].concat();
+    }
+    (text, words)
 }
 
 fn cells(model: &Listed<'_>) -> [String; 8] {

@@ -7,21 +7,21 @@ use warpmark_report::{decision, render_decision};
 use super::cost::{recorded, selects};
 use crate::arguments::Rank;
 use crate::exit;
-use crate::output::{show, style};
+use crate::output::{show, warn};
+use crate::terminal::style;
 
 /// Ranks the devices of recorded runs.
-#[expect(clippy::print_stderr, reason = "why nothing is ranked is no part of a ranking")]
 pub fn run(options: &Rank) -> anyhow::Result<u8> {
     let mut recording = recorded(&options.recorded)?;
     recording.rows.retain(|row| selects(&options.recorded, row));
     match rank(&recording, &Bootstrap::default()) {
         Ok(ranking) => {
             let page = decision::rank::of(&ranking);
-            show(&render_decision(&page, options.form.form(), style())?);
+            show(&render_decision(&page, options.form.form(), style())?)?;
             Ok(if ranking.means.is_empty() { exit::NOT_COMPARABLE } else { exit::OK })
         }
         Err(error @ (RankError::Methods(_) | RankError::Simulated(_))) => {
-            eprintln!("warpmark: {error}");
+            warn(&error.to_string());
             Ok(exit::NOT_COMPARABLE)
         }
         Err(error) => Err(error.into()),

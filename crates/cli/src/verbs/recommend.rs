@@ -8,8 +8,9 @@ use warpmark_report::{decision, render_decision};
 use super::cost::{recorded, selects};
 use crate::arguments::Recommend;
 use crate::exit;
-use crate::output::{show, style};
+use crate::output::show;
 use crate::sources::tariffs;
+use crate::terminal::style;
 
 /// Recommends a device; the exit code says whether there is one.
 pub fn run(options: &Recommend) -> anyhow::Result<u8> {
@@ -23,6 +24,6 @@ pub fn run(options: &Recommend) -> anyhow::Result<u8> {
     };
     let found = recommend(&analyze(&recording), &wish, &tariffs(&options.prices)?);
     let page = decision::recommend::of(&found, &wish);
-    show(&render_decision(&page, options.form.form(), style())?);
+    show(&render_decision(&page, options.form.form(), style())?)?;
     Ok(if found.candidates.is_empty() { exit::FAILED } else { exit::OK })
 }

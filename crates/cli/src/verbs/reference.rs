@@ -9,14 +9,15 @@ use warpmark_report::{decision, render_decision};
 
 use crate::arguments;
 use crate::exit;
-use crate::output::{show, style};
+use crate::output::show;
 use crate::sources::text_of;
+use crate::terminal::style;
 
 /// Shows published tables.
 pub fn run(options: &arguments::Reference) -> anyhow::Result<u8> {
     let (reference, doubts) = read(&options.files)?;
     let page = decision::reference::tables(&reference, &doubts);
-    show(&render_decision(&page, options.form.form(), style())?);
+    show(&render_decision(&page, options.form.form(), style())?)?;
     Ok(if options.strict && !doubts.is_empty() { exit::FAILED } else { exit::OK })
 }
 

@@ -1,63 +1,67 @@
 //! `warpmark report`: recorded runs, in any form.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use warpmark_analyze::holdings;
+use anyhow::Context;
 use warpmark_record::Record;
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_index, render_page, render_selected};
 
-use crate::arguments::Report;
-use crate::exit;
-use crate::output::{show, style, warn};
+use crate::arguments::{Export, Form, Report, WrongUsage};
+use crate::filter;
+use crate::output::{left_out, show};
 use crate::sources::tariffs;
+use crate::{exit, files, terminal};
 
 /// Shows recorded runs.
 pub fn run(options: &Report) -> anyhow::Result<u8> {
+    let to = options.output.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(path) = to {
+        let read: Vec<&Path> =
+            options.paths.iter().chain(&options.prices.prices).map(PathBuf::as_path).collect();
+        files::spare_records(path, &read)?;
+    }
+    let export = options.export()?;
     if options.index {
         let recording = store::read_all(std::slice::from_ref(&options.results))?;
-        warn(&recording);
-        return written(&render_index(&recording), options);
+        left_out(&recording);
+        return written(&render_index(&recording), to);
     }
     let recording = if options.paths.is_empty() {
         store::read(&store::newest(&options.results)?)?
     } else {
         store::read_all(&options.paths)?
     };
-    let format = options.form();
-    if matches!(format, Some(Format::Csv) | None) {
+    if matches!(export, Export::Text(Form::Csv) | Export::Sqlite) {
         // The other forms have a place for them.
-        warn(&recording);
+        left_out(&recording);
     }
+    filter::look_for_rows(options.filter.as_ref(), recording.rows.iter().map(|row| &row.id))?;
     let selects = |row: &Record| options.filter.as_ref().is_none_or(|f| f.selects(&row.id));
-    if !recording.rows.iter().any(selects) {
-        let held = holdings::of(recording.rows.iter().map(|row| &row.id));
-        match (&options.filter, recording.rows.len()) {
-            (Some(_), rows @ 1..) => {
-                bail!("`--filter` selects none of the {rows} rows; there is {held}")
-            }
-            _ => bail!("the record holds no row, so there is nothing to show"),
-        }
+    if recording.rows.is_empty() {
+        anyhow::bail!("the record holds no row, so there is nothing to show");
     }
-    let Some(format) = format else {
-        database(&recording, selects, options.output.as_deref())?;
+    let Export::Text(form) = export else {
+        database(&recording, selects, to)?;
         return Ok(exit::OK);
     };
+    let style = if to.is_some() { terminal::style_of_files() } else { terminal::style() };
     // Selected after the analysis: a row's limits come from rows that the filter may leave out.
-    let text = match format {
+    let text = match Format::from(form) {
         Format::Html => render_page(&recording, selects, &tariffs(&options.prices)?),
-        _ => render_selected(&recording, selects, format, style())?,
+        format => render_selected(&recording, selects, format, style)?,
     };
-    written(&text, options)
+    written(&text, to)
 }
 
 /// To the file that was asked for, or to standard output.
-fn written(text: &str, options: &Report) -> anyhow::Result<u8> {
-    match &options.output {
-        Some(path) => std::fs::write(path, text)
-            .with_context(|| format!("{} cannot be written", path.display()))?,
-        None => show(text),
+fn written(text: &str, to: Option<&Path>) -> anyhow::Result<u8> {
+    match to {
+        Some(path) => files::replace(path, |draft| {
+            std::fs::write(draft, text)
+                .with_context(|| format!("{} cannot be written", path.display()))
+        })?,
+        None => show(text)?,
     }
     Ok(exit::OK)
 }
@@ -69,11 +73,15 @@ fn database(
     selects: impl Fn(&Record) -> bool,
     path: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let Some(path) = path else {
-        bail!("a database is no text: name its file with `--output runs.sqlite`");
+    let is_file = |path: &Path| std::fs::metadata(path).map_or(true, |there| there.is_file());
+    let Some(path) = path.filter(|path| is_file(path)) else {
+        let advice = "a database is no text: name its file with `--output runs.sqlite`";
+        return Err(WrongUsage(advice.to_owned()).into());
     };
-    let written = warpmark_report::sqlite::write(recording, selects, path);
-    written.with_context(|| format!("{}", path.display()))
+    files::replace(path, |draft| {
+        let written = warpmark_report::sqlite::write(recording, selects, draft);
+        written.with_context(|| format!("{}", path.display()))
+    })
 }
 
 #[cfg(not(feature = "sqlite"))]
@@ -82,7 +90,7 @@ fn database(
     _selects: impl Fn(&Record) -> bool,
     _path: Option<&Path>,
 ) -> anyhow::Result<()> {
-    bail!(
+    anyhow::bail!(
         "this build has no SQLite in it; build it with the feature `sqlite`, which is there by default"
     )
 }

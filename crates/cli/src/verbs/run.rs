@@ -8,8 +8,9 @@ use warpmark_report::{Format, render_run};
 
 use crate::arguments::Run;
 use crate::campaign::{self, Campaign};
-use crate::output::{show, style};
+use crate::output::{remark, say, show};
 use crate::recorder::Results;
+use crate::terminal::style;
 use crate::{environment, exit, sources, supervisor};
 
 /// Measures a selection.
@@ -17,12 +18,10 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
     let selection = &options.selection;
     let campaign = Campaign::prepare(selection, None)?;
     if campaign.is_empty() {
-        bail!(
-            "the filter selects no benchmark; `warpmark run --dry-run` without it lists them all"
-        );
+        bail!("there is no benchmark for this device: look at `warpmark models` and --models");
     }
     if options.dry_run {
-        show(&campaign.describe());
+        say(&campaign.describe())?;
         return Ok(exit::OK);
     }
     let (id, output) = (environment::new_run_id(), &options.output);
@@ -54,10 +53,9 @@ pub fn conclude(results: &Results, json: bool, whole_run: bool) -> anyhow::Resul
 }
 
 /// Shows a recording and says where it is.
-#[expect(clippy::print_stderr, reason = "where the rows are is no part of the table")]
 pub fn show_recorded(recording: &Recording, path: &Path, json: bool) -> anyhow::Result<()> {
     let format = if json { Format::Json } else { Format::Terminal };
-    show(&render_run(recording, format, style())?);
-    eprintln!("\nRecorded in {}", path.display());
+    show(&render_run(recording, format, style())?)?;
+    remark(&format!("\nRecorded in {}", path.display()));
     Ok(())
 }

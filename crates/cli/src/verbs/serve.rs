@@ -9,7 +9,7 @@ use warpmark_record::{DeviceKind, Filter};
 use super::run::show_recorded;
 use crate::arguments::{AudioOption, Selection, Serve, Suite};
 use crate::budget::Budget;
-use crate::output::show;
+use crate::output::say;
 use crate::progress::Bars;
 use crate::serving::{self, Level};
 use crate::{environment, exit, supervisor};
@@ -27,7 +27,7 @@ pub fn run(options: &Serve) -> anyhow::Result<u8> {
     )?;
     let levels = serving::levels(&options.traffic)?;
     if options.dry_run {
-        show(&plan(&offers, &levels, options));
+        say(&plan(&offers, &levels, options))?;
         return Ok(exit::OK);
     }
     let serving = serving::Serving {

@@ -23,15 +23,24 @@ pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
     StoreError::Io { action, path: path.to_owned(), source }
 }
 
-/// All `.jsonl` files below a folder in the order of their names. Links to folders are not followed, so
-/// that no circle can be, and what is no file (a pipe would be waited for) is left out.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut files = Vec::new();
-    list(folder, DEEPEST, &mut files)?;
-    Ok(files)
+/// What bears the name of a results file below a folder.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Files, in the order of their names.
+    pub(super) files: Vec<PathBuf>,
+    /// What is none.
+    pub(super) passed_over: Vec<PathBuf>,
 }
 
-fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
+/// All `.jsonl` files below a folder. Links to folders are not followed, so that no circle can be, and what
+/// is no file (a pipe would be waited for) is passed over.
+pub(super) fn files(folder: &Path) -> Result<Listing, StoreError> {
+    let mut listing = Listing::default();
+    list(folder, DEEPEST, &mut listing)?;
+    Ok(listing)
+}
+
+fn list(folder: &Path, depth: usize, listing: &mut Listing) -> Result<(), StoreError> {
     let failed = |error| io_error("list", folder, error);
     let mut entries =
         fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -41,10 +50,11 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Sto
         // The type of the entry itself, not of what a link leads to.
         if entry.file_type().map_err(failed)?.is_dir() {
             if depth > 0 {
-                list(&path, depth - 1, files)?;
+                list(&path, depth - 1, listing)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "jsonl") && path.is_file() {
-            files.push(path);
+        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let kind = if path.is_file() { &mut listing.files } else { &mut listing.passed_over };
+            kind.push(path);
         }
     }
     Ok(())
@@ -102,7 +112,7 @@ fn plausible(text: &str, now: Timestamp) -> Option<Timestamp> {
 /// # Errors
 /// The folder cannot be listed, or no file below it has a row.
 pub fn newest(folder: &Path) -> Result<PathBuf, StoreError> {
-    let files = if folder.is_dir() { files(folder)? } else { Vec::new() };
+    let files = if folder.is_dir() { files(folder)?.files } else { Vec::new() };
     if files.is_empty() {
         return Err(StoreError::NoFiles(folder.to_owned()));
     }
@@ -188,6 +198,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.is_ok_and(|status| status.success()));
         assert_eq!(newest(root.path()).unwrap(), only);
-        assert_eq!(files(root.path()).unwrap(), [only]);
+        let listing = files(root.path()).unwrap();
+        assert_eq!((listing.files, listing.passed_over), (vec![only], vec![pipe]));
     }
 }

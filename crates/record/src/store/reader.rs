@@ -52,11 +52,14 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
     most: u64,
 ) -> Result<Recording, StoreError> {
     let mut files = Vec::new();
+    let mut passed_over = Vec::new();
     for path in paths {
         let path = path.as_ref();
         let before = files.len();
         if path.is_dir() {
-            files.extend(listing::files(path)?);
+            let listing = listing::files(path)?;
+            files.extend(listing.files);
+            passed_over.extend(listing.passed_over);
             if files.len() == before {
                 return Err(StoreError::NoFiles(path.to_owned()));
             }
@@ -65,6 +68,11 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
         }
     }
     let mut reading = Reading::new(Timestamp::now(), most);
+    reading.recording.warnings.extend(passed_over.into_iter().map(|file| {
+        let text =
+            "this is no file (a pipe, a socket, a link to nothing) and was left out".to_owned();
+        Warning { file, line: 0, text }
+    }));
     let mut seen = HashSet::new();
     for file in files {
         let identity = fs::canonicalize(&file).map_err(|e| io_error("open", &file, e))?;
@@ -79,8 +87,11 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
 /// nothing and is no error, and of each file no more than 16 MiB of rows are held.
 pub fn recent<'a>(folders: impl IntoIterator<Item = &'a Path>, most: usize) -> Recording {
     const OF_A_FILE: u64 = 16 << 20;
-    let mut found: Vec<PathBuf> =
-        folders.into_iter().filter_map(|folder| listing::files(folder).ok()).flatten().collect();
+    let mut found: Vec<PathBuf> = folders
+        .into_iter()
+        .filter_map(|folder| Some(listing::files(folder).ok()?.files))
+        .flatten()
+        .collect();
     found.sort();
     found.dedup();
     // Those whose names are the latest, before any is opened: run ids sort by time.

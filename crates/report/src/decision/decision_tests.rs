@@ -17,7 +17,7 @@ fn tariffs() -> Tariffs {
 }
 
 fn rendered(decision: &Decision, format: Format) -> String {
-    render_decision(decision, format, Style { width: 80, color: false }).unwrap()
+    render_decision(decision, format, Style::default()).unwrap()
 }
 
 /// No format may act on what a name holds, and each stays whole.

@@ -85,16 +85,22 @@ pub(super) fn variable<'a>(cursor: &mut Cursor<'_, 'a>) -> Result<Variable<'a>, 
 }
 
 fn initial(cursor: &mut Cursor<'_, '_>, size: u32, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
-    let mut depth = 0;
+    let (mut depth, mut negative) = (0, false);
     loop {
         match cursor.next()? {
             "{" => depth += 1,
             "}" => depth -= 1,
-            "," | "-" => {}
+            "," => {}
+            "-" => {
+                negative = true;
+                continue;
+            }
             word => {
                 let bits = number(word);
                 let bits = bits.ok_or_else(|| cursor.refuse(format!("the first value {word}")))?;
+                let bits = if negative { bits.wrapping_neg() } else { bits };
                 bytes.extend_from_slice(&bits.to_le_bytes()[..(size as usize).min(8)]);
+                negative = false;
             }
         }
         if depth == 0 {

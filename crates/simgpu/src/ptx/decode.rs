@@ -140,7 +140,11 @@ impl<'m, 'a> Decoder<'m, 'a> {
                         self.scopes.pop();
                     }
                 }
-                ".reg" => self.registers(text)?,
+                ".reg" => {
+                    let kind = text.next()?;
+                    self.registers(text, kind)?;
+                }
+                _ if word.starts_with(".reg.") => self.registers(text, &word[".reg".len()..])?,
                 ".shared" | ".local" => self.variable(text, word)?,
                 ".param" => {
                     variable(text)?;
@@ -160,8 +164,7 @@ impl<'m, 'a> Decoder<'m, 'a> {
     }
 
     /// `.reg .b32 %r<5>, %x;`
-    fn registers(&mut self, text: &mut Cursor<'_, 'a>) -> Result<(), Refusal> {
-        let word = text.next()?;
+    fn registers(&mut self, text: &mut Cursor<'_, 'a>, word: &str) -> Result<(), Refusal> {
         let kind = Type::named(word.trim_start_matches('.'));
         let width = kind.ok_or_else(|| text.refuse(format!("registers of type {word}")))?.width();
         loop {

@@ -366,6 +366,7 @@ fn conversions_clamp_round_and_extend() {
     assert_eq!(of("cvt.rz.f32.u64 %r4, %d1;", u64::MAX), 18_446_742_974_197_923_840.0);
     assert_eq!(eval("cvt.s64.s32 %d4, %r1;", [0xFFFF_FFFB, 0, 0]).d, (-5_i64).cast_unsigned());
     assert_eq!(eval("cvt.u64.u32 %d4, %r1;", [0xFFFF_FFFB, 0, 0]).d, 0xFFFF_FFFB);
+    assert_eq!(eval("cvt.s64.s32 %d4, %d1;", [0x7_FFFF_FFFB, 0, 0]).d, (-5_i64).cast_unsigned());
     assert_eq!(eval("cvt.s32.s8 %r4, %r1;", [0x180, 0, 0]).r, (-128_i32).cast_unsigned());
     assert_eq!(eval("cvt.u32.u16 %r4, %h1;", [0x1_8000, 0, 0]).r, 0x8000);
     assert_eq!(eval("cvt.sat.u8.s32 %r4, %r1;", [300, 0, 0]).r, 255);

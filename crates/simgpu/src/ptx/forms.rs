@@ -132,7 +132,15 @@ impl<'a> Decoder<'_, 'a> {
         }
         let mut slots = Vec::new();
         for (operand, kind) in rest.iter().zip(&alu.from) {
-            slots.push(self.source(operand, *kind)?);
+            // A conversion takes the lower bits of a wider register.
+            let narrow = kind.size() < 8 && form.base == "cvt";
+            let slot = match operand {
+                Operand::Register(register) if narrow && register.width == Width::Double => {
+                    register.slot
+                }
+                other => self.source(other, *kind)?,
+            };
+            slots.push(slot);
         }
         made.d = self.target(first, alu.to)?;
         made.a = slots.first().copied().unwrap_or(NONE);

@@ -364,12 +364,14 @@ fn dynamic_shared_memory_lies_behind_the_kernels_own() {
 
 #[test]
 fn variables_of_a_module_hold_what_they_begin_with() {
-    let around = ".global .align 4 .b8 table[8] = {1, 0, 0, 0, 2};\n.const .align 4 .u32 five = 5;";
+    let around = ".global .align 4 .b8 table[8] = {1, 0, 0, 0, 2};\n.const .align 4 .u32 five = 5;\n\
+                  .global .align 4 .u32 below = -3;";
     let body = "ld.global.u32 %r3, [table+4];\nld.const.u32 %r4, [five];\nadd.u32 %r3, %r3, %r4;\n\
-                st.global.u32 [%d1], %r3;";
+                {\n.reg.b32 t;\nld.global.u32 t, [below];\nsub.u32 %r3, %r3, t;\n}\n\
+                cvt.s64.s32 %d4, %d3;\nst.global.u32 [%d1], %r3;";
     let mut bench = Bench::new(around, body);
     assert_eq!(bench.run(1, 1), []);
-    assert_eq!(bench.words(1, 1), [7]);
+    assert_eq!(bench.words(1, 1), [10]);
 }
 
 #[test]
