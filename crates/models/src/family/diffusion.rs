@@ -8,6 +8,7 @@ mod generation;
 mod inputs;
 mod nets;
 mod prompt;
+mod setting;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -30,9 +31,10 @@ use crate::request::Request;
 use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
 use candle::Published;
 use case::{Case, Engine};
-use engine::{DiffusionEngine, ModelInfo};
+use engine::DiffusionEngine;
 use inputs::Inputs;
 use nets::Nets;
+use setting::ModelInfo;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Architecture, LEVELS};
 
@@ -144,7 +146,7 @@ impl Family for DiffusionFamily {
             }
             let weights = work::weight_bytes(model, &architecture, dtype)?;
             let plan = Plan { model, request, format: dtype.into(), weights };
-            let planned = cases
+            let all = cases
                 .into_iter()
                 .map(|case| planned(&architecture, request, dtype, case))
                 .collect();

@@ -4,6 +4,7 @@ mod candle;
 mod cases;
 mod check;
 mod engine;
+mod parts;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ use warpmark_record::{DeviceSpec, Seconds, Work};
 
 use self::candle::PeerEngine;
 use self::cases::{Case, Engine, Inputs, Length, Phase, cases, window_seconds};
-use self::engine::{Shared, WhisperEngine};
+use self::engine::WhisperEngine;
+use self::parts::Shared;
 use super::Family;
 use crate::bench::estimate::{guess, sampling};
 use crate::bench::{Engines, Plan, Planned, PlannedGroup};

@@ -2,9 +2,9 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::engine::{ModelInfo, Setting};
 use super::nets::ids;
 use super::prompt;
+use super::setting::{ModelInfo, Setting};
 use crate::bench::{Comparison, Tolerance, error, finite, sampled};
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Condition, EncodedText, Scheduler, Step, TEXT_FOLDERS};

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 use warpmark_measure::{Clock, WallClock, WorkloadError};
 
 use super::check;
-use super::engine::Setting;
 use super::nets::{Timestep, Tokens};
+use super::setting::Setting;
 use crate::bench::{Comparison, Notes, Program};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;

@@ -6,8 +6,8 @@ use candle_core::Tensor;
 use warpmark_measure::{Clock, WallClock, WorkloadError};
 
 use super::check::check;
-use super::engine::Parts;
 use super::lm::{CausalLm, Memory as _};
+use super::parts::Parts;
 use super::work::spare;
 use super::{Case, Phase};
 use crate::bench::{Comparison, Notes, Program};

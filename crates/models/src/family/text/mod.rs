@@ -6,6 +6,7 @@ mod engine;
 mod generate;
 mod inputs;
 mod lm;
+mod parts;
 mod service;
 mod steps;
 #[cfg(test)]

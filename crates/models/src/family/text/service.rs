@@ -10,9 +10,10 @@ use warpmark_measure::{Description, Offer, Service};
 use warpmark_record::BenchmarkId;
 
 use super::check::PlainLogits;
-use super::engine::{self, ModelInfo};
+use super::engine;
 use super::inputs::Inputs;
 use super::lm::Apart;
+use super::parts::ModelInfo;
 use super::work::{self, Numbers, spare};
 use super::{Case, Implementation, Phase};
 use crate::bench::estimate::guess;

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use warpmark_measure::WorkloadError;
 
 use super::check::check;
-use super::engine::{Filled, Parts};
 use super::lm::{CausalLm, Memory as _};
+use super::parts::{Filled, Parts};
 use super::{Case, WINDOW};
 use crate::bench::{Comparison, Notes, Program};
 use crate::engine::workload_error;

@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use warpmark_measure::{Entry, Session, WorkloadError};
 use warpmark_record::WeightsStamp;
 
-use super::engine::{ModelInfo, TextEngine};
+use super::engine::TextEngine;
+use super::parts::ModelInfo;
 use super::*;
 use crate::bench::{Context, ModelSession, Program};
 use crate::catalog::Dtype;

@@ -17,7 +17,7 @@ use warpmark_record::Bytes;
 
 use super::cases::{Case, Phase};
 use super::check::Clip;
-use super::engine::{Parts, Shared};
+use super::parts::{Parts, Shared};
 use super::steps::{check_encoded, check_steps};
 use super::transcribe::check_transcripts;
 use crate::bench::{Bench, Comparison, Engine, Notes, Program};

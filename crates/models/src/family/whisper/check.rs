@@ -7,8 +7,8 @@ use candle_core::Tensor;
 use warpmark_measure::WorkloadError;
 
 use super::cases::Length;
-use super::engine::Parts;
 use crate::bench::{Comparison, Tolerance, finite};
+use crate::catalog::Format;
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::{Dialect, Reference};
@@ -81,13 +81,13 @@ pub(super) const TOLERANCE: Tolerance =
 /// Compares values with the reference's, row by row; every value of `all` must be finite.
 pub(super) fn against(
     what: String,
-    parts: &Parts<'_>,
+    format: Format,
     all: &Tensor,
     pairs: &[(Vec<f32>, Vec<f32>)],
 ) -> Result<Comparison, WorkloadError> {
     let mut errors = vec![finite(all).map_err(workload_error)?];
     errors.extend(pairs.iter().map(|(found, expected)| relative_error(found, expected)));
-    Ok(Comparison { what, errors, tolerance: TOLERANCE.of(parts.bench.context.format) })
+    Ok(Comparison { what, errors, tolerance: TOLERANCE.of(format) })
 }
 
 /// By how much a transcript's own account of it differs from the reference's: the sum of its

@@ -7,7 +7,7 @@ use warpmark_measure::WorkloadError;
 
 use super::cases::Case;
 use super::check::{Clip, against, mel_comparison};
-use super::engine::Parts;
+use super::parts::Parts;
 use super::work::DISTINCT;
 use crate::bench::{Comparison, Notes, Program, sampled};
 use crate::engine::workload_error;
@@ -119,7 +119,7 @@ pub(super) fn check_encoded(
         pairs.len(),
         clips.len()
     );
-    against(what, parts, found, &pairs)
+    against(what, parts.bench.context.format, found, &pairs)
 }
 
 /// Writing: one iteration is one token of every clip's text, chosen on the device from the logits and fed
@@ -274,7 +274,7 @@ pub(super) fn check_steps(
         sampled(batch).len(),
         steps.len()
     );
-    against(what, parts, &all, &pairs)
+    against(what, parts.bench.context.format, &all, &pairs)
 }
 
 impl Parts<'_> {

@@ -6,7 +6,7 @@ use warpmark_measure::{Entry, Session};
 use warpmark_record::{ItemUnit, WeightsStamp};
 
 use super::check::ReferenceCache;
-use super::engine::ModelInfo;
+use super::parts::ModelInfo;
 use super::*;
 use crate::audio::{Audio, AudioError};
 use crate::bench::{Context, ModelSession};

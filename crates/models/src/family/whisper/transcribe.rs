@@ -6,7 +6,7 @@ use std::rc::Rc;
 use warpmark_measure::{Stopwatch, WorkloadError};
 
 use super::check::{Clip, TOLERANCE, transcript_error};
-use super::engine::Parts;
+use super::parts::Parts;
 use super::words::{TextErrors, text_errors};
 use crate::bench::{Comparison, Notes, Program, sampled};
 use crate::engine::workload_error;

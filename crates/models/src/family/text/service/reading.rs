@@ -7,8 +7,8 @@ use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::super::Case;
 use super::super::check::{Reference, check};
-use super::super::engine::ModelInfo;
 use super::super::lm::Apart;
+use super::super::parts::ModelInfo;
 use super::{Ready, describe};
 use crate::bench::Context;
 use crate::engine::workload_error;

@@ -5,8 +5,8 @@ use warpmark_measure::{Description, Streaming, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::super::check::{Reference, check};
-use super::super::engine::ModelInfo;
 use super::super::lm::Apart;
+use super::super::parts::ModelInfo;
 use super::super::work::FILL;
 use super::super::{Case, Phase};
 use super::{Ready, describe};
