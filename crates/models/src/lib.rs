@@ -79,6 +79,15 @@ mod tests {
     }
 
     #[test]
+    fn the_usual_phase_of_a_family_s_group_is_one_of_its_own() {
+        for family in FAMILIES {
+            let usual = warpmark_record::Group::usual_phase_of(family.group());
+            let known = usual.is_some_and(|usual| family.phases().contains(&usual));
+            assert!(known, "{} has no {usual:?}", family.name());
+        }
+    }
+
+    #[test]
     fn what_the_device_cannot_hold_is_left_out_with_what_it_needs_and_has() {
         let of = |capacity| {
             let entries = plan(capacity);
