@@ -1,14 +1,9 @@
 //! Every arithmetic, shape and way of placing matrices in the cache, on cards that the simulator
 //! imitates.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::PathBuf;
 
-use support::{Ran, World};
+use crate::support::{Ran, World};
 use warpmark_record::{Outcome, Record, Value, store};
 use warpmark_simgpu::harness::Simulator;
 use warpmark_simgpu::profile::{Profile, Work};
