@@ -1,13 +1,9 @@
 //! Bad input gets a clear error with the value, the place and the next step, and a code that is not 0.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 
-use support::records::{decode, write};
-use support::{Ran, World};
+use crate::support::records::{decode, write};
+use crate::support::{Ran, World};
 
 const TINY: &str = include_str!("data/tiny.toml");
 

@@ -1,17 +1,13 @@
 //! The scripts for the day on which a card is there, run on simulated ones: `scripts/first-card`, and
 //! `peers/gpu.py` with torch's side from a file.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![allow(clippy::print_stdout, reason = "what a machine cannot test is said")]
-
-mod support;
 
 use std::path::Path;
 use std::process::Command;
 
-use support::Ran;
-use support::machine::Machine;
+use crate::support::Ran;
+use crate::support::machine::Machine;
 
 /// A script of the project on a machine with simulated cards; its settings are those of the command.
 fn script(machine: &Machine, program: &str, name: &str) -> Command {

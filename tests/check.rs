@@ -1,15 +1,12 @@
 //! `warpmark check` on simulated cards: good ones, slow ones, unhealthy ones, and machines that cannot measure.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use support::machine::Machine;
+
 use warpmark_simgpu::harness::Library;
+
+use crate::support::machine::Machine;
 
 #[test]
 fn a_card_that_is_as_it_should_be_exits_with_0_and_says_so_on_one_page() {

@@ -1,12 +1,8 @@
 //! The verbs that read records and help to decide.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
+use crate::support::records::{decode, matmul, write};
+use crate::support::{Ran, World};
 use serde_json::Value;
-use support::records::{decode, matmul, write};
-use support::{Ran, World};
 
 const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
 const DECODE_8: &str = "text/gpt2-124m/decode/f16/b8/c128@warpmark";

@@ -1,12 +1,8 @@
 //! The verbs that look at several devices or builds at once.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
+use crate::support::records::{decode, write};
+use crate::support::{Ran, World};
 use serde_json::Value;
-use support::records::{decode, write};
-use support::{Ran, World};
 
 const ONE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
 const EIGHT: &str = "text/gpt2-124m/decode/f16/b8/c128@warpmark";

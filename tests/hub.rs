@@ -1,18 +1,13 @@
 //! The hub as users meet it, over a server on this machine: what is asked for, what is shown, how long it
 //! may take.
 
-#![cfg(feature = "hub")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use support::{Ran, World};
+use crate::support::{Ran, World};
 
 const TINY: &str = include_str!("data/tiny.toml");
 

@@ -1,15 +1,10 @@
 //! Machines that give less than they seem to, and results folders that are not as they should be.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::records::{decode, write};
-use support::{Ran, World};
+use crate::support::records::{decode, write};
+use crate::support::{Ran, World};
 use warpmark_record::{Outcome, store};
 
 const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";

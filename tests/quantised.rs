@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
-mod support;
-
-use support::{Ran, World};
+use crate::support::{Ran, World};
 use warpmark_record::{Outcome, Record};
 
 const MODELS: &str = r#"

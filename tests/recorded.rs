@@ -1,7 +1,5 @@
 //! What is committed under `results/` can still be read.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

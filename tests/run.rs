@@ -1,15 +1,11 @@
 //! The road from models.toml to a recorded, checked, readable result, walked as a user would.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::{Ran, World};
+use crate::support::{Ran, World};
 use warpmark_record::{Outcome, WeightsStamp, store};
 
 /// Two loads, a prompt in one batch size, a context in two.
@@ -159,7 +155,7 @@ fn ctrl_c_while_criterion_runs_keeps_the_finished_rows_and_says_so() {
     assert_eq!(code, Some(130), "{stderr}");
     let recording = store::read(&world.results()[0]).unwrap();
     assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
-    let kept = support::kept(recording.rows.len());
+    let kept = crate::support::kept(recording.rows.len());
     assert!(!recording.rows.is_empty() && stderr.contains(&kept), "{kept:?}: {stderr}");
 }
 

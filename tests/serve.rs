@@ -1,12 +1,8 @@
 //! Load on a model inside the process, from the command line to the report.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::Path;
 
-use support::{Ran, World};
+use crate::support::{Ran, World};
 use warpmark_record::load::{Arrivals, Batching};
 use warpmark_record::store;
 use warpmark_record::{Load, Outcome, Record};

@@ -1,17 +1,12 @@
 //! What a user sees when something goes wrong on a GPU in the middle of a run, on simulated cards: the
 //! benchmark that it happened to says so, and everything else is measured and kept.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::Ran;
+use crate::support::machine::{Machine, assert_reason};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use support::Ran;
-use support::machine::{Machine, assert_reason};
 use warpmark_record::{DeviceKind, Outcome, Record};
 
 /// A group of three, one after the other on the same buffers.
@@ -167,7 +162,7 @@ fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
     assert!(rows.iter().all(|row| row.outcome == Outcome::Measured), "{rows:#?}");
-    let kept = support::kept(rows.len());
+    let kept = crate::support::kept(rows.len());
     assert!(said.iter().any(|line| line.contains(&kept)), "{said:?}");
 }
 

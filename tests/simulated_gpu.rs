@@ -1,15 +1,11 @@
 //! The GPU path of the suite, end to end, on cards that the simulator imitates: the real cudarc, the
 //! real benchmarks, no GPU. It proves control flow, accounting and arithmetic, never a number.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![allow(clippy::print_stdout, reason = "what a machine cannot test is said")]
 
-mod support;
-
+use crate::support::World;
+use crate::support::machine::{Machine, assert_reason};
 use serde_json::Value;
-use support::World;
-use support::machine::{Machine, assert_reason};
 use warpmark_record::{Field, Hertz, Outcome, Record};
 use warpmark_simgpu::faults::THROTTLED;
 use warpmark_simgpu::harness::Library;

@@ -1,14 +1,9 @@
 //! Caches, latency, shared memory, atomics, transfers and launches on simulated cards: each row's figure
 //! has to be the profile's, and each answer the one that the kernel's model computed.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
+use crate::support::Ran;
+use crate::support::machine::Machine;
 use std::collections::BTreeMap;
-use support::Ran;
-use support::machine::Machine;
 use warpmark_record::{Outcome, Record, Value};
 use warpmark_simgpu::harness::Report;
 use warpmark_simgpu::profile::Profile;

@@ -1,15 +1,10 @@
 //! What `specs` and `doctor` print of each simulated card, word for word: `tests/golden/specs-*.txt`, which
 //! were read against the published figures of the real ones.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::Path;
 
+use crate::support::machine::Machine;
 use serde_json::Value;
-use support::machine::Machine;
 use warpmark_simgpu::profile::Profile;
 
 const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
@@ -66,7 +61,7 @@ fn the_doctor_finds_each_card_in_order_and_says_what_to_build_for_it() {
 fn libraries_newer_than_the_driver_and_falsifying_variables_break_the_doctors_verdict() {
     let machine = Machine::with("t4").set(|simulator| simulator.driver(12_040));
     let mut command = machine.command(&["doctor"]);
-    let ran = support::Ran::of(command.env("CUDA_LAUNCH_BLOCKING", "1").output().unwrap());
+    let ran = crate::support::Ran::of(command.env("CUDA_LAUNCH_BLOCKING", "1").output().unwrap());
     let said = ran.exits(1).stdout.clone();
     for part in [
         "BROKEN   NVRTC: libnvrtc.so is of CUDA 13.0 and the driver is for CUDA 12.4",

@@ -1,12 +1,7 @@
 //! What a workload takes of a card's memory, by every count, on simulated cards: to the byte.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
-use support::Ran;
-use support::machine::Machine;
+use crate::support::Ran;
+use crate::support::machine::Machine;
 use warpmark_record::{Bytes, Field, Memory};
 use warpmark_simgpu::profile::{CODE, CONTEXT};
 

@@ -1,10 +1,5 @@
 //! What the command does with its terminal, arguments, environment, signals and output files.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -13,8 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::records::{decode, write};
-use support::{Ran, World};
+use crate::support::records::{decode, write};
+use crate::support::{Ran, World};
 use warpmark_record::store;
 
 /// What a run of [`prefill`] measures.

@@ -1,12 +1,8 @@
 //! The verbs that measure nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-mod support;
-
 use std::path::Path;
 
-use support::World;
+use crate::support::World;
 
 #[test]
 fn specs_say_what_the_processor_is() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use warpmark_record::BenchmarkId;
+use warpmark_record::{BenchmarkId, Group};
 
 /// What there is, for a sentence that says what was not found: each group and subject once, no more than
 /// eight of them. `nothing` where there are no rows.
@@ -24,7 +24,7 @@ pub fn models<'a>(ids: impl IntoIterator<Item = &'a BenchmarkId>) -> Vec<String>
 }
 
 fn is_of_a_model(id: &BenchmarkId) -> bool {
-    matches!(id.group(), "text" | "speech" | "image")
+    Group::usual_phase_of(id.group()).is_some()
 }
 
 /// Names, each once, no more than eight of them.

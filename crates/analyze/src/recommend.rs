@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_record::{BenchmarkId, DeviceKind, Outcome, RunId, Seconds, stats};
+use warpmark_record::{BenchmarkId, DeviceKind, Group, Outcome, RunId, Seconds, stats};
 
 use crate::cost::{RowCost, Tariff, Tariffs, row_cost};
 use crate::money::UsdPerHour;
@@ -112,12 +112,7 @@ fn device(run: &RunAnalysis<'_>) -> String {
 
 /// Whether a row is of the wanted model and phase.
 fn is_wanted(id: &BenchmarkId, wish: &Wish) -> bool {
-    let usual = match id.group() {
-        "text" => "decode",
-        "speech" => "transcribe",
-        "image" => "generate",
-        _ => return false,
-    };
+    let Some(usual) = Group::usual_phase_of(id.group()) else { return false };
     let phase = wish.phase.as_deref().unwrap_or(usual);
     id.subject() == wish.model && id.segments().get(2).is_some_and(|segment| segment == phase)
 }

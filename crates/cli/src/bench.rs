@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser;
-use warpmark_record::{Filter, store};
+use warpmark_record::{Filter, GROUPS, store};
 
 use crate::arguments::{Output, Selection, parse};
-use crate::campaign::{Campaign, TARGETS, criterion};
+use crate::campaign::{Campaign, criterion};
 use crate::output::{remark, say};
 use crate::terminal::TerminalOptions;
 use crate::{environment, exit, interrupt, libraries, terminal};
@@ -60,7 +60,8 @@ pub fn target(name: &str) -> ExitCode {
 fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     let selection = &arguments.selection;
     let campaign = Campaign::prepare(selection, Some(name))?;
-    let last = TARGETS.last() == Some(&name);
+    // Cargo runs them in the order of their names; the last one shows the whole run.
+    let last = GROUPS.last().is_some_and(|group| group.name == name);
     if arguments.dry_run {
         if !campaign.is_empty() {
             say(&campaign.describe())?;
@@ -106,15 +107,20 @@ fn nothing_selected(name: &str, last: bool, path: &Path, json: bool) -> anyhow::
 mod tests {
     use super::*;
 
-    /// The table is shown by the last target, so the list must know all of them, in cargo's order.
+    /// The table is shown by the last target, so the groups must be all of them, in cargo's order.
     #[test]
-    fn every_bench_target_is_listed_in_the_order_in_which_cargo_runs_them() {
+    fn every_group_is_a_bench_target_in_the_order_in_which_cargo_runs_them() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/benches");
         let mut files: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         files.sort();
-        assert_eq!(files, TARGETS);
+        assert_eq!(files, GROUPS.map(|group| group.name));
+        let manifest = include_str!("../../../Cargo.toml");
+        for group in GROUPS {
+            let target = format!("[[bench]]\nname = \"{}\"\nharness = false", group.name);
+            assert!(manifest.contains(&target), "{}", group.name);
+        }
     }
 }

@@ -11,7 +11,7 @@ use warpmark_device::{Described, Device, DeviceChoice};
 use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Group, OwnReport, Runner, WallClock};
 use warpmark_micro::Request as MicroRequest;
 use warpmark_models::weights::{Cache, Progress};
-use warpmark_record::{DeviceKind, DeviceSpec, Record, RunId, Seconds};
+use warpmark_record::{DeviceKind, DeviceSpec, GROUPS, Record, RunId, Seconds};
 
 use crate::arguments::{Output, Selection, Suite};
 use crate::budget::Budget;
@@ -19,10 +19,6 @@ use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, filter, folder_of_one_model, sources, state, threads};
-
-/// The bench targets in the order in which cargo runs them, which is that of their names and not that of
-/// the manifest. The last one shows the whole run.
-pub(crate) const TARGETS: [&str; 5] = ["image", "load", "micro", "speech", "text"];
 
 /// Where all benchmarks are listed.
 const LISTING: &str = "`--dry-run` without a filter lists all that there are in this suite";
@@ -61,7 +57,7 @@ impl Campaign {
         let notes = notes.chain(audio_fault(&request)).chain(threads::note()).collect();
         let groups = groups_of(selection, &described.spec, &request)?;
         // Of several bench targets the first one tells.
-        if target.is_none_or(|target| target == TARGETS[0]) {
+        if target.is_none_or(|target| target == GROUPS[0].name) {
             let entries = groups.iter().flat_map(|group| &group.entries);
             let ids = entries.map(|entry| &entry.id);
             filter::look_for(selection.filter.as_ref(), ids, LISTING)?;

@@ -1,4 +1,4 @@
-//! A folder of weights is one model's: a plan that takes several models' from it is a slip.
+//! A folder of weights is one model's: a plan that takes several models' from it unasked is a slip.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::arguments::Selection;
 use crate::plan::Plan;
 use crate::sources;
 
-/// Refuses a plan of several models on the weights of one folder, and names those that the folder's own
+/// Refuses a plan, chosen by no filter, of several models on the weights of one folder, and names those that the folder's own
 /// configuration fits.
 pub(crate) fn check(
     selection: &Selection,
@@ -18,6 +18,10 @@ pub(crate) fn check(
     plan: &Plan,
 ) -> anyhow::Result<()> {
     let Source::Folder(folder) = request.source.as_ref() else { return Ok(()) };
+    // A filter is a choice, and a folder may hold several models' components side by side.
+    if selection.filter.is_some() {
+        return Ok(());
+    }
     let named: BTreeSet<&str> =
         plan.entries().filter_map(|entry| entry.id.segments().get(1).map(String::as_str)).collect();
     let catalog = sources::catalog(&selection.catalog)?;

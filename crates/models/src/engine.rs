@@ -11,6 +11,8 @@ use warpmark_device::target::{Card, Form, Kernels};
 use warpmark_measure::WorkloadError;
 use warpmark_record::{Bytes, DeviceSpec};
 
+use warpmark_nets::NetError;
+
 use crate::catalog::Dtype;
 
 /// The engine of our own nets in ids; `candle` is candle-transformers as published.
@@ -106,6 +108,21 @@ pub(crate) fn check_host_memory(what: &str, needed: Bytes) -> Result<(), Workloa
             needed: Some(needed),
         }),
         _ => Ok(()),
+    }
+}
+
+/// A net's error as a workload's: a full device is told apart from everything else.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+pub(crate) fn workload_error(error: NetError) -> WorkloadError {
+    let text = error.to_string();
+    // candle keeps no type for it; the driver's name for it is in the text.
+    if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
+        WorkloadError::OutOfMemory {
+            what: "the device refused an allocation".to_owned(),
+            needed: None,
+        }
+    } else {
+        WorkloadError::Failed(text)
     }
 }
 

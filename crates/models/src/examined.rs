@@ -29,6 +29,10 @@ impl Session for Examined {
         self.session.workload(entry).map_err(|error| explained(error, cause))
     }
 
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        self.session.aftermath()
+    }
+
     fn keep_inputs(&mut self) {
         self.session.keep_inputs();
     }

@@ -1,6 +1,7 @@
 //! Models as data: the catalog, weights from hub, folder or seed, and the nets behind each phase.
 
 pub mod audio;
+pub mod bench;
 pub mod catalog;
 mod checked;
 pub mod configuration;
@@ -10,7 +11,6 @@ pub mod family;
 #[cfg(test)]
 mod fixture;
 pub mod load;
-mod marks;
 pub mod request;
 pub mod service;
 pub mod tokenizer;
@@ -32,7 +32,7 @@ pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, Catalo
     let mut groups = load::groups(catalog, request)?;
     for model in catalog.models() {
         let own = model.family()?.groups(model, request)?;
-        groups.extend(own.into_iter().map(|group| examined(group, model, request)));
+        groups.extend(own.into_iter().map(|planned| examined(planned.group, model, request)));
     }
     if let Some(capacity) = request.spec.memory.known() {
         let entries = groups.iter_mut().flat_map(|group| &mut group.entries);
@@ -76,6 +76,15 @@ mod tests {
             audio: None,
         };
         groups(&catalog, &request).unwrap().into_iter().flat_map(|group| group.entries).collect()
+    }
+
+    #[test]
+    fn the_usual_phase_of_a_family_s_group_is_one_of_its_own() {
+        for family in FAMILIES {
+            let usual = warpmark_record::Group::usual_phase_of(family.group());
+            let known = usual.is_some_and(|usual| family.phases().contains(&usual));
+            assert!(known, "{} has no {usual:?}", family.name());
+        }
     }
 
     #[test]

@@ -15,13 +15,13 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceKind, Seconds};
 use page_cache::PageCache;
 use workload::Load;
 
+use crate::bench::PeakMemory;
 use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
 use crate::configuration;
 use crate::engine::{
     OWN, aftermath, candle_device, check_host_memory, unsupported, unsupported_quantised,
 };
 use crate::examined::examined;
-use crate::marks::Marks;
 use crate::request::Request;
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{self, Checkpoint, Loaded, TensorSpec, Wanted, WeightFiles};
@@ -97,7 +97,7 @@ struct LoadSession {
     /// What a load reads of them.
     bytes: Bytes,
     device: candle_core::Device,
-    marks: Marks,
+    marks: PeakMemory,
 }
 
 impl LoadSession {
@@ -111,7 +111,7 @@ impl LoadSession {
         let checkpoint = model.checkpoint_in(format).map_err(WorkloadError::failed)?;
         let files = configuration::locate(&model, &wanted, &checkpoint, request)?;
         let bytes = wanted.read_by_load(&files)?;
-        let marks = Marks::of(device);
+        let marks = PeakMemory::of(device);
         Ok(Self { model, format, wanted, checkpoint, files, bytes, device: candle, marks })
     }
 

@@ -1,7 +1,6 @@
 //! What is asked of a model that is to answer requests as they come.
 
 pub(crate) mod by_batch;
-pub(crate) mod kept;
 
 use warpmark_measure::Offer;
 

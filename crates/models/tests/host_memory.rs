@@ -103,7 +103,7 @@ text_width = 512
 linear_projection = false
 groups = 16
 [model.architecture.vae]
-channels = [32, 64]
+channels = [32, 32, 64, 64]
 layers = 1
 groups = 16
 scaling = 0.18215

@@ -14,10 +14,9 @@ use candle_nn::ops::layer_norm;
 pub use architecture::Architecture;
 
 use super::NetError;
-use super::causal::{attention, causal_mask};
-use super::dense::{add, add_bias, multiply, multiply_each};
+use super::causal::causal_mask;
 use super::kv_cache::{Cache, Extents, Place, append};
-use warpmark_cpu_ops as cpu_ops;
+use super::ops::{Biased, activate, add, add_bias, causal_over_cache, multiply, multiply_each};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -218,7 +217,7 @@ impl Gpt2 {
         let (k, v) = append(buffers, (&part(1)?, &part(2)?), place)?;
         // A power of two for every published size, so that scaling first is exact in half precision.
         let q = (part(0)? * (1.0 / ((width / heads) as f64).sqrt()))?;
-        let mixed = attention(&q, &k, &v, place, &self.mask)?;
+        let mixed = causal_over_cache(&q, &k, &v, place, &self.mask)?;
         block.attn_c_proj.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
     }
 }
@@ -235,12 +234,7 @@ impl Product {
     }
 
     fn gelu(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let product = self.multiply(x)?;
-        if x.device().is_cpu() {
-            cpu_ops::bias_gelu(&product, &self.bias)
-        } else {
-            product.broadcast_add(&self.bias)?.gelu()
-        }
+        activate(&self.multiply(x)?, &self.bias, Biased::GeluTanh)
     }
 
     fn multiply(&self, x: &Tensor) -> candle_core::Result<Tensor> {

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::NetError;
+use super::ops::reads_lengths;
 
 /// Keys and values of every position so far, in buffers of fixed size.
 pub struct Cache {
@@ -50,7 +51,7 @@ impl Place {
     pub(super) fn apart(lengths: &[usize], device: &Device) -> Result<Self> {
         let positions: Vec<u32> = lengths.iter().map(|length| *length as u32).collect();
         let attended = attended(lengths);
-        let mask = if device.is_cpu() {
+        let mask = if reads_lengths(device) {
             None
         } else {
             let row = |length: &usize| {

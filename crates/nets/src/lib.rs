@@ -2,13 +2,13 @@
 //! beside each a plain reference that its answers are held against.
 
 pub mod causal;
-mod dense;
 pub mod diffusion;
 mod error;
 pub mod gpt2;
 pub mod kv_cache;
 pub mod llama;
 mod matrix;
+mod ops;
 pub mod reference;
 pub mod whisper;
 

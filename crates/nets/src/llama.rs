@@ -20,12 +20,11 @@ pub use architecture::{Architecture, RopeScaling};
 pub use rotary::inverse_frequencies;
 
 use super::NetError;
-use super::causal::{attention, causal_mask};
-use super::dense::add;
+use super::causal::causal_mask;
 use super::kv_cache::{Cache, Extents, Place, append};
 use super::matrix::{Matrix, Table};
+use super::ops::{add, causal_over_cache, swiglu};
 use rotary::Rotary;
-use warpmark_cpu_ops as cpu_ops;
 
 struct Block {
     input_norm: Tensor,
@@ -267,14 +266,12 @@ impl Llama {
         let k = (self.rope)(&part(&block.key, shared)?, cos, sin)?;
         let (k, v) = append(buffers, (&k, &part(&block.value, shared)?), place)?;
         let q = (q * (1.0 / (width as f64).sqrt()))?;
-        let mixed = attention(&q, &k, &v, place, &self.mask)?;
+        let mixed = causal_over_cache(&q, &k, &v, place, &self.mask)?;
         block.output.multiply_each(&mixed.transpose(1, 2)?.reshape((batch, count, ()))?)
     }
 }
 
 fn feed_forward(block: &Block, x: &Tensor) -> candle_core::Result<Tensor> {
     let (gate, up) = (block.gate.multiply_each(x)?, block.up.multiply_each(x)?);
-    let hidden =
-        if x.device().is_cpu() { cpu_ops::swiglu(&gate, &up)? } else { (gate.silu()? * up)? };
-    block.down.multiply_each(&hidden)
+    block.down.multiply_each(&swiglu(&gate, &up)?)
 }

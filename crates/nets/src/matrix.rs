@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Module, Result, Tensor};
 
-use super::dense;
+use super::ops;
 
 /// A weight matrix, `[out, in]` as it is stored.
 pub(super) enum Matrix {
@@ -30,7 +30,7 @@ impl Matrix {
     /// `[rows, in]` to `[rows, out]`.
     pub(super) fn multiply(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Plain(matrix) => dense::multiply(x, matrix),
+            Self::Plain(matrix) => ops::multiply(x, matrix),
             Self::Blocks(blocks) => blocks.forward(&x.contiguous()?),
         }
     }

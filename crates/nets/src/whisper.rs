@@ -20,7 +20,7 @@ pub use cache::{Cache, Cross};
 pub(crate) use layers::LAYER_NORM_EPSILON;
 
 use super::NetError;
-use super::dense::{add, multiply};
+use super::ops::{add, multiply};
 use architecture::STRIDE;
 use layers::{Attention, Convolution, FeedForward, Norm, Tensors, causal_mask};
 

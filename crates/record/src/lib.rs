@@ -6,6 +6,7 @@
 
 pub mod agreement;
 pub mod filter;
+pub mod group;
 pub mod id;
 pub mod load;
 pub mod machine;
@@ -16,6 +17,7 @@ pub mod store;
 pub mod units;
 
 pub use filter::Filter;
+pub use group::{GROUPS, Group};
 pub use id::{BenchmarkId, IdError};
 pub use load::Load;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};

@@ -3,28 +3,38 @@
 mod candle;
 mod case;
 mod check;
+mod engine;
 mod generation;
 mod inputs;
 mod nets;
 mod prompt;
-mod session;
+mod setting;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod work;
-mod workloads;
 
-use warpmark_measure::{Entry, Group, WorkloadError};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use candle_core::Tensor;
+use warpmark_measure::WorkloadError;
 use warpmark_record::{DeviceSpec, Seconds};
 
-use super::{Family, text, workload_error};
+use super::Family;
+use crate::bench::estimate::{guess, sampling};
+use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::unsupported;
+use crate::engine::{CANDLE, OWN, unsupported, workload_error};
 use crate::request::Request;
 use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
+use candle::Published;
 use case::{Case, Engine};
+use engine::DiffusionEngine;
 use inputs::Inputs;
 use nets::Nets;
+use setting::ModelInfo;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Architecture, LEVELS};
 
@@ -123,10 +133,9 @@ impl Family for DiffusionFamily {
         run().map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let inputs = Inputs::of(model, &architecture)?;
-        let tensors = self.tensors(model)?;
         let mut groups = Vec::new();
         for dtype in request.dtypes(model) {
             let mut cases = inputs.cases(model, request.full);
@@ -135,57 +144,55 @@ impl Family for DiffusionFamily {
             } else if request.spec.gpu.is_none() {
                 cases.retain(|case| case.batch <= QUICK_CPU_BATCH);
             }
-            let mut by_id = Vec::with_capacity(cases.len());
-            let mut entries = Vec::with_capacity(cases.len());
-            for case in cases {
-                let entry = entry(model, &architecture, request, dtype, case)?;
-                by_id.push((entry.id.clone(), case));
-                entries.push(entry);
-            }
-            if entries.is_empty() {
-                continue;
-            }
-            let recipe = session::Recipe {
-                architecture: architecture.clone(),
-                guidance: inputs.guidance(),
-                dtype,
-                model: model.clone(),
-                tensors: tensors.clone(),
-                cases: by_id,
-                request: request.clone(),
-            };
-            groups.push(Group {
-                name: format!("{} {dtype}", model.title),
-                entries,
-                open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
-            });
+            let weights = work::weight_bytes(model, &architecture, dtype)?;
+            let plan = Plan { model, request, format: dtype.into(), weights };
+            let all = cases
+                .into_iter()
+                .map(|case| planned(&architecture, request, dtype, case))
+                .collect();
+            let (architecture, guidance) = (architecture.clone(), inputs.guidance());
+            groups.extend(plan.group(all, move |opened| {
+                let tensors = std::mem::take(&mut opened.loaded.tensors);
+                // What is widened is held beside what it was.
+                opened.context.weights = weights;
+                let info = ModelInfo { architecture, guidance, dtype, tensors };
+                engines(&info.tensors.clone(), info.into())
+            })?);
         }
         Ok(groups)
     }
 }
 
-fn entry(
-    model: &Model,
+/// Our nets on loaded tensors, and candle's on the same, made by the first case that asks for them.
+fn engines(
+    tensors: &HashMap<String, Tensor>,
+    info: Rc<ModelInfo>,
+) -> Result<Engines<Case>, WorkloadError> {
+    let nets = Rc::new(Nets::new(&info.architecture, tensors).map_err(workload_error)?);
+    let own = DiffusionEngine { nets: Rc::clone(&nets), published: None, info: Rc::clone(&info) };
+    let tensors = tensors.clone();
+    Ok(Engines::of(OWN, own).or(CANDLE, move || {
+        let published = Published::new(&info.architecture, &tensors).map_err(workload_error)?;
+        Ok(DiffusionEngine { nets, published: Some(published), info })
+    }))
+}
+
+fn planned(
     architecture: &Architecture,
     request: &Request,
     dtype: Dtype,
     case: Case,
-) -> Result<Entry, CatalogError> {
-    let id = case
-        .id(&model.id, dtype)
-        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+) -> Planned<Case> {
     let work = work::work(architecture, dtype, case);
-    let iteration = text::guess(&work, work::kernels(architecture, case), dtype, &request.spec);
-    let weights = work::weight_bytes(model, architecture, dtype)?;
-    Ok(Entry {
-        id,
-        sampling: text::sampling(request.full, iteration),
-        iteration_estimate: iteration,
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: weights + work::activations(architecture, dtype, case),
-        sweep: Some(case.sweep(&model.id, dtype)),
+    let iteration = guess(&work, work::kernels(architecture, case), dtype, &request.spec);
+    Planned {
+        case,
+        parameters: case.parameters(dtype),
+        iteration,
+        memory: work::activations(architecture, dtype, case),
+        sampling: sampling(request.full, iteration),
         skip: skip(&request.spec, dtype, case, iteration),
-    })
+    }
 }
 
 /// An iteration that would take a CPU longer than this takes minutes of samples and checks.

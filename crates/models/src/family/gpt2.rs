@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use warpmark_measure::{Group, Offer, WorkloadError};
+use warpmark_measure::{Offer, WorkloadError};
 
-use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
-use super::{Family, workload_error};
+use super::Family;
+use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
+use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::OWN;
+use crate::engine::{OWN, workload_error};
 use crate::request::Request;
 use crate::service::Form;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
@@ -18,7 +19,7 @@ use warpmark_nets::{NetError, reference};
 /// GPT-2 in all its sizes.
 pub struct Gpt2Family;
 
-const ENGINE: Engine<Gpt2> = Engine {
+static OWN_NET: Implementation<Gpt2> = Implementation {
     name: OWN,
     caveats: &[],
     quantised: false,
@@ -90,8 +91,8 @@ impl Family for Gpt2Family {
         text::first_run(&net).map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
-        text::groups(model, &numbers(&architecture(model)?), request, &ENGINE)
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
+        text::groups(model, &numbers(&architecture(model)?), request, &OWN_NET)
     }
 
     fn services(
@@ -100,7 +101,7 @@ impl Family for Gpt2Family {
         request: &Request,
         form: &Form,
     ) -> Result<Vec<Offer>, CatalogError> {
-        text::offers(model, &numbers(&architecture(model)?), (request, form), &ENGINE)
+        text::offers(model, &numbers(&architecture(model)?), (request, form), &OWN_NET)
     }
 }
 

@@ -5,13 +5,14 @@ mod gguf;
 
 use std::rc::Rc;
 
-use warpmark_measure::{Group, Offer, WorkloadError};
+use warpmark_measure::{Offer, WorkloadError};
 
-use super::text::{self, Engine, Inputs, Numbers, PlainLogits};
-use super::{Family, workload_error};
+use super::Family;
+use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
+use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::configuration::{self, Configuration, ConfigurationError, Find};
-use crate::engine::{CANDLE, OWN};
+use crate::engine::{CANDLE, OWN, workload_error};
 use crate::request::Request;
 use crate::service::Form;
 use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
@@ -23,7 +24,7 @@ use warpmark_nets::{NetError, reference};
 /// Llama in all its sizes.
 pub struct LlamaFamily;
 
-const ENGINE: Engine<Llama> = Engine {
+static OWN_NET: Implementation<Llama> = Implementation {
     name: OWN,
     caveats: &[],
     quantised: true,
@@ -34,7 +35,7 @@ const ENGINE: Engine<Llama> = Engine {
 
 /// candle-transformers as published. Its batches end at 32: it reads all prompts at once, and holds the
 /// scores of all of them in f32.
-const PUBLISHED: Engine<Published> = Engine {
+static PUBLISHED: Implementation<Published> = Implementation {
     name: CANDLE,
     caveats: &[
         "candle-transformers as published: its cache is copied and grown by every token, and keys and \
@@ -144,10 +145,10 @@ impl Family for LlamaFamily {
         text::first_run(&net).map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
-        let mut groups = text::groups(model, &numbers, request, &ENGINE)?;
+        let mut groups = text::groups(model, &numbers, request, &OWN_NET)?;
         if request.full {
             groups.extend(text::groups(model, &numbers, request, &PUBLISHED)?);
         }
@@ -162,7 +163,7 @@ impl Family for LlamaFamily {
     ) -> Result<Vec<Offer>, CatalogError> {
         let architecture = architecture(model)?;
         let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
-        text::offers(model, &numbers, (request, form), &ENGINE)
+        text::offers(model, &numbers, (request, form), &OWN_NET)
     }
 }
 

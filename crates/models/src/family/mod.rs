@@ -8,15 +8,15 @@ pub mod llama;
 mod text;
 pub mod whisper;
 
-use warpmark_measure::{Group, Offer, WorkloadError};
+use warpmark_measure::{Offer, WorkloadError};
 
+use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::configuration::{self, Configuration, ConfigurationError};
 use crate::request::Request;
 use crate::service::{self, Form};
 use crate::weights::gguf::StoredTensor;
 use crate::weights::{Loaded, TensorNames, TensorSpec};
-use warpmark_nets::NetError;
 
 /// A kind of net: every variant of it differs in numbers only.
 pub trait Family: Sync {
@@ -71,7 +71,7 @@ pub trait Family: Sync {
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError>;
 
     /// The workloads of a variant that suit the request, in the order in which they run.
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError>;
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError>;
 
     /// The services that a variant can be under load: without a family's own, its last phase, the whole of
     /// it, in batches.
@@ -90,18 +90,3 @@ pub trait Family: Sync {
 /// Every family there is.
 pub const FAMILIES: &[&dyn Family] =
     &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily, &whisper::WhisperFamily];
-
-/// A net's error as a workload's: a full device is told apart from everything else.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
-pub(crate) fn workload_error(error: NetError) -> WorkloadError {
-    let text = error.to_string();
-    // candle keeps no type for it; the driver's name for it is in the text.
-    if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
-        WorkloadError::OutOfMemory {
-            what: "the device refused an allocation".to_owned(),
-            needed: None,
-        }
-    } else {
-        WorkloadError::Failed(text)
-    }
-}

@@ -3,24 +3,32 @@
 mod candle;
 mod cases;
 mod check;
-mod session;
+mod engine;
+mod parts;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod transcribe;
 mod words;
 mod work;
-mod workloads;
+
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use candle_core::{DType, Tensor};
-use warpmark_measure::{Entry, Group, WorkloadError};
+use warpmark_measure::WorkloadError;
 use warpmark_record::{DeviceSpec, Seconds, Work};
 
+use self::candle::PeerEngine;
 use self::cases::{Case, Engine, Inputs, Length, Phase, cases, window_seconds};
-use super::text;
-use super::{Family, workload_error};
+use self::engine::WhisperEngine;
+use self::parts::Shared;
+use super::Family;
+use crate::bench::estimate::{guess, sampling};
+use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::unsupported;
+use crate::engine::{CANDLE, OWN, unsupported, workload_error};
 use crate::request::Request;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
@@ -113,38 +121,35 @@ impl Family for WhisperFamily {
         run().map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<Group>, CatalogError> {
+    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let inputs = Inputs::of(model, &architecture)?;
-        let tensors = self.tensors(model)?;
         let window = window_seconds(&architecture);
         let mut groups = Vec::new();
         for (index, dtype) in request.dtypes(model).into_iter().enumerate() {
             let cases = cases(model, &inputs, window, request, (dtype, index == 0));
-            let planner = Planner { model, architecture, inputs: &inputs, request, dtype };
-            let entries: Vec<Entry> =
-                cases.iter().map(|case| planner.entry(*case)).collect::<Result<_, _>>()?;
-            if entries.is_empty() {
-                continue;
-            }
-            let ids = entries.iter().map(|entry| entry.id.clone());
-            let recipe = session::Recipe {
-                architecture,
-                inputs: inputs.clone(),
-                dtype,
-                model: model.clone(),
-                tensors: tensors.clone(),
-                cases: ids.zip(cases).collect(),
-                request: request.clone(),
-            };
-            groups.push(Group {
-                name: format!("{} {dtype}", model.title),
-                entries,
-                open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
-            });
+            let planner = Planner { architecture, inputs: &inputs, request, dtype };
+            let all = cases.into_iter().map(|case| planner.plan(case)).collect();
+            let weights = work::weight_bytes(&architecture, dtype);
+            let plan = Plan { model, request, format: dtype.into(), weights };
+            let (model, numbers) = (model.clone(), (architecture, inputs.clone()));
+            groups.extend(plan.group(all, move |opened| {
+                let shared = Rc::new(Shared::of(&model, numbers, opened)?);
+                engines(std::mem::take(&mut opened.loaded.tensors), shared)
+            })?);
         }
         Ok(groups)
     }
+}
+
+/// Our net on loaded tensors, and candle's on the same, made by the first case that asks for it.
+fn engines(
+    tensors: HashMap<String, Tensor>,
+    shared: Rc<Shared>,
+) -> Result<Engines<Case>, WorkloadError> {
+    let net = Whisper::new(shared.info.architecture, &tensors).map_err(workload_error)?;
+    let own = WhisperEngine { net, shared: Rc::clone(&shared) };
+    Ok(Engines::of(OWN, own).or(CANDLE, move || PeerEngine::new(&tensors, shared)))
 }
 
 /// The stanza's architecture, refused where its numbers cannot be meant.
@@ -198,7 +203,6 @@ fn init(name: &str, architecture: &Architecture) -> Init {
 
 /// Makes the entries of a model in one dtype.
 struct Planner<'a> {
-    model: &'a Model,
     architecture: Architecture,
     inputs: &'a Inputs,
     request: &'a Request,
@@ -206,26 +210,21 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn entry(&self, case: Case) -> Result<Entry, CatalogError> {
-        let Self { model, architecture, inputs, request, dtype } = self;
-        let id = case
-            .id(&model.id, *dtype)
-            .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    fn plan(&self, case: Case) -> Planned<Case> {
+        let Self { architecture, inputs, request, dtype } = self;
         let real = request.source.is_real();
         let tokens = inputs.tokens(architecture, case.length, real);
         let iteration = self.guess(case, tokens);
         let gpu = request.spec.gpu.is_some();
         let capacity = inputs.prompt.len() + tokens;
-        let beside = work::memory(architecture, *dtype, case, capacity, gpu);
-        Ok(Entry {
-            id,
-            sampling: text::sampling(request.full, iteration),
-            iteration_estimate: iteration,
-            preparation_estimate: Seconds(0.0),
-            memory_estimate: work::weight_bytes(architecture, *dtype) + beside,
-            sweep: Some(case.sweep(&model.id, *dtype)),
+        Planned {
+            case,
+            parameters: case.parameters(*dtype),
+            iteration,
+            memory: work::memory(architecture, *dtype, case, capacity, gpu),
+            sampling: sampling(request.full, iteration),
             skip: skip(&request.spec, *dtype, case, iteration),
-        })
+        }
     }
 
     /// A guess at the time of an iteration: of a transcription, that of its passes and of each step.
@@ -250,7 +249,7 @@ impl Planner<'_> {
         let of = |phase: Phase, layers: usize| -> Seconds {
             let part = Case { phase, context: case.context.max(tokens / 2), ..case };
             let work: Work = work::work(architecture, *dtype, part, whole);
-            text::guess(&work, KERNELS_OF_A_BLOCK * layers, *dtype, &request.spec)
+            guess(&work, KERNELS_OF_A_BLOCK * layers, *dtype, &request.spec)
         };
         let encode = of(Phase::Encode, architecture.encoder_layers);
         let step = of(Phase::Decode, architecture.decoder_layers);

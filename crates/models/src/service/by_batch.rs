@@ -8,6 +8,7 @@ use warpmark_measure::{
 use warpmark_record::{BenchmarkId, Bytes, Check, Memory};
 
 use super::Form;
+use crate::bench::{Parameters, PlannedGroup};
 use crate::catalog::{CatalogError, Model};
 use crate::engine::OWN;
 
@@ -18,7 +19,7 @@ use crate::engine::OWN;
 pub(crate) fn offers(
     model: &Model,
     last: Option<&&'static str>,
-    groups: Vec<Group>,
+    groups: Vec<PlannedGroup>,
     form: &Form,
 ) -> Result<Vec<Offer>, CatalogError> {
     let wanted = form.phase.as_deref().or(last.copied()).unwrap_or_default();
@@ -28,60 +29,45 @@ pub(crate) fn offers(
         .chain(form.dtype.map(|dtype| dtype.to_string()))
         .collect();
     for mut group in groups {
-        let lots = lots(&group.entries, &wanted, form.most);
+        let lots = lots(&group, &wanted, form.most);
         // What is said of a request is that of the smallest pass.
-        if lots.first().is_none_or(|(batch, _)| *batch != 1) {
+        let Some((smallest, _)) = lots.first().filter(|(alone, _)| alone.batch() == 1) else {
             continue;
-        }
-        group.entries.retain(|entry| lots.iter().any(|(_, lot)| lot.id == entry.id));
-        return Ok(vec![offer(model, group, lots)?]);
+        };
+        let most = lots[lots.len() - 1].0.batch();
+        let id = smallest.served(&model.id, most);
+        let id = id.map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+        group.group.entries.retain(|entry| lots.iter().any(|(_, lot)| lot.id == entry.id));
+        let lots = lots.into_iter().map(|(parameters, lot)| (parameters.batch(), lot)).collect();
+        return Ok(vec![offer(id, group.group, lots)]);
     }
     Ok(Vec::new())
 }
 
 /// The benchmarks of rising batches that have all the wanted segments and, those of the batch apart, the
 /// same ones.
-fn lots(entries: &[Entry], wanted: &[String], most: usize) -> Vec<(usize, Entry)> {
-    let fits = |entry: &&Entry| {
+fn lots(group: &PlannedGroup, wanted: &[String], most: usize) -> Vec<(Parameters, Entry)> {
+    let entries = group.group.entries.iter();
+    let fits = |(parameters, entry): &(&Parameters, &Entry)| {
         let segments = entry.id.segments();
-        entry.id.engine() == OWN && wanted.iter().all(|part| segments.contains(part))
+        parameters.engine() == OWN
+            && parameters.batch() <= most
+            && wanted.iter().all(|part| segments.contains(part))
     };
-    let mut lots: Vec<(usize, Entry)> = Vec::new();
-    for entry in entries.iter().filter(fits) {
-        let Some(batch) = batch(&entry.id).filter(|batch| *batch <= most) else { continue };
-        if lots.iter().all(|(_, first)| same_but_for_the_batch(&first.id, &entry.id)) {
-            lots.push((batch, entry.clone()));
+    let mut lots: Vec<(Parameters, Entry)> = Vec::new();
+    for (parameters, entry) in group.parameters.iter().zip(entries).filter(fits) {
+        if lots.iter().all(|(first, _)| first.is_of_the_sweep(parameters)) {
+            lots.push((parameters.clone(), entry.clone()));
         }
     }
-    lots.sort_by_key(|(batch, _)| *batch);
+    lots.sort_by_key(|(parameters, _)| parameters.batch());
     lots
 }
 
-/// The batch that an id names.
-fn batch(id: &BenchmarkId) -> Option<usize> {
-    id.segments().iter().find_map(|segment| of_batch(segment))
-}
-
-fn of_batch(segment: &str) -> Option<usize> {
-    segment.strip_prefix('b')?.parse().ok()
-}
-
-fn same_but_for_the_batch(a: &BenchmarkId, b: &BenchmarkId) -> bool {
-    let same = |(a, b): (&String, &String)| a == b || of_batch(a).and(of_batch(b)).is_some();
-    a.segments().len() == b.segments().len() && a.segments().iter().zip(b.segments()).all(same)
-}
-
-fn offer(model: &Model, group: Group, lots: Vec<(usize, Entry)>) -> Result<Offer, CatalogError> {
-    let (alone, most) = (lots[0].1.clone(), lots[lots.len() - 1].0);
-    let batch = format!("b{most}");
-    let segments =
-        alone.id.segments().iter().skip(1).map(|segment| {
-            if of_batch(segment).is_some() { batch.clone() } else { segment.clone() }
-        });
-    let id = BenchmarkId::new(["serve".to_owned()].into_iter().chain(segments), alone.id.engine())
-        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+fn offer(id: BenchmarkId, group: Group, lots: Vec<(usize, Entry)>) -> Offer {
+    let alone = lots[0].1.clone();
     let named = id.clone();
-    Ok(Offer {
+    Offer {
         name: format!("{}, {}", group.name, alone.id),
         request_estimate: alone.iteration_estimate,
         memory_estimate: lots
@@ -94,7 +80,7 @@ fn offer(model: &Model, group: Group, lots: Vec<(usize, Entry)>) -> Result<Offer
             Ok(Service::Batched(Box::new(ByBatch::new(session, lots, named)?)))
         }),
         id,
-    })
+    }
 }
 
 /// A session whose benchmarks answer.

@@ -2,8 +2,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use warpmark_measure::{Sampling, Workload};
-use warpmark_record::{Seconds, Work};
+use warpmark_measure::Workload;
+use warpmark_record::Work;
 
 use super::*;
 use crate::catalog::Catalog;
@@ -49,49 +49,42 @@ impl Workload for Pass {
     }
 }
 
-fn entry(id: &str) -> Entry {
-    Entry {
-        id: id.parse().unwrap(),
-        sampling: Sampling {
-            samples: 10,
-            target: Seconds(1.0),
-            warm_up: Seconds(1.0),
-            single: false,
-        },
-        iteration_estimate: Seconds(1.0),
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: Bytes(1.0),
-        sweep: None,
-        skip: None,
-    }
+/// The benchmarks of a group: phase, format, batch, and what else is in their ids.
+fn cases() -> Vec<Parameters> {
+    let case = |phase, format: crate::Dtype, engine, batch| {
+        Parameters::new(("speech", phase), Some(format.into()), engine, batch)
+    };
+    let transcribe =
+        |batch| case("transcribe", crate::Dtype::F32, OWN, batch).with("5s", []).with("greedy", []);
+    vec![
+        case("mel", crate::Dtype::F32, OWN, 1).with("30s", []),
+        transcribe(4),
+        transcribe(1),
+        transcribe(2),
+        transcribe(16),
+        case("transcribe", crate::Dtype::F32, OWN, 1).with("30s", []).with("beam5", []),
+        case("transcribe", crate::Dtype::F16, OWN, 1).with("5s", []).with("greedy", []),
+        case("transcribe", crate::Dtype::F32, "candle", 1).with("5s", []).with("greedy", []),
+    ]
 }
 
-const IDS: [&str; 8] = [
-    "speech/w/mel/f32/b1/30s@warpmark",
-    "speech/w/transcribe/f32/b4/5s/greedy@warpmark",
-    "speech/w/transcribe/f32/b1/5s/greedy@warpmark",
-    "speech/w/transcribe/f32/b2/5s/greedy@warpmark",
-    "speech/w/transcribe/f32/b16/5s/greedy@warpmark",
-    "speech/w/transcribe/f32/b1/30s/beam5@warpmark",
-    "speech/w/transcribe/f16/b1/5s/greedy@warpmark",
-    "speech/w/transcribe/f32/b1/5s/greedy@candle",
-];
-
 fn offered(phase: Option<&str>, most: usize, log: &Log) -> Vec<Offer> {
-    let catalog = Catalog::builtin().unwrap();
+    let mut model = Catalog::builtin().unwrap().models()[0].clone();
+    "w".clone_into(&mut model.id);
     let log = Rc::clone(log);
     let group = Group {
         name: "W f32".to_owned(),
-        entries: IDS.map(entry).to_vec(),
+        entries: cases().iter().map(|case| crate::bench::entry(case.id("w").unwrap())).collect(),
         open: Box::new(move |_| Ok(Box::new(Fake(log)))),
     };
+    let group = PlannedGroup { group, parameters: cases() };
     let form = Form {
         phase: phase.map(str::to_owned),
         dtype: Some(crate::Dtype::F32),
         most,
         ..Form::default()
     };
-    offers(&catalog.models()[0], Some(&"transcribe"), vec![group], &form).unwrap()
+    offers(&model, Some(&"transcribe"), vec![group], &form).unwrap()
 }
 
 fn id_of(phase: Option<&str>, most: usize) -> Option<String> {

@@ -5,8 +5,9 @@ use candle_core::{DType, Device, Tensor};
 use super::Weights;
 use super::architecture::VaeNumbers;
 use super::blocks::{Norms, PixelAttention, Residual};
-use super::layers::{Convolution, GroupNorm, double};
+use super::layers::{Convolution, GroupNorm};
 use crate::NetError;
+use crate::ops::upsample2x;
 
 const EPSILON: f32 = 1e-6;
 
@@ -85,7 +86,7 @@ impl AutoEncoder {
                 x = residual.apply(&x, None)?;
             }
             if let Some(resize) = &stage.resize {
-                x = resize.apply(&double(&x)?)?;
+                x = resize.apply(&upsample2x(&x)?)?;
             }
         }
         Ok(self.last.apply(&self.norm.silu(&x)?)?)

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 
 use super::Weights;
-use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Product, attention};
+use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Product};
 use crate::NetError;
-use crate::dense::{add, transpose};
+use crate::ops::{add, transpose, whole};
 
 type Built<T> = std::result::Result<T, NetError>;
 
@@ -86,7 +86,7 @@ impl Attention {
 
     fn apply(&self, x: &Tensor, text: &Tensor) -> Result<Tensor> {
         let (k, v) = (self.k.apply(text)?, self.v.apply(text)?);
-        self.out.apply(&attention(&self.q.apply(x)?, &k, &v, self.heads)?)
+        self.out.apply(&whole(&self.q.apply(x)?, &k, &v, self.heads)?)
     }
 }
 
@@ -201,7 +201,7 @@ impl PixelAttention {
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let pixels = to_pixels(&self.norm.apply(x)?)?;
         let (q, k, v) = (self.q.apply(&pixels)?, self.k.apply(&pixels)?, self.v.apply(&pixels)?);
-        add(x, to_image(&self.out.apply(&attention(&q, &k, &v, 1)?)?, x)?)
+        add(x, to_image(&self.out.apply(&whole(&q, &k, &v, 1)?)?, x)?)
     }
 }
 

@@ -1,14 +1,12 @@
 //! The text half of CLIP (Radford et al. 2021), as `OpenAI` and `OpenCLIP` trained it.
 
-use candle_core::{DType, Tensor};
-use candle_nn::ops::softmax_last_dim;
+use candle_core::Tensor;
 
 use super::Weights;
 use super::architecture::{TextNumbers, TextOutput};
 use super::layers::{LayerNorm, Product};
 use crate::NetError;
-use crate::dense::add;
-use warpmark_cpu_ops::{Sight, whole_attention};
+use crate::ops::{add, causal_whole};
 
 struct Layer {
     norm1: LayerNorm,
@@ -132,51 +130,6 @@ impl Layer {
 
     fn attention(&self, x: &Tensor, mask: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
         let (q, k, v) = (self.q.apply(x)?, self.k.apply(x)?, self.v.apply(x)?);
-        self.out.apply(&if x.device().is_cpu() {
-            whole_attention(&q, &k, &v, heads, Sight::Back)?
-        } else {
-            on_candle_ops(&q, &k, &v, mask, heads)?
-        })
-    }
-}
-
-/// Attention of each position over itself and what is in front of it, `[b, n, h·d]` all.
-fn on_candle_ops(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: &Tensor,
-    heads: usize,
-) -> candle_core::Result<Tensor> {
-    let (batch, count, width) = q.dims3()?;
-    let split = |x: &Tensor| {
-        let x = x.reshape((batch, count, heads, width / heads))?;
-        x.transpose(1, 2)?.contiguous()
-    };
-    let q = (split(q)? * (1.0 / ((width / heads) as f64).sqrt()))?;
-    let (k, v) = (split(k)?, split(v)?);
-    let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?.broadcast_add(mask)?;
-    let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(&v)?;
-    mixed.transpose(1, 2)?.reshape((batch, count, width))
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-    use crate::causal::causal_mask;
-    use warpmark_record::agreement::relative_error;
-
-    /// What runs on a GPU is a formula of candle's ops, which a CPU computes as well.
-    #[test]
-    fn attention_on_candle_ops_equals_that_of_the_cpu() {
-        let random = || Tensor::randn(0f32, 1.0, (2, 9, 24), &Device::Cpu).unwrap();
-        let (q, k, v) = (random(), random(), random());
-        let mask = causal_mask(9, &Device::Cpu).unwrap();
-        let expected = whole_attention(&q, &k, &v, 3, Sight::Back).unwrap();
-        let found = on_candle_ops(&q, &k, &v, &mask, 3).unwrap();
-        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert!(relative_error(&flat(&found), &flat(&expected)) <= 2e-6);
+        self.out.apply(&causal_whole(&q, &k, &v, mask, heads)?)
     }
 }

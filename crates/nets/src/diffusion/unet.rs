@@ -5,9 +5,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::architecture::{AddedNumbers, UnetNumbers};
 use super::blocks::{Norms, Residual, Transformer, TransformerNumbers};
-use super::layers::{Convolution, GroupNorm, Product, double};
+use super::layers::{Convolution, GroupNorm, Product};
 use super::{Weights, sinusoids};
 use crate::NetError;
+use crate::ops::upsample2x;
 
 const EPSILON: f32 = 1e-5;
 
@@ -162,7 +163,7 @@ impl Unet {
                 }
             }
             if let Some(resize) = &stage.resize {
-                x = resize.apply(&double(&x)?)?;
+                x = resize.apply(&upsample2x(&x)?)?;
             }
         }
         Ok(self.last.apply(&self.norm.silu(&x)?)?)

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::ops::{layer_norm, softmax_last_dim};
+use candle_core::{Device, Result, Tensor};
+use candle_nn::ops::layer_norm;
 
 use super::architecture::TAPS;
 use crate::NetError;
-use crate::dense::{add_bias, multiply_each};
-use warpmark_cpu_ops as cpu_ops;
-use warpmark_cpu_ops::Sight;
+use crate::ops::{Biased, activate, add_bias, attend, multiply_each, whole_by_sequence};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(crate) const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -103,8 +101,8 @@ impl Product {
     /// As [`Product::apply`], with the GELU of the sum.
     fn gelu(&self, x: &Tensor) -> Result<Tensor> {
         match &self.bias {
-            Some(bias) if x.device().is_cpu() => cpu_ops::bias_gelu_erf(&self.multiply(x)?, bias),
-            _ => self.apply(x)?.gelu_erf(),
+            Some(bias) => activate(&self.multiply(x)?, bias, Biased::GeluErf),
+            None => self.multiply(x)?.gelu_erf(),
         }
     }
 
@@ -165,30 +163,13 @@ pub(super) struct Attention {
     heads: usize,
 }
 
-/// Scores that are held at once on a GPU at most.
-const SCORES: usize = 1 << 28;
-
 impl Attention {
     /// What whole sequences, `[batch, count, width]`, each over all of itself, add to the residual
     /// stream.
     pub(super) fn whole(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.norm.apply(x)?;
         let (q, k, v) = (self.query.apply(&x)?, self.key.apply(&x)?, self.value.apply(&x)?);
-        if x.device().is_cpu() {
-            return self.out.apply(&cpu_ops::whole_attention(&q, &k, &v, self.heads, Sight::All)?);
-        }
-        let (batch, count, width) = x.dims3()?;
-        let q = (q * (1.0 / ((width / self.heads) as f64).sqrt()))?;
-        let [q, k, v] = [q, k, v].map(|x| self.split(&x));
-        let (q, k, v) = (q?, k?, v?);
-        let at_once = (SCORES / (self.heads * count * count)).clamp(1, batch);
-        let mut mixed = Vec::with_capacity(batch.div_ceil(at_once));
-        for first in (0..batch).step_by(at_once) {
-            let part = |x: &Tensor| x.narrow(0, first, at_once.min(batch - first));
-            mixed.push(mix(&part(&q)?, &part(&k)?, &part(&v)?, None)?);
-        }
-        let mixed = Tensor::cat(&mixed, 0)?;
-        self.out.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
+        self.out.apply(&whole_by_sequence(&q, &k, &v, self.heads)?)
     }
 
     /// What new positions, `[rows, count, width]`, over themselves and the `length` positions in the
@@ -234,11 +215,7 @@ impl Attention {
         // A power of two for every published size, so that scaling first is exact in half precision.
         let q = (self.query.apply(x)? * (1.0 / ((width / self.heads) as f64).sqrt()))?;
         let q = self.split(&q)?;
-        let mixed = if count == 1 && x.device().is_cpu() {
-            cpu_ops::decode_attention(&q, k, v, None)?
-        } else {
-            mix(&q, k, v, mask)?
-        };
+        let mixed = attend(&q, k, v, mask)?;
         self.out.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
     }
 
@@ -248,19 +225,6 @@ impl Attention {
         let x = x.reshape((batch, count, self.heads, width / self.heads))?;
         x.transpose(1, 2)?.contiguous()
     }
-}
-
-/// `softmax(q · kᵀ + mask) · v`. On a GPU the softmax sums in f32 whatever it reads and writes; on a
-/// CPU scores are widened.
-fn mix(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let scores = q.matmul(&k.t()?)?;
-    let scores =
-        if q.device().is_cpu() || mask.is_some() { scores.to_dtype(DType::F32)? } else { scores };
-    let scores = match mask {
-        Some(mask) => scores.broadcast_add(mask)?,
-        None => scores,
-    };
-    softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(v)
 }
 
 /// 0 on and below the diagonal, -inf above, `[positions, positions]` in f32.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use warpmark_analyze::RunAnalysis;
-use warpmark_record::Record;
+use warpmark_record::{Group, Record};
 
 use super::plain::word;
 
@@ -18,16 +18,13 @@ pub(super) fn family(record: &Record) -> String {
 
 /// The colour of a family.
 pub(super) fn of_family(name: &str) -> String {
-    let at = match name {
+    let group = Group::named(name).and_then(|group| group.color);
+    let at = group.unwrap_or(match name {
         "matmul" => 1,
-        "text" => 2,
         "memory" => 3,
-        "image" => 4,
-        "speech" => 5,
-        "load" => 6,
         "serve" => 7,
-        _ => 8,
-    };
+        _ => COLORS,
+    });
     variable(at - 1)
 }
 

@@ -1,9 +1,6 @@
 //! The benchmarks of a diffusion model.
 
-use std::collections::BTreeMap;
-
-use warpmark_record::{BenchmarkId, IdError, Value};
-
+use crate::bench::Parameters;
 use crate::catalog::Dtype;
 use crate::engine::{CANDLE, OWN};
 use warpmark_nets::diffusion::Scheduler;
@@ -76,45 +73,22 @@ pub(super) struct Case {
 
 impl Case {
     /// `image/<model>/unet/<dtype>/b<batch>/s<pixels>@<engine>`
-    pub(super) fn id(self, model: &str, dtype: Dtype) -> Result<BenchmarkId, IdError> {
-        let mut segments = vec!["image".to_owned(), model.to_owned()];
-        segments.extend([self.phase.name().to_owned(), dtype.to_string()]);
-        segments.push(format!("b{}", self.batch));
-        segments.extend(self.phase.size().map(|size| format!("s{size}")));
-        if let Phase::Generate { steps, scheduler, .. } = self.phase {
-            segments.extend([format!("n{steps}"), scheduler.name().to_owned()]);
-        }
-        BenchmarkId::new(segments, self.engine())
-    }
-
-    fn engine(self) -> &'static str {
-        match self.engine {
+    pub(super) fn parameters(self, dtype: Dtype) -> Parameters {
+        let engine = match self.engine {
             Engine::Own => OWN,
             Engine::Candle => CANDLE,
+        };
+        let name = ("image", self.phase.name());
+        let parameters = Parameters::new(name, Some(dtype.into()), engine, self.batch);
+        let parameters = match self.phase.size() {
+            Some(size) => parameters.with(format!("s{size}"), [("size", size.into())]),
+            None => parameters,
+        };
+        match self.phase {
+            Phase::Generate { steps, scheduler, .. } => parameters
+                .with(format!("n{steps}"), [("steps", steps.into())])
+                .with(scheduler.name(), [("scheduler", scheduler.name().into())]),
+            Phase::Text | Phase::Unet { .. } | Phase::Vae { .. } => parameters,
         }
-    }
-
-    /// The entries that run short of memory together.
-    pub(super) fn sweep(self, model: &str, dtype: Dtype) -> String {
-        let (phase, size, engine) =
-            (self.phase.name(), self.phase.size().unwrap_or(0), self.engine());
-        format!("image/{model}/{phase}/{dtype}/{size}@{engine}")
-    }
-
-    /// Its parameters as data.
-    pub(super) fn parameters(self, model: &str, dtype: Dtype) -> BTreeMap<String, Value> {
-        let mut parameters = BTreeMap::from([
-            ("model".to_owned(), model.into()),
-            ("dtype".to_owned(), dtype.to_string().as_str().into()),
-            ("batch".to_owned(), self.batch.into()),
-        ]);
-        if let Some(size) = self.phase.size() {
-            parameters.insert("size".to_owned(), size.into());
-        }
-        if let Phase::Generate { steps, scheduler, .. } = self.phase {
-            parameters.insert("steps".to_owned(), steps.into());
-            parameters.insert("scheduler".to_owned(), scheduler.name().into());
-        }
-        parameters
     }
 }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use candle_core::Tensor;
-use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
-use warpmark_record::{Check, Memory};
+use warpmark_measure::{Clock, WallClock, WorkloadError};
 
-use super::check::{self, compare};
+use super::check;
 use super::nets::{Timestep, Tokens};
-use super::workloads::Bench;
-use crate::family::workload_error;
+use super::setting::Setting;
+use crate::bench::{Comparison, Notes, Program};
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Condition, Schedule, Scheduler};
 
 /// Whole images: one iteration makes the batch.
 pub(super) struct Generation<'a> {
-    bench: Bench<'a>,
+    setting: Setting<'a>,
     fed: Rc<Ingredients>,
     size: usize,
     scheduler: Scheduler,
@@ -42,22 +42,22 @@ struct Trace {
 
 impl<'a> Generation<'a> {
     pub(super) fn new(
-        bench: Bench<'a>,
+        setting: Setting<'a>,
         size: usize,
         scheduler: Scheduler,
         schedule: Schedule,
     ) -> Result<Self, NetError> {
-        let fed = bench.fed(|bench| {
+        let fed = setting.bench.fed(|| {
             let steps = schedule.steps.iter();
-            let timesteps = steps.map(|step| bench.parts.timestep(step.timestep));
+            let timesteps = steps.map(|step| setting.parts.timestep(step.timestep));
             Ok(Ingredients {
-                tokens: bench.tokens()?,
-                noise: bench.noise(size)?,
+                tokens: setting.tokens()?,
+                noise: setting.noise(size)?,
                 timesteps: timesteps.collect::<Result<_, _>>()?,
             })
         })?;
         Ok(Self {
-            bench,
+            setting,
             fed,
             size,
             scheduler,
@@ -68,7 +68,7 @@ impl<'a> Generation<'a> {
     }
 
     fn condition(&self) -> Result<Condition, NetError> {
-        self.bench.nets.condition(&self.bench.about.architecture, &self.fed.tokens, self.size)
+        self.setting.nets.condition(&self.setting.info.architecture, &self.fed.tokens, self.size)
     }
 
     /// The latents behind a step, and what was predicted for both rows of each image.
@@ -81,10 +81,10 @@ impl<'a> Generation<'a> {
         let step = &self.schedule.steps[index];
         let seen = (latents * step.input)?;
         let seen = Tensor::cat(&[&seen, &seen], 0)?;
-        let predicted = self.bench.parts.predict(&seen, &self.fed.timesteps[index], condition)?;
-        let batch = self.bench.case.batch;
+        let predicted = self.setting.parts.predict(&seen, &self.fed.timesteps[index], condition)?;
+        let batch = self.setting.case.batch;
         let (with, without) = (predicted.narrow(0, 0, batch)?, predicted.narrow(0, batch, batch)?);
-        let guided = (&without + ((with - &without)? * self.bench.about.guidance)?)?;
+        let guided = (&without + ((with - &without)? * self.setting.info.guidance)?)?;
         let next = ((latents * step.keep)? + (guided * step.add)?)?;
         Ok((next, predicted))
     }
@@ -101,7 +101,7 @@ impl<'a> Generation<'a> {
             }
             latents = next;
         }
-        let images = self.bench.parts.decode(&latents)?;
+        let images = self.setting.parts.decode(&latents)?;
         Ok(Trace { condition, looked_at, latents, images })
     }
 
@@ -123,7 +123,7 @@ impl<'a> Generation<'a> {
             denoise += time;
         }
         clock.start().map_err(WorkloadError::failed)?;
-        self.bench.parts.decode(&latents).map_err(workload_error)?;
+        self.setting.parts.decode(&latents).map_err(workload_error)?;
         let decode = self.finish(&mut clock)?;
         self.phases = BTreeMap::from([
             ("text_s".to_owned(), text),
@@ -135,24 +135,23 @@ impl<'a> Generation<'a> {
 
     /// Waits for what was begun with the clock, and says how long it took.
     fn finish(&self, clock: &mut WallClock) -> Result<f64, WorkloadError> {
-        self.bench.wait()?;
+        self.setting.bench.context.wait()?;
         Ok(clock.finish().map_err(WorkloadError::failed)?.wall.0)
     }
 }
 
-impl Workload for Generation<'_> {
-    fn describe(&self) -> Description {
-        let mut description =
-            self.bench.describe("noise, and another text for each image, both kept throughout");
-        let guidance = self.bench.about.guidance;
+impl Program for Generation<'_> {
+    fn notes(&self) -> Notes {
+        let mut notes =
+            self.setting.notes("noise, and another text for each image, both kept throughout");
+        let guidance = self.setting.info.guidance;
         let guidance = guidance.to_string();
-        description.parameters.insert("guidance".to_owned(), guidance.as_str().into());
-        description
+        notes.fields.push(("guidance", guidance.as_str().into()));
+        notes
     }
 
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+    fn reset(&mut self) -> Result<(), WorkloadError> {
         self.steps.clear();
-        self.bench.begin();
         Ok(())
     }
 
@@ -160,24 +159,14 @@ impl Workload for Generation<'_> {
         self.generate()
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
     /// The whole way recomputed would take as long as all steps of the plain net. The texts, the first and
     /// the last step and the decoder are held against it instead, each from what the one before it gave.
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let trace = self.trace().map_err(workload_error)?;
-        let about = self.bench.about;
-        let asked = check::Asked {
-            about,
-            like: self.bench.parts.like(),
-            condition: &trace.condition,
-            size: self.size,
-            batch: self.bench.case.batch,
-        };
+        let setting = self.setting;
+        let asked = check::Asked { setting, condition: &trace.condition, size: self.size };
         let errors = || -> Result<Vec<f64>, NetError> {
-            let mut errors = check::images(about, &trace.latents, &trace.images)?;
+            let mut errors = check::images(&setting, &trace.latents, &trace.images)?;
             errors.extend(asked.condition_errors()?);
             for (index, before, predicted, next) in &trace.looked_at {
                 let step = &self.schedule.steps[*index];
@@ -192,7 +181,7 @@ impl Workload for Generation<'_> {
         };
         let what = "texts, the first and the last step and the last image, each against the plain net in \
                     f32 from what the part before it gave";
-        compare(about.dtype, what, errors())
+        Ok(check::comparison(&setting, what, errors().map_err(workload_error)?))
     }
 
     fn phases(&mut self) -> BTreeMap<String, f64> {
@@ -201,9 +190,5 @@ impl Workload for Generation<'_> {
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
         BTreeMap::from([("time_of_step_s".to_owned(), std::mem::take(&mut self.steps))])
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
     }
 }

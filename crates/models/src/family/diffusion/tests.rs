@@ -1,15 +1,11 @@
-use std::collections::HashMap;
-
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use warpmark_measure::{Entry, Session, WorkloadError};
 use warpmark_record::WeightsStamp;
 
 use super::case::{Case, Engine, Phase};
-use super::nets::{Nets, Tokens};
-use super::session::{About, DiffusionSession};
+use super::nets::Tokens;
 use super::*;
-use crate::marks::Marks;
-use crate::service::kept::Kept;
+use crate::bench::{Context, ModelSession};
 use crate::weights::{Cache, Quiet, Source};
 use warpmark_nets::diffusion::Scheduler;
 
@@ -41,33 +37,22 @@ const PHASES: [Phase; 4] =
 const PUBLISHED: [(Phase, usize); 2] =
     [(Phase::Unet { size: 64 }, 2), (Phase::Vae { size: 32 }, 1)];
 
-/// candle's nets, of models that it has.
-fn published(
-    architecture: &Architecture,
-    tensors: &HashMap<String, Tensor>,
-) -> Option<candle::Published> {
-    let offered =
-        PUBLISHED.iter().all(|(phase, batch)| candle::offers(architecture, *phase, *batch));
-    offered.then(|| candle::Published::new(architecture, tensors).unwrap())
-}
-
 /// A session on seeded weights, with nets built from damaged tensors and checked against sound ones.
 fn session(
     id: &str,
     dtype: Dtype,
     damage: impl FnOnce(&mut HashMap<String, Tensor>),
-) -> DiffusionSession {
+) -> ModelSession<Case> {
     session_of(&catalog(), id, dtype, damage)
 }
 
-fn session_of(
+/// Numbers and seeded weights of a model.
+fn seeded(
     catalog: &crate::Catalog,
     id: &str,
     dtype: Dtype,
-    damage: impl FnOnce(&mut HashMap<String, Tensor>),
-) -> DiffusionSession {
+) -> (Architecture, HashMap<String, Tensor>) {
     let model = catalog.model(id).unwrap();
-    let specs = DiffusionFamily.tensors(model).unwrap();
     let fill = |spec: &TensorSpec| {
         let (mean, std) = match spec.init {
             // Not exactly one and zero, so that every gain and bias counts.
@@ -79,31 +64,27 @@ fn session_of(
             Tensor::randn(mean, std, spec.shape.clone(), &candle_core::Device::Cpu).unwrap();
         (spec.name.clone(), tensor.to_dtype(dtype.candle()).unwrap())
     };
-    let right: HashMap<String, Tensor> = specs.iter().map(fill).collect();
+    let specs = DiffusionFamily.tensors(model).unwrap();
+    (architecture(model).unwrap(), specs.iter().map(fill).collect())
+}
+
+fn session_of(
+    catalog: &crate::Catalog,
+    id: &str,
+    dtype: Dtype,
+    damage: impl FnOnce(&mut HashMap<String, Tensor>),
+) -> ModelSession<Case> {
+    let (architecture, right) = seeded(catalog, id, dtype);
     let mut wrong = right.clone();
     damage(&mut wrong);
-    let architecture = architecture(model).unwrap();
     let own = PHASES.map(|phase| (phase, 2, Engine::Own));
     let others = PUBLISHED.map(|(phase, batch)| (phase, batch, Engine::Candle));
     let cases = own.into_iter().chain(others);
     let cases = cases.map(|(phase, batch, engine)| Case { phase, batch, engine });
-    DiffusionSession {
-        nets: Nets::new(&architecture, &wrong).unwrap(),
-        candle: published(&architecture, &wrong),
-        about: About {
-            guidance: 7.5,
-            model: id.to_owned(),
-            dtype,
-            seed: 7,
-            stamp: WeightsStamp::Synthetic { seed: 7 },
-            weight_bytes: work::weight_bytes(model, &architecture, dtype).unwrap(),
-            tensors: right,
-            architecture,
-        },
-        marks: Marks::host(),
-        kept: Kept::default(),
-        cases: cases.map(|case| (case.id(id, dtype).unwrap(), case)).collect(),
-    }
+    let info = ModelInfo { architecture, guidance: 7.5, dtype, tensors: right };
+    let engines = engines(&wrong, info.into()).unwrap();
+    let context = Context::tiny(id, dtype.into(), WeightsStamp::Synthetic { seed: 7 });
+    ModelSession::on_cpu(engines, context, cases.map(|case| (case.parameters(dtype), case)))
 }
 
 fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
@@ -111,15 +92,7 @@ fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
 }
 
 fn entry_on(id: &str, dtype: Dtype, case: Case) -> Entry {
-    Entry {
-        id: case.id(id, dtype).unwrap(),
-        sampling: text::sampling(false, Seconds(0.001)),
-        iteration_estimate: Seconds(0.001),
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: warpmark_record::Bytes(0.0),
-        sweep: None,
-        skip: None,
-    }
+    crate::bench::entry(case.parameters(dtype).id(id).unwrap())
 }
 
 #[test]
@@ -142,18 +115,18 @@ fn sound_nets_pass_their_checks_in_every_dtype_and_version() {
 }
 
 #[test]
-fn passes_of_a_service_find_their_texts_encoded() {
-    let entry = entry_of("v1", Phase::Unet { size: 64 }, Dtype::F32);
+fn passes_of_a_service_find_their_texts_made() {
+    let entry = entry_of("v1", Phase::Text, Dtype::F32);
     for keeps in [true, false] {
         let mut session = session("v1", Dtype::F32, |_| ());
         if keeps {
             session.keep_inputs();
         }
-        session.workload(&entry).unwrap();
-        // Nothing can be encoded from here on.
-        session.nets.texts.clear();
-        let again = session.workload(&entry).and_then(|mut pass| pass.launch());
-        assert_eq!(again.is_ok(), keeps, "{again:?}");
+        session.workload(&entry).unwrap().verify().unwrap();
+        // Texts that are made from here on are others, which the check knows.
+        session.context.seed += 1;
+        let again = session.workload(&entry).unwrap().verify();
+        assert_eq!(again.is_err(), keeps, "{again:?}");
     }
 }
 
@@ -235,7 +208,8 @@ fn candle_s_nets_are_in_the_full_suite_alone_and_sdxl_has_none() {
         let spec = crate::fixture::device_spec(warpmark_record::DeviceKind::Cuda);
         let request = Request { dtypes: Some(vec![Dtype::F32]), spec, ..request(full) };
         let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
-        let ids = groups.flat_map(|group| group.entries).map(|entry| entry.id.to_string());
+        let ids =
+            groups.flat_map(|planned| planned.group.entries).map(|entry| entry.id.to_string());
         ids.filter(|id| id.ends_with("@candle")).collect()
     };
     let parts = ["text/f32/b1@", "unet/f32/b1/", "unet/f32/b4/", "vae/f32/b1/"];
@@ -258,7 +232,7 @@ fn candle_s_nets_are_skipped_in_bf16_on_a_cpu_with_the_reason() {
     let model = catalog.model("sd-small").unwrap();
     let request = Request { dtypes: Some(vec![Dtype::Bf16]), ..request(true) };
     let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
-    for entry in groups.flat_map(|group| group.entries) {
+    for entry in groups.flat_map(|planned| planned.group.entries) {
         let theirs = entry.id.to_string().ends_with("@candle");
         let reason = entry.skip.unwrap_or_default();
         assert_eq!(theirs, reason.contains("no bf16 matrices on a CPU"), "{}: {reason}", entry.id);
@@ -284,7 +258,7 @@ fn candle_s_text_encoder_answers_as_ours_does() {
     };
     let tensors: HashMap<String, Tensor> = specs.iter().map(fill).collect();
     let nets = Nets::new(&architecture, &tensors).unwrap();
-    let published = candle::Published::new(&architecture, &tensors).unwrap();
+    let published = Published::new(&architecture, &tensors).unwrap();
     let tokens = Tokens::new(&architecture, 7, 1, &candle_core::Device::Cpu).unwrap();
     let tokens = tokens.of_images().unwrap();
     let flat = |parts: &dyn nets::Parts| {
@@ -422,7 +396,7 @@ fn the_quick_suite_takes_one_image_and_the_full_one_all_sizes_steps_and_schedule
         let catalog = shipped();
         let groups = DiffusionFamily.groups(catalog.model("sd-1.5").unwrap(), &request(full));
         let groups = groups.unwrap().into_iter();
-        groups.flat_map(|group| group.entries).map(|entry| entry.id.to_string()).collect()
+        groups.flat_map(|planned| planned.group.entries).map(|entry| entry.id.to_string()).collect()
     };
     assert!(ids(false).is_empty(), "on a CPU it is not in the quick suite");
     let full = ids(true);
@@ -437,16 +411,16 @@ fn the_quick_suite_takes_one_image_and_the_full_one_all_sizes_steps_and_schedule
 
 #[test]
 fn a_batch_has_the_answers_of_its_images_alone() {
-    let session = session("xl", Dtype::F32, |_| ());
-    let architecture = &session.about.architecture;
-    let device = session.nets.unet.device();
+    let (architecture, tensors) = seeded(&catalog(), "xl", Dtype::F32);
+    let nets = Nets::new(&architecture, &tensors).unwrap();
+    let device = nets.unet.device();
     let run = |count: usize| {
-        let tokens = Tokens::new(architecture, 7, count, device).unwrap();
-        let condition = session.nets.condition(architecture, &tokens, 32).unwrap();
+        let tokens = Tokens::new(&architecture, 7, count, device).unwrap();
+        let condition = nets.condition(&architecture, &tokens, 32).unwrap();
         let noise = prompt::noise(7, [count, 4, 4], device).unwrap();
         let both = Tensor::cat(&[&noise, &noise], 0).unwrap();
-        let timestep = session.nets.unet.timestep(5.0).unwrap();
-        session.nets.unet.forward(&both, &timestep, &condition).unwrap()
+        let timestep = nets.unet.timestep(5.0).unwrap();
+        nets.unet.forward(&both, &timestep, &condition).unwrap()
     };
     let (one, three) = (run(1), run(3));
     for (row, of_three) in [(0, 0), (1, 3)] {

@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use candle_core::{DType, Tensor};
 use warpmark_measure::WorkloadError;
-use warpmark_measure::workload::checked;
-use warpmark_record::Check;
 
+use crate::bench::{Comparison, sampled};
 use crate::catalog::{Dtype, Format};
-use crate::family::workload_error;
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::Rounding;
 use warpmark_record::agreement::{relative_error, worst};
@@ -85,11 +84,6 @@ fn allowed(format: Format) -> Allowed {
     }
 }
 
-/// The sequences of a batch that are recomputed: the first and the last.
-pub(super) fn sampled(batch: usize) -> Vec<usize> {
-    if batch == 1 { vec![0] } else { vec![0, batch - 1] }
-}
-
 /// Compares the logits of a few sequences over some steps with the reference, and makes sure that those of
 /// all others are finite.
 ///
@@ -100,7 +94,7 @@ pub(super) fn check(
     format: Format,
     steps: &[Tensor],
     sequence: impl Fn(usize) -> Vec<u32>,
-) -> Result<Check, WorkloadError> {
+) -> Result<Comparison, WorkloadError> {
     let candle = |error: candle_core::Error| workload_error(error.into());
     let rows: Vec<Vec<Vec<f32>>> = steps
         .iter()
@@ -142,5 +136,5 @@ pub(super) fn check(
         sampled(batch).len(),
         steps.len()
     );
-    checked(what, worst(errors), tolerance)
+    Ok(Comparison { what, errors, tolerance })
 }

@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
-use warpmark_record::{Check, Memory};
+use warpmark_measure::{Clock, WallClock, WorkloadError};
 
 use super::check::check;
 use super::lm::{CausalLm, Memory as _};
+use super::parts::Parts;
 use super::work::spare;
-use super::workloads::Bench;
 use super::{Case, Phase};
-use crate::family::workload_error;
+use crate::bench::{Comparison, Notes, Program};
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
 
 /// One iteration reads the prompts and writes a number of tokens greedily, each of which the host waits for
 /// before it asks for the next, as it must to show it or to see whether it is the last.
 pub(super) struct Generate<'a, N: CausalLm> {
-    bench: Bench<'a, N>,
+    parts: Parts<'a, N>,
     prompts: Tensor,
     memory: N::Memory,
     tokens: usize,
@@ -27,12 +27,12 @@ pub(super) struct Generate<'a, N: CausalLm> {
 }
 
 impl<'a, N: CausalLm> Generate<'a, N> {
-    pub(super) fn new(bench: Bench<'a, N>, tokens: usize) -> Result<Self, NetError> {
-        let Case { batch, length, .. } = bench.case;
+    pub(super) fn new(parts: Parts<'a, N>, tokens: usize) -> Result<Self, NetError> {
+        let Case { batch, length, .. } = parts.case;
         Ok(Self {
-            prompts: bench.about.prompts(0, batch, length, bench.net.device())?,
-            memory: bench.net.memory(batch, length + spare(Phase::Generate { tokens }))?,
-            bench,
+            prompts: parts.info.prompts(0, batch, length, parts.net.device())?,
+            memory: parts.net.memory(batch, length + spare(Phase::Generate { tokens }))?,
+            parts,
             tokens,
             first: Vec::new(),
             between: Vec::new(),
@@ -59,7 +59,7 @@ impl<'a, N: CausalLm> Generate<'a, N> {
     /// The next token of each sequence: the logits it was chosen by, what is fed for the one behind it,
     /// `[batch, 1]`, and the tokens on the host. The copy there is the wait.
     fn token(&mut self, fed: &Tensor) -> Result<(Tensor, Tensor, Vec<u32>), NetError> {
-        let logits = self.bench.net.read(fed, &mut self.memory)?;
+        let logits = self.parts.net.read(fed, &mut self.memory)?;
         let chosen = argmax(&logits)?;
         let on_host = chosen.to_vec1()?;
         Ok((logits, chosen.unsqueeze(1)?, on_host))
@@ -71,20 +71,19 @@ impl<'a, N: CausalLm> Generate<'a, N> {
     }
 }
 
-impl<N: CausalLm> Workload for Generate<'_, N> {
-    fn describe(&self) -> Description {
-        let mut description = self.bench.describe("; then each sequence's own most likely tokens");
+impl<N: CausalLm> Program for Generate<'_, N> {
+    fn notes(&self) -> Notes {
+        let mut notes = self.parts.notes("; then each sequence's own most likely tokens");
         let count = format!(
             "{} tokens whatever they are: an end is not looked for, so that every generation is as long",
             self.tokens
         );
-        description.caveats.push(count);
-        description
+        notes.caveats.push(count);
+        notes
     }
 
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+    fn reset(&mut self) -> Result<(), WorkloadError> {
         self.forget_times();
-        self.bench.marks.begin();
         Ok(())
     }
 
@@ -92,12 +91,8 @@ impl<N: CausalLm> Workload for Generate<'_, N> {
         self.generate(|_, _| ())
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
     /// Holds the logits of the last few steps against whole sequences recomputed.
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         const LAST: usize = 3;
         let (mut logits, mut written) = (Vec::new(), Vec::new());
         self.generate(|step, tokens| {
@@ -106,9 +101,9 @@ impl<N: CausalLm> Workload for Generate<'_, N> {
         })?;
         self.forget_times();
         let behind = logits.split_off(logits.len().saturating_sub(LAST));
-        let Bench { about, reference, case, .. } = &mut self.bench;
-        check(reference, about.format, &behind, |sequence| {
-            let mut tokens = about.prompt(sequence, case.length);
+        let Parts { info, reference, case, .. } = &mut self.parts;
+        check(reference, info.format, &behind, |sequence| {
+            let mut tokens = info.prompt(sequence, case.length);
             // The last token is chosen and not read.
             tokens.extend(written[..written.len() - 1].iter().map(|step| step[sequence]));
             tokens
@@ -122,9 +117,5 @@ impl<N: CausalLm> Workload for Generate<'_, N> {
             times.insert("time_between_tokens_s".to_owned(), std::mem::take(&mut self.between));
         }
         times
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
     }
 }

@@ -76,7 +76,7 @@ impl Inputs {
         for (key, phase, length) in self.lengths() {
             let first = !seen.contains(&key);
             seen.push(key);
-            if !model.has_phase(&phase.to_string()) || !(request.full || first) {
+            if !model.has_phase(phase.name()) || !(request.full || first) {
                 continue;
             }
             let on_cpu = request.spec.gpu.is_none();

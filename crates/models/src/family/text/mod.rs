@@ -2,25 +2,22 @@
 //! are fed, how they are sampled and checked, what they cost, and guesses at their time.
 
 mod check;
+mod engine;
 mod generate;
 mod inputs;
 mod lm;
+mod parts;
 mod service;
-mod session;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod work;
-mod workloads;
-
-use std::fmt;
 
 use candle_core::Tensor;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use warpmark_measure::{Entry, Group, Sampling};
-use warpmark_record::{
-    BenchmarkId, BytesPerSecond, DeviceSpec, FlopsPerSecond, IdError, Seconds, Work,
-};
+use warpmark_measure::Sampling;
+use warpmark_record::{DeviceSpec, Seconds};
 
 pub(super) use check::PlainLogits;
 pub(super) use inputs::Inputs;
@@ -28,7 +25,9 @@ pub(super) use lm::{CausalLm, Memory};
 pub(super) use service::offers;
 pub(super) use work::{Numbers, parameters};
 
-use crate::catalog::{CatalogError, Dtype, Format, Model};
+use crate::bench::estimate::{guess, sampling};
+use crate::bench::{Engines, Parameters, Plan, Planned, PlannedGroup};
+use crate::catalog::{CatalogError, Format, Model};
 use crate::engine::{unsupported, unsupported_quantised};
 use crate::request::Request;
 use crate::weights::Loaded;
@@ -51,13 +50,14 @@ pub(super) enum Phase {
 /// The phases as stanzas name them.
 pub(super) const PHASES: &[&str] = &["prefill", "decode", "generate"];
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Phase {
+    /// Its name in stanzas and ids.
+    pub(super) fn name(self) -> &'static str {
+        match self {
             Self::Prefill => "prefill",
             Self::Decode => "decode",
             Self::Generate { .. } => "generate",
-        })
+        }
     }
 }
 
@@ -74,26 +74,18 @@ pub(super) struct Case {
 
 impl Case {
     /// `text/<model>/decode/<format>/b<batch>/c<context>@<engine>`
-    pub(super) fn id(
-        &self,
-        model: &str,
-        format: impl Into<Format>,
-        engine: &str,
-    ) -> Result<BenchmarkId, IdError> {
-        let length = match self.phase {
-            Phase::Prefill => format!("p{}", self.length),
-            Phase::Decode => format!("c{}", self.length),
-            Phase::Generate { tokens } => format!("p{}+{tokens}", self.length),
-        };
-        let format = format.into().to_string();
-        let parts = [self.phase.to_string(), format, format!("b{}", self.batch), length];
-        let segments = ["text".to_owned(), model.to_owned()].into_iter().chain(parts);
-        BenchmarkId::new(segments, engine)
-    }
-
-    /// The entries that run short of memory together.
-    pub(super) fn sweep(&self, model: &str, format: Format, engine: &str) -> String {
-        format!("text/{model}/{}/{format}/{}@{engine}", self.phase, self.length)
+    pub(super) fn parameters(&self, format: Format, engine: &'static str) -> Parameters {
+        let name = ("text", self.phase.name());
+        let parameters = Parameters::new(name, Some(format), engine, self.batch);
+        let length = self.length;
+        match self.phase {
+            Phase::Prefill => parameters.with(format!("p{length}"), [("prompt", length.into())]),
+            Phase::Decode => parameters.with(format!("c{length}"), [("context", length.into())]),
+            Phase::Generate { tokens } => parameters.with(
+                format!("p{length}+{tokens}"),
+                [("prompt", length.into()), ("tokens", tokens.into())],
+            ),
+        }
     }
 }
 
@@ -101,7 +93,7 @@ impl Case {
 pub(super) type Build<N> = fn(&Model, usize, &Loaded) -> Result<(N, PlainLogits), NetError>;
 
 /// One program for a family's net: how it is built, and what is said of it.
-pub(super) struct Engine<N> {
+pub(super) struct Implementation<N> {
     /// Its name in ids.
     pub(super) name: &'static str,
     /// What to know before trusting its rows.
@@ -116,76 +108,56 @@ pub(super) struct Engine<N> {
     pub(super) build: Build<N>,
 }
 
-/// The workloads of a model on one engine that suit the request, a group for each format.
+/// The benchmarks of a model by one program that suit the request, a group for each format.
 pub(super) fn groups<N: CausalLm>(
     model: &Model,
     numbers: &Numbers,
     request: &Request,
-    engine: &Engine<N>,
-) -> Result<Vec<Group>, CatalogError> {
+    implementation: &'static Implementation<N>,
+) -> Result<Vec<PlannedGroup>, CatalogError> {
     let inputs = Inputs::of(model, numbers.context)?;
     let mut cases = inputs.cases(model, request);
-    cases.retain(|case| case.batch <= engine.most);
+    cases.retain(|case| case.batch <= implementation.most);
+    let positions = inputs.longest();
     let mut groups = Vec::new();
-    let able = |format: &Format| engine.quantised || format.plain().is_some();
+    let able = |format: &Format| implementation.quantised || format.plain().is_some();
     for format in request.formats(model).into_iter().filter(able) {
-        let wanted = model.wanted(format)?;
-        let numbers = numbers.stored_as(&wanted, request.spec.gpu.is_none());
-        let mut entries = Vec::with_capacity(cases.len());
-        let mut by_id = Vec::with_capacity(cases.len());
-        for &case in &cases {
-            let entry = entry(model, &numbers, request, format, (case, engine))?;
-            by_id.push((entry.id.clone(), case));
-            entries.push(entry);
-        }
-        if entries.is_empty() {
-            continue;
-        }
-        let recipe = session::Recipe {
-            numbers,
-            build: engine.build,
-            positions: inputs.longest(),
-            format,
-            model: model.clone(),
-            wanted,
-            cases: by_id,
-            caveats: engine.caveats,
-            request: request.clone(),
-        };
-        groups.push(Group {
-            name: format!("{} {format}", model.title),
-            entries,
-            open: Box::new(move |device| Ok(Box::new(recipe.open(device)?))),
-        });
+        let numbers = numbers.stored_as(&model.wanted(format)?, request.spec.gpu.is_none());
+        let weights = work::weight_bytes(&numbers, format.compute());
+        let plan = Plan { model, request, format, weights };
+        let all =
+            cases.iter().map(|&case| planned(&plan, &numbers, case, implementation)).collect();
+        let model = model.clone();
+        groups.extend(plan.group(all, move |opened| {
+            let program = (numbers, implementation);
+            let (net, info, reference) = engine::build(&model, positions, program, opened)?;
+            let engine = engine::TextEngine::new(net, info, reference);
+            Ok(Engines::of(implementation.name, engine))
+        })?);
     }
     Ok(groups)
 }
 
-fn entry<N>(
-    model: &Model,
+fn planned<N>(
+    plan: &Plan<'_>,
     numbers: &Numbers,
-    request: &Request,
-    format: Format,
-    (case, engine): (Case, &Engine<N>),
-) -> Result<Entry, CatalogError> {
-    let id = case
-        .id(&model.id, format, engine.name)
-        .map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+    case: Case,
+    implementation: &Implementation<N>,
+) -> Planned<Case> {
+    let Plan { model, request, format, .. } = *plan;
     let dtype = format.compute();
     let passes = if let Phase::Generate { tokens } = case.phase { tokens } else { 1 };
-    let kernels = engine.kernels_of_a_block * numbers.layers * passes;
+    let kernels = implementation.kernels_of_a_block * numbers.layers * passes;
     let iteration = guess(&work::work(numbers, dtype, case), kernels, dtype, &request.spec);
     let smaller = model.batches.iter().copied().filter(|batch| *batch < case.batch).max();
-    let beside = work::memory(numbers, dtype, case, smaller.unwrap_or(0));
-    Ok(Entry {
-        id,
+    Planned {
+        case,
+        parameters: case.parameters(format, implementation.name),
+        iteration,
+        memory: work::memory(numbers, dtype, case, smaller.unwrap_or(0)),
         sampling: case.sampling(request.full, iteration),
-        iteration_estimate: iteration,
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: work::weight_bytes(numbers, dtype) + beside,
-        sweep: Some(case.sweep(&model.id, format, engine.name)),
         skip: skip(&request.spec, format, case),
-    })
+    }
 }
 
 /// More tokens than this in one pass take minutes of samples on a CPU.
@@ -227,52 +199,6 @@ impl Case {
             return Sampling { samples: 10, target, warm_up: Seconds(3.0), single: false };
         }
         sampling(full, iteration)
-    }
-}
-
-/// How an entry is sampled, given a guess at its iteration.
-pub(super) fn sampling(full: bool, iteration: Seconds) -> Sampling {
-    let (most, target) = if full { (30, 3.0) } else { (15, 1.5) };
-    let affordable = (2.0 * target / iteration.0.max(1e-9)) as usize;
-    Sampling {
-        samples: affordable.clamp(10, most),
-        target: Seconds(target),
-        warm_up: Seconds(target / 3.0),
-        single: false,
-    }
-}
-
-/// A guess at the time of one iteration: the slower of arithmetic and memory, at rates that nets reach
-/// on such a device, and on a GPU no less than it takes to launch the kernels. It steers the plan
-/// and the budget only.
-pub(super) fn guess(work: &Work, kernels: usize, dtype: Dtype, spec: &DeviceSpec) -> Seconds {
-    let arithmetic = work.flops.map_or(Seconds(0.0), |flops| flops / arithmetic_rate(dtype, spec));
-    let memory = work.bytes.map_or(Seconds(0.0), |bytes| bytes / memory_rate(spec));
-    // Host time of one candle launch, allocation included.
-    let launches = if spec.gpu.is_some() { kernels as f64 * 6e-6 } else { 0.0 };
-    arithmetic.max(memory).max(Seconds(launches))
-}
-
-fn arithmetic_rate(dtype: Dtype, spec: &DeviceSpec) -> FlopsPerSecond {
-    match (&spec.gpu, &spec.cpu) {
-        (Some(gpu), _) => {
-            let name = format!("{dtype}/f32");
-            let peak = gpu.book.known().and_then(|book| book.peaks.get(&name));
-            peak.map_or(FlopsPerSecond(30e12), |peak| peak.value) * 0.4
-        }
-        (None, Some(cpu)) => FlopsPerSecond(60e9 * f64::from(cpu.cores.max(1))),
-        (None, None) => FlopsPerSecond(60e9),
-    }
-}
-
-fn memory_rate(spec: &DeviceSpec) -> BytesPerSecond {
-    let book = || spec.gpu.as_ref()?.book.known()?.bandwidth.as_ref().map(|figure| figure.value);
-    match spec.memory_bandwidth.known().copied().or_else(book) {
-        Some(peak) => peak * 0.6,
-        None => match &spec.cpu {
-            Some(cpu) => BytesPerSecond(10e9 * f64::from(cpu.cores.clamp(1, 8))),
-            None => BytesPerSecond(200e9),
-        },
     }
 }
 

@@ -9,12 +9,16 @@ mod writing;
 use warpmark_measure::{Description, Offer, Service};
 use warpmark_record::BenchmarkId;
 
+use super::check::PlainLogits;
+use super::engine;
 use super::inputs::Inputs;
 use super::lm::Apart;
-use super::session::{About, Recipe};
+use super::parts::ModelInfo;
 use super::work::{self, Numbers, spare};
-use super::{Case, Engine, Phase, guess};
-use crate::catalog::{CatalogError, Dtype, Model};
+use super::{Case, Implementation, Phase};
+use crate::bench::estimate::guess;
+use crate::bench::{Context, Loader};
+use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
 use crate::service::Form;
@@ -30,7 +34,7 @@ pub(in crate::family) fn offers<N: Apart>(
     model: &Model,
     numbers: &Numbers,
     (request, form): (&Request, &Form),
-    engine: &Engine<N>,
+    implementation: &'static Implementation<N>,
 ) -> Result<Vec<Offer>, CatalogError> {
     let stanza = Inputs::of(model, numbers.context)?;
     let (prompt, tokens) = stanza.generation().unwrap_or((PROMPT, TOKENS));
@@ -42,12 +46,12 @@ pub(in crate::family) fn offers<N: Apart>(
         return Err(model.invalid("inputs", format!("{prompt}+{tokens}"), advice));
     }
     let phases = [Phase::Generate { tokens }, Phase::Prefill];
-    let wanted = |phase: &Phase| form.phase.as_ref().is_none_or(|name| *name == phase.to_string());
+    let wanted = |phase: &Phase| form.phase.as_ref().is_none_or(|name| *name == phase.name());
     let mut offers = Vec::new();
     for dtype in form.dtype.map_or_else(|| request.dtypes(model), |dtype| vec![dtype]) {
         for phase in phases.into_iter().filter(wanted) {
             let case = Case { phase, batch: form.most, length: prompt };
-            offers.push(offer(model, numbers, (request, dtype, case), engine)?);
+            offers.push(offer(model, numbers, (request, dtype, case), implementation)?);
         }
     }
     Ok(offers)
@@ -57,34 +61,35 @@ fn offer<N: Apart>(
     model: &Model,
     numbers: &Numbers,
     (request, dtype, case): (&Request, Dtype, Case),
-    engine: &Engine<N>,
+    implementation: &'static Implementation<N>,
 ) -> Result<Offer, CatalogError> {
     let bad = |error: warpmark_record::IdError| model.invalid("id", &model.id, error.to_string());
-    let id = id(&model.id, dtype, case, engine.name).map_err(bad)?;
+    let id = id(&model.id, dtype, case, implementation.name).map_err(bad)?;
     let alone = Case { batch: 1, ..case };
     let passes = if let Phase::Generate { tokens } = case.phase { tokens } else { 1 };
-    let kernels = engine.kernels_of_a_block * numbers.layers * passes;
+    let kernels = implementation.kernels_of_a_block * numbers.layers * passes;
     let positions = case.length + spare(case.phase).max(writing::CHECKED_STEPS);
-    let recipe = Recipe {
-        numbers: *numbers,
-        build: engine.build,
-        positions,
-        format: dtype.into(),
+    let format = Format::Plain(dtype);
+    let loader = Loader {
         model: model.clone(),
-        wanted: model.wanted(dtype.into())?,
-        cases: Vec::new(),
-        caveats: engine.caveats,
+        wanted: model.wanted(format)?,
+        checkpoint: model.checkpoint_in(format)?,
+        format,
+        weights: work::weight_bytes(numbers, dtype),
         request: request.clone(),
     };
-    let named = id.clone();
+    let (model, program) = (model.clone(), (*numbers, implementation));
+    let (named, name) = (id.clone(), format!("{} {dtype}, {}", model.title, case.phase.name()));
     Ok(Offer {
         id,
-        name: format!("{} {dtype}, {}", model.title, case.phase),
+        name,
         request_estimate: guess(&work::work(numbers, dtype, alone), kernels, dtype, &request.spec),
         memory_estimate: work::weight_bytes(numbers, dtype) + work::memory(numbers, dtype, case, 0),
         skip: unsupported(&request.spec, dtype),
         open: Box::new(move |device| {
-            let ready = recipe.load(device)?;
+            let opened = loader.load(device)?;
+            let (net, info, plain) = engine::build(&model, positions, program, &opened)?;
+            let ready = Ready { net, info, plain, context: opened.context };
             Ok(match case.phase {
                 Phase::Generate { tokens } => {
                     Service::Streaming(Box::new(Writing::new(ready, named, case, tokens)?))
@@ -110,25 +115,34 @@ fn id(
         }
         Phase::Prefill | Phase::Decode => (format!("p{}", case.length), format!("b{}", case.batch)),
     };
-    let parts = [case.phase.to_string(), dtype.to_string(), length, most];
+    let parts = [case.phase.name().to_owned(), dtype.to_string(), length, most];
     let segments = ["serve".to_owned(), model.to_owned()].into_iter().chain(parts);
     BenchmarkId::new(segments, engine)
 }
 
+/// A net that was loaded, and what goes with it.
+struct Ready<N> {
+    net: N,
+    info: ModelInfo,
+    plain: PlainLogits,
+    context: Context,
+}
+
 /// What rows of load say of a service; the work is that of one request.
-fn describe(about: &About, id: &BenchmarkId, case: Case, on_cpu: bool) -> Description {
-    let mut parameters = about.parameters(Case { batch: 1, ..case });
+fn describe(info: &ModelInfo, context: &Context, id: &BenchmarkId, case: Case) -> Description {
+    let alone = Case { batch: 1, ..case };
+    let mut parameters = alone.parameters(info.format, "").fields(&context.model);
     parameters.remove("batch");
     parameters.insert("most".to_owned(), case.batch.into());
     Description {
         id: id.clone(),
         parameters,
-        work: work::work(&about.numbers, about.dtype(), Case { batch: 1, ..case }),
+        work: work::work(&info.numbers, info.dtype(), alone),
         data: Some(format!(
             "another prompt for each request, tokens drawn evenly from the vocabulary, seed {}",
-            about.seed
+            info.seed
         )),
-        weights: Some(about.stamp.clone()),
-        caveats: about.caveats(on_cpu),
+        weights: Some(context.stamp.clone()),
+        caveats: info.caveats(context),
     }
 }

@@ -3,15 +3,17 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_measure::{Entry, Sampling, Session, Workload, WorkloadError};
-use warpmark_record::{Bytes, Seconds, WeightsStamp};
+use warpmark_measure::{Entry, Session, WorkloadError};
+use warpmark_record::WeightsStamp;
 
-use super::session::{About, TextSession};
+use super::engine::TextEngine;
+use super::parts::ModelInfo;
 use super::*;
-use crate::engine::OWN;
+use crate::bench::{Context, ModelSession, Program};
+use crate::catalog::Dtype;
+use crate::engine::{OWN, workload_error};
+use crate::family::Family;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
-use crate::family::{Family, workload_error};
-use crate::marks::Marks;
 use crate::weights::Init;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::reference;
@@ -37,43 +39,35 @@ pub(super) fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 }
 
 fn entry_of(case: Case, dtype: Dtype) -> Entry {
-    Entry {
-        id: case.id("tiny", dtype, OWN).unwrap(),
-        sampling: Sampling {
-            samples: 10,
-            target: Seconds(1.0),
-            warm_up: Seconds(0.1),
-            single: false,
-        },
-        iteration_estimate: Seconds(0.001),
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: Bytes(0.0),
-        sweep: None,
-        skip: None,
-    }
+    crate::bench::entry(case.parameters(dtype.into(), OWN).id("tiny").unwrap())
 }
 
-/// A session on a tiny model, with a net built from damaged tensors and checked against sound ones.
-fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> TextSession<Gpt2> {
+pub(super) fn context(dtype: Dtype) -> Context {
+    Context::tiny("tiny", dtype.into(), WeightsStamp::Synthetic { seed: 7 })
+}
+
+pub(super) fn info(dtype: Dtype) -> ModelInfo {
+    ModelInfo { numbers: numbers(&TINY), format: dtype.into(), seed: 7, caveats: &[] }
+}
+
+/// A tiny model, with a net built from damaged tensors and checked against sound ones.
+fn engine(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> TextEngine<Gpt2> {
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
     damage(&mut wrong);
-    let with_id = |case: Case| (case.id("tiny", dtype, OWN).unwrap(), case);
-    let larger = Case { batch: 12, ..DECODE };
-    let cases = [DECODE, PREFILL, GENERATE, larger].map(with_id).to_vec();
-    let about = About {
-        model: "tiny".to_owned(),
-        format: dtype.into(),
-        numbers: numbers(&TINY),
-        weights: Bytes(0.0),
-        seed: 7,
-        stamp: WeightsStamp::Synthetic { seed: 7 },
-        caveats: &[],
-    };
     let plain: PlainLogits = Rc::new(move |sequence: (&[u32], usize), rounding| {
         reference::gpt2::rounded_logits(&TINY, &right, sequence, rounding)
     });
-    TextSession::new(Gpt2::new(TINY, &wrong).unwrap(), about, plain, Marks::host(), cases)
+    TextEngine::new(Gpt2::new(TINY, &wrong).unwrap(), info(dtype), plain)
+}
+
+/// A session on it.
+fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> ModelSession<Case> {
+    let larger = Case { batch: 12, ..DECODE };
+    let with_id = |case: Case| (case.parameters(dtype.into(), OWN), case);
+    let engines = Engines::of(OWN, engine(dtype, damage));
+    let cases = [DECODE, PREFILL, GENERATE, larger].map(with_id);
+    ModelSession::on_cpu(engines, context(dtype), cases)
 }
 
 /// Negates one bias of the second block.
@@ -114,29 +108,33 @@ fn a_wrong_bias_fails_both_checks() {
 
 #[test]
 fn a_damaged_cache_fails_the_check_of_decoding() {
-    let mut session = session(Dtype::F32, |_| ());
-    session.fill(DECODE.batch, DECODE.length).unwrap();
-    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
-    workload.verify().unwrap();
-    let (_, values) = workload.memory().layer(1).unwrap();
+    let (mut engine, context) = (engine(Dtype::F32, |_| ()), context(Dtype::F32));
+    let mut decode = engine.decode(DECODE, &context).unwrap();
+    decode.compare().unwrap().verdict().unwrap();
+    let (_, values) = decode.memory().layer(1).unwrap();
     // The values of one position of the last sequence.
     let zeros = Tensor::zeros((3, 4, 1, 8), DType::F32, &Device::Cpu).unwrap();
     values.slice_set(&zeros, 2, 9).unwrap();
-    assert!(matches!(workload.verify().unwrap_err(), WorkloadError::WrongAnswer { .. }));
+    assert!(matches!(
+        decode.compare().unwrap().verdict().unwrap_err(),
+        WorkloadError::WrongAnswer { .. }
+    ));
 }
 
 #[test]
 fn a_nan_anywhere_in_the_batch_fails_the_check() {
-    let mut session = session(Dtype::F32, |_| ());
-    session.fill(DECODE.batch, DECODE.length).unwrap();
-    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
-    let (keys, _) = workload.memory().layer(0).unwrap();
+    let (mut engine, context) = (engine(Dtype::F32, |_| ()), context(Dtype::F32));
+    let mut decode = engine.decode(DECODE, &context).unwrap();
+    let (keys, _) = decode.memory().layer(0).unwrap();
     // The middle sequence is not among those that are recomputed.
     let (before, after) = (keys.narrow(0, 0, 1).unwrap(), keys.narrow(0, 2, 1).unwrap());
     let nan = Tensor::full(f32::NAN, (1, 4, 36, 8), &Device::Cpu).unwrap();
     let damaged = Tensor::cat(&[before, nan, after], 0).unwrap();
     keys.slice_set(&damaged, 0, 0).unwrap();
-    assert!(matches!(workload.verify().unwrap_err(), WorkloadError::WrongAnswer { .. }));
+    assert!(matches!(
+        decode.compare().unwrap().verdict().unwrap_err(),
+        WorkloadError::WrongAnswer { .. }
+    ));
 }
 
 #[test]
@@ -150,13 +148,12 @@ fn a_larger_batch_that_takes_over_a_cache_still_answers_right() {
 
 #[test]
 fn positions_cycle_within_the_window_however_long_a_sample_is() {
-    let mut session = session(Dtype::F32, |_| ());
-    session.fill(DECODE.batch, DECODE.length).unwrap();
-    let mut workload = session.decode(&entry_of(DECODE, Dtype::F32), DECODE).unwrap();
-    workload.prepare(1).unwrap();
+    let (mut engine, context) = (engine(Dtype::F32, |_| ()), context(Dtype::F32));
+    let mut decode = engine.decode(DECODE, &context).unwrap();
+    decode.reset().unwrap();
     for iteration in 1..=100 {
-        workload.launch().unwrap();
-        let position = workload.memory().len() - DECODE.length;
+        decode.launch().unwrap();
+        let position = decode.memory().len() - DECODE.length;
         assert_eq!(position, (iteration - 1) % WINDOW + 1);
     }
 }
@@ -230,20 +227,23 @@ fn request(full: bool) -> Request {
 #[test]
 fn the_quick_suite_of_a_cpu_prefills_one_prompt_and_decodes_the_smaller_batches() {
     let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(false)).unwrap();
-    let ids: Vec<String> =
-        groups.iter().flat_map(|g| &g.entries).map(|entry| entry.id.to_string()).collect();
+    let ids: Vec<String> = groups
+        .iter()
+        .flat_map(|planned| &planned.group.entries)
+        .map(|entry| entry.id.to_string())
+        .collect();
     assert_eq!(ids[..1], ["text/tiny/prefill/f32/b1/p8@warpmark"]);
     let batches = [1, 2, 4, 8, 16].map(|b| format!("text/tiny/decode/f32/b{b}/c8@warpmark"));
     assert_eq!(ids[1..], batches);
-    assert!(groups[0].entries.iter().all(|entry| entry.memory_estimate.0 > 0.0));
+    assert!(groups[0].group.entries.iter().all(|entry| entry.memory_estimate.0 > 0.0));
 }
 
 #[test]
 fn the_full_suite_has_every_length_batch_and_dtype_and_one_session_for_each_dtype() {
     let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(true)).unwrap();
     assert_eq!(groups.len(), 2);
-    for group in &groups {
-        assert_eq!(group.entries.len(), 2 * 2 * 5, "{}", group.name);
+    for planned in &groups {
+        assert_eq!(planned.group.entries.len(), 2 * 2 * 5, "{}", planned.group.name);
     }
 }
 
@@ -282,7 +282,14 @@ fn a_pass_that_would_take_a_cpu_minutes_is_listed_as_skipped() {
     let model = model(&numbers, "prompts = [512]\ncontexts = [8]").unwrap();
     let groups = Gpt2Family.groups(&model, &request(true)).unwrap();
     let entry = |id: &str| {
-        groups[0].entries.iter().find(|entry| entry.id.to_string() == id).unwrap().skip.clone()
+        groups[0]
+            .group
+            .entries
+            .iter()
+            .find(|entry| entry.id.to_string() == id)
+            .unwrap()
+            .skip
+            .clone()
     };
     assert_eq!(entry("text/tiny/prefill/f32/b8/p512@warpmark"), None);
     assert!(entry("text/tiny/prefill/f32/b16/p512@warpmark").unwrap().contains("8192 tokens"));

@@ -6,21 +6,23 @@
 //! audio's keys and values must be flushed with the first step of each clip.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::whisper::Config;
 use candle_transformers::models::whisper::model::Whisper;
-use warpmark_measure::{Description, Stopwatch, Workload, WorkloadError};
-use warpmark_record::{Check, Memory};
+use warpmark_measure::{Stopwatch, WorkloadError};
+use warpmark_record::Bytes;
 
-use super::cases::Phase;
+use super::cases::{Case, Phase};
 use super::check::Clip;
-use super::session::Bench;
+use super::parts::{Parts, Shared};
+use super::steps::{check_encoded, check_steps};
 use super::transcribe::check_transcripts;
-use super::workloads::{check_encoded, check_steps};
+use crate::bench::{Bench, Comparison, Engine, Notes, Program};
+use crate::engine::workload_error;
 use crate::family::text::WINDOW;
-use crate::family::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::Architecture;
@@ -33,8 +35,24 @@ const CAVEAT: &str =
 /// Decode steps that a check follows.
 const CHECKED_STEPS: usize = 3;
 
-/// The net on our tensors, which are shared.
-pub(super) fn net(
+/// candle's net and what it shares with ours.
+pub(super) struct PeerEngine {
+    net: Whisper,
+    shared: Rc<Shared>,
+}
+
+impl PeerEngine {
+    /// On our tensors, which are shared.
+    pub(super) fn new(
+        tensors: &HashMap<String, Tensor>,
+        shared: Rc<Shared>,
+    ) -> Result<Self, WorkloadError> {
+        let net = net(&shared.info.architecture, tensors);
+        Ok(Self { net: net.map_err(|error| workload_error(error.into()))?, shared })
+    }
+}
+
+fn net(
     architecture: &Architecture,
     tensors: &HashMap<String, Tensor>,
 ) -> candle_core::Result<Whisper> {
@@ -54,28 +72,38 @@ pub(super) fn net(
     Whisper::load(&VarBuilder::from_tensors(tensors.clone(), DType::F32, device), config)
 }
 
-/// The workload of a case on it.
-pub(super) fn workload<'a>(
-    net: &'a mut Whisper,
-    bench: Bench<'a>,
-) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-    let clips = bench.about.clips(bench.case);
-    let samples: Vec<Vec<f32>> = clips.iter().map(|(_, samples)| samples.clone()).collect();
-    let mels = bench.mels(&samples).map_err(workload_error)?;
-    net.reset_kv_cache();
-    let mut peer =
-        Peer { net, bench, clips, mels, encoded: None, text: None, times: BTreeMap::new() };
-    if peer.bench.case.phase == Phase::Decode {
-        peer.encoded = Some(peer.encode().map_err(workload_error)?);
-        peer.reset().map_err(workload_error)?;
+impl Engine for PeerEngine {
+    type Case = Case;
+
+    fn host_memory(&mut self, case: Case) -> Bytes {
+        self.shared.memory(case)
     }
-    Ok(Box::new(peer))
+
+    fn prepare<'a>(
+        &'a mut self,
+        case: Case,
+        bench: Bench<'a>,
+    ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
+        let Self { net, shared } = self;
+        let parts = shared.parts(case, bench)?;
+        let clips = parts.clips();
+        let samples: Vec<Vec<f32>> = clips.iter().map(|(_, samples)| samples.clone()).collect();
+        let mels = parts.mels(&samples).map_err(workload_error)?;
+        net.reset_kv_cache();
+        let mut peer =
+            Peer { net, parts, clips, mels, encoded: None, text: None, times: BTreeMap::new() };
+        if case.phase == Phase::Decode {
+            peer.encoded = Some(peer.encode().map_err(workload_error)?);
+            peer.go_back().map_err(workload_error)?;
+        }
+        Ok(Box::new(peer))
+    }
 }
 
 /// candle's net at work on one case.
 struct Peer<'a> {
     net: &'a mut Whisper,
-    bench: Bench<'a>,
+    parts: Parts<'a>,
     clips: Vec<(Clip, Vec<f32>)>,
     mels: Tensor,
     encoded: Option<Tensor>,
@@ -91,10 +119,14 @@ impl Peer<'_> {
     }
 
     /// The text before the first step.
-    fn reset(&mut self) -> Result<(), NetError> {
-        let (batch, context) = (self.bench.case.batch, self.bench.case.context);
-        let rows = (0..batch).flat_map(|clip| self.bench.about.text(clip, context + 1));
-        let text = Tensor::from_vec(rows.collect(), (batch, context + 1), &self.bench.device)?;
+    fn go_back(&mut self) -> Result<(), NetError> {
+        let (batch, context) = (self.parts.case.batch, self.parts.case.context);
+        let rows = (0..batch).flat_map(|clip| self.parts.text(clip, context + 1));
+        let text = Tensor::from_vec(
+            rows.collect(),
+            (batch, context + 1),
+            &self.parts.bench.context.device,
+        )?;
         self.text = Some((text, false));
         Ok(())
     }
@@ -110,9 +142,9 @@ impl Peer<'_> {
     /// One step of [`Phase::Decode`].
     fn step(&mut self) -> Result<Tensor, NetError> {
         if self.text.as_ref().is_none_or(|(text, _)| {
-            text.dims().last().is_none_or(|length| *length > self.bench.case.context + WINDOW)
+            text.dims().last().is_none_or(|length| *length > self.parts.case.context + WINDOW)
         }) {
-            self.reset()?;
+            self.go_back()?;
         }
         let (Some((text, seen)), Some(encoded)) = (self.text.take(), self.encoded.clone()) else {
             return Err(NetError::Candle(candle_core::Error::Msg("nothing to read".to_owned())));
@@ -125,17 +157,18 @@ impl Peer<'_> {
 
     /// Greedy transcripts of all clips.
     fn transcribe(&mut self) -> Result<Vec<Transcript>, NetError> {
-        let plan = self.bench.about.plan(self.bench.case);
-        let prompt = self.bench.about.inputs.prompt.clone();
+        let plan = self.parts.info.plan(self.parts.case);
+        let prompt = self.parts.info.inputs.prompt.clone();
         let mut transcripts = Vec::new();
         for index in 0..self.clips.len() {
             let mut watch = Stopwatch::start();
             let samples = std::slice::from_ref(&self.clips[index].1);
-            let encoded = self.net.encoder.forward(&self.bench.mels(samples)?, true)?;
+            let encoded = self.net.encoder.forward(&self.parts.mels(samples)?, true)?;
             let mut tokens = prompt.clone();
             let (mut log_probability, mut ended) = (0.0, false);
             for step in 0..plan.tokens {
-                let text = Tensor::new(tokens.as_slice(), &self.bench.device)?.unsqueeze(0)?;
+                let text = Tensor::new(tokens.as_slice(), &self.parts.bench.context.device)?
+                    .unsqueeze(0)?;
                 let logits = self.read(&text, &encoded, step == 0)?.squeeze(0)?.to_vec1::<f32>()?;
                 let (token, top) = highest(&logits);
                 let name =
@@ -157,11 +190,11 @@ impl Peer<'_> {
     }
 
     fn trace(&mut self) -> Result<(Vec<Tensor>, Vec<Vec<u32>>), NetError> {
-        self.reset()?;
+        self.go_back()?;
         let steps: Vec<Tensor> =
             (0..CHECKED_STEPS).map(|_| self.step()).collect::<Result<_, _>>()?;
         let (text, _) = self.text.take().unwrap_or((self.mels.clone(), false));
-        self.reset()?;
+        self.go_back()?;
         // The last token was chosen and not read.
         Ok((steps, text.narrow(1, 0, text.dim(1)? - 1)?.to_vec2()?))
     }
@@ -177,38 +210,37 @@ fn highest(logits: &[f32]) -> (u32, f32) {
     best
 }
 
-impl Workload for Peer<'_> {
-    fn describe(&self) -> Description {
-        let tokens = self.bench.about.plan(self.bench.case).tokens;
-        let whole = self.bench.about.transcription(self.bench.case, tokens);
-        let mut description = self.bench.describe(whole, "");
-        if self.bench.case.phase != Phase::Encode {
-            description.caveats.push(CAVEAT.to_owned());
+impl Program for Peer<'_> {
+    fn notes(&self) -> Notes {
+        let tokens = self.parts.info.plan(self.parts.case).tokens;
+        let whole = self.parts.info.transcription(self.parts.case, tokens);
+        let mut notes = self.parts.notes(whole, "");
+        if self.parts.case.phase != Phase::Encode {
+            notes.caveats.push(CAVEAT.to_owned());
         }
-        if self.bench.case.phase == Phase::Transcribe {
+        if self.parts.case.phase == Phase::Transcribe {
             let written = whole.windows * tokens;
-            description.parameters.insert("tokens".to_owned(), written.into());
-            if !self.bench.about.is_real() {
-                description.caveats.push(format!(
+            notes.fields.push(("tokens", written.into()));
+            if !self.parts.info.is_real {
+                notes.caveats.push(format!(
                     "random weights never end a text: {tokens} tokens were written for each window of \
                      audio"
                 ));
             }
         }
-        description
+        notes
     }
 
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.marks.begin();
+    fn reset(&mut self) -> Result<(), WorkloadError> {
         self.times.clear();
-        match self.bench.case.phase {
-            Phase::Decode => self.reset().map_err(workload_error),
+        match self.parts.case.phase {
+            Phase::Decode => self.go_back().map_err(workload_error),
             _ => Ok(()),
         }
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        let done = match self.bench.case.phase {
+        let done = match self.parts.case.phase {
             Phase::Encode | Phase::Mel => self.encode().map(drop),
             Phase::Decode => self.step().map(drop),
             Phase::Transcribe => self.transcribe().map(drop),
@@ -216,34 +248,26 @@ impl Workload for Peer<'_> {
         done.map_err(workload_error)
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let clips: Vec<Clip> = self.clips.iter().map(|(clip, _)| *clip).collect();
-        match self.bench.case.phase {
+        match self.parts.case.phase {
             Phase::Encode | Phase::Mel => {
                 let found = self.encode().map_err(workload_error)?;
-                check_encoded(&mut self.bench, Dialect::Candle, &clips, &self.mels, &found)
+                check_encoded(&self.parts, Dialect::Candle, &clips, &self.mels, &found)
             }
             Phase::Decode => {
                 let (steps, texts) = self.trace().map_err(workload_error)?;
                 let text = |row: usize| texts[row].clone();
-                check_steps(&mut self.bench, Dialect::Candle, (&clips, &self.mels), &steps, text)
+                check_steps(&self.parts, Dialect::Candle, (&clips, &self.mels), &steps, text)
             }
             Phase::Transcribe => {
                 let transcripts = self.transcribe().map_err(workload_error)?;
-                check_transcripts(&mut self.bench, Dialect::Candle, &self.clips, &transcripts)
+                check_transcripts(&self.parts, Dialect::Candle, &self.clips, &transcripts)
             }
         }
     }
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
         self.times.clone()
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
     }
 }

@@ -1,11 +1,8 @@
 //! Which benchmarks a Whisper has: phases, engines, batches, lengths, and how their rows are called.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use serde::Deserialize;
-use warpmark_record::{BenchmarkId, IdError, Value};
 
+use crate::bench::Parameters;
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::{CANDLE, OWN};
 use crate::family::text::WINDOW;
@@ -30,9 +27,10 @@ impl Phase {
     pub(super) const NAMES: [&'static str; 4] = ["mel", "encode", "decode", "transcribe"];
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(Self::NAMES[*self as usize])
+impl Phase {
+    /// Its name in stanzas and ids.
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
     }
 }
 
@@ -54,11 +52,13 @@ pub(super) enum Length {
     File,
 }
 
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Length {
+    fn add_to(self, parameters: Parameters) -> Parameters {
         match self {
-            Self::Seconds(seconds) => write!(f, "{seconds}s"),
-            Self::File => f.write_str("file"),
+            Self::Seconds(seconds) => {
+                parameters.with(format!("{seconds}s"), [("seconds", seconds.into())])
+            }
+            Self::File => parameters.with("file", []),
         }
     }
 }
@@ -80,62 +80,27 @@ pub(super) struct Case {
 
 impl Case {
     /// `speech/<model>/transcribe/<dtype>/b<batch>/<seconds>s/greedy@warpmark`
-    pub(super) fn id(&self, model: &str, dtype: Dtype) -> Result<BenchmarkId, IdError> {
+    pub(super) fn parameters(&self, dtype: Dtype) -> Parameters {
         let engine = match self.engine {
             Engine::Own => OWN,
             Engine::Candle => CANDLE,
         };
-        BenchmarkId::new(self.segments(model, dtype, &format!("b{}", self.batch)), engine)
-    }
-
-    /// The entries that run short of memory together.
-    pub(super) fn sweep(&self, model: &str, dtype: Dtype) -> String {
-        format!("{}@{:?}", self.segments(model, dtype, "").join("/"), self.engine)
-    }
-
-    fn segments(&self, model: &str, dtype: Dtype, batch: &str) -> Vec<String> {
-        let mut segments = vec!["speech".to_owned(), model.to_owned(), self.phase.to_string()];
-        if self.phase != Phase::Mel {
-            segments.push(dtype.to_string());
-        }
-        segments.push(batch.to_owned());
+        let format = (self.phase != Phase::Mel).then_some(dtype.into());
+        let parameters = Parameters::new(("speech", self.phase.name()), format, engine, self.batch);
         match self.phase {
-            Phase::Mel => segments.push(self.length.to_string()),
-            Phase::Encode => {}
-            Phase::Decode => segments.push(format!("c{}", self.context)),
+            Phase::Encode => parameters,
+            Phase::Decode => {
+                parameters.with(format!("c{}", self.context), [("context", self.context.into())])
+            }
+            Phase::Mel => self.length.add_to(parameters),
             Phase::Transcribe => {
-                segments.push(self.length.to_string());
-                segments.push(match self.beams {
+                let search = match self.beams {
                     1 => "greedy".to_owned(),
                     beams => format!("beam{beams}"),
-                });
+                };
+                self.length.add_to(parameters).with(search, [("beams", self.beams.into())])
             }
         }
-        segments
-    }
-
-    /// The parameters of the id as data.
-    pub(super) fn parameters(&self, model: &str, dtype: Dtype) -> BTreeMap<String, Value> {
-        let mut parameters = BTreeMap::from([
-            ("model".to_owned(), model.into()),
-            ("batch".to_owned(), self.batch.into()),
-        ]);
-        let mut add = |name: &str, value: Value| parameters.insert(name.to_owned(), value);
-        if self.phase != Phase::Mel {
-            add("dtype", dtype.to_string().as_str().into());
-        }
-        if self.phase == Phase::Decode {
-            add("context", self.context.into());
-        }
-        if let (Phase::Mel | Phase::Transcribe, Length::Seconds(seconds)) =
-            (self.phase, self.length)
-        {
-            add("seconds", seconds.into());
-        }
-        if self.phase == Phase::Transcribe {
-            add("beams", self.beams.into());
-        }
-        parameters
     }
 }
 
@@ -235,7 +200,7 @@ pub(super) fn cases(
     if request.full && dtype == Dtype::F32 {
         cases.extend(chooser.candle());
     }
-    cases.retain(|case| model.has_phase(&case.phase.to_string()));
+    cases.retain(|case| model.has_phase(case.phase.name()));
     cases
 }
 

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::f64::consts::TAU;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use warpmark_measure::WorkloadError;
-use warpmark_measure::workload::checked;
-use warpmark_record::Check;
 
 use super::cases::Length;
-use crate::catalog::Dtype;
-use crate::family::workload_error;
+use crate::bench::{Comparison, Tolerance, finite};
+use crate::catalog::Format;
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::{Dialect, Reference};
 use warpmark_nets::whisper::Architecture;
@@ -22,7 +21,7 @@ use warpmark_record::agreement::{relative_error, worst};
 pub(super) type Clip = (Length, usize);
 
 /// Recomputes encodings and logits in f32, one clip at a time, without a cache.
-pub(super) struct Known {
+pub(super) struct ReferenceCache {
     architecture: Architecture,
     tensors: HashMap<String, Tensor>,
     encoded: HashMap<(bool, Clip), Tensor>,
@@ -31,7 +30,7 @@ pub(super) struct Known {
 /// Encoded clips that are kept.
 const KEPT: usize = 16;
 
-impl Known {
+impl ReferenceCache {
     pub(super) fn new(architecture: Architecture, tensors: HashMap<String, Tensor>) -> Self {
         Self { architecture, tensors, encoded: HashMap::new() }
     }
@@ -76,40 +75,26 @@ impl Known {
 /// Twenty unit roundoffs of a half (2⁻¹¹ for f16, 2⁻⁸ for bf16): every one of a few dozen additions to
 /// the residual stream is rounded to it once, with errors that add up like their root. f32 differs by
 /// the order of its sums alone, thousands of products each.
-pub(super) fn tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 5e-5,
-        Dtype::F16 => 1e-2,
-        Dtype::Bf16 => 8e-2,
-    }
-}
-
-/// The clips of a batch that are recomputed: the first and the last.
-pub(super) fn sampled(batch: usize) -> Vec<usize> {
-    if batch == 1 { vec![0] } else { vec![0, batch - 1] }
-}
+pub(super) const TOLERANCE: Tolerance =
+    Tolerance { f32: 5e-5, f16: 1e-2, bf16: 8e-2, quantised: 0.0 };
 
 /// Compares values with the reference's, row by row; every value of `all` must be finite.
 pub(super) fn against(
     what: String,
-    dtype: Dtype,
+    format: Format,
     all: &Tensor,
     pairs: &[(Vec<f32>, Vec<f32>)],
-) -> Result<Check, WorkloadError> {
-    let candle = |error: candle_core::Error| workload_error(error.into());
-    // A sum of magnitudes in f32 is finite where all of them are, at the sizes that nets have.
-    let sum = all.to_dtype(DType::F32).and_then(|all| all.abs()?.mean_all()?.to_scalar::<f32>());
-    let finite = sum.map_err(candle)?.is_finite();
-    let mut errors = vec![if finite { 0.0 } else { f64::NAN }];
+) -> Result<Comparison, WorkloadError> {
+    let mut errors = vec![finite(all).map_err(workload_error)?];
     errors.extend(pairs.iter().map(|(found, expected)| relative_error(found, expected)));
-    checked(what, worst(errors), tolerance(dtype))
+    Ok(Comparison { what, errors, tolerance: TOLERANCE.of(format) })
 }
 
 /// By how much a transcript's own account of it differs from the reference's: the sum of its
 /// log-probabilities and, where each token was to be the most likely one, by how much it is not; a mean
 /// over its tokens, relative to the largest logit.
 pub(super) fn transcript_error(
-    known: &Known,
+    known: &ReferenceCache,
     dialect: Dialect,
     encoded: &Tensor,
     prompt: &[u32],
@@ -141,7 +126,7 @@ const EVERY: usize = 97;
 
 /// Compares a spectrogram, `mels` rows, with one that is computed as the formula is written: a sum over
 /// 400 samples for each frequency, and each band's triangle anew.
-pub(super) fn mel_check(mels: usize, clip: &[f32], found: &[f32]) -> Result<Check, WorkloadError> {
+pub(super) fn mel_comparison(mels: usize, clip: &[f32], found: &[f32]) -> Comparison {
     let frames = found.len() / mels;
     let samples = frames * HOP;
     let loudest = (0..found.len()).max_by(|a, b| found[*a].total_cmp(&found[*b])).unwrap_or(0);
@@ -161,7 +146,7 @@ pub(super) fn mel_check(mels: usize, clip: &[f32], found: &[f32]) -> Result<Chec
         chosen.len()
     );
     // Values are of the order of one and kept in f32.
-    checked(what, worst(errors), 1e-6)
+    Comparison { what, errors, tolerance: 1e-6 }
 }
 
 fn plain_frame(mels: usize, clip: &[f32], samples: usize, frame: usize) -> Vec<f64> {

@@ -2,12 +2,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use warpmark_measure::{Sampling, Session};
-use warpmark_record::{BenchmarkId, Bytes, ItemUnit, WeightsStamp};
+use warpmark_measure::{Entry, Session};
+use warpmark_record::{ItemUnit, WeightsStamp};
 
-use super::session::{About, WhisperSession};
+use super::check::ReferenceCache;
+use super::parts::ModelInfo;
 use super::*;
 use crate::audio::{Audio, AudioError};
+use crate::bench::{Context, ModelSession};
 use crate::request::Spoken;
 use crate::tokenizer::Tokenizer;
 use warpmark_nets::whisper::mel::MelSpectrogram;
@@ -83,53 +85,37 @@ fn spoken() -> Spoken {
     Spoken { audio: Ok(audio), text: None }
 }
 
-fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> WhisperSession {
-    session_on(dtype, damage, WeightsStamp::Synthetic { seed: 7 })
+fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> ModelSession<Case> {
+    session_on(dtype, damage, WeightsStamp::Synthetic { seed: 7 }, (spoken(), None))
 }
 
 fn session_on(
     dtype: Dtype,
     damage: impl FnOnce(&mut HashMap<String, Tensor>),
     stamp: WeightsStamp,
-) -> WhisperSession {
+    (spoken, tokenizer): (Spoken, Option<Tokenizer>),
+) -> ModelSession<Case> {
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
     damage(&mut wrong);
-    let about = About {
+    let context = Context::tiny("tiny", dtype.into(), stamp);
+    let info = ModelInfo {
         architecture: TINY,
         inputs: inputs(),
         mel: MelSpectrogram::new(TINY.mels),
-        model: "tiny".to_owned(),
         dtype,
-        seed: 7,
-        stamp,
-        weight_bytes: work::weight_bytes(&TINY, dtype),
-        spoken: Some(spoken().into()),
-        tokenizer: None,
+        is_real: context.is_real(),
+        spoken: Some(spoken.into()),
+        tokenizer,
     };
-    let cases = all().into_iter().map(|case| (id(case, dtype), case)).collect();
-    WhisperSession::on(about, &wrong, right, cases).unwrap()
-}
-
-fn id(case: Case, dtype: Dtype) -> BenchmarkId {
-    case.id("tiny", dtype).unwrap()
+    let reference = ReferenceCache::new(TINY, right).into();
+    let engines = engines(wrong, Rc::new(Shared { info, reference })).unwrap();
+    let cases = all().into_iter().map(|case| (case.parameters(dtype), case));
+    ModelSession::on_cpu(engines, context, cases)
 }
 
 fn entry(case: Case, dtype: Dtype) -> Entry {
-    Entry {
-        id: id(case, dtype),
-        sampling: Sampling {
-            samples: 10,
-            target: Seconds(1.0),
-            warm_up: Seconds(0.1),
-            single: false,
-        },
-        iteration_estimate: Seconds(0.001),
-        preparation_estimate: Seconds(0.0),
-        memory_estimate: Bytes(0.0),
-        sweep: None,
-        skip: None,
-    }
+    crate::bench::entry(case.parameters(dtype).id("tiny").unwrap())
 }
 
 /// Negates one bias of the decoder's second block, or of the encoder's.
@@ -196,7 +182,7 @@ fn passes_of_a_service_find_their_audio_heard() {
             }
             session.workload(&entry).unwrap().verify().unwrap();
             // Audio that is made up from here on is other than the check knows.
-            session.about.seed += 1;
+            session.context.seed += 1;
             let again = session.workload(&entry).unwrap().verify();
             let made_up = case.phase != Phase::Mel && case.length != Length::File;
             let same = keeps || !made_up;
@@ -245,7 +231,7 @@ fn a_file_is_transcribed_window_by_window_and_only_its_own_seconds_count() {
 #[test]
 fn weights_that_mean_something_may_end_a_text() {
     let folder = WeightsStamp::Folder { name: "mine".to_owned() };
-    let mut session = session_on(Dtype::F32, |_| (), folder);
+    let mut session = session_on(Dtype::F32, |_| (), folder, (spoken(), None));
     let case = Case { phase: Phase::Transcribe, beams: 5, ..CASE };
     let mut workload = session.workload(&entry(case, Dtype::F32)).unwrap();
     workload.verify().unwrap();
@@ -272,9 +258,9 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
     let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
     let rate = |text: &str| {
         let stamp = WeightsStamp::Folder { name: "mine".to_owned() };
-        let mut session = session_on(Dtype::F32, |_| (), stamp);
         let spoken = Spoken { text: Some(text.to_owned()), ..spoken() };
-        session.hear(Arc::new(spoken), tokenizer());
+        let heard = (spoken, Some(tokenizer()));
+        let mut session = session_on(Dtype::F32, |_| (), stamp, heard);
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
         caveats.into_iter().find(|caveat| caveat.contains("error rate")).unwrap()
     };
@@ -291,10 +277,10 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
 
 #[test]
 fn a_doubt_of_the_audio_stands_on_the_rows_that_hear_it_alone() {
-    let mut session = session(Dtype::F32, |_| ());
     let mut heard = spoken();
     heard.audio.as_mut().unwrap().doubt = Some("it was cut off".to_owned());
-    session.about.spoken = Some(heard.into());
+    let made_up = WeightsStamp::Synthetic { seed: 7 };
+    let mut session = session_on(Dtype::F32, |_| (), made_up, (heard, None));
     let mut doubted = |case: Case| {
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
         caveats.iter().any(|caveat| caveat == "it was cut off")
@@ -348,7 +334,7 @@ fn ids(request: &Request) -> Vec<String> {
 
 fn ids_of(model: &Model, request: &Request) -> Vec<String> {
     let groups = WhisperFamily.groups(model, request).unwrap();
-    let entries = groups.iter().flat_map(|group| &group.entries);
+    let entries = groups.iter().flat_map(|planned| &planned.group.entries);
     entries.map(|entry| entry.id.to_string().replace("speech/tiny/", "")).collect()
 }
 
@@ -380,9 +366,10 @@ fn on_a_cpu_the_quick_suite_transcribes_the_first_clip_alone() {
 
 #[test]
 fn audio_that_cannot_be_used_fails_what_needs_it_and_nothing_else() {
-    let mut session = session(Dtype::F32, |_| ());
     let error = AudioError::Empty { path: "talk.wav".into() };
-    session.hear(Arc::new(Spoken { audio: Err(error), text: None }), tokenizer());
+    let broken = Spoken { audio: Err(error), text: None };
+    let made_up = WeightsStamp::Synthetic { seed: 7 };
+    let mut session = session_on(Dtype::F32, |_| (), made_up, (broken, Some(tokenizer())));
     let mut outcome = |case| session.workload(&entry(case, Dtype::F32)).map(drop);
     let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
     let error = outcome(case).unwrap_err().to_string();

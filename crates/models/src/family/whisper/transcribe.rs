@@ -3,25 +3,23 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use warpmark_measure::workload::checked;
-use warpmark_measure::{Description, Stopwatch, Workload, WorkloadError};
-use warpmark_record::{Check, Memory};
+use warpmark_measure::{Stopwatch, WorkloadError};
 
-use super::check::{Clip, sampled, tolerance, transcript_error};
-use super::session::Bench;
+use super::check::{Clip, TOLERANCE, transcript_error};
+use super::parts::Parts;
 use super::words::{TextErrors, text_errors};
-use crate::family::workload_error;
+use crate::bench::{Comparison, Notes, Program, sampled};
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::Whisper;
 use warpmark_nets::whisper::beam::{Transcript, transcribe};
-use warpmark_record::agreement::worst;
 
 /// From samples to the tokens of every window of the audio, each token on the host as soon as
 /// it is chosen.
 pub(super) struct Transcribe<'a> {
     net: &'a Whisper,
-    bench: Bench<'a>,
+    parts: Parts<'a>,
     clips: Rc<Vec<(Clip, Vec<f32>)>>,
     /// Seconds to the first token and between two, since the last `prepare`.
     times: BTreeMap<String, Vec<f64>>,
@@ -36,16 +34,15 @@ struct Written {
 }
 
 impl<'a> Transcribe<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, WorkloadError> {
-        let clips = bench.fed(|bench| Ok(bench.about.clips(bench.case))).map_err(workload_error)?;
-        let tokens = bench.about.plan(bench.case).tokens;
+    pub(super) fn new(net: &'a Whisper, parts: Parts<'a>) -> Result<Self, WorkloadError> {
+        let clips = parts.bench.fed(|| Ok(parts.clips())).map_err(workload_error)?;
+        let tokens = parts.info.plan(parts.case).tokens;
         let written = Rc::new(Written { tokens, errors: None });
-        let mut workload = Self { net, bench, clips, times: BTreeMap::new(), written };
-        if workload.bench.about.is_real() {
-            let id = workload.bench.id.clone();
-            workload.written = workload.bench.kept.or_make(&id, || workload.listen())?;
+        let mut program = Self { net, parts, clips, times: BTreeMap::new(), written };
+        if parts.info.is_real {
+            program.written = parts.bench.or_make(|| program.listen())?;
         }
-        Ok(workload)
+        Ok(program)
     }
 
     /// Transcribes once, to know how long the texts are that these weights write, and how right.
@@ -54,12 +51,12 @@ impl<'a> Transcribe<'a> {
         let written = |part: &[Transcript]| {
             part.iter().map(|text| text.tokens.len() + usize::from(text.ended)).max().unwrap_or(0)
         };
-        let passes = transcripts.chunks(self.bench.case.batch);
+        let passes = transcripts.chunks(self.parts.case.batch);
         let tokens = passes.clone().map(written).sum::<usize>() / passes.len().max(1);
         let mut errors = None;
-        let about = self.bench.about;
-        let text = about.spoken.as_ref().and_then(|spoken| spoken.text.as_ref());
-        if let (Some(expected), Some(tokenizer)) = (text, &about.tokenizer) {
+        let info = self.parts.info;
+        let text = info.spoken.as_ref().and_then(|spoken| spoken.text.as_ref());
+        if let (Some(expected), Some(tokenizer)) = (text, &info.tokenizer) {
             let texts: Vec<u32> = transcripts.into_iter().flat_map(|text| text.tokens).collect();
             let found = tokenizer.decode(&texts).map_err(WorkloadError::failed)?;
             errors = Some(text_errors(expected, &found));
@@ -69,53 +66,52 @@ impl<'a> Transcribe<'a> {
 
     /// One iteration.
     fn pass(&mut self) -> Result<Vec<Transcript>, NetError> {
-        let Self { net, bench, clips, times, .. } = self;
-        let plan = bench.about.plan(bench.case);
+        let Self { net, parts, clips, times, .. } = self;
+        let plan = parts.info.plan(parts.case);
         let mut transcripts = Vec::with_capacity(clips.len());
-        for clips in clips.chunks(bench.case.batch) {
+        for clips in clips.chunks(parts.case.batch) {
             let mut watch = Stopwatch::start();
             let samples: Vec<Vec<f32>> = clips.iter().map(|(_, samples)| samples.clone()).collect();
-            let cross = net.cross(&net.encode(&bench.mels(&samples)?)?)?;
+            let cross = net.cross(&net.encode(&parts.mels(&samples)?)?)?;
             let mut name = "time_to_first_token_s";
             let mut written = || {
                 times.entry(name.to_owned()).or_default().push(watch.elapsed().0);
                 name = "time_between_tokens_s";
                 watch = Stopwatch::start();
             };
-            let prompt = &bench.about.inputs.prompt;
+            let prompt = &parts.info.inputs.prompt;
             transcripts.extend(transcribe(net, &cross, prompt, plan, &mut written)?);
         }
         Ok(transcripts)
     }
 }
 
-impl Workload for Transcribe<'_> {
-    fn describe(&self) -> Description {
-        let about = self.bench.about;
-        let whole = about.transcription(self.bench.case, self.written.tokens);
-        let mut description = self.bench.describe(whole, "");
-        let tokens = whole.tokens * self.bench.case.batch.min(whole.windows.max(1));
-        description.parameters.insert("tokens".to_owned(), tokens.into());
-        if !about.is_real() {
-            description.caveats.push(format!(
+impl Program for Transcribe<'_> {
+    fn notes(&self) -> Notes {
+        let Parts { info, case, .. } = self.parts;
+        let whole = info.transcription(case, self.written.tokens);
+        let mut notes = self.parts.notes(whole, "");
+        let tokens = whole.tokens * case.batch.min(whole.windows.max(1));
+        notes.fields.push(("tokens", tokens.into()));
+        if !info.is_real {
+            notes.caveats.push(format!(
                 "random weights never end a text: {} tokens were written for each window of audio",
                 self.written.tokens
             ));
         }
-        let has_text = about.spoken.as_ref().is_some_and(|spoken| spoken.text.is_some());
-        description.caveats.extend(match &self.written.errors {
+        let has_text = info.spoken.as_ref().is_some_and(|spoken| spoken.text.is_some());
+        notes.caveats.extend(match &self.written.errors {
             Some(errors) => Some(errors.to_string()),
             None if !has_text => None,
-            None if about.is_real() => Some(
+            None if info.is_real => Some(
                 "no error rate of the text: the weights have no tokenizer beside them".to_owned(),
             ),
             None => Some("no error rate of the text: random weights understand nothing".to_owned()),
         });
-        description
+        notes
     }
 
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.marks.begin();
+    fn reset(&mut self) -> Result<(), WorkloadError> {
         self.times.clear();
         Ok(())
     }
@@ -124,45 +120,38 @@ impl Workload for Transcribe<'_> {
         self.pass().map(drop).map_err(workload_error)
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let transcripts = self.pass().map_err(workload_error)?;
-        check_transcripts(&mut self.bench, Dialect::Published, &self.clips, &transcripts)
+        check_transcripts(&self.parts, Dialect::Published, &self.clips, &transcripts)
     }
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
         self.times.clone()
     }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
-    }
 }
 
 /// Holds what transcripts say of themselves against the reference.
 pub(super) fn check_transcripts(
-    bench: &mut Bench<'_>,
+    parts: &Parts<'_>,
     dialect: Dialect,
     clips: &[(Clip, Vec<f32>)],
     transcripts: &[Transcript],
-) -> Result<Check, WorkloadError> {
+) -> Result<Comparison, WorkloadError> {
     if clips.is_empty() || clips.len() != transcripts.len() {
         let reason = format!("{} transcripts of {} clips", transcripts.len(), clips.len());
         return Err(WorkloadError::Failed(reason));
     }
-    let inputs = &bench.about.inputs;
-    let rule = (bench.case.beams == 1, inputs.end);
-    let mut error = |index: usize| -> Result<f64, NetError> {
+    let inputs = &parts.info.inputs;
+    let rule = (parts.case.beams == 1, inputs.end);
+    let error = |index: usize| -> Result<f64, NetError> {
         let (clip, samples) = &clips[index];
-        let mels = bench.mels(std::slice::from_ref(samples))?.squeeze(0)?;
-        let encoded = bench.known.encoded(dialect, *clip, &mels)?;
+        let mels = parts.mels(std::slice::from_ref(samples))?.squeeze(0)?;
+        let mut reference = parts.reference.borrow_mut();
+        let encoded = reference.encoded(dialect, *clip, &mels)?;
         let transcript = &transcripts[index];
-        transcript_error(bench.known, dialect, &encoded, &inputs.prompt, transcript, rule)
+        transcript_error(&reference, dialect, &encoded, &inputs.prompt, transcript, rule)
     };
-    let errors: Result<Vec<f64>, _> = sampled(clips.len()).into_iter().map(&mut error).collect();
+    let errors: Result<Vec<f64>, _> = sampled(clips.len()).into_iter().map(error).collect();
     let what = format!(
         "log-probabilities{} of {} of {} transcripts, against their clips and texts recomputed in f32 \
          without a cache",
@@ -170,5 +159,6 @@ pub(super) fn check_transcripts(
         sampled(clips.len()).len(),
         clips.len()
     );
-    checked(what, worst(errors.map_err(workload_error)?), tolerance(bench.about.dtype))
+    let tolerance = TOLERANCE.of(parts.bench.context.format);
+    Ok(Comparison { what, errors: errors.map_err(workload_error)?, tolerance })
 }

@@ -8,10 +8,10 @@ use warpmark_record::{BenchmarkId, Check, Memory};
 use super::super::Case;
 use super::super::check::{Reference, check};
 use super::super::lm::Apart;
-use super::super::session::{About, Ready};
-use super::describe;
-use crate::family::workload_error;
-use crate::marks::Marks;
+use super::super::parts::ModelInfo;
+use super::{Ready, describe};
+use crate::bench::Context;
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
 use warpmark_nets::kv_cache::Cache;
@@ -19,9 +19,9 @@ use warpmark_nets::kv_cache::Cache;
 /// Prompts that are read together, as many as wait.
 pub(super) struct Reading<N: Apart> {
     net: N,
-    about: About,
+    info: ModelInfo,
     reference: Reference,
-    marks: Marks,
+    context: Context,
     id: BenchmarkId,
     case: Case,
     /// Room for the largest batch; smaller ones use a part of it.
@@ -32,16 +32,16 @@ pub(super) struct Reading<N: Apart> {
 
 impl<N: Apart> Reading<N> {
     pub(super) fn new(ready: Ready<N>, id: BenchmarkId, case: Case) -> Result<Self, WorkloadError> {
-        let Ready { net, about, plain, marks } = ready;
+        let Ready { net, info, plain, context } = ready;
         let cache = net.memory(case.batch, case.length).map_err(workload_error)?;
-        Ok(Self { cache, net, about, reference: Reference::new(plain), marks, id, case, asked: 0 })
+        Ok(Self { cache, net, info, reference: Reference::new(plain), context, id, case, asked: 0 })
     }
 
     /// Reads so many prompts; returns the logits behind each, `[requests, vocabulary]`.
     fn read(&mut self, requests: usize) -> Result<Tensor, NetError> {
         let mut cache = self.cache.first(requests)?;
         let prompts =
-            self.about.prompts(self.asked, requests, self.case.length, self.net.device())?;
+            self.info.prompts(self.asked, requests, self.case.length, self.net.device())?;
         self.asked += requests;
         self.net.read(&prompts, &mut cache)
     }
@@ -49,7 +49,7 @@ impl<N: Apart> Reading<N> {
 
 impl<N: Apart> Batched for Reading<N> {
     fn describe(&self) -> Description {
-        describe(&self.about, &self.id, self.case, self.net.device().is_cpu())
+        describe(&self.info, &self.context, &self.id, self.case)
     }
 
     fn most(&self) -> usize {
@@ -66,15 +66,16 @@ impl<N: Apart> Batched for Reading<N> {
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let first = self.asked;
         let logits = self.read(self.case.batch.min(2)).map_err(workload_error)?;
-        let (about, length) = (&self.about, self.case.length);
-        check(&mut self.reference, about.format, &[logits], |at| about.prompt(first + at, length))
+        let (info, length) = (&self.info, self.case.length);
+        let prompt = |at| info.prompt(first + at, length);
+        check(&mut self.reference, info.format, &[logits], prompt)?.verdict()
     }
 
     fn prepare(&mut self) {
-        self.marks.begin();
+        self.context.begin_peak();
     }
 
     fn memory(&mut self) -> Option<Memory> {
-        Some(self.marks.read(self.about.weights))
+        Some(self.context.memory())
     }
 }

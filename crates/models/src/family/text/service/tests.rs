@@ -3,14 +3,10 @@ use std::rc::Rc;
 
 use candle_core::{DType, Tensor};
 use warpmark_measure::{Batched, Streaming, WorkloadError};
-use warpmark_record::WeightsStamp;
 
-use super::super::tests::{TINY, tensors};
+use super::super::tests::{TINY, context, info, tensors};
 use super::*;
 use crate::engine::OWN;
-use crate::family::gpt2;
-use crate::family::text::session::Ready;
-use crate::marks::Marks;
 use warpmark_nets::gpt2::Gpt2;
 use warpmark_nets::reference::{self, Rounding};
 
@@ -24,19 +20,11 @@ fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
     damage(&mut wrong);
     Ready {
         net: Gpt2::new(TINY, &wrong).unwrap(),
-        about: About {
-            model: "tiny".to_owned(),
-            format: Dtype::F32.into(),
-            numbers: gpt2::numbers(&TINY),
-            weights: warpmark_record::Bytes(0.0),
-            seed: 7,
-            stamp: WeightsStamp::Synthetic { seed: 7 },
-            caveats: &[],
-        },
+        info: info(Dtype::F32),
         plain: Rc::new(move |sequence, rounding| {
             reference::gpt2::rounded_logits(&TINY, &right, sequence, rounding)
         }),
-        marks: Marks::host(),
+        context: context(Dtype::F32),
     }
 }
 
@@ -46,7 +34,7 @@ fn writing(ready: Ready<Gpt2>, case: Case) -> Writing<Gpt2> {
 
 /// The text that follows a prompt, token by token from whole sequences.
 fn alone(ready: &Ready<Gpt2>, number: usize, tokens: usize) -> Vec<u32> {
-    let mut text = ready.about.prompt(number, WRITE.length);
+    let mut text = ready.info.prompt(number, WRITE.length);
     for _ in 0..tokens {
         let logits = (ready.plain)((&text, 1), Rounding::Exact).unwrap();
         text.push(logits.flatten_all().unwrap().argmax(0).unwrap().to_scalar::<u32>().unwrap());

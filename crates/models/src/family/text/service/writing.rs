@@ -6,12 +6,12 @@ use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::super::check::{Reference, check};
 use super::super::lm::Apart;
-use super::super::session::{About, Ready};
+use super::super::parts::ModelInfo;
 use super::super::work::FILL;
 use super::super::{Case, Phase};
-use super::describe;
-use crate::family::workload_error;
-use crate::marks::Marks;
+use super::{Ready, describe};
+use crate::bench::Context;
+use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
 use warpmark_nets::kv_cache::Cache;
@@ -31,9 +31,9 @@ pub(super) fn positions(tokens: usize) -> usize {
 /// send them out. New requests take the lowest slots that are free.
 pub(super) struct Writing<N: Apart> {
     net: N,
-    about: About,
+    info: ModelInfo,
     reference: Reference,
-    marks: Marks,
+    context: Context,
     id: BenchmarkId,
     case: Case,
     tokens: usize,
@@ -59,14 +59,14 @@ impl<N: Apart> Writing<N> {
         case: Case,
         tokens: usize,
     ) -> Result<Self, WorkloadError> {
-        let Ready { net, about, plain, marks } = ready;
+        let Ready { net, info, plain, context } = ready;
         let cache = net.memory(case.batch, case.length + positions(tokens));
         Ok(Self {
             cache: cache.map_err(workload_error)?,
             net,
-            about,
+            info,
             reference: Reference::new(plain),
-            marks,
+            context,
             id,
             tokens,
             slots: vec![Slot::default(); case.batch],
@@ -80,7 +80,7 @@ impl<N: Apart> Writing<N> {
         for part in slots.chunks(FILL) {
             let length = self.case.length;
             let mut memory = self.net.memory(part.len(), length)?;
-            let prompts = self.about.prompts(self.asked, part.len(), length, self.net.device())?;
+            let prompts = self.info.prompts(self.asked, part.len(), length, self.net.device())?;
             let logits = self.net.read(&prompts, &mut memory)?;
             let tokens: Vec<u32> = argmax(&logits)?.to_vec1()?;
             for (from, (&at, token)) in part.iter().zip(tokens).enumerate() {
@@ -120,8 +120,8 @@ impl<N: Apart> Writing<N> {
         let asked = self.asked;
         self.read(&both[..1])?;
         let mut tokens = [
-            self.about.prompt(asked, self.case.length),
-            self.about.prompt(asked + 1, self.case.length),
+            self.info.prompt(asked, self.case.length),
+            self.info.prompt(asked + 1, self.case.length),
         ];
         for _ in 2..CHECKED_STEPS {
             tokens[0].push(self.slots[0].token);
@@ -151,7 +151,7 @@ impl<N: Apart> Writing<N> {
 impl<N: Apart> Streaming for Writing<N> {
     fn describe(&self) -> Description {
         let case = Case { phase: Phase::Generate { tokens: self.tokens }, ..self.case };
-        let mut description = describe(&self.about, &self.id, case, self.net.device().is_cpu());
+        let mut description = describe(&self.info, &self.context, &self.id, case);
         description.caveats.push(format!(
             "{} tokens whatever they are: an end is not looked for, so that every answer is as long",
             self.tokens
@@ -178,14 +178,15 @@ impl<N: Apart> Streaming for Writing<N> {
     /// The logits of two requests that are at different positions, against each recomputed alone.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
         let (logits, tokens) = self.trace().map_err(workload_error)?;
-        check(&mut self.reference, self.about.format, &logits, |at| tokens[at].clone())
+        let format = self.info.format;
+        check(&mut self.reference, format, &logits, |at| tokens[at].clone())?.verdict()
     }
 
     fn prepare(&mut self) {
-        self.marks.begin();
+        self.context.begin_peak();
     }
 
     fn memory(&mut self) -> Option<Memory> {
-        Some(self.marks.read(self.about.weights))
+        Some(self.context.memory())
     }
 }

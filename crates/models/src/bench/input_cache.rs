@@ -15,9 +15,9 @@ type ByBenchmark = HashMap<(BenchmarkId, TypeId), Rc<dyn Any>>;
 /// what requests bring along: encoded texts, spectrograms. A run keeps none, so that those of one
 /// benchmark are not in the memory of the next.
 #[derive(Default)]
-pub(crate) struct Kept(RefCell<Option<ByBenchmark>>);
+pub(crate) struct InputCache(RefCell<Option<ByBenchmark>>);
 
-impl Kept {
+impl InputCache {
     /// Keeps inputs from here on.
     pub(crate) fn begin(&self) {
         self.0.borrow_mut().get_or_insert_default();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn inputs_are_made_anew_until_they_are_kept_and_once_for_each_benchmark_then() {
-        let kept = Kept::default();
+        let kept = InputCache::default();
         let (one, two) = (id("image/m/unet/f32/b1@warpmark"), id("image/m/unet/f32/b2@warpmark"));
         let count = std::cell::Cell::new(0);
         let make = || {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_made_is_tried_again() {
-        let kept = Kept::default();
+        let kept = InputCache::default();
         kept.begin();
         let id = id("speech/w/decode/f32/b1@warpmark");
         assert_eq!(kept.or_make(&id, || Err::<u8, _>("full")), Err("full"));

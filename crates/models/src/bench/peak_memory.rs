@@ -7,7 +7,7 @@ use warpmark_record::{Bytes, Field, Memory};
 ///
 /// Its figures are whole ones, not differences: what an earlier workload gave back may still be
 /// resident and be used again, so that a difference would come out too small.
-pub(crate) enum Marks {
+pub(crate) enum PeakMemory {
     /// The resident set of this process, everything it holds included, and whether the mark begins
     /// with this workload, or why it does not.
     Host(Result<(), String>),
@@ -15,7 +15,7 @@ pub(crate) enum Marks {
     Gpu(Box<Footprint>),
 }
 
-impl Marks {
+impl PeakMemory {
     /// The marks on a device on which the weights were just loaded.
     pub(crate) fn of(device: &Device) -> Self {
         match device {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_mark_that_was_never_reset_is_no_figure() {
-        let memory = Marks::host().read(Bytes(1.0));
+        let memory = PeakMemory::host().read(Bytes(1.0));
         assert_eq!(memory.weights, Field::Known(Bytes(1.0)));
         assert!(matches!(memory.peak, Field::Absent { absent } if absent.contains("no sample")));
     }

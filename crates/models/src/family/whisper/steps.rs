@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use candle_core::Tensor;
-use warpmark_measure::{Description, Workload, WorkloadError};
-use warpmark_record::{Check, Memory};
+use warpmark_measure::WorkloadError;
 
 use super::cases::Case;
-use super::check::{Clip, against, mel_check, sampled};
-use super::session::Bench;
+use super::check::{Clip, against, mel_comparison};
+use super::parts::Parts;
 use super::work::DISTINCT;
+use crate::bench::{Comparison, Notes, Program, sampled};
+use crate::engine::workload_error;
 use crate::family::text::{self, WINDOW};
-use crate::family::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::{Cache, Cross, Whisper, argmax};
@@ -21,59 +21,43 @@ const CHECKED_STEPS: usize = 3;
 
 /// From samples to the spectrogram on the device: one iteration takes every clip of the batch.
 pub(super) struct Mel<'a> {
-    bench: Bench<'a>,
+    parts: Parts<'a>,
     clips: Rc<Vec<Vec<f32>>>,
 }
 
 impl<'a> Mel<'a> {
-    pub(super) fn new(bench: Bench<'a>) -> Result<Self, NetError> {
-        let clips = bench.fed(|bench| {
-            let clips = bench.about.clips(bench.case).into_iter();
-            Ok(clips.map(|(_, clip)| clip).collect())
-        })?;
-        Ok(Self { bench, clips })
+    pub(super) fn new(parts: Parts<'a>) -> Result<Self, NetError> {
+        let make = || Ok(parts.clips().into_iter().map(|(_, clip)| clip).collect());
+        Ok(Self { clips: parts.bench.fed(make)?, parts })
     }
 }
 
-impl Workload for Mel<'_> {
-    fn describe(&self) -> Description {
-        let whole = self.bench.about.transcription(self.bench.case, 0);
-        let seconds = self.bench.about.window() / warpmark_nets::whisper::mel::RATE;
-        self.bench.describe(whole, &format!("; each followed by silence up to {seconds} s"))
-    }
-
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.marks.begin();
-        Ok(())
+impl Program for Mel<'_> {
+    fn notes(&self) -> Notes {
+        let whole = self.parts.info.transcription(self.parts.case, 0);
+        let seconds = self.parts.info.window() / warpmark_nets::whisper::mel::RATE;
+        self.parts.notes(whole, &format!("; each followed by silence up to {seconds} s"))
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        let mut batches = self.clips.chunks(self.bench.case.batch);
-        batches.try_for_each(|clips| self.bench.mels(clips).map(drop)).map_err(workload_error)
+        let mut batches = self.clips.chunks(self.parts.case.batch);
+        batches.try_for_each(|clips| self.parts.mels(clips).map(drop)).map_err(workload_error)
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let Some(clip) = self.clips.first() else {
             return Err(WorkloadError::Failed("there is no audio".to_owned()));
         };
-        let about = self.bench.about;
-        let found = about.mel.of(clip, about.window());
-        mel_check(about.mel.mels(), clip, &found)
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
+        let info = self.parts.info;
+        let found = info.mel.of(clip, info.window());
+        Ok(mel_comparison(info.mel.mels(), clip, &found))
     }
 }
 
 /// Encoding: one iteration reads the spectrograms of the batch.
 pub(super) struct Encode<'a> {
     net: &'a Whisper,
-    bench: Bench<'a>,
+    parts: Parts<'a>,
     heard: Rc<Heard>,
 }
 
@@ -84,77 +68,65 @@ struct Heard {
 }
 
 impl Heard {
-    fn of(bench: &Bench<'_>, case: Case) -> Result<Self, NetError> {
-        let (clips, samples): (Vec<_>, Vec<_>) = bench.about.clips(case).into_iter().unzip();
-        Ok(Self { clips, mels: bench.mels(&samples)? })
+    fn of(parts: &Parts<'_>) -> Result<Self, NetError> {
+        let (clips, samples): (Vec<_>, Vec<_>) = parts.clips().into_iter().unzip();
+        Ok(Self { clips, mels: parts.mels(&samples)? })
     }
 }
 
 impl<'a> Encode<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
-        let heard = bench.fed(|bench| Heard::of(bench, bench.case))?;
-        Ok(Self { net, bench, heard })
+    pub(super) fn new(net: &'a Whisper, parts: Parts<'a>) -> Result<Self, NetError> {
+        let heard = parts.bench.fed(|| Heard::of(&parts))?;
+        Ok(Self { net, parts, heard })
     }
 }
 
-impl Workload for Encode<'_> {
-    fn describe(&self) -> Description {
-        let whole = self.bench.about.transcription(self.bench.case, 0);
-        self.bench.describe(whole, "; its spectrogram is on the device already")
-    }
-
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.marks.begin();
-        Ok(())
+impl Program for Encode<'_> {
+    fn notes(&self) -> Notes {
+        let whole = self.parts.info.transcription(self.parts.case, 0);
+        self.parts.notes(whole, "; its spectrogram is on the device already")
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
         self.net.encode(&self.heard.mels).map(drop).map_err(workload_error)
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let Heard { clips, mels } = &*self.heard;
         let found = self.net.encode(mels).map_err(workload_error)?;
-        check_encoded(&mut self.bench, Dialect::Published, clips, mels, &found)
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
+        check_encoded(&self.parts, Dialect::Published, clips, mels, &found)
     }
 }
 
 /// Holds encoded clips against the reference.
 pub(super) fn check_encoded(
-    bench: &mut Bench<'_>,
+    parts: &Parts<'_>,
     dialect: Dialect,
     clips: &[Clip],
     mels: &Tensor,
     found: &Tensor,
-) -> Result<Check, WorkloadError> {
-    let mut pair = |clip: usize| -> Result<_, NetError> {
-        let expected = bench.known.encoded(dialect, clips[clip], &mels.get(clip)?)?;
+) -> Result<Comparison, WorkloadError> {
+    let pair = |clip: usize| -> Result<_, NetError> {
+        let mut reference = parts.reference.borrow_mut();
+        let expected = reference.encoded(dialect, clips[clip], &mels.get(clip)?)?;
         let found = found.get(clip)?.to_dtype(candle_core::DType::F32)?;
         Ok((found.flatten_all()?.to_vec1()?, expected.flatten_all()?.to_vec1()?))
     };
-    let pairs: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(&mut pair).collect();
+    let pairs: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(pair).collect();
     let pairs = pairs.map_err(workload_error)?;
     let what = format!(
         "encodings of {} of {} clips, against plain ops in f32, one clip and head at a time",
         pairs.len(),
         clips.len()
     );
-    against(what, bench.about.dtype, found, &pairs)
+    against(what, parts.bench.context.format, found, &pairs)
 }
 
 /// Writing: one iteration is one token of every clip's text, chosen on the device from the logits and fed
 /// to the next iteration.
 pub(super) struct Decode<'a> {
     net: &'a Whisper,
-    bench: Bench<'a>,
+    parts: Parts<'a>,
     begun: Rc<Begun>,
     cache: Cache,
     /// Those to be fed next.
@@ -172,12 +144,12 @@ struct Begun {
 }
 
 impl Begun {
-    fn of(net: &Whisper, bench: &Bench<'_>) -> Result<Self, NetError> {
-        let (about, case) = (bench.about, bench.case);
+    fn of(net: &Whisper, parts: &Parts<'_>) -> Result<Self, NetError> {
+        let case = parts.case;
         let made = case.batch.min(DISTINCT);
-        let heard = Heard::of(bench, Case { batch: made, ..case })?;
+        let heard = Heard::of(&Parts { case: Case { batch: made, ..case }, ..*parts })?;
         let part = net.cross(&net.encode(&heard.mels)?)?;
-        let texts: Vec<Vec<u32>> = (0..made).map(|clip| about.text(clip, case.context)).collect();
+        let texts: Vec<Vec<u32>> = (0..made).map(|clip| parts.text(clip, case.context)).collect();
         let capacity = case.context + WINDOW;
         let mut cache = net.cache(made, capacity)?;
         let read = Tensor::from_vec(texts.concat(), (made, case.context), net.device())?;
@@ -196,20 +168,20 @@ impl Begun {
 }
 
 impl<'a> Decode<'a> {
-    pub(super) fn new(net: &'a Whisper, bench: Bench<'a>) -> Result<Self, NetError> {
-        let begun = bench.fed(|bench| Begun::of(net, bench))?;
+    pub(super) fn new(net: &'a Whisper, parts: Parts<'a>) -> Result<Self, NetError> {
+        let begun = parts.bench.fed(|| Begun::of(net, &parts))?;
         let (cache, tokens) = (begun.cache.handle(), begun.first.clone());
-        Ok(Self { net, bench, begun, cache, tokens })
+        Ok(Self { net, parts, begun, cache, tokens })
     }
 
-    fn reset(&mut self) {
-        self.cache.truncate(self.bench.case.context);
+    fn go_back(&mut self) {
+        self.cache.truncate(self.parts.case.context);
         self.tokens = self.begun.first.clone();
     }
 
     /// One step; returns its logits and leaves the chosen tokens for the next.
     fn step(&mut self) -> Result<Tensor, NetError> {
-        let context = self.bench.case.context;
+        let context = self.parts.case.context;
         if self.cache.len() == context + WINDOW {
             self.cache.truncate(context);
         }
@@ -221,26 +193,26 @@ impl<'a> Decode<'a> {
 
     /// Follows a few steps from the context on: their logits, and the tokens fed to each.
     fn trace(&mut self) -> Result<(Vec<Tensor>, Vec<Vec<u32>>), NetError> {
-        self.reset();
+        self.go_back();
         let (mut logits, mut fed) = (Vec::new(), Vec::new());
         for _ in 0..CHECKED_STEPS {
             fed.push(self.tokens.to_vec1()?);
             logits.push(self.step()?.to_dtype(candle_core::DType::F32)?);
         }
-        self.reset();
+        self.go_back();
         Ok((logits, fed))
     }
 }
 
-impl Workload for Decode<'_> {
-    fn describe(&self) -> Description {
-        let from = self.bench.case.context;
-        let whole = self.bench.about.transcription(self.bench.case, 0);
+impl Program for Decode<'_> {
+    fn notes(&self) -> Notes {
+        let from = self.parts.case.context;
+        let whole = self.parts.info.transcription(self.parts.case, 0);
         let repeated = match self.begun.heard.clips.len() {
-            made if made < self.bench.case.batch => format!("; rows repeat after {made}"),
+            made if made < self.parts.case.batch => format!("; rows repeat after {made}"),
             _ => String::new(),
         };
-        self.bench.describe(
+        self.parts.notes(
             whole,
             &format!(
                 "; a text of tokens drawn evenly from the vocabulary, then its own most likely ones, at \
@@ -250,9 +222,8 @@ impl Workload for Decode<'_> {
         )
     }
 
-    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
-        self.bench.marks.begin();
-        self.reset();
+    fn reset(&mut self) -> Result<(), WorkloadError> {
+        self.go_back();
         Ok(())
     }
 
@@ -260,11 +231,7 @@ impl Workload for Decode<'_> {
         self.step().map(drop).map_err(workload_error)
     }
 
-    fn wait(&mut self) -> Result<(), WorkloadError> {
-        self.bench.wait()
-    }
-
-    fn verify(&mut self) -> Result<Check, WorkloadError> {
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let (steps, fed) = self.trace().map_err(workload_error)?;
         let Begun { heard: Heard { clips, mels }, texts, .. } = &*self.begun;
         let text = |row: usize| {
@@ -273,30 +240,27 @@ impl Workload for Decode<'_> {
             text.extend(fed.iter().map(|step| step[row]));
             text
         };
-        check_steps(&mut self.bench, Dialect::Published, (clips, mels), &steps, text)
-    }
-
-    fn memory(&mut self) -> Option<Memory> {
-        Some(self.bench.memory())
+        check_steps(&self.parts, Dialect::Published, (clips, mels), &steps, text)
     }
 }
 
 /// Holds the logits of some steps, `[rows, vocabulary]` each, against the whole texts read anew. `text`
 /// gives that of a row up to and including the last token fed; rows repeat the clips.
 pub(super) fn check_steps(
-    bench: &mut Bench<'_>,
+    parts: &Parts<'_>,
     dialect: Dialect,
     (clips, mels): (&[Clip], &Tensor),
     steps: &[Tensor],
     text: impl Fn(usize) -> Vec<u32>,
-) -> Result<Check, WorkloadError> {
-    let batch = bench.case.batch;
-    let mut compare = || -> Result<_, NetError> {
+) -> Result<Comparison, WorkloadError> {
+    let batch = parts.case.batch;
+    let compare = || -> Result<_, NetError> {
+        let mut reference = parts.reference.borrow_mut();
         let mut pairs = Vec::new();
         for row in sampled(batch) {
             let clip = row % clips.len();
-            let encoded = bench.known.encoded(dialect, clips[clip], &mels.get(clip)?)?;
-            let expected = bench.known.logits(dialect, &encoded, &text(row), steps.len())?;
+            let encoded = reference.encoded(dialect, clips[clip], &mels.get(clip)?)?;
+            let expected = reference.logits(dialect, &encoded, &text(row), steps.len())?;
             for (step, expected) in steps.iter().zip(expected) {
                 pairs.push((step.get(row)?.to_vec1()?, expected));
             }
@@ -310,14 +274,15 @@ pub(super) fn check_steps(
         sampled(batch).len(),
         steps.len()
     );
-    against(what, bench.about.dtype, &all, &pairs)
+    against(what, parts.bench.context.format, &all, &pairs)
 }
 
-impl super::session::About {
+impl Parts<'_> {
     /// The text of one clip that is read before single steps are measured: the prompt, then tokens drawn
     /// evenly from the vocabulary.
     pub(super) fn text(&self, clip: usize, length: usize) -> Vec<u32> {
-        let drawn = text::prompt(self.seed, clip, length, self.architecture.vocabulary);
-        self.inputs.prompt.iter().copied().chain(drawn).take(length).collect()
+        let drawn =
+            text::prompt(self.bench.context.seed, clip, length, self.info.architecture.vocabulary);
+        self.info.inputs.prompt.iter().copied().chain(drawn).take(length).collect()
     }
 }

@@ -1,0 +1,89 @@
+//! What is planned of a model in one format, before anything is loaded.
+
+use warpmark_measure::{Entry, Group, Sampling, WorkloadError};
+use warpmark_record::{Bytes, Seconds};
+
+use super::parameters::Parameters;
+use super::session::{Case, Engines, Loader, ModelSession, Opened};
+use crate::catalog::{CatalogError, Format, Model};
+use crate::request::Request;
+
+/// A case, and guesses at what it takes.
+pub(crate) struct Planned<C> {
+    pub(crate) case: C,
+    pub(crate) parameters: Parameters,
+    /// A guess at the time of an iteration.
+    pub(crate) iteration: Seconds,
+    /// A guess at the memory that it needs beside the weights.
+    pub(crate) memory: Bytes,
+    pub(crate) sampling: Sampling,
+    /// Why it cannot run here.
+    pub(crate) skip: Option<String>,
+}
+
+/// The benchmarks of a model in one format, with the parameters of each.
+pub struct PlannedGroup {
+    /// The benchmarks.
+    pub group: Group,
+    /// The parameters of each of the group's entries.
+    pub parameters: Vec<Parameters>,
+}
+
+/// A model in one format, whose cases are planned.
+pub(crate) struct Plan<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) request: &'a Request,
+    pub(crate) format: Format,
+    /// Bytes that its weights will take.
+    pub(crate) weights: Bytes,
+}
+
+impl Plan<'_> {
+    /// The group of some cases; none where there are none. `open` makes the engines out of what was loaded.
+    pub(crate) fn group<C: Copy + 'static>(
+        &self,
+        planned: Vec<Planned<C>>,
+        open: impl FnOnce(&mut Opened) -> Result<Engines<C>, WorkloadError> + 'static,
+    ) -> Result<Option<PlannedGroup>, CatalogError> {
+        let Self { model, request, format, weights } = *self;
+        if planned.is_empty() {
+            return Ok(None);
+        }
+        let mut entries = Vec::with_capacity(planned.len());
+        let mut cases = Vec::with_capacity(planned.len());
+        let mut parameters = Vec::with_capacity(planned.len());
+        for one in planned {
+            let id = one.parameters.id(&model.id);
+            let id = id.map_err(|error| model.invalid("id", &model.id, error.to_string()))?;
+            entries.push(Entry {
+                id: id.clone(),
+                sampling: one.sampling,
+                iteration_estimate: one.iteration,
+                preparation_estimate: Seconds(0.0),
+                memory_estimate: weights + one.memory,
+                sweep: Some(one.parameters.sweep(&model.id)),
+                skip: one.skip,
+            });
+            parameters.push(one.parameters.clone());
+            cases.push(Case { id, parameters: one.parameters, of_family: one.case });
+        }
+        let loader = Loader {
+            model: model.clone(),
+            wanted: model.wanted(format)?,
+            checkpoint: model.checkpoint_in(format)?,
+            format,
+            weights,
+            request: request.clone(),
+        };
+        let group = Group {
+            name: format!("{} {format}", model.title),
+            entries,
+            open: Box::new(move |device| {
+                let mut opened = loader.load(device)?;
+                let engines = open(&mut opened)?;
+                Ok(Box::new(ModelSession { engines, context: opened.context, cases }))
+            }),
+        };
+        Ok(Some(PlannedGroup { group, parameters }))
+    }
+}

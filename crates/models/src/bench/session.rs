@@ -1,0 +1,232 @@
+//! A model that is loaded once, and its cases as workloads.
+
+use std::collections::BTreeMap;
+
+use warpmark_device::Device;
+use warpmark_measure::{Description, Entry, Session, Workload, WorkloadError};
+use warpmark_record::{BenchmarkId, Bytes, Check, Memory};
+
+use super::context::{Bench, Context};
+use super::engine::{Engine, Program};
+use super::parameters::Parameters;
+use super::peak_memory::PeakMemory;
+use crate::catalog::{Format, Model};
+use crate::configuration;
+use crate::engine::{aftermath, candle_device, check_host_memory};
+use crate::request::Request;
+use crate::weights::{Checkpoint, Loaded, Wanted};
+
+/// Everything needed to load a model once the device is open.
+pub(crate) struct Loader {
+    pub(crate) model: Model,
+    pub(crate) wanted: Wanted,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) format: Format,
+    /// Bytes that the weights will take.
+    pub(crate) weights: Bytes,
+    pub(crate) request: Request,
+}
+
+/// Loaded weights, and what the benchmarks on them share.
+pub(crate) struct Opened {
+    pub(crate) loaded: Loaded,
+    pub(crate) context: Context,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) request: Request,
+}
+
+impl Loader {
+    /// Finds the weights and loads them.
+    pub(crate) fn load(self, device: &Device) -> Result<Opened, WorkloadError> {
+        let Self { model, wanted, checkpoint, format, weights, request } = self;
+        if matches!(device, Device::Cpu(_)) {
+            check_host_memory("the weights", weights)?;
+        }
+        let candle = candle_device(device)?;
+        let files = configuration::locate(&model, &wanted, &checkpoint, &request)?;
+        let loaded = wanted.load(&checkpoint, &files, &candle)?;
+        let held = (files.stamp(), loaded.held());
+        let peak = PeakMemory::of(device);
+        let context = Context::new(model.id, (format, request.seed), held, candle, peak);
+        Ok(Opened { loaded, context, checkpoint, request })
+    }
+}
+
+type Build<C> = Box<dyn FnOnce() -> Result<Box<dyn Engine<Case = C>>, WorkloadError>>;
+
+/// The engines of a loaded model, each built for the first case that asks for it.
+pub(crate) struct Engines<C>(Vec<(&'static str, Slot<C>)>);
+
+enum Slot<C> {
+    Unbuilt(Option<Build<C>>),
+    Built(Box<dyn Engine<Case = C>>),
+}
+
+impl<C> Engines<C> {
+    /// One that is built already.
+    pub(crate) fn of(name: &'static str, engine: impl Engine<Case = C> + 'static) -> Self {
+        Self(vec![(name, Slot::Built(Box::new(engine)))])
+    }
+
+    /// With another that is built when a case first asks for it.
+    pub(crate) fn or<E: Engine<Case = C> + 'static>(
+        mut self,
+        name: &'static str,
+        build: impl FnOnce() -> Result<E, WorkloadError> + 'static,
+    ) -> Self {
+        let build: Build<C> = Box::new(move || Ok(Box::new(build()?)));
+        self.0.push((name, Slot::Unbuilt(Some(build))));
+        self
+    }
+
+    fn get(&mut self, name: &str) -> Result<&mut dyn Engine<Case = C>, WorkloadError> {
+        let slot = self.0.iter_mut().find(|(known, _)| *known == name);
+        let (_, slot) =
+            slot.ok_or_else(|| WorkloadError::Failed(format!("there is no engine {name}")))?;
+        if let Slot::Unbuilt(build) = slot {
+            let build = build.take().ok_or_else(|| {
+                WorkloadError::Failed(format!("the engine {name} could not be built"))
+            })?;
+            *slot = Slot::Built(build()?);
+        }
+        match slot {
+            Slot::Built(engine) => Ok(engine.as_mut()),
+            Slot::Unbuilt(_) => Err(WorkloadError::Failed(format!("the engine {name} is gone"))),
+        }
+    }
+}
+
+/// A case of a group, by its id.
+pub(crate) struct Case<C> {
+    pub(crate) id: BenchmarkId,
+    pub(crate) parameters: Parameters,
+    pub(crate) of_family: C,
+}
+
+/// A loaded model, from which the workloads of its cases are made.
+pub(crate) struct ModelSession<C> {
+    pub(crate) engines: Engines<C>,
+    pub(crate) context: Context,
+    pub(crate) cases: Vec<Case<C>>,
+}
+
+impl<C: Copy> Session for ModelSession<C> {
+    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+        aftermath(&self.context.device)
+    }
+
+    fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
+        let Self { engines, context, cases } = self;
+        let known = cases.iter().find(|known| known.id == entry.id).ok_or_else(|| {
+            let model = &context.model;
+            WorkloadError::Failed(format!("{} is not a benchmark of {model}", entry.id))
+        })?;
+        let engine = engines.get(known.parameters.engine())?;
+        if context.device.is_cpu() {
+            let needed = engine.host_memory(known.of_family);
+            check_host_memory(&format!("the caches and activations of {}", known.id), needed)?;
+        }
+        let bench = Bench { context, id: &known.id, parameters: &known.parameters };
+        let program = engine.prepare(known.of_family, bench)?;
+        Ok(Box::new(Measured { bench, program }))
+    }
+
+    fn keep_inputs(&mut self) {
+        self.context.inputs.begin();
+    }
+}
+
+/// A prepared case as a workload.
+struct Measured<'a> {
+    bench: Bench<'a>,
+    program: Box<dyn Program + 'a>,
+}
+
+impl Workload for Measured<'_> {
+    fn describe(&self) -> Description {
+        let Bench { context, id, parameters } = self.bench;
+        let notes = self.program.notes();
+        let mut fields = parameters.fields(&context.model);
+        fields.extend(notes.fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Description {
+            id: id.clone(),
+            parameters: fields,
+            work: notes.work,
+            data: Some(notes.data),
+            weights: Some(context.stamp.clone()),
+            caveats: notes.caveats,
+        }
+    }
+
+    fn prepare(&mut self, _iterations: u64) -> Result<(), WorkloadError> {
+        self.program.reset()?;
+        self.bench.context.begin_peak();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.program.launch()
+    }
+
+    fn wait(&mut self) -> Result<(), WorkloadError> {
+        self.bench.context.wait()
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        self.program.compare()?.verdict()
+    }
+
+    fn phases(&mut self) -> BTreeMap<String, f64> {
+        self.program.phases()
+    }
+
+    fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {
+        self.program.distributions()
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        Some(self.bench.context.memory())
+    }
+}
+
+#[cfg(test)]
+impl<C: Copy> ModelSession<C> {
+    /// A session on made-up weights on the CPU.
+    pub(crate) fn on_cpu(
+        engines: Engines<C>,
+        context: Context,
+        cases: impl IntoIterator<Item = (Parameters, C)>,
+    ) -> Self {
+        let named = |(parameters, case): (Parameters, C)| Case {
+            id: parameters.id(&context.model).unwrap(),
+            parameters,
+            of_family: case,
+        };
+        let cases = cases.into_iter().map(named).collect();
+        Self { engines, context, cases }
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// That of a model `tiny` on the CPU, seed 7.
+    pub(crate) fn tiny(model: &str, format: Format, stamp: warpmark_record::WeightsStamp) -> Self {
+        let device = candle_core::Device::Cpu;
+        let held = (stamp, Bytes(0.0));
+        Self::new(model.to_owned(), (format, 7), held, device, PeakMemory::host())
+    }
+}
+
+/// An entry as a plan has it, for tests.
+#[cfg(test)]
+pub(crate) fn entry(id: BenchmarkId) -> Entry {
+    Entry {
+        id,
+        sampling: super::estimate::sampling(false, warpmark_record::Seconds(0.001)),
+        iteration_estimate: warpmark_record::Seconds(0.001),
+        preparation_estimate: warpmark_record::Seconds(0.0),
+        memory_estimate: Bytes(0.0),
+        sweep: None,
+        skip: None,
+    }
+}

@@ -1,0 +1,70 @@
+//! What the cases of a diffusion model share.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::case::Case;
+use super::nets::{Nets, Parts, Tokens};
+use super::{prompt, work};
+use crate::bench::{Bench, Notes};
+use crate::catalog::Dtype;
+use warpmark_nets::NetError;
+use warpmark_nets::diffusion::{Architecture, PIXELS_OF_A_LATENT};
+
+/// What is known of the model, and what its checks start from.
+pub(super) struct ModelInfo {
+    pub(super) architecture: Architecture,
+    pub(super) guidance: f64,
+    pub(super) dtype: Dtype,
+    pub(super) tensors: HashMap<String, Tensor>,
+}
+
+/// What a case has beside what it is fed.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) nets: &'a Nets,
+    /// What is measured: our nets or another engine's on the same weights.
+    pub(super) parts: &'a dyn Parts,
+    pub(super) info: &'a ModelInfo,
+    pub(super) bench: Bench<'a>,
+    pub(super) case: Case,
+}
+
+impl Setting<'_> {
+    /// The seed of texts and noise.
+    pub(super) fn seed(&self) -> u64 {
+        self.bench.context.seed
+    }
+
+    pub(super) fn tokens(&self) -> Result<Tokens, NetError> {
+        let device = self.nets.unet.device();
+        Tokens::new(&self.info.architecture, self.seed(), self.case.batch, device)
+    }
+
+    /// Noise of the batch in the dtype of the `UNet`.
+    pub(super) fn noise(&self, size: usize) -> Result<Tensor, NetError> {
+        let channels = self.info.architecture.unet.latents;
+        let shape = [self.case.batch, channels, size / PIXELS_OF_A_LATENT];
+        let noise = prompt::noise(self.seed(), shape, self.nets.unet.device())?;
+        Ok(noise.to_dtype(self.nets.unet.dtype())?)
+    }
+
+    /// What the row says.
+    pub(super) fn notes(&self, data: &str) -> Notes {
+        let ModelInfo { architecture, dtype, .. } = self.info;
+        let mut caveats = Vec::new();
+        caveats.extend(self.parts.caveat(self.case.phase).map(str::to_owned));
+        caveats.extend(self.bench.context.widened());
+        if work::is_upcast(architecture, *dtype) {
+            caveats
+                .push("the decoder runs in f32: its activations leave the range of f16".to_owned());
+        }
+        Notes {
+            work: work::work(architecture, *dtype, self.case),
+            data: format!("{data}, seed {}", self.seed()),
+            caveats,
+            fields: Vec::new(),
+        }
+    }
+}
