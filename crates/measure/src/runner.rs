@@ -250,13 +250,13 @@ impl Runner<'_> {
     }
 }
 
-/// A wrong answer with what the session knows about its cause.
+/// A wrong answer or a failure with what the session knows about its cause.
 fn with_cause(
     measured: Result<(), WorkloadError>,
     session: &dyn Session,
 ) -> Result<(), WorkloadError> {
     match measured {
-        Err(error @ WorkloadError::WrongAnswer { .. }) => {
+        Err(error @ (WorkloadError::WrongAnswer { .. } | WorkloadError::Failed(_))) => {
             Err(match guarded(|| Ok(session.cause())) {
                 Ok(Some(cause)) => WorkloadError::Failed(format!("{error}: {cause}")),
                 Ok(None) | Err(_) => error,

@@ -25,8 +25,7 @@ struct Examined {
 
 impl Session for Examined {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        let cause = &self.cause;
-        self.session.workload(entry).map_err(|error| explained(error, cause))
+        self.session.workload(entry)
     }
 
     fn aftermath(&mut self) -> Result<(), WorkloadError> {

@@ -5,6 +5,9 @@ use std::path::Path;
 use super::model::Gguf;
 use super::{CatalogError, MAX_BATCH, Model};
 
+/// A name stands in every id of its rows, and in tables.
+const LONGEST_NAME: usize = 100;
+
 /// What a stanza's own values must be.
 impl Model {
     /// Refuses every value that cannot be meant, whatever the family.
@@ -19,6 +22,19 @@ impl Model {
     }
 
     fn check_names(&self) -> Result<(), CatalogError> {
+        for (field, name) in [("id", &self.id), ("title", &self.title)] {
+            let length = name.chars().count();
+            if length > LONGEST_NAME {
+                let start: String = name.chars().take(40).collect();
+                return Err(CatalogError::Invalid {
+                    place: self.place(field),
+                    model: self.id.chars().take(40).collect(),
+                    field: field.to_owned(),
+                    value: format!("{start:?} and so on, {length} characters"),
+                    advice: format!("a name has at most {LONGEST_NAME}"),
+                });
+            }
+        }
         if let Some(revision) = self.revision.as_ref().filter(|revision| !is_hex(revision, 40)) {
             return Err(CatalogError::Revision {
                 place: self.place("revision"),
