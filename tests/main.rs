@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(target_os = "linux")]
 mod card_scripts;
 #[cfg(target_os = "linux")]
+mod cases;
+#[cfg(target_os = "linux")]
 mod check;
 mod decide;
 mod decide_devices;

@@ -113,7 +113,8 @@ fn verify_checks_every_answer_and_records_nothing() {
 
 /// Interrupts a run once it has said something and `ready` finds the time right, and says how it ended.
 fn interrupt(world: &World, ready: impl Fn(&str) -> bool) -> (Option<i32>, String) {
-    let mut child = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = world.interruptible(&world.tiny_run());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut seen = String::new();
     for line in lines.by_ref() {
@@ -175,22 +176,11 @@ fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
     let size = std::fs::metadata(&whole).unwrap().len();
     std::fs::remove_file(&whole).unwrap();
     // A limit on the size of every file stands for a full disk: the same error path, EFBIG for ENOSPC.
-    let limited = world.tiny_run();
-    let arguments: Vec<String> =
-        limited.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect();
-    let mut shell = std::process::Command::new("sh");
-    shell.current_dir(limited.get_current_dir().unwrap());
-    for (name, value) in limited.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
     // POSIX counts in blocks of 512 bytes.
     let blocks = (size * 7 / 10 / 512).max(1);
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &script]).arg(limited.get_program()).args(&arguments);
-    let ran = Ran::of(shell.output().unwrap());
+    let mut limited = world.behind(&["sh", "-c", &script], &world.tiny_run());
+    let ran = Ran::of(limited.output().unwrap());
     ran.exits(70).says(&["could not be written", "every earlier line is kept"]);
     let recording = store::read(&world.results()[0]).unwrap();
     assert!(!recording.rows.is_empty() && recording.rows.len() < ROWS, "{}", recording.rows.len());

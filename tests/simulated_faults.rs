@@ -153,7 +153,7 @@ fn gone(pid: Pid) -> bool {
 #[test]
 fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
     let machine = Machine::with("t4");
-    let (mut run, lines) = started(machine.measuring(THREE));
+    let (mut run, lines) = started(machine.interruptible(&machine.measuring(THREE)));
     let worker = children(&run)[0];
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     let said: Vec<String> = lines.collect();

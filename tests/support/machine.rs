@@ -40,6 +40,11 @@ impl Machine {
         command
     }
 
+    /// See [`World::interruptible`].
+    pub fn interruptible(&self, command: &Command) -> Command {
+        self.world.interruptible(command)
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
     }

@@ -55,6 +55,26 @@ impl World {
         command
     }
 
+    /// The same command with interrupts heeded: a shell starts what works in the background with them
+    /// ignored, and so they would stay.
+    pub fn interruptible(&self, command: &Command) -> Command {
+        self.behind(&["env", "--default-signal=INT"], command)
+    }
+
+    /// The same command, started by another program whose arguments end with it.
+    pub fn behind(&self, starter: &[&str], command: &Command) -> Command {
+        let mut started = Command::new(starter[0]);
+        started.current_dir(self.folder.path()).args(&starter[1..]);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => started.env(name, value),
+                None => started.env_remove(name),
+            };
+        }
+        started.arg(command.get_program()).args(command.get_args());
+        started
+    }
+
     /// Runs it with arguments.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command().args(arguments).output().unwrap())

@@ -1,0 +1,7 @@
+warpmark run --filter tiny/prefill --models "$models" --results r >/dev/null 2>&1
+ln -s . r/again
+ln -s .. r/up
+mkfifo r/never.jsonl
+timeout 20 "$WARPMARK" report --results r >/dev/null
+echo "report: $?"
+timeout 20 "$WARPMARK" report --index --results r | grep -c '\.jsonl' | sed 's/^/records: /'
