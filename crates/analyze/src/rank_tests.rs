@@ -93,9 +93,10 @@ fn what_a_device_lacks_is_listed_and_counts_for_nobody() {
 fn unlike_methods_simulated_devices_and_a_single_device_are_refused() {
     let two = || vec![run("a", "1", &[(X, 1.0)]), run("b", "2", &[(X, 2.0)])];
     let mut unlike = recording(two());
-    unlike.rows[1].method = 2;
+    unlike.rows[1].method = warpmark_record::METHOD + 1;
     let refused = |recording: &Recording| rank(recording, &Bootstrap::default()).unwrap_err();
-    assert_eq!(refused(&unlike), RankError::Methods("1, 2".to_owned()));
+    let own = warpmark_record::METHOD;
+    assert_eq!(refused(&unlike), RankError::Methods(format!("{own}, {}", own + 1)));
     let mut simulated = recording(two());
     simulated.runs[1].device.kind = DeviceKind::Simulated;
     assert_eq!(refused(&simulated), RankError::Simulated("b".to_owned()));

@@ -73,8 +73,9 @@ fn another_device_method_clock_weights_or_dtype_is_refused_with_both_values() {
     simulated.runs[0].device.kind = DeviceKind::Simulated;
     assert!(refusal(&a, &simulated).contains("Some CPU (simulated) in B"));
     let mut method = a.clone();
-    method.rows[0].method = 2;
-    assert_eq!(refusal(&a, &method), "method version: 1 in A, 2 in B");
+    let (own, other) = (warpmark_record::METHOD, warpmark_record::METHOD + 1);
+    method.rows[0].method = other;
+    assert_eq!(refusal(&a, &method), format!("method version: {own} in A, {other} in B"));
     let mut clock = a.clone();
     clock.rows[0].samples.as_mut().unwrap().clock = ClockKind::CudaEvents;
     assert_eq!(refusal(&a, &clock), "clock: wall in A, CUDA events in B");
