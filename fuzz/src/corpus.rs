@@ -1,6 +1,5 @@
 //! The seeds of a target: small whole files of its format.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 

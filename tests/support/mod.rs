@@ -62,9 +62,9 @@ impl World {
     }
 
     /// The same command, started by another program whose arguments end with it.
-    pub fn behind(&self, starter: &[&str], command: &Command) -> Command {
-        let mut started = Command::new(starter[0]);
-        started.current_dir(self.folder.path()).args(&starter[1..]);
+    pub fn behind(&self, launcher: &[&str], command: &Command) -> Command {
+        let mut started = Command::new(launcher[0]);
+        started.current_dir(self.folder.path()).args(&launcher[1..]);
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => started.env(name, value),

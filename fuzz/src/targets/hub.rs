@@ -69,6 +69,7 @@ pub(super) fn answer(path: &Path, input: &[u8]) {
 }
 
 /// A list of one file, and a part of it.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of all targets")]
 pub(super) fn seeds() -> Seeds {
     let list = r#"[{"type":"file","oid":"d1a2f0d9c0ef0d5a6bb0e2f5b8a3c4d5e6f70819","size":352,"path":"model.safetensors"}]"#;
     let large = r#"[{"type":"file","oid":"d1a2f0d9c0ef0d5a6bb0e2f5b8a3c4d5e6f70819","size":352,"lfs":{"oid":"5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9","size":352,"pointerSize":134},"path":"model.safetensors"}]"#;
