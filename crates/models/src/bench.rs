@@ -1,8 +1,8 @@
 //! The harness of every family's benchmarks: what is planned of a case, how a model is loaded once for all
 //! of them, what a row says whatever the family, and how an answer is held against the reference.
 //!
-//! A family says what varies: its cases as [`Parameters`], what each costs as [`Planned`], and its engines.
-//! An [`Engine`] prepares a case as a [`Program`], which launches and compares.
+//! A family says what varies: its cases as [`Parameters`], what each costs as `Planned`, and its engines.
+//! An `Engine` prepares a case as a `Program`, which launches and compares.
 
 mod check;
 mod context;

@@ -24,7 +24,7 @@ pub(super) fn refuse_pointer(file: &File, path: &Path) -> Result<(), WeightsErro
     }
 }
 
-/// Refuses the text of a pointer, as [`refuse_pointer`] does.
+/// Refuses the text of a pointer, as `refuse_pointer` does.
 pub fn refuse_pointer_text(text: &[u8], path: &Path) -> Result<(), WeightsError> {
     if is_pointer(text) {
         return Err(WeightsError::GitLfs { path: path.to_owned() });
