@@ -1,8 +1,11 @@
 //! A device's memory: who has which addresses, and how much is left.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::contents::{Contents, Snapshot};
+use warpmark_ptx::DeviceMemory;
+
+use crate::contents::{Bytes, Contents, Snapshot, Source};
 use crate::profile::{CODE, CONTEXT};
 
 const MIB: u64 = 1 << 20;
@@ -139,11 +142,6 @@ impl AddressSpace {
         Ok(start + allocation.len - address)
     }
 
-    /// Where the live allocation begins that has the byte at `address`, and its length.
-    pub(crate) fn extent(&self, address: u64) -> Option<(u64, u64)> {
-        self.find(address, 1).ok().map(|(start, allocation)| (start, allocation.len))
-    }
-
     /// Whether a pointer points into a live allocation.
     pub(crate) fn is_live(&self, address: u64) -> bool {
         self.find(address, 1).is_ok()
@@ -159,6 +157,27 @@ impl AddressSpace {
         let (start, allocation) = below.ok_or(ILLEGAL_ADDRESS)?;
         let inside = address - start + len <= allocation.len;
         inside.then_some((*start, allocation)).ok_or(ILLEGAL_ADDRESS)
+    }
+}
+
+impl DeviceMemory for AddressSpace {
+    fn extent(&self, address: u64) -> Option<(u64, u64)> {
+        self.find(address, 1).ok().map(|(start, allocation)| (start, allocation.len))
+    }
+
+    fn read(&self, address: u64, out: &mut [u8]) -> Vec<(usize, usize)> {
+        let Ok(snapshot) = self.snapshot(address, out.len() as u64) else {
+            return vec![(0, out.len())];
+        };
+        snapshot.read(0, out);
+        snapshot.unwritten().map(|(from, to)| (from as usize, to as usize)).collect()
+    }
+
+    fn write(&mut self, address: u64, bytes: Vec<u8>) {
+        let len = bytes.len() as u64;
+        if let Ok((contents, offset)) = self.contents(address, len) {
+            contents.write(offset, len, Arc::new(Bytes(bytes)));
+        }
     }
 }
 

@@ -157,7 +157,7 @@ mod tests {
             for architecture in ARCHITECTURES {
                 let ptx =
                     unit.stored(architecture).unwrap_or_else(|error| panic!("{stem}: {error}"));
-                let module = crate::ptx::Module::read(&ptx, |_, _| 0);
+                let module = warpmark_ptx::Module::read(&ptx, |_, _| 0);
                 let module = module.unwrap_or_else(|refusal| panic!("{stem}: {refusal}"));
                 assert_eq!(module.target, architecture);
                 kernels += module.kernels.len();
@@ -275,7 +275,7 @@ mod tests {
             }
             let unit = Unit { name: &name, source: &source, options: &options };
             let ptx = nvrtc.compile(&unit, 80).unwrap_or_else(|log| panic!("{name}: {log}"));
-            match crate::ptx::Module::read(&ptx, |_, _| 0) {
+            match warpmark_ptx::Module::read(&ptx, |_, _| 0) {
                 Ok(module) => kernels += module.kernels.len(),
                 Err(refusal) => refused.push(format!("{name}: {refusal}")),
             }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::address_space::AddressSpace;
 use crate::contents::{Element, Elementwise, Pattern, Random, Source};
 use crate::profile::{Profile, Work};
-use crate::ptx::Geometry;
 use crate::source::Entry;
 use crate::timeline::Gate;
+use warpmark_ptx::Geometry;
 
 const NOT_SUPPORTED: u32 = 801;
 

@@ -17,7 +17,7 @@
 //!   profile's peaks, whatever the host did meanwhile. They are the same in each run, to the digit.
 //! - **Synchronising waits in real time** until the modelled work would be done. A clock that only
 //!   jumped would disagree with the host's, by which criterion plans its iterations.
-//! - **Kernels run by their own text** (`ptx.rs`), which checks every access, wherever that is not too
+//! - **Kernels run by their own text** (the crate `warpmark-ptx`), which checks every access, wherever that is not too
 //!   much: beside a model that answers for arrays of any size (`kernels.rs`), or alone.
 //! - **candle's kernels** are those of `kernels/candle.rs`, on the CPU; one that is not there writes
 //!   nothing, so that what reads its result finds NaN.
@@ -60,7 +60,6 @@ mod nvml;
 mod nvrtc;
 mod product;
 pub mod profile;
-mod ptx;
 mod report;
 mod source;
 mod timeline;

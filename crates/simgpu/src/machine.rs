@@ -11,9 +11,9 @@ use crate::driver::Captured;
 use crate::faults::{Fault, Faults};
 use crate::loss;
 use crate::profile::Profile;
-use crate::ptx::Findings;
 use crate::source::Entry;
 use crate::timeline::Moment;
+use warpmark_ptx::Findings;
 
 const NO_DEVICE: u32 = 100;
 const INVALID_CONTEXT: u32 = 201;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ptx::{Kernel, Module, Refusal};
+use warpmark_ptx::{Kernel, Module, Refusal};
 
 /// What an image begins with that is no plain PTX: the architecture follows, as `sm_75`.
 const HEADER: &str = "//simgpu ";

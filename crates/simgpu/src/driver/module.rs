@@ -10,8 +10,8 @@ use crate::contents::Bytes;
 use crate::faults::Fault as Planned;
 use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
 use crate::machine::{Loaded, Machine};
-use crate::ptx::{Fault, Geometry, Limits};
 use crate::source::{self, Entry, Unusable};
+use warpmark_ptx::{Fault, Geometry, Limits};
 
 const INVALID_IMAGE: u32 = 200;
 const NO_BINARY_FOR_GPU: u32 = 209;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::address_space::AddressSpace;
 use crate::profile::Profile;
-use crate::ptx::Geometry;
 use crate::source::{Entry, Parameter};
+use warpmark_ptx::Geometry;
 
 /// A card's memory, and what is written to it in f32.
 struct Card(AddressSpace);

@@ -9,8 +9,8 @@ use std::process::Command;
 use super::text_tests::{Case, options};
 use super::*;
 use crate::compiler::{Unit, builds};
-use crate::ptx::{Counts, Kind, Traffic};
 use crate::source::load;
+use warpmark_ptx::{Counts, Kind, Traffic};
 
 /// Where it is written down.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/KERNELS.md");
@@ -90,7 +90,7 @@ fn timed(kernel: &str, threads: u32) -> Option<Timed> {
 
 /// A kernel's text and what a timed launch of it does.
 struct Cost {
-    code: Arc<crate::ptx::Kernel>,
+    code: Arc<warpmark_ptx::Kernel>,
     timed: Timed,
     counts: Counts,
 }

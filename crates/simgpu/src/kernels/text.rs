@@ -7,7 +7,7 @@
 use super::Launch;
 use crate::contents::{Snapshot, Source};
 use crate::profile::Work;
-use crate::ptx::{Counts, Fault, Findings, Kernel, Limits, Outcome, View};
+use warpmark_ptx::{Counts, DeviceMemory, Fault, Findings, Kernel, Limits, Outcome, View};
 
 /// Instructions of lanes that the text of a kernel that has a model is run for, in each process.
 pub(crate) const BUDGET: u64 = 20_000_000;

@@ -6,8 +6,8 @@ use super::text::BUDGET;
 use super::*;
 use crate::compiler::Unit;
 use crate::contents::Bytes;
-use crate::ptx::Findings;
 use crate::source::load;
+use warpmark_ptx::Findings;
 
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Numbers(pub(crate) u64);

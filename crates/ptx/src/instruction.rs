@@ -134,24 +134,36 @@ pub(super) enum Action {
 
 /// What it counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Arithmetic and comparison of integers, and bits.
     Integer,
+    /// Arithmetic and comparison of floats.
     Float,
+    /// Between number types.
     Convert,
+    /// Between registers.
     Move,
+    /// Branches, calls, returns.
     Control,
+    /// Loads and stores of device memory.
     Global,
+    /// Loads and stores of shared memory.
     Shared,
+    /// Loads and stores of local memory.
     Local,
+    /// Atomic operations, fences.
     Atomic,
+    /// Barriers.
     Barrier,
+    /// Shuffles and votes.
     Exchange,
+    /// Products of tensor cores.
     Matrix,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub const ALL: [Self; 12] = [
         Self::Integer,
         Self::Float,
         Self::Convert,

@@ -1,4 +1,4 @@
-//! A machine that executes PTX, the text that NVIDIA's compilers make of kernels.
+//! For tests only: a machine that executes PTX, the text that NVIDIA's compilers make of kernels.
 //!
 //! A warp is groups of lanes that stand at the same instruction; the group furthest back runs first, so
 //! that lanes which parted meet again. Warps run from barrier to barrier in a random order, and blocks
@@ -11,6 +11,7 @@
 //! It is exact where cards agree with arithmetic, and no judge of speed: the `approx` forms are computed
 //! in f64, sums of tensor cores are rounded once, clocks only go on, and PTX is not machine code.
 
+#![allow(clippy::cast_possible_wrap, reason = "what is cast so is an index or a count")]
 #![allow(clippy::float_cmp, reason = "what a machine computes has one right value")]
 #![allow(clippy::inline_always, reason = "each form of an instruction becomes a loop of its own")]
 
@@ -54,15 +55,14 @@ mod warp;
 #[cfg(test)]
 mod form_tests;
 #[cfg(test)]
+mod memory_for_tests;
+#[cfg(test)]
 mod run_tests;
 
-pub(crate) use counts::Counts;
-#[cfg(test)]
-pub(crate) use counts::Traffic;
-pub(crate) use finding::{Fault, Findings};
-#[cfg(test)]
-pub(crate) use instruction::Kind;
-pub(crate) use launch::{Geometry, Limits, Outcome};
-pub(crate) use module::{Kernel, Module};
-pub(crate) use refusal::Refusal;
-pub(crate) use view::View;
+pub use counts::{Counts, Traffic};
+pub use finding::{Fault, Findings, Race};
+pub use instruction::Kind;
+pub use launch::{Geometry, Limits, Outcome};
+pub use module::{Kernel, Module, Parameter};
+pub use refusal::Refusal;
+pub use view::{DeviceMemory, View};

@@ -2,9 +2,7 @@
 
 use super::counts::Counts;
 use super::finding::{Fault, Findings, Site};
-#[cfg(test)]
-use super::instruction::Space;
-use super::instruction::{Action, Instruction, Place};
+use super::instruction::{Action, Instruction, Place, Space};
 use super::module::Kernel;
 use super::order::Order;
 use super::shadow::{Cell, MOST_BLOCKS, When, Who};
@@ -15,19 +13,23 @@ use super::warp::{State, Warp};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) grid: [u32; 3],
-    pub(crate) block: [u32; 3],
+pub struct Geometry {
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y and z.
+    pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
-    pub(crate) shared: u32,
+    pub shared: u32,
 }
 
 impl Geometry {
-    pub(crate) fn blocks(&self) -> u64 {
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> u64 {
         self.grid.iter().map(|side| u64::from(*side)).fold(1, u64::saturating_mul)
     }
 
-    pub(crate) fn threads(&self) -> u64 {
+    /// Threads of a block.
+    pub fn threads(&self) -> u64 {
         self.block.iter().map(|side| u64::from(*side)).fold(1, u64::saturating_mul)
     }
 
@@ -48,26 +50,29 @@ impl Geometry {
 
 /// What the card adds to a launch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) multiprocessors: u32,
+pub struct Limits {
+    /// What `%nsmid` gives.
+    pub multiprocessors: u32,
     /// The most shared memory that the kernel may have, with its own.
-    pub(crate) shared: u32,
+    pub shared: u32,
     /// Instructions of lanes after which a kernel is taken not to end.
-    pub(crate) instructions: u64,
+    pub instructions: u64,
 }
 
 /// What came of a launch.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) counts: Counts,
-    pub(crate) findings: Findings,
+pub struct Outcome {
+    /// What it did.
+    pub counts: Counts,
+    /// What is wrong with it.
+    pub findings: Findings,
     /// What ended the kernel, if it did not end by itself.
-    pub(crate) stopped: Option<Fault>,
+    pub stopped: Option<Fault>,
 }
 
 impl Kernel {
     /// What is wrong with a launch before it begins.
-    pub(crate) fn refuses(&self, geometry: &Geometry, limits: &Limits) -> Option<Fault> {
+    pub fn refuses(&self, geometry: &Geometry, limits: &Limits) -> Option<Fault> {
         if !geometry.fits() || geometry.blocks() >= MOST_BLOCKS {
             return Some(Fault::Geometry);
         }
@@ -81,7 +86,7 @@ impl Kernel {
 
     /// Instructions of a thread that comes through the text once, from its beginning to its end, without
     /// a loop and past nothing.
-    pub(crate) fn straight(&self) -> u64 {
+    pub fn straight(&self) -> u64 {
         // A thread that has nothing to do ends early, so that branches may leave most of the text out.
         let first_branch =
             self.code.iter().position(|i| matches!(i.action, Action::Branch(_) | Action::Return));
@@ -90,8 +95,7 @@ impl Kernel {
 
     /// Bytes of device memory that a thread asks for before it needs any of them: the most that it has
     /// under way at once, in the order of the text.
-    #[cfg(test)]
-    pub(crate) fn in_flight(&self) -> u32 {
+    pub fn in_flight(&self) -> u32 {
         let (mut most, mut bytes, mut awaited) = (0, 0, Vec::new());
         for i in &self.code {
             let used = [i.a, i.b, i.c].into_iter().chain(i.list.iter().copied());
@@ -116,7 +120,7 @@ impl Kernel {
     }
 
     /// Runs the kernel. `arguments` are the bytes of all parameters, each where it belongs.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         view: &mut View<'_>,
         geometry: Geometry,

@@ -4,12 +4,12 @@ use std::fmt;
 
 /// Why a text is not a module that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     line: u32,
     kernel: Option<String>,
     what: String,
     /// Whether it is the version of the text that is too new.
-    pub(crate) newer: bool,
+    pub newer: bool,
 }
 
 impl Refusal {

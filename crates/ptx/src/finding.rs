@@ -5,37 +5,63 @@ use std::fmt;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
+pub enum Fault {
+    /// An access to device memory outside every live allocation.
     OutOfBounds,
+    /// An access behind the block's shared memory.
     SharedOutOfBounds,
+    /// An access behind the thread's local memory.
     LocalOutOfBounds,
+    /// An address that is no multiple of the access's size.
     Misaligned,
+    /// Device memory is read before anybody wrote it.
     Unwritten,
+    /// Shared memory is read before anybody wrote it.
     SharedUnwritten,
+    /// Two accesses to device memory that nothing orders.
     Race(Race),
+    /// Two accesses to shared memory that nothing orders.
     SharedRace(Race),
+    /// A part of a warp comes to a barrier.
     BarrierUnderCondition,
+    /// Threads of a block wait at different barriers.
     DifferentBarriers,
+    /// A barrier that threads of the block have ended before.
     BarrierAfterEnd,
+    /// A lane runs an operation whose mask leaves it out.
     OutsideOwnMask,
+    /// A mask names lanes that never come.
     MaskNamesAbsent,
+    /// A shuffle from a lane that takes no part.
     ReadsAbsentLane,
+    /// An operation of a whole warp, run by a part of it.
     PartOfAWarp,
+    /// An `assert` of the kernel failed.
     Assertion,
+    /// The kernel ended itself.
     Trap,
+    /// More instructions than [`Limits`](crate::Limits) allow.
     Endless,
+    /// A block of more threads than `__launch_bounds__` allows.
     TooManyThreads,
+    /// A grid or block that no card takes.
     Geometry,
+    /// More shared memory than the kernel may have.
     TooMuchShared,
+    /// Arguments that are not of the parameters' sizes.
     WrongArguments,
+    /// A model of the kernel leaves something else in memory.
     DiffersFromModel,
 }
 
 /// Two accesses that nothing orders, by what the second did to what the first had done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Race {
+pub enum Race {
+    /// One thread reads what another wrote.
     ReadAfterWrite,
+    /// One thread overwrites what another read.
     WriteAfterRead,
+    /// Two threads write to the same place.
     WriteAfterWrite,
 }
 
@@ -48,7 +74,7 @@ const LAUNCH_FAILED: u32 = 719;
 impl Fault {
     /// The driver's error that a kernel ends with; `None` where a card goes on, with results that may
     /// be wrong.
-    pub(crate) fn error(self) -> Option<u32> {
+    pub fn error(self) -> Option<u32> {
         match self {
             Self::OutOfBounds | Self::SharedOutOfBounds | Self::LocalOutOfBounds => {
                 Some(ILLEGAL_ADDRESS)
@@ -106,7 +132,7 @@ pub(crate) struct Site {
 
 /// What was found, how often, and the first time in detail.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Findings(BTreeMap<(Fault, Site), (u64, String)>);
+pub struct Findings(BTreeMap<(Fault, Site), (u64, String)>);
 
 impl Findings {
     /// Notes a finding; the detail is asked for the first time only.
@@ -115,32 +141,32 @@ impl Findings {
     }
 
     /// Notes that a model does not do what the kernel does.
-    pub(crate) fn differs_from_its_model(&mut self, kernel: &str, address: u64) {
+    pub fn differs_from_its_model(&mut self, kernel: &str, address: u64) {
         let site = Site { kernel: kernel.to_owned(), source: "its end".to_owned() };
         self.add(Fault::DiffersFromModel, site, || format!("the first byte is at {address:#x}"));
     }
 
-    pub(crate) fn merge(&mut self, other: Self) {
+    /// Adds what another launch found.
+    pub fn merge(&mut self, other: Self) {
         for (key, (count, detail)) in other.0 {
             self.0.entry(key).or_insert((0, detail)).0 += count;
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// All faults, each once.
-    #[cfg(test)]
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.0.keys().map(|(fault, _)| *fault).collect();
         faults.dedup();
         faults
     }
 
     /// Each as a line, and how often it was found.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (String, u64)> {
+    pub fn lines(&self) -> impl Iterator<Item = (String, u64)> {
         self.0.iter().map(|((fault, Site { kernel, source }), (count, detail))| {
             (format!("{kernel}: {fault} at {source} ({detail})"), *count)
         })

@@ -1,11 +1,21 @@
 //! Device memory while a kernel runs: bytes of the pages that it touches, and what is known of them.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use super::shadow::Cell;
-use crate::address_space::AddressSpace;
-use crate::contents::{Bytes, Source};
+
+/// Device memory as a kernel finds it: allocations, by addresses.
+pub trait DeviceMemory {
+    /// Where the live allocation begins that has the byte at `address`, and its length in bytes.
+    fn extent(&self, address: u64) -> Option<(u64, u64)>;
+
+    /// Reads what a live allocation has at `address`, and returns the stretches of `out` that nobody wrote,
+    /// from their first byte to behind their last.
+    fn read(&self, address: u64, out: &mut [u8]) -> Vec<(usize, usize)>;
+
+    /// Lets a live allocation have these bytes at `address`.
+    fn write(&mut self, address: u64, bytes: Vec<u8>);
+}
 
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4096;
@@ -27,8 +37,8 @@ struct Area {
 }
 
 /// Memory, of which what a kernel writes is kept apart until it has ended.
-pub(crate) struct View<'m> {
-    memory: &'m mut AddressSpace,
+pub struct View<'m> {
+    memory: &'m mut dyn DeviceMemory,
     areas: Vec<Area>,
     pages: Vec<Page>,
     /// The page that was found last: its first address, the bytes of it that belong to the allocation,
@@ -37,7 +47,8 @@ pub(crate) struct View<'m> {
 }
 
 impl<'m> View<'m> {
-    pub(crate) fn new(memory: &'m mut AddressSpace) -> Self {
+    /// Of this memory, as it is.
+    pub fn new(memory: &'m mut dyn DeviceMemory) -> Self {
         Self { memory, areas: Vec::new(), pages: Vec::new(), last: (0, 0, 0) }
     }
 
@@ -92,17 +103,14 @@ impl<'m> View<'m> {
     }
 
     /// Lets memory hold what the kernel wrote.
-    pub(crate) fn commit(self) {
+    pub fn commit(self) {
         for (at, bytes) in self.written() {
-            let len = bytes.len() as u64;
-            if let Ok((contents, offset)) = self.memory.contents(at, len) {
-                contents.write(offset, len, Arc::new(Bytes(bytes)));
-            }
+            self.memory.write(at, bytes);
         }
     }
 
     /// What the kernel wrote, and what stands beside it, by addresses; memory holds what it held.
-    pub(crate) fn written(&self) -> Vec<(u64, Vec<u8>)> {
+    pub fn written(&self) -> Vec<(u64, Vec<u8>)> {
         let mut written: Vec<(u64, Vec<u8>)> = Vec::new();
         for area in &self.areas {
             for (number, place) in area.pages.iter().enumerate().filter(|(_, place)| **place != 0) {
@@ -147,7 +155,7 @@ impl Drop for View<'_> {
 }
 
 /// A page of what memory holds.
-fn loaded(memory: &AddressSpace, first: u64, room: u64) -> Page {
+fn loaded(memory: &dyn DeviceMemory, first: u64, room: u64) -> Page {
     let cell = Cell::holding(15);
     let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
     let mut page = spare.unwrap_or_else(|| {
@@ -156,17 +164,13 @@ fn loaded(memory: &AddressSpace, first: u64, room: u64) -> Page {
     });
     page.dirty = false;
     page.cells.fill(cell);
-    if let Ok(snapshot) = memory.snapshot(first, room) {
-        snapshot.read(0, &mut page.bytes[..room as usize]);
-        for (from, to) in snapshot.unwritten() {
-            let (from, to) = (from as usize, to as usize);
-            let whole = from.div_ceil(4).min(to / 4)..to / 4;
-            page.cells[whole.clone()].fill(Cell::default());
-            let parts = (from..(4 * whole.start).min(to)).chain((4 * whole.end).max(from)..to);
-            for at in parts {
-                let cell = &mut page.cells[at / 4];
-                *cell = Cell::holding(cell.initial() & !(1 << (at % 4)));
-            }
+    for (from, to) in memory.read(first, &mut page.bytes[..room as usize]) {
+        let whole = from.div_ceil(4).min(to / 4)..to / 4;
+        page.cells[whole.clone()].fill(Cell::default());
+        let parts = (from..(4 * whole.start).min(to)).chain((4 * whole.end).max(from)..to);
+        for at in parts {
+            let cell = &mut page.cells[at / 4];
+            *cell = Cell::holding(cell.initial() & !(1 << (at % 4)));
         }
     }
     page

@@ -1,15 +1,12 @@
 //! Kernels of a few lines: what they give, and what is found in those that are wrong.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use super::finding::Race;
-use super::{Fault, Geometry, Limits, Module, View};
-use crate::address_space::AddressSpace;
-use crate::contents::{Bytes, Source};
-use crate::ptx::launch::Outcome;
+use super::memory_for_tests::TestMemory;
+use super::{DeviceMemory, Fault, Geometry, Limits, Module, Outcome, View};
 
 const LIMITS: Limits = Limits { multiprocessors: 4, shared: 48 << 10, instructions: 1 << 22 };
 
@@ -29,7 +26,7 @@ const TILE: &str = ".shared .align 16 .b8 tile[1024];";
 
 /// A card's memory and a kernel.
 struct Bench {
-    memory: AddressSpace,
+    memory: TestMemory,
     module: Module,
     pointers: [u64; 3],
     number: u32,
@@ -42,16 +39,11 @@ impl Bench {
     }
 
     fn of(text: &str) -> Self {
-        let mut memory = AddressSpace::new(1 << 30, None);
-        let pointers = [(); 3].map(|()| memory.allocate(4096, false).unwrap());
+        let mut memory = TestMemory::default();
+        let pointers = [(); 3].map(|()| memory.allocate(4096));
         let mut bench = Self {
-            module: Module::read(text, |_, bytes| {
-                let at = memory.allocate(bytes.len() as u64, false).unwrap();
-                let (contents, offset) = memory.contents(at, bytes.len() as u64).unwrap();
-                contents.write(offset, bytes.len() as u64, Arc::new(Bytes(bytes)));
-                at
-            })
-            .unwrap_or_else(|refusal| panic!("{refusal}")),
+            module: Module::read(text, |_, bytes| memory.holding(bytes))
+                .unwrap_or_else(|refusal| panic!("{refusal}")),
             memory,
             pointers,
             number: 0,
@@ -61,14 +53,11 @@ impl Bench {
     }
 
     fn write(&mut self, array: usize, bytes: &[u8]) {
-        let len = bytes.len() as u64;
-        let (contents, offset) = self.memory.contents(self.pointers[array], len).unwrap();
-        contents.write(offset, len, Arc::new(Bytes(bytes.to_vec())));
+        self.memory.write(self.pointers[array], bytes.to_vec());
     }
 
     fn words(&self, array: usize, count: usize) -> Vec<u32> {
-        let mut bytes = vec![0; 4 * count];
-        self.memory.snapshot(self.pointers[array], 4 * count as u64).unwrap().read(0, &mut bytes);
+        let bytes = self.memory.bytes(self.pointers[array], 4 * count);
         bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
 
@@ -139,9 +128,10 @@ fn memory_that_nobody_wrote_is_not_read_unnoticed() {
 fn what_a_kernel_never_wrote_stays_unwritten_after_it() {
     let mut bench = Bench::new("", "st.global.u8 [%d1+5], %r0;");
     assert_eq!(bench.run(1, 1), []);
-    let stretches: Vec<(u64, u64)> =
-        bench.memory.snapshot(bench.pointers[1], 16).unwrap().unwritten().collect();
-    assert_eq!(stretches, [(0, 5), (6, 16)]);
+    let unwritten = bench.memory.read(bench.pointers[1], &mut [0; 16]);
+    let expected: Vec<(usize, usize)> =
+        (0..16).filter(|at| *at != 5).map(|at| (at, at + 1)).collect();
+    assert_eq!(unwritten, expected);
 }
 
 #[test]
@@ -164,7 +154,7 @@ fn accesses_out_of_bounds_and_misaligned_ones_end_the_kernel() {
 #[test]
 fn a_freed_array_is_out_of_bounds() {
     let mut bench = Bench::new("", "ld.global.u32 %r3, [%d0];");
-    bench.memory.free(bench.pointers[0]).unwrap();
+    bench.memory.free(bench.pointers[0]);
     assert_eq!(bench.run(1, 1), [Fault::OutOfBounds]);
 }
 

@@ -7,29 +7,32 @@ pub(crate) const SECTOR: u64 = 32;
 
 /// Traffic with one kind of memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     /// Instructions of a warp.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Bytes that the lanes asked for.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// What it took: sectors of device memory, passes over the banks of shared memory.
-    pub(crate) taken: u64,
+    pub taken: u64,
     /// The fewest that those bytes could have taken.
-    pub(crate) least: u64,
+    pub least: u64,
 }
 
 /// What a launch did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Instructions of lanes.
-    pub(crate) lanes: u64,
+    pub lanes: u64,
     /// Instructions of warps, by kind.
-    pub(crate) kinds: [u64; Kind::ALL.len()],
-    pub(crate) read: Traffic,
-    pub(crate) written: Traffic,
-    pub(crate) shared: Traffic,
+    pub kinds: [u64; Kind::ALL.len()],
+    /// Reads of device memory.
+    pub read: Traffic,
+    /// Writes to device memory.
+    pub written: Traffic,
+    /// Both, of shared memory.
+    pub shared: Traffic,
     /// Barriers that a block came to, over all blocks.
-    pub(crate) barriers: u64,
+    pub barriers: u64,
 }
 
 impl Counts {

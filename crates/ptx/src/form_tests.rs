@@ -4,9 +4,8 @@ use std::fmt::Write;
 
 use half::{bf16, f16};
 
+use super::memory_for_tests::TestMemory;
 use super::{Geometry, Limits, Module, View};
-use crate::address_space::AddressSpace;
-use crate::contents::Source;
 
 const LIMITS: Limits = Limits { multiprocessors: 4, shared: 48 << 10, instructions: 1 << 20 };
 
@@ -36,8 +35,8 @@ fn eval(line: &str, inputs: [u64; 3]) -> Result {
          st.global.b64 [%d0], %d4;\nst.global.b32 [%d0+8], %r4;\nst.global.b32 [%d0+12], %r5;\n\
          st.global.b16 [%d0+16], %h4;\nret;\n}}\n"
     );
-    let mut memory = AddressSpace::new(1 << 30, None);
-    let out = memory.allocate(32, false).unwrap();
+    let mut memory = TestMemory::default();
+    let out = memory.allocate(32);
     let module =
         Module::read(&text, |_, _| 0).unwrap_or_else(|refusal| panic!("{line}: {refusal}"));
     let arguments: Vec<u8> = [out].into_iter().chain(inputs).flat_map(u64::to_le_bytes).collect();
@@ -46,8 +45,7 @@ fn eval(line: &str, inputs: [u64; 3]) -> Result {
     let outcome = module.kernels[0].run(&mut view, geometry, LIMITS, &arguments);
     assert!(outcome.findings.is_empty(), "{line}: {:?}", outcome.findings);
     view.commit();
-    let mut bytes = [0; 18];
-    memory.snapshot(out, 18).unwrap().read(0, &mut bytes);
+    let bytes = memory.bytes(out, 18);
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     Result {
         d: u64::from(word(0)) | u64::from(word(4)) << 32,

@@ -14,49 +14,51 @@ const NEWEST: (u32, u32) = (9, 9);
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Parameter {
+pub struct Parameter {
     /// Where it begins among the bytes of all.
-    pub(crate) at: usize,
-    pub(crate) bytes: usize,
+    pub at: usize,
+    /// Its size.
+    pub bytes: usize,
     /// Whether the kernel uses it as an address of device memory.
-    pub(crate) pointer: bool,
+    pub pointer: bool,
 }
 
 /// A kernel that can be run.
 #[derive(Debug, Default)]
-pub(crate) struct Kernel {
-    pub(crate) name: String,
-    pub(crate) parameters: Vec<Parameter>,
+pub struct Kernel {
+    /// Its name, as the text has it.
+    pub name: String,
+    /// Its parameters, in order.
+    pub parameters: Vec<Parameter>,
     pub(super) code: Vec<Instruction>,
     pub(super) rows: u32,
     pub(super) constants: Vec<(u32, u64)>,
     pub(super) specials: Vec<(u32, Special)>,
     /// Bytes of shared memory that it always has; dynamic ones begin behind them.
-    pub(crate) shared: u32,
+    pub shared: u32,
     /// Bytes of local memory that each thread has.
-    pub(crate) local: u32,
+    pub local: u32,
     /// The most threads a block may have, by `__launch_bounds__`.
-    pub(crate) most_threads: Option<u32>,
+    pub most_threads: Option<u32>,
     /// Source files by their numbers.
     pub(super) files: BTreeMap<u32, String>,
 }
 
 /// A module whose kernels are decoded.
 #[derive(Debug, Default)]
-pub(crate) struct Module {
+pub struct Module {
     /// The architecture that it was compiled for: 90 for `sm_90`.
-    pub(crate) target: u32,
-    pub(crate) version: (u32, u32),
-    pub(crate) kernels: Vec<Kernel>,
+    pub target: u32,
+    /// The version of PTX, as (9, 0).
+    pub version: (u32, u32),
+    /// Its kernels, in the order of the text.
+    pub kernels: Vec<Kernel>,
 }
 
 impl Module {
     /// Reads a module. `place` gives each variable of device memory an address; it is told its alignment
     /// and what it holds.
-    pub(crate) fn read(
-        text: &str,
-        mut place: impl FnMut(u32, Vec<u8>) -> u64,
-    ) -> Result<Self, Refusal> {
+    pub fn read(text: &str, mut place: impl FnMut(u32, Vec<u8>) -> u64) -> Result<Self, Refusal> {
         let words = tokens(text)?;
         let mut names = Names::default();
         let mut module = Self::default();
