@@ -12,7 +12,7 @@ use warpmark_record::{
 };
 
 use crate::cases::{self, Cases};
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::{self, Buffer, Library, argument};
 use crate::{Micro, Processor, Request};
 

@@ -1,167 +1,26 @@
-//! The little of CUDA that the GPU benchmarks share: buffers, kernels compiled at run time, launches.
-//!
-//! Launches go through cudarc's thin layer with arguments in place, since its launch builder allocates
-//! for each launch and that time would be in every row.
+//! What the GPU benchmarks share beside `warpmark-cuda`: filled buffers, gates, timers, contests.
 
-pub(crate) mod compile;
 pub(crate) mod contest;
 pub(crate) mod hold;
 pub(crate) mod sum;
 pub(crate) mod timer;
 
 use std::ffi::c_void;
-use std::sync::Arc;
 
-use cudarc::driver::result;
-use cudarc::driver::sys::{CUdeviceptr, CUfunction_attribute};
-use cudarc::driver::{CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
-use warpmark_device::{CudaDevice, Device, describe, libraries};
+use cudarc::driver::{CudaFunction, CudaStream};
+use warpmark_cuda::Geometry;
+pub(crate) use warpmark_cuda::{
+    Buffer, Compiler, Graph, Library, Split, argument, function, multiprocessors, prefer, refused,
+    required, wait,
+};
 use warpmark_measure::WorkloadError;
-use warpmark_record::{Bytes, Field};
 
 use crate::data::{Dtype, Stream};
-
-/// `CUDA_ERROR_OUT_OF_MEMORY`.
-const OUT_OF_MEMORY: u32 = 2;
-
-/// A driver's refusal as a workload's error; `what` says what was being done.
-pub(crate) fn refused(what: &str) -> impl Fn(DriverError) -> WorkloadError {
-    move |error| {
-        // cudarc's own text asks the driver for it, which can end the process.
-        if error.0 as u32 == OUT_OF_MEMORY {
-            return WorkloadError::OutOfMemory { what: what.to_owned(), needed: None };
-        }
-        WorkloadError::Failed(format!("{what}: {}", describe(&error)))
-    }
-}
-
-/// A library that a benchmark calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Library {
-    /// The run-time compiler.
-    Nvrtc,
-    /// Matrix products.
-    Cublaslt,
-}
-
-/// The GPU behind `device`, if the libraries that are needed on it are there: cudarc panics at the
-/// first call into one that is not.
-pub(crate) fn required<'a>(
-    device: &'a Device,
-    needed: &[Library],
-) -> Result<&'a CudaDevice, WorkloadError> {
-    let Device::Cuda(device) = device else {
-        return Err(WorkloadError::Unsupported("this benchmark runs on a GPU only".to_owned()));
-    };
-    let found = libraries();
-    for library in needed {
-        let (name, found) = match library {
-            Library::Nvrtc => ("NVRTC", &found.nvrtc),
-            Library::Cublaslt => ("cuBLASLt", &found.cublaslt),
-        };
-        if let Some(reason) = found.reason() {
-            return Err(WorkloadError::Unsupported(format!("{name} is not usable: {reason}")));
-        }
-    }
-    Ok(device)
-}
-
-/// How many multiprocessors the device has, which decides how many blocks fill it.
-pub(crate) fn multiprocessors(device: &CudaDevice) -> Result<u32, WorkloadError> {
-    let told = device.spec.gpu.as_ref().map(|gpu| &gpu.sm_count);
-    told.and_then(Field::known).copied().ok_or_else(|| {
-        let reason = told.and_then(Field::reason).unwrap_or("it was not asked");
-        WorkloadError::Unsupported(format!("the count of multiprocessors is unknown: {reason}"))
-    })
-}
-
-/// Device memory, and its address for launches.
-pub(crate) struct Buffer {
-    slice: CudaSlice<u8>,
-    pub(crate) address: CUdeviceptr,
-}
-
-impl Buffer {
-    /// `bytes` of uninitialised memory; `what` names it if the device is full.
-    pub(crate) fn new(
-        stream: &Arc<CudaStream>,
-        bytes: usize,
-        what: &str,
-    ) -> Result<Self, WorkloadError> {
-        // SAFETY: u8 has no invalid values, and every reader waits for a kernel or memset that fills
-        // the buffer.
-        let slice =
-            unsafe { stream.alloc::<u8>(bytes) }.map_err(|error| match refused(what)(error) {
-                WorkloadError::OutOfMemory { what, .. } => {
-                    WorkloadError::OutOfMemory { what, needed: Some(Bytes::from_count(bytes)) }
-                }
-                other => other,
-            })?;
-        let (address, guard) = slice.device_ptr(stream);
-        drop(guard);
-        Ok(Self { slice, address })
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.slice.num_bytes()
-    }
-
-    /// Sets every byte; 0xFF makes a NaN of every floating-point type.
-    pub(crate) fn set(&mut self, stream: &CudaStream, byte: u8) -> Result<(), WorkloadError> {
-        // SAFETY: the range is this buffer's own allocation, which outlives the stream's work because
-        // freeing it is ordered on the same stream.
-        unsafe { result::memset_d8_async(self.address, byte, self.bytes(), stream.cu_stream()) }
-            .map_err(refused("setting device memory"))
-    }
-
-    /// Copies `host` to the beginning, and waits until it is there.
-    pub(crate) fn write(
-        &mut self,
-        stream: &Arc<CudaStream>,
-        host: &[u8],
-    ) -> Result<(), WorkloadError> {
-        let room = self.bytes();
-        let mut part = self.slice.try_slice_mut(..host.len()).ok_or_else(|| {
-            WorkloadError::Failed(format!("{} bytes do not fit into {room}", host.len()))
-        })?;
-        stream.memcpy_htod(host, &mut part).map_err(refused("copying to the device"))?;
-        wait(stream)
-    }
-
-    /// Copies `host.len()` bytes from `offset` on, and waits for them.
-    pub(crate) fn read(
-        &self,
-        stream: &Arc<CudaStream>,
-        offset: usize,
-        host: &mut [u8],
-    ) -> Result<(), WorkloadError> {
-        let part = self.slice.try_slice(offset..offset + host.len()).ok_or_else(|| {
-            WorkloadError::Failed(format!(
-                "bytes {offset} to {} are not in a buffer of {}",
-                offset + host.len(),
-                self.bytes()
-            ))
-        })?;
-        stream.memcpy_dtoh(&part, host).map_err(refused("copying to the host"))?;
-        wait(stream)
-    }
-}
-
-/// Waits for everything on the stream.
-pub(crate) fn wait(stream: &CudaStream) -> Result<(), WorkloadError> {
-    stream.synchronize().map_err(refused("waiting for the device"))
-}
-
-/// The address of a kernel argument, as a launch takes it.
-pub(crate) fn argument<T>(value: &T) -> *mut c_void {
-    std::ptr::from_ref(value).cast_mut().cast()
-}
 
 /// Enqueues a kernel without allocating.
 ///
 /// # Safety
-/// `arguments` point to values of the types and in the order of the kernel's parameters, and the
-/// addresses among them to allocations as large as the kernel and the grid make of them.
+/// As of [`warpmark_cuda::launch`].
 pub(crate) unsafe fn launch(
     stream: &CudaStream,
     function: &CudaFunction,
@@ -169,46 +28,8 @@ pub(crate) unsafe fn launch(
     threads: u32,
     arguments: &mut [*mut c_void],
 ) -> Result<(), WorkloadError> {
-    // SAFETY: the function belongs to a loaded module that it keeps alive; the arguments are the
-    // caller's promise.
-    unsafe {
-        result::launch_kernel(
-            function.cu_function(),
-            (blocks, 1, 1),
-            (threads, 1, 1),
-            0,
-            stream.cu_stream(),
-            arguments,
-        )
-    }
-    .map_err(refused("launching a kernel"))
-}
-
-/// A function of a compiled module.
-pub(crate) fn function(
-    module: &Arc<CudaModule>,
-    name: &str,
-) -> Result<CudaFunction, WorkloadError> {
-    module.load_function(name).map_err(refused(name))
-}
-
-/// How much of a multiprocessor's memory a kernel leaves to the L1 cache, where the driver would guess.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Split {
-    /// All that can be had.
-    Cache,
-    /// As little as there is, for shared memory.
-    Shared,
-}
-
-/// Settles the split of a kernel; a hint, which older cards round to one of a few.
-pub(crate) fn prefer(function: &CudaFunction, split: Split) -> Result<(), WorkloadError> {
-    let percent = match split {
-        Split::Cache => 0,
-        Split::Shared => 100,
-    };
-    let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
-    function.set_attribute(attribute, percent).map_err(refused("splitting L1 and shared memory"))
+    // SAFETY: the caller's promise.
+    unsafe { warpmark_cuda::launch(stream, function, Geometry::line(blocks, threads), arguments) }
 }
 
 /// The kernel that fills memory with numbers of each type; TF32 lies in memory as f32.
@@ -227,7 +48,7 @@ pub(crate) struct Filler(Vec<(Dtype, CudaFunction)>);
 
 impl Filler {
     /// Compiles `kernels/fill.cu` for the device.
-    pub(crate) fn new(compiler: &compile::Compiler) -> Result<Self, WorkloadError> {
+    pub(crate) fn new(compiler: &Compiler) -> Result<Self, WorkloadError> {
         let source = include_str!("../../../kernels/fill.cu");
         let module = compiler.compile("fill.cu", source)?.module;
         let kernels = FILLS.map(|(dtype, name)| Ok((dtype, function(&module, name)?)));
@@ -270,5 +91,37 @@ impl Filler {
         // SAFETY: the kernels take a pointer, a count and a key, and write `elements` elements of
         // `dtype`, for which there is room behind the offset.
         unsafe { launch(stream, kernel, 1024, 256, &mut arguments) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warpmark_cuda::Target;
+
+    /// Not run by default: NVRTC is a library of the CUDA toolkit, which a machine without a GPU
+    /// usually lacks. With it: `cargo test -p warpmark-micro -- --ignored nvrtc`.
+    #[test]
+    #[ignore = "needs NVRTC, which cargo test must not require"]
+    fn every_kernel_compiles_for_every_architecture_that_this_nvrtc_knows() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels");
+        let mut sources: Vec<(String, String)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "cu"))
+            .map(|path| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                (name, std::fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        assert!(sources.len() >= 7, "{}", sources.len());
+        sources.extend(crate::memory::ways::sources());
+        for arch in warpmark_cuda::known_architectures().unwrap() {
+            for (name, source) in &sources {
+                let cubin = warpmark_cuda::image(name, source, Target::Cubin(arch)).unwrap();
+                assert!(cubin.starts_with(b"\x7fELF"), "{name} for sm_{arch}");
+                let ptx = warpmark_cuda::image(name, source, Target::Ptx(arch)).unwrap();
+                assert!(ptx.ends_with(b"\0"), "{name} for compute_{arch}");
+            }
+        }
     }
 }

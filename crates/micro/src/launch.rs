@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaFunction, CudaGraph, CudaStream, result};
+use cudarc::driver::{CudaFunction, CudaStream, result};
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Hold, Session, Workload, WorkloadError};
@@ -14,9 +13,9 @@ use warpmark_record::{
 };
 
 use crate::cases::{self, Cases};
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::hold::Gate;
-use crate::cuda::{self, Buffer, Library, argument, refused};
+use crate::cuda::{self, Buffer, Graph, Library, argument, refused};
 use crate::{Micro, Processor, Request};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
@@ -125,15 +124,8 @@ impl Launches {
     }
 
     /// A graph of [`NODES`] such kernels, one after the other.
-    fn graph(&self, amount: u32) -> Result<CudaGraph, WorkloadError> {
-        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(refused("beginning to capture"))?;
-        let captured = (0..NODES).try_for_each(|_| self.enqueue(amount));
-        // Ended in any case: a stream that is left capturing takes nothing else.
-        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        captured?;
-        let graph = graph.map_err(refused("making a graph"))?;
-        graph.ok_or_else(|| WorkloadError::Failed("the driver captured nothing".to_owned()))
+    fn graph(&self, amount: u32) -> Result<Graph, WorkloadError> {
+        Graph::capture(&self.stream, || (0..NODES).try_for_each(|_| self.enqueue(amount)))
     }
 
     /// The sum, which begins from zero again.
@@ -192,7 +184,7 @@ struct Ask<'a> {
     id: BenchmarkId,
     call: Call,
     /// For [`Call::Graph`].
-    graph: Option<CudaGraph>,
+    graph: Option<Graph>,
     session: &'a mut Launches,
 }
 
@@ -207,7 +199,7 @@ impl Ask<'_> {
             }
             Call::Graph => {
                 let graph = self.session.graph(1)?;
-                graph.launch().map_err(refused("launching a graph"))?;
+                graph.launch()?;
                 // It may not be destroyed while it runs.
                 cuda::wait(&self.session.stream)?;
                 NODES
@@ -259,7 +251,7 @@ impl Workload for Ask<'_> {
     fn launch(&mut self) -> Result<(), WorkloadError> {
         match (self.call, &self.graph) {
             (Call::Empty | Call::Queued, _) => self.session.enqueue(0),
-            (Call::Graph, Some(graph)) => graph.launch().map_err(refused("launching a graph")),
+            (Call::Graph, Some(graph)) => graph.launch(),
             (Call::Graph, None) => Err(WorkloadError::Failed("there is no graph".to_owned())),
             (Call::Synchronise, _) => {
                 self.session.enqueue(0)?;

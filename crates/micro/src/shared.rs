@@ -9,7 +9,7 @@ use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadErr
 use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value, Work};
 
 use crate::cases::{self, Cases};
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::sum::Sum;
 use crate::cuda::{self, Library, Split, argument};
 use crate::{Micro, Processor, Request, guess};

@@ -10,7 +10,7 @@ use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
 use super::{entry, parameters, work};
 use crate::cases::{self, Cases};
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::sum::Sum;
 use crate::cuda::{self, Buffer, Filler, Library, Split, argument};
 use crate::data::{self, Dtype, Stream};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cudarc::driver::{CudaFunction, CudaStream, result};
 use warpmark_measure::{Hold, WorkloadError};
 
-use super::compile::Compiler;
+use super::Compiler;
 use super::{argument, function, launch, refused};
 
 /// After so many nanoseconds the device goes on by itself: long against queueing a few hundred launches,

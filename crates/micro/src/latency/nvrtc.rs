@@ -10,7 +10,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Seconds, Value};
 
 use super::{Cycle, described, entry, parameters, work};
 use crate::cases::{self, Cases};
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::{self, Buffer, Library, Split, argument};
 use crate::levels::Levels;
 use crate::memory::{ASSUMED_CACHE, cache_caveat};

@@ -11,7 +11,7 @@ use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds};
 use super::Problem;
 use super::lt::{Handle, Operation};
 use super::operands::Operands;
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::hold::Gate;
 use crate::cuda::{self, Buffer, Filler, Library};
 

@@ -12,7 +12,7 @@ use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
 use super::ways::{Build, Way};
 use super::{Contents, FACTOR, Operation, cache_caveat, groups, last_cache, parameters, work};
 use crate::cases::Cases;
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 use crate::cuda::contest::{Contestants, LOAD, Rules, compare};
 use crate::cuda::timer::Timer;
 use crate::cuda::{self, Buffer, Filler, Library, argument};

@@ -5,7 +5,7 @@ use warpmark_measure::WorkloadError;
 
 use super::Operation;
 use crate::cuda;
-use crate::cuda::compile::Compiler;
+use crate::cuda::Compiler;
 
 /// A way to build `kernels/memory.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
