@@ -72,6 +72,23 @@ fn each_format_is_loaded_answers_right_and_is_recorded_with_the_bytes_that_it_ta
 }
 
 #[test]
+fn rows_of_an_odd_number_of_blocks_are_measured_too() {
+    let world = World::new();
+    // Down projections have rows of three blocks of 32, which Q4_K_M stores as Q5_0 and Q8_0.
+    let models = world.write("odd.toml", &MODELS.replace("hidden = 128", "hidden = 96"));
+    let ran = world.run(&[
+        "verify",
+        "--device",
+        "cpu",
+        "--filter",
+        "prefill/q8_0/b1,prefill/q4_k_m/b1",
+        "--models",
+        models.to_str().unwrap(),
+    ]);
+    assert!(ran.exits(0).stdout.contains("2 right, 0 wrong"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_folder_without_a_format_fails_its_rows_alone() {
     let world = World::new();
     run(&world, "prefill/q8_0/b1", &[]).exits(0);

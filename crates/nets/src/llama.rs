@@ -58,7 +58,7 @@ impl Stored<'_> {
 
     fn matrix(&self, name: &str) -> Result<Matrix, NetError> {
         match self.blocks.get(name) {
-            Some(blocks) => Ok(Matrix::blocks(blocks)),
+            Some(blocks) => Ok(Matrix::blocks(blocks)?),
             None => Ok(Matrix::plain(&self.plain(name)?)?),
         }
     }
