@@ -1,6 +1,8 @@
 //! Weights from the hub: the pinned revision, checked, resumed where a transfer broke.
 
 #[cfg(feature = "hub")]
+mod bypass;
+#[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
 mod endpoint;

@@ -19,6 +19,7 @@ use blobs::CachedFile;
 use http::Http;
 use list::Listed;
 
+use super::bypass::Bypass;
 use super::endpoint::{self, Endpoint};
 use super::environment::{Environment, Token};
 use super::secrets::Secrets;

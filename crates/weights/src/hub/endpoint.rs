@@ -6,6 +6,7 @@ use ureq::Proxy;
 use ureq::http::Uri;
 
 use super::HubError;
+use super::bypass::Bypass;
 use super::environment::Environment;
 use super::secrets::Secrets;
 
@@ -82,12 +83,12 @@ fn decoded(text: &str) -> String {
 }
 
 /// The proxy that the environment names for addresses of that scheme: `HTTPS_PROXY` or `HTTP_PROXY`, else
-/// `ALL_PROXY`, in capitals or not. Hosts of `NO_PROXY` are reached without it.
+/// `ALL_PROXY`, in capitals or not; with it what `NO_PROXY` lists, which is reached without it.
 pub(super) fn proxy(
     encrypted: bool,
     environment: &Environment<'_>,
     secrets: &mut Secrets,
-) -> Result<Option<Proxy>, HubError> {
+) -> Result<Option<(Proxy, Bypass)>, HubError> {
     let own = if encrypted { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
     let mut variables = own.into_iter().chain(["all_proxy", "ALL_PROXY"]);
     let Some((name, value)) = variables.find_map(|name| Some((name, environment.value(name)?)))
@@ -102,24 +103,9 @@ pub(super) fn proxy(
     }
     let unusable = || HubError::Proxy { variable: name.to_owned() };
     let proxy = Proxy::new(value.trim()).map_err(|_| unusable())?;
-    let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
-    if let Some(user) = proxy.username() {
-        builder = builder.username(user);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
     let without = environment.value("no_proxy").or_else(|| environment.value("NO_PROXY"));
-    let without = without.unwrap_or_default().to_string_lossy().into_owned();
-    for host in without.split(',').map(str::trim).filter(|host| !host.is_empty()) {
-        // A name stands for itself and for all below it, with or without a dot before it.
-        let name = host.trim_start_matches("*.").trim_start_matches('.');
-        builder = builder.no_proxy(name);
-        if name != "*" {
-            builder = builder.no_proxy(&format!(".{name}"));
-        }
-    }
-    builder.build().map(Some).map_err(|_| unusable())
+    let bypass = Bypass::read(&without.unwrap_or_default().to_string_lossy());
+    Ok(Some((proxy, bypass)))
 }
 
 #[cfg(test)]
@@ -132,7 +118,10 @@ mod tests {
         Endpoint::read(Some(text), &mut Secrets::default()).map_err(|error| error.to_string())
     }
 
-    fn proxy_of(encrypted: bool, variables: &[(&str, &str)]) -> Result<Option<Proxy>, String> {
+    fn proxy_of(
+        encrypted: bool,
+        variables: &[(&str, &str)],
+    ) -> Result<Option<(Proxy, Bypass)>, String> {
         let get = |name: &str| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         };
@@ -171,14 +160,14 @@ mod tests {
         let all = [
             ("HTTPS_PROXY", "http://me:word@secure:1"),
             ("http_proxy", "http://plain:2"),
-            ("NO_PROXY", "localhost, .inside.example,127.0.0.1"),
+            ("NO_PROXY", "localhost, .inside.example,127.0.0.0/8"),
         ];
-        let secure = proxy_of(true, &all).unwrap().unwrap();
+        let (secure, bypass) = proxy_of(true, &all).unwrap().unwrap();
         assert_eq!((secure.host(), secure.port()), ("secure", 1));
         assert_eq!((secure.username(), secure.password()), (Some("me"), Some("word")));
-        let plain = proxy_of(false, &all).unwrap().unwrap();
+        let (plain, _) = proxy_of(false, &all).unwrap().unwrap();
         assert_eq!((plain.host(), plain.port()), ("plain", 2));
-        let direct = |address: &str| secure.is_no_proxy(&address.parse().unwrap());
+        let direct = |address: &str| bypass.covers(address);
         assert!(direct("https://localhost/x") && direct("https://127.0.0.1/"));
         assert!(direct("https://inside.example/") && direct("https://a.inside.example/"));
         assert!(!direct("https://huggingface.co/"));

@@ -8,7 +8,7 @@ use ureq::http::{HeaderMap, Request, Response, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-use super::Endpoint;
+use super::{Bypass, Endpoint};
 
 /// How long finding a server and greeting it may take, each.
 const TO_CONNECT: Duration = Duration::from_secs(10);
@@ -51,6 +51,8 @@ pub(super) enum Fault {
 /// Asks one server.
 pub(super) struct Http {
     agent: Agent,
+    /// On the way to every server but those that are reached without it.
+    proxy: Option<(Proxy, Bypass)>,
     endpoint: String,
     /// What the server itself is shown, and nobody whom it points to.
     authorization: Option<String>,
@@ -72,7 +74,7 @@ impl Http {
     pub(super) fn new(
         endpoint: Endpoint,
         token: Option<String>,
-        proxy: Option<Proxy>,
+        proxy: Option<(Proxy, Bypass)>,
         silence: Option<Duration>,
     ) -> Self {
         let silence = silence.unwrap_or(SILENCE);
@@ -85,7 +87,8 @@ impl Http {
             .https_only(endpoint.is_encrypted())
             .accept_encoding("identity")
             .user_agent(concat!("warpmark/", env!("CARGO_PKG_VERSION")))
-            .proxy(proxy)
+            // Chosen for each request, since an answer may point to a server that is reached without it.
+            .proxy(None)
             .tls_config(tls)
             .timeout_resolve(Some(TO_CONNECT))
             .timeout_connect(Some(TO_CONNECT))
@@ -97,7 +100,7 @@ impl Http {
         // A user of a mirror is known to the mirror, which is not to see the hub's token.
         let authorization =
             endpoint.authorization.or_else(|| token.map(|token| format!("Bearer {token}")));
-        Self { agent, endpoint: endpoint.address, authorization }
+        Self { agent, proxy, endpoint: endpoint.address, authorization }
     }
 
     /// The server, without a password.
@@ -142,15 +145,17 @@ impl Http {
         // A file takes as long as it takes, as long as it comes.
         let answer = ask.body.map(|_| TO_ANSWER);
         let limit = [ask.left, answer].into_iter().flatten().min();
+        let proxied = self.proxy.as_ref().filter(|(_, bypass)| !bypass.covers(url));
+        let proxy = proxied.map(|(proxy, _)| proxy.clone());
         let sent = if let Some(json) = ask.body {
             let request = request.method("POST").header(header::CONTENT_TYPE, "application/json");
             let request = request.body(json.to_owned()).map_err(unsendable)?;
-            let request = self.agent.configure_request(request).timeout_global(limit).build();
-            self.agent.run(request)
+            let request = self.agent.configure_request(request).proxy(proxy);
+            self.agent.run(request.timeout_global(limit).build())
         } else {
             let request = request.body(()).map_err(unsendable)?;
-            let request = self.agent.configure_request(request).timeout_global(limit).build();
-            self.agent.run(request)
+            let request = self.agent.configure_request(request).proxy(proxy);
+            self.agent.run(request.timeout_global(limit).build())
         };
         sent.map_err(|error| fault(error, ask.left.is_some()))
     }
