@@ -208,6 +208,15 @@ fn damaged_weights_are_named_and_made_anew() {
     run().exits(0);
     assert!(std::fs::read(&file).unwrap() == whole);
     damage();
+    let serve = || {
+        let form = ["--device", "cpu", "--users", "1", "--prompt", "8", "--tokens", "4"];
+        let mut command = world.command();
+        command.args(["serve", "tiny", "--for", "200ms"]).args(form);
+        Ran::of(command.arg("--models").arg(&models).output().unwrap())
+    };
+    serve().exits(1).says(&[name, "is damaged", "was removed"]);
+    serve().exits(0);
+    damage();
     fetch().exits(0).says(&[name, "is damaged"]);
     assert!(std::fs::read(&file).unwrap() == whole);
 }

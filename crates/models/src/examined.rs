@@ -1,6 +1,10 @@
-//! Groups whose failures have the model's cached files examined.
+//! Groups and services whose failures have the model's cached files examined.
 
-use warpmark_measure::{Entry, Group, Session, Workload, WorkloadError};
+use warpmark_device::Device;
+use warpmark_measure::{
+    Batched, Description, Entry, Group, Offer, Service, Session, Streaming, Workload, WorkloadError,
+};
+use warpmark_record::{Check, Memory};
 
 use crate::catalog::{Format, Model, Quantisation};
 use crate::request::Request;
@@ -11,29 +15,120 @@ pub(crate) fn examined(group: Group, model: &Model, request: &Request) -> Group 
     let Group { name, entries, open } = group;
     let (model, request) = (model.clone(), request.clone());
     let cause = move || cause(&model, &request);
-    let open = Box::new(move |device: &warpmark_device::Device| {
-        let session = open(device).map_err(|error| explained(error, &cause))?;
-        Ok(Box::new(Examined { session, cause: Box::new(cause) }) as Box<dyn Session>)
+    let open = Box::new(move |device: &Device| {
+        let inner = open(device).map_err(|error| explained(error, &cause))?;
+        Ok(Box::new(Examined { inner, cause: Box::new(cause) }) as Box<dyn Session>)
     });
     Group { name, entries, open }
 }
 
-struct Examined {
-    session: Box<dyn Session>,
+/// The service, where a failure to load or a wrong answer says the same.
+pub(crate) fn examined_offer(offer: Offer, model: &Model, request: &Request) -> Offer {
+    let Offer { id, name, request_estimate, memory_estimate, skip, open } = offer;
+    let (model, request) = (model.clone(), request.clone());
+    let cause = move || cause(&model, &request);
+    let open = Box::new(move |device: &Device| {
+        let service = open(device).map_err(|error| explained(error, &cause))?;
+        let cause = Box::new(cause);
+        Ok(match service {
+            Service::Batched(inner) => Service::Batched(Box::new(Examined { inner, cause })),
+            Service::Streaming(inner) => Service::Streaming(Box::new(Examined { inner, cause })),
+        })
+    });
+    Offer { id, name, request_estimate, memory_estimate, skip, open }
+}
+
+struct Examined<T: ?Sized> {
+    inner: Box<T>,
     cause: Box<dyn Fn() -> Option<String>>,
 }
 
-impl Session for Examined {
+impl<T: ?Sized> Examined<T> {
+    /// What was checked, or why it is wrong.
+    fn explained(&self, checked: Result<Check, WorkloadError>) -> Result<Check, WorkloadError> {
+        match checked {
+            Err(error @ WorkloadError::WrongAnswer { .. }) => Err(match (self.cause)() {
+                Some(cause) => WorkloadError::Failed(format!("{error}: {cause}")),
+                None => error,
+            }),
+            other => other,
+        }
+    }
+}
+
+impl Batched for Examined<dyn Batched> {
+    fn describe(&self) -> Description {
+        self.inner.describe()
+    }
+
+    fn most(&self) -> usize {
+        self.inner.most()
+    }
+
+    fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
+        self.inner.answer(requests)
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let checked = self.inner.verify();
+        self.explained(checked)
+    }
+
+    fn prepare(&mut self) {
+        self.inner.prepare();
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        self.inner.memory()
+    }
+}
+
+impl Streaming for Examined<dyn Streaming> {
+    fn describe(&self) -> Description {
+        self.inner.describe()
+    }
+
+    fn slots(&self) -> usize {
+        self.inner.slots()
+    }
+
+    fn tokens(&self) -> usize {
+        self.inner.tokens()
+    }
+
+    fn admit(&mut self, slots: &[usize]) -> Result<(), WorkloadError> {
+        self.inner.admit(slots)
+    }
+
+    fn step(&mut self, slots: &[usize]) -> Result<(), WorkloadError> {
+        self.inner.step(slots)
+    }
+
+    fn verify(&mut self) -> Result<Check, WorkloadError> {
+        let checked = self.inner.verify();
+        self.explained(checked)
+    }
+
+    fn prepare(&mut self) {
+        self.inner.prepare();
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        self.inner.memory()
+    }
+}
+
+impl Session for Examined<dyn Session> {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
-        self.session.workload(entry)
+        self.inner.workload(entry)
     }
 
     fn aftermath(&mut self) -> Result<(), WorkloadError> {
-        self.session.aftermath()
+        self.inner.aftermath()
     }
 
     fn keep_inputs(&mut self) {
-        self.session.keep_inputs();
+        self.inner.keep_inputs();
     }
 
     fn cause(&self) -> Option<String> {

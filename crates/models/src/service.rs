@@ -5,6 +5,7 @@ pub(crate) mod by_batch;
 use warpmark_measure::Offer;
 
 use crate::catalog::{Catalog, CatalogError, Dtype};
+use crate::examined::examined_offer;
 use crate::request::Request;
 
 /// The form of a service; what it leaves open is the stanza's or the family's choice.
@@ -33,7 +34,8 @@ pub fn offers(
     let mut offers = Vec::new();
     for name in names {
         let model = catalog.model(name)?;
-        offers.extend(model.family()?.services(model, request, form)?);
+        let own = model.family()?.services(model, request, form)?;
+        offers.extend(own.into_iter().map(|offer| examined_offer(offer, model, request)));
     }
     Ok(offers)
 }
