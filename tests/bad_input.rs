@@ -576,3 +576,33 @@ fn many_lines_take_a_bounded_amount_of_memory_each() {
         assert!(ran.stdout.matches("c128/r").count() >= ROWS, "{format}");
     }
 }
+
+#[test]
+fn messages_quote_foreign_text_of_any_length_in_a_few_lines() {
+    let long = "x".repeat(100_000);
+    for (from, to) in [
+        ("family = \"gpt2\"", format!("family = \"{long}\"")),
+        ("id = \"tiny\"", format!("id = \"{long}\"")),
+        ("revision = \"0000", format!("revision = \"{long}")),
+        ("repo = \"", format!("repo = \"{long}")),
+        ("checkpoint", format!("{long} = 1\ncheckpoint")),
+        ("layers = 2", format!("layers = \"{long}\"")),
+    ] {
+        let ran = with_catalog(from, &to);
+        ran.exits(70).says(&["models.toml:"]);
+        assert!(ran.stderr.len() < 3000, "{from}: {} bytes", ran.stderr.len());
+    }
+    let world = World::new();
+    for arguments in [
+        &["run", "--device", "cpu", "--filter", &long][..],
+        &["run", "--device", &long],
+        &["fetch", &long],
+        &["report", &long],
+        &["compare", &long, &long],
+        &[&long],
+    ] {
+        let ran = world.run(arguments);
+        assert!(matches!(ran.code, Some(64 | 70)), "{:?}", ran.code);
+        assert!(ran.stderr.len() < 3000, "{} bytes: {}", ran.stderr.len(), &ran.stderr[..3000]);
+    }
+}

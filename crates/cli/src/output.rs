@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use console::measure_text_width;
 use rustix::io::Errno;
+use warpmark_record::message::{shortened, with_short_words};
 use warpmark_record::store::Recording;
 use warpmark_report::escape;
 
@@ -68,7 +69,7 @@ pub(crate) fn show_json(data: &impl serde::Serialize) -> anyhow::Result<()> {
 /// ends nothing.
 pub(crate) fn warn(text: &str) {
     // Lines of a message stand behind its first one, so that none can be taken for another message.
-    let text = plain(text.trim_end()).replace('\n', "\n  ");
+    let text = plain(&shortened(text.trim_end())).replace('\n', "\n  ");
     tell(&format!("warpmark: {text}\n"));
 }
 
@@ -97,8 +98,10 @@ pub(crate) fn tell_on(stream: impl AsFd, text: &str) {
     let _ = put(stream, text.as_bytes());
 }
 
-/// Text in which nothing but line ends acts on a screen, in the characters that the locale has.
+/// Text in which nothing but line ends acts on a screen, in the characters that the locale has; what others
+/// wrote in it without a blank is cut where it is very long.
 pub(crate) fn plain(text: &str) -> String {
+    let text = with_short_words(text);
     let lines: Vec<Cow<'_, str>> = text.split('\n').map(escape::terminal).collect();
     let text = lines.join("\n");
     if terminal::is_ascii() { escape::ascii(&text).into_owned() } else { text }

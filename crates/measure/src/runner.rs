@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use criterion::Criterion;
 use serde::{Deserialize, Serialize};
 use warpmark_device::{Device, Footprint, HostWatch, Sampler};
+use warpmark_record::message::shortened;
 use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
@@ -238,8 +239,10 @@ impl Runner<'_> {
                     | WorkloadError::OutOfTime(_)),
                 ),
                 _,
-            ) => Outcome::Skipped { reason: e.to_string() },
-            (Err(error), _) => Outcome::Failed { reason: error.to_string() },
+            ) => Outcome::Skipped { reason: shortened(&e.to_string()).into_owned() },
+            (Err(error), _) => {
+                Outcome::Failed { reason: shortened(&error.to_string()).into_owned() }
+            }
         }
     }
 

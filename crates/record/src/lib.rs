@@ -10,6 +10,7 @@ pub mod group;
 pub mod id;
 pub mod load;
 pub mod machine;
+pub mod message;
 pub mod row;
 pub mod run;
 pub mod stats;

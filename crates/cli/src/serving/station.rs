@@ -2,6 +2,7 @@
 
 use warpmark_device::{Device, Sampler};
 use warpmark_measure::{Entry, Gate, Observer, Offer, Service, Step, WorkloadError, timestamp};
+use warpmark_record::message::shortened;
 use warpmark_record::{Load, Outcome, Record, RunId, Telemetry};
 use warpmark_serve::{Dynamic, Wall, batched, streaming};
 
@@ -122,7 +123,7 @@ fn outcome_of(result: &Result<(), WorkloadError>) -> Outcome {
 
 /// What a row says that could not be had.
 fn refused(error: &WorkloadError) -> Outcome {
-    let reason = error.to_string();
+    let reason = shortened(&error.to_string()).into_owned();
     match error {
         WorkloadError::OutOfMemory { .. }
         | WorkloadError::Unsupported(_)

@@ -8,6 +8,9 @@ use super::{CatalogError, MAX_BATCH, Model};
 /// A name stands in every id of its rows, and in tables.
 const LONGEST_NAME: usize = 100;
 
+/// A repository's name is a folder's in the hub's cache.
+const LONGEST_REPO: usize = 200;
+
 /// What a stanza's own values must be.
 impl Model {
     /// Refuses every value that cannot be meant, whatever the family.
@@ -22,16 +25,20 @@ impl Model {
     }
 
     fn check_names(&self) -> Result<(), CatalogError> {
-        for (field, name) in [("id", &self.id), ("title", &self.title)] {
+        for (field, name, most) in [
+            ("id", &self.id, LONGEST_NAME),
+            ("title", &self.title, LONGEST_NAME),
+            ("repo", &self.repo, LONGEST_REPO),
+        ] {
             let length = name.chars().count();
-            if length > LONGEST_NAME {
+            if length > most {
                 let start: String = name.chars().take(40).collect();
                 return Err(CatalogError::Invalid {
                     place: self.place(field),
                     model: self.id.chars().take(40).collect(),
                     field: field.to_owned(),
                     value: format!("{start:?} and so on, {length} characters"),
-                    advice: format!("a name has at most {LONGEST_NAME}"),
+                    advice: format!("it has at most {most}"),
                 });
             }
         }
