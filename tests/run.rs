@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::{Ran, World};
+use rustix::process::{Pid, Signal, kill_process};
 use warpmark_record::{Outcome, WeightsStamp, store};
 
 /// Two loads, a prompt in one batch size, a context in two.
@@ -123,8 +125,8 @@ fn interrupt(world: &World, ready: impl Fn(&str) -> bool) -> (Option<i32>, Strin
             break;
         }
     }
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let id = Pid::from_child(&child);
+    kill_process(id, Signal::INT).unwrap();
     for line in lines {
         seen += &(line + "\n");
     }
@@ -198,4 +200,42 @@ fn a_second_run_on_the_same_device_is_told_to_wait() {
     lines.for_each(drop);
     assert_eq!(first.wait().unwrap().code(), Some(0));
     assert_eq!(store::read(&world.results()[0]).unwrap().rows.len(), ROWS);
+}
+
+#[test]
+fn verify_and_serve_do_not_work_beside_a_run_nor_a_run_beside_verify() {
+    let world = World::new();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
+    let verify = ["verify", "--device", "cpu", "--filter", "tiny", "--models"];
+    let serve = [
+        "serve", "tiny", "--device", "cpu", "--prompt", "8", "--tokens", "4", "--for", "100ms",
+        "--models",
+    ];
+    let command = |arguments: &[&str]| {
+        let mut command = world.command();
+        command.args(arguments).arg(&models);
+        command
+    };
+    std::fs::create_dir_all(world.path("cache")).unwrap();
+    // What a run on the processor holds.
+    let lock = std::fs::File::create(world.path("cache/measuring-cpu.lock")).unwrap();
+    lock.lock().unwrap();
+    for arguments in [&verify[..], &serve] {
+        let ran = Ran::of(command(arguments).output().unwrap());
+        ran.exits(70).says(&["another warpmark run is measuring"]);
+    }
+    assert!(world.results().is_empty());
+    drop(lock);
+    let mut first = command(&verify);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("(cpu)")).unwrap();
+    // It has begun, and stands still until the other was told to wait.
+    let pid = Pid::from_child(&first);
+    kill_process(pid, Signal::STOP).unwrap();
+    let second = Ran::of(world.tiny_run().output().unwrap());
+    kill_process(pid, Signal::CONT).unwrap();
+    second.exits(70).says(&["another warpmark run is measuring"]);
+    lines.for_each(drop);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
 }

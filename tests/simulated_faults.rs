@@ -49,6 +49,25 @@ fn an_illegal_address_costs_its_benchmark_and_no_other() {
 }
 
 #[test]
+fn verify_and_serve_do_not_work_on_a_card_on_which_a_run_measures() {
+    let machine = Machine::with("t4");
+    let verify = ["verify", "--device", "cuda", "--filter", "micro/memory/copy"];
+    machine.run(&verify).exits(0);
+    let cache = std::fs::read_dir(machine.world.path("cache")).unwrap();
+    let locks = cache.flatten().map(|item| item.path());
+    let is_lock = |path: &std::path::PathBuf| path.to_string_lossy().contains("/measuring-");
+    let path = locks.filter(is_lock).last().unwrap();
+    let lock = std::fs::File::open(path).unwrap();
+    lock.lock().unwrap();
+    let serve = ["serve", "gpt2-124m", "--device", "cuda", "--for", "100ms"];
+    for arguments in [&verify[..], &serve] {
+        machine.run(arguments).exits(70).says(&["another warpmark run is measuring"]);
+    }
+    drop(lock);
+    machine.run(&verify).exits(0);
+}
+
+#[test]
 fn an_uncorrectable_memory_error_costs_its_benchmark_and_no_other() {
     only_scale_fails("memory_scale:9=214", None, &["CUDA_ERROR_ECC_UNCORRECTABLE (214)"]);
 }
