@@ -201,6 +201,80 @@ fn rows_of_a_crowded_host_do_not_accuse_a_program() {
     assert_eq!(overall(&b), Overall::Slower);
 }
 
+/// Runs of one program on two processors on which others worked all the time (`scripts/fixtures/busy_host.py`).
+fn busy_host() -> Vec<Recording> {
+    let mut runs: Vec<Recording> = Vec::new();
+    for line in include_str!("busy_host.csv").lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let number = |at: usize| fields[at].parse::<f64>().unwrap();
+        let name = format!("busy{}", fields[0]);
+        if runs.last().is_none_or(|run| run.runs[0].run.0 != name) {
+            let mut stamp = fixture::cpu_run();
+            stamp.run = RunId(name.clone());
+            stamp.host.cores = 2;
+            runs.push(fixture::recording(stamp, Vec::new()));
+        }
+        let mut row = fixture::row(fields[1], 1.0);
+        row.run = RunId(name);
+        row.host = Some(HostLoad { cores: 2, others: number(2), stolen: number(3) });
+        let samples = row.samples.as_mut().unwrap();
+        // Each fifth by its median.
+        samples.wall_s = (0..10).map(|at| number(4 + at / 2)).collect();
+        samples.iterations = vec![1; 10];
+        runs.last_mut().unwrap().rows.push(row);
+    }
+    runs
+}
+
+/// The same run, every time multiplied.
+fn slowed(run: &Recording, factor: f64) -> Recording {
+    let mut run = run.clone();
+    run.rows.iter_mut().for_each(|row| {
+        row.samples.as_mut().unwrap().wall_s.iter_mut().for_each(|time| *time *= factor);
+    });
+    run
+}
+
+#[test]
+fn runs_of_one_program_on_a_busy_host_are_not_told_apart_and_three_times_as_slow_is_found() {
+    let runs = busy_host();
+    assert_eq!((runs.len(), runs[0].rows.len()), (16, 11));
+    let (mut alarms, mut found) = (0, 0);
+    for (a, b) in pairs(&runs) {
+        let overall = |b: &Recording| compare(a, b, &options(false)).overall();
+        alarms += usize::from(overall(b) == Overall::Slower);
+        found += usize::from(overall(&slowed(b, 3.0)) == Overall::Slower);
+    }
+    // The limit is one of thirty; two runs of this program differed by up to 3.4 times.
+    assert!(alarms <= 8, "{alarms} of 240");
+    assert!(found >= 180, "{found} of 240");
+}
+
+/// All ordered pairs of two different runs.
+fn pairs(runs: &[Recording]) -> impl Iterator<Item = (&Recording, &Recording)> {
+    let all = runs.iter().enumerate().flat_map(|a| runs.iter().enumerate().map(move |b| (a, b)));
+    all.filter(|((a, _), (b, _))| a != b).map(|((_, a), (_, b))| (a, b))
+}
+
+#[test]
+fn twice_the_time_is_found_in_one_row_where_others_took_as_much_of_both_runs() {
+    let mut dice = Dice(17);
+    let noise = Noise { sample: 0.04, ..QUIET };
+    let (mut a, mut b) = (run(&mut dice, "a", noise, 1.0), run(&mut dice, "b", noise, 2.0));
+    for run in [&mut a, &mut b] {
+        run.rows.truncate(1);
+        run.runs[0].host.cores = 2;
+        // Two processors, two threads, and others that would keep both busy.
+        run.runs[0].host.busy_cores = Some(Field::Known(2.0));
+    }
+    let overall = |a: &Recording, b: &Recording| compare(a, b, &options(false)).overall();
+    assert_eq!(overall(&a, &b), Overall::Slower);
+    assert_eq!(overall(&b, &a), Overall::SameOrFaster);
+    // Where they worked beside one of the two alone, that may be all of it.
+    a.runs[0].host.busy_cores = Some(Field::Known(0.0));
+    assert_eq!(overall(&a, &b), Overall::Ambiguous);
+}
+
 #[test]
 fn one_row_among_steady_ones_is_found_alone() {
     let mut dice = Dice(13);
