@@ -14,7 +14,7 @@ mod peak_memory;
 mod plan;
 mod session;
 
-pub(crate) use check::{Comparison, Tolerance, error, finite, sampled};
+pub(crate) use check::{Allowed, Comparison, Held, error, finite, sampled};
 pub(crate) use context::{Bench, Context};
 pub(crate) use engine::{Engine, Notes, Program};
 pub use parameters::Parameters;

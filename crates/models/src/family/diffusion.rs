@@ -14,6 +14,7 @@ mod steps;
 mod tests;
 mod work;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -155,7 +156,8 @@ impl Family for DiffusionFamily {
                 let tensors = std::mem::take(&mut opened.loaded.tensors);
                 // What is widened is held beside what it was.
                 opened.context.weights = weights;
-                let info = ModelInfo { architecture, guidance, dtype, tensors };
+                let tolerances = RefCell::default();
+                let info = ModelInfo { architecture, guidance, dtype, tensors, tolerances };
                 engines(&info.tensors.clone(), info.into())
             })?);
         }

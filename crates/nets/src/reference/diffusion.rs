@@ -10,11 +10,12 @@ use std::collections::HashMap;
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::rounding::Rounding;
 use crate::diffusion::{
     Activation, Architecture, SchedulerNumbers, Step, TextNumbers, TextOutput, UnetNumbers,
     VaeNumbers,
 };
-use plain::{Plain, attention, layer_norm, quick_gelu, silu};
+use plain::{Plain, quick_gelu};
 
 /// How far the plain net goes with diffusers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +28,16 @@ pub enum Like {
 }
 
 /// One UNet pass over one image: `latents` `[1, c, h, w]`, `text` `[1, tokens, width]`, `pooled` `[1,
-/// width]` with the six numbers of size and crop where the net reads them. All are widened to f32.
+/// width]` with the six numbers of size and crop where the net reads them. All are widened to f32; what each
+/// step gives is rounded as told.
 pub fn unet(
     architecture: &Architecture,
     tensors: &HashMap<String, Tensor>,
-    like: Like,
+    (like, rounding): (Like, Rounding),
     input: &UnetInput<'_>,
 ) -> Result<Tensor> {
     let numbers = &architecture.unet;
-    let net = Plain::new(tensors, "unet", numbers.groups, 1e-5);
+    let net = Plain::new(tensors, "unet", numbers.groups, (1e-5, rounding));
     let text = input.text.to_dtype(DType::F32)?;
     let time = time(numbers, &net, like, input)?;
     let depth = numbers.channels.len();
@@ -70,7 +72,7 @@ pub fn unet(
             x = net.conv(&format!("{name}.upsamplers.0.conv"), &plain::twice(&x)?, 1)?;
         }
     }
-    net.conv("conv_out", &silu(&net.group_norm("conv_norm_out", &x)?)?, 1)
+    net.conv("conv_out", &net.silu(&net.group_norm("conv_norm_out", &x)?)?, 1)
 }
 
 /// What a `UNet` is asked.
@@ -97,7 +99,7 @@ fn time(
     let embed = |name: &str, x: &Tensor| {
         net.linear(
             &format!("{name}.linear_2"),
-            &silu(&net.linear(&format!("{name}.linear_1"), x)?)?,
+            &net.silu(&net.linear(&format!("{name}.linear_1"), x)?)?,
         )
     };
     let device = input.latents.device();
@@ -107,16 +109,16 @@ fn time(
             plain::rounded_waves(input.timestep, numbers.channels[0], dtype, device)?
         }
     };
-    let mut time = embed("time_embedding", &waves)?;
+    let mut time = embed("time_embedding", &net.keep(waves)?)?;
     if let (Some(added), Like::Diffusers) = (numbers.added, like) {
         let Some(pooled) = input.pooled else { candle_core::bail!("no pooled text is given") };
         let mut parts = vec![pooled.to_dtype(DType::F32)?];
         for id in input.ids {
-            parts.push(plain::waves(id, added.time_width, device)?);
+            parts.push(net.keep(plain::waves(id, added.time_width, device)?)?);
         }
-        time = (time + embed("add_embedding", &Tensor::cat(&parts, 1)?)?)?;
+        time = net.keep((time + embed("add_embedding", &Tensor::cat(&parts, 1)?)?)?)?;
     }
-    silu(&time)
+    net.silu(&time)
 }
 
 fn transformer(
@@ -149,26 +151,21 @@ fn transformer(
         let norm = |which: &str, x: &Tensor| net.layer_norm(&format!("{name}.{which}"), x);
         let attend = |which: &str, x: &Tensor, over: &Tensor| {
             let part = |part: &str, x: &Tensor| net.linear(&format!("{name}.{which}.{part}"), x);
-            let mixed = attention(
-                &part("to_q", x)?,
-                &part("to_k", over)?,
-                &part("to_v", over)?,
-                heads,
-                false,
-            )?;
+            let pair = (&part("to_k", over)?, &part("to_v", over)?);
+            let mixed = net.attention(&part("to_q", x)?, pair, heads, false)?;
             part("to_out.0", &mixed)
         };
         let own = norm("norm1", &pixels)?;
-        pixels = (&pixels + attend("attn1", &own, &own)?)?;
-        pixels = (&pixels + attend("attn2", &norm("norm2", &pixels)?, &text)?)?;
+        pixels = net.keep((&pixels + attend("attn1", &own, &own)?)?)?;
+        pixels = net.keep((&pixels + attend("attn2", &norm("norm2", &pixels)?, &text)?)?)?;
         let gated = net.linear(&format!("{name}.ff.net.0.proj"), &norm("norm3", &pixels)?)?;
         let halves = gated.chunk(2, D::Minus1)?;
         let gate = halves[1].contiguous()?;
-        let gate = gelu(like, &gate)?;
-        pixels = (&pixels + net.linear(&format!("{name}.ff.net.2"), &(&halves[0] * gate)?)?)?;
+        let gated = net.keep((&halves[0] * net.keep(gelu(like, &gate)?)?)?)?;
+        pixels = net.keep((&pixels + net.linear(&format!("{name}.ff.net.2"), &gated)?)?)?;
     }
     let image = project(&format!("{name}.proj_out"), &pixels)?;
-    x + image.t()?.contiguous()?.reshape(x.shape())?
+    net.keep((x + image.t()?.contiguous()?.reshape(x.shape())?)?)
 }
 
 fn gelu(like: Like, x: &Tensor) -> Result<Tensor> {
@@ -178,15 +175,16 @@ fn gelu(like: Like, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The image of one latent, `[1, c, h, w]` to `[1, 3, 8h, 8w]`.
+/// The image of one latent, `[1, c, h, w]` to `[1, 3, 8h, 8w]`, each step rounded as told.
 pub fn image(
     architecture: &Architecture,
     tensors: &HashMap<String, Tensor>,
     latents: &Tensor,
+    rounding: Rounding,
 ) -> Result<Tensor> {
     let numbers: &VaeNumbers = &architecture.vae;
-    let net = Plain::new(tensors, "vae", numbers.groups, 1e-6);
-    let latents = (latents.to_dtype(DType::F32)? * (1.0 / numbers.scaling))?;
+    let net = Plain::new(tensors, "vae", numbers.groups, (1e-6, rounding));
+    let latents = net.keep((latents.to_dtype(DType::F32)? * (1.0 / numbers.scaling))?)?;
     let mut x = net.conv("post_quant_conv", &latents, 1)?;
     x = net.conv("decoder.conv_in", &x, 1)?;
     x = net.residual("decoder.mid_block.resnets.0", &x, None)?;
@@ -201,7 +199,7 @@ pub fn image(
             x = net.conv(&name, &plain::twice(&x)?, 1)?;
         }
     }
-    net.conv("decoder.conv_out", &silu(&net.group_norm("decoder.conv_norm_out", &x)?)?, 1)
+    net.conv("decoder.conv_out", &net.silu(&net.group_norm("decoder.conv_norm_out", &x)?)?, 1)
 }
 
 fn look(net: &Plain<'_>, name: &str, x: &Tensor) -> Result<Tensor> {
@@ -209,30 +207,26 @@ fn look(net: &Plain<'_>, name: &str, x: &Tensor) -> Result<Tensor> {
     let normalised = net.group_norm(&format!("{name}.group_norm"), x)?;
     let pixels = normalised.reshape((channels, height * width))?.t()?.contiguous()?;
     let part = |part: &str, x: &Tensor| net.linear(&format!("{name}.{part}"), x);
-    let mixed = attention(
-        &part("to_q", &pixels)?,
-        &part("to_k", &pixels)?,
-        &part("to_v", &pixels)?,
-        1,
-        false,
-    )?;
-    x + part("to_out.0", &mixed)?.t()?.contiguous()?.reshape(x.shape())?
+    let pair = (&part("to_k", &pixels)?, &part("to_v", &pixels)?);
+    let mixed = net.attention(&part("to_q", &pixels)?, pair, 1, false)?;
+    net.keep((x + part("to_out.0", &mixed)?.t()?.contiguous()?.reshape(x.shape())?)?)
 }
 
 /// What the text encoder of a folder says of one text: its states `[tokens, width]`, and the pooled text
-/// `[1, width]` where it has one.
+/// `[1, width]` where it has one; each step rounded as told.
 pub fn text(
     numbers: &TextNumbers,
     tensors: &HashMap<String, Tensor>,
-    like: Like,
+    (like, rounding): (Like, Rounding),
     folder: &str,
     tokens: &[u32],
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let net = Plain::new(tensors, folder, 1, 1e-5);
+    let net = Plain::new(tensors, folder, 1, (1e-5, rounding));
     let table = net.get("text_model.embeddings.token_embedding.weight")?;
     let positions = net.get("text_model.embeddings.position_embedding.weight")?;
     let ids = Tensor::new(tokens, table.device())?;
-    let mut x = (table.index_select(&ids, 0)? + positions.narrow(0, 0, tokens.len())?)?;
+    let mut x =
+        net.keep((table.index_select(&ids, 0)? + positions.narrow(0, 0, tokens.len())?)?)?;
     let mut states = vec![x.clone()];
     for layer in 0..numbers.layers {
         let name = format!("text_model.encoder.layers.{layer}");
@@ -243,25 +237,22 @@ pub fn text(
             part("self_attn.k_proj", &seen)?,
             part("self_attn.v_proj", &seen)?,
         );
-        x = (x + part("self_attn.out_proj", &attention(&q, &k, &v, numbers.heads, true)?)?)?;
+        let mixed = net.attention(&q, (&k, &v), numbers.heads, true)?;
+        x = net.keep((x + part("self_attn.out_proj", &mixed)?)?)?;
         let hidden = part("mlp.fc1", &net.layer_norm(&format!("{name}.layer_norm2"), &x)?)?;
         let hidden = match numbers.activation {
             Activation::QuickGelu => quick_gelu(&hidden)?,
             Activation::Gelu => gelu(like, &hidden)?,
         };
-        x = (x + part("mlp.fc2", &hidden)?)?;
+        x = net.keep((x + part("mlp.fc2", &net.keep(hidden)?)?)?)?;
         states.push(x.clone());
     }
-    let normalised = layer_norm(
-        &x,
-        &net.get("text_model.final_layer_norm.weight")?,
-        &net.get("text_model.final_layer_norm.bias")?,
-    )?;
+    let normalised = net.layer_norm("text_model.final_layer_norm", &x)?;
     let end = tokens.iter().position(|token| *token as usize == numbers.vocabulary - 1);
     let pooled = match numbers.pooled_width {
         Some(_) => {
             let end = normalised.narrow(0, end.unwrap_or(tokens.len() - 1), 1)?;
-            Some(end.matmul(&net.get("text_projection.weight")?.t()?)?)
+            Some(net.keep(end.matmul(&net.get("text_projection.weight")?.t()?)?)?)
         }
         None => None,
     };

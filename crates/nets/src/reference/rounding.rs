@@ -15,7 +15,7 @@ pub enum Rounding {
 
 impl Rounding {
     /// A step's result as it would be kept.
-    pub(super) fn keep(self, x: Tensor) -> Result<Tensor> {
+    pub fn keep(self, x: Tensor) -> Result<Tensor> {
         match self {
             Self::Exact => Ok(x),
             Self::F16 => x.to_dtype(DType::F16)?.to_dtype(DType::F32),

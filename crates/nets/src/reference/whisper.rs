@@ -6,10 +6,12 @@ use std::collections::HashMap;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::mask::upper_triangle;
+use super::rounding::Rounding;
 use crate::whisper::{Architecture, LAYER_NORM_EPSILON};
 
 /// Where nets that are called Whisper differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// As published: the stored positions, and the error function in the GELU.
     Published,
@@ -25,14 +27,17 @@ pub struct Reference<'a> {
     pub tensors: &'a HashMap<String, Tensor>,
     /// Whose Whisper it is.
     pub dialect: Dialect,
+    /// What each step's result is rounded to.
+    pub rounding: Rounding,
 }
 
 impl Reference<'_> {
     /// Reads the mel spectrogram of one clip, `[mels, frames]`. Returns `[audio positions, width]`.
     pub fn encode(&self, mels: &Tensor) -> Result<Tensor> {
-        let x = self.gelu(&self.conv("model.encoder.conv1", &mels.to_dtype(DType::F32)?, 1)?)?;
+        let mels = self.keep(mels.to_dtype(DType::F32)?)?;
+        let x = self.gelu(&self.conv("model.encoder.conv1", &mels, 1)?)?;
         let x = self.gelu(&self.conv("model.encoder.conv2", &x, 2)?)?.t()?.contiguous()?;
-        let mut x = (x + self.audio_positions()?)?;
+        let mut x = self.keep((x + self.audio_positions()?)?)?;
         for layer in 0..self.architecture.encoder_layers {
             let block = format!("model.encoder.layers.{layer}");
             x = self.attention(&format!("{block}.self_attn"), &x, None, None)?;
@@ -46,7 +51,8 @@ impl Reference<'_> {
         let embedding = self.get("model.decoder.embed_tokens.weight")?;
         let ids = Tensor::new(tokens, embedding.device())?;
         let positions = self.get("model.decoder.embed_positions.weight")?;
-        let mut x = (embedding.index_select(&ids, 0)? + positions.narrow(0, 0, tokens.len())?)?;
+        let positions = positions.narrow(0, 0, tokens.len())?;
+        let mut x = self.keep((embedding.index_select(&ids, 0)? + positions)?)?;
         let above = upper_triangle(tokens.len(), embedding.device())?;
         for layer in 0..self.architecture.decoder_layers {
             let block = format!("model.decoder.layers.{layer}");
@@ -55,7 +61,11 @@ impl Reference<'_> {
             x = self.feed_forward(&block, &x)?;
         }
         let last = x.narrow(0, tokens.len() - count, count)?;
-        self.norm("model.decoder.layer_norm", &last)?.matmul(&embedding.t()?)
+        self.keep(self.norm("model.decoder.layer_norm", &last)?.matmul(&embedding.t()?)?)
+    }
+
+    fn keep(&self, x: Tensor) -> Result<Tensor> {
+        self.rounding.keep(x)
     }
 
     fn get(&self, name: &str) -> Result<Tensor> {
@@ -66,10 +76,10 @@ impl Reference<'_> {
     }
 
     fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        let product = x.matmul(&self.get(&format!("{name}.weight"))?.t()?)?;
+        let product = self.keep(x.matmul(&self.get(&format!("{name}.weight"))?.t()?)?)?;
         let bias = format!("{name}.bias");
         if self.tensors.contains_key(&bias) {
-            product.broadcast_add(&self.get(&bias)?)
+            self.keep(product.broadcast_add(&self.get(&bias)?)?)
         } else {
             Ok(product)
         }
@@ -78,10 +88,11 @@ impl Reference<'_> {
     fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        centred
+        let normed = centred
             .broadcast_div(&(variance + f64::from(LAYER_NORM_EPSILON))?.sqrt()?)?
             .broadcast_mul(&self.get(&format!("{name}.weight"))?)?
-            .broadcast_add(&self.get(&format!("{name}.bias"))?)
+            .broadcast_add(&self.get(&format!("{name}.bias"))?)?;
+        self.keep(normed)
     }
 
     /// Tap by tap over `[channels, frames]`, with a frame of padding at both ends.
@@ -91,14 +102,14 @@ impl Reference<'_> {
         let out = x.dim(1)? / stride;
         let padded = x.pad_with_zeros(1, 1, stride)?;
         let bias = self.get(&format!("{name}.bias"))?;
-        let mut sum = bias.unsqueeze(1)?.broadcast_as((bias.dim(0)?, out))?.contiguous()?;
+        let mut sum = Tensor::zeros((bias.dim(0)?, out), DType::F32, x.device())?;
         for tap in 0..taps {
             let under = padded.narrow(1, tap, out * stride)?.contiguous()?;
             let under = under.reshape((channels, out, stride))?.narrow(2, 0, 1)?.squeeze(2)?;
             let weight = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
             sum = (sum + weight.matmul(&under.contiguous()?)?)?;
         }
-        Ok(sum)
+        self.keep(self.keep(sum)?.broadcast_add(&bias.unsqueeze(1)?)?)
     }
 
     /// The residual stream behind an attention: `x` over itself, or over `audio`.
@@ -118,32 +129,35 @@ impl Reference<'_> {
         let head = |index: usize| {
             let part = |x: &Tensor| x.narrow(1, index * width, width)?.contiguous();
             let scores = (part(&q)?.matmul(&part(&k)?.t()?)? / (width as f64).sqrt())?;
+            let scores = self.keep(scores)?;
             let scores = match mask {
                 Some(mask) => scores.add(mask)?,
                 None => scores,
             };
             let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-            powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.matmul(&part(&v)?)
+            let shares = powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?;
+            self.keep(self.keep(shares)?.matmul(&part(&v)?)?)
         };
         let heads: Vec<Tensor> = (0..self.architecture.heads).map(head).collect::<Result<_>>()?;
-        x + self.linear(&format!("{name}.out_proj"), &Tensor::cat(&heads, 1)?)?
+        self.keep((x + self.linear(&format!("{name}.out_proj"), &Tensor::cat(&heads, 1)?)?)?)
     }
 
     fn feed_forward(&self, block: &str, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm(&format!("{block}.final_layer_norm"), x)?;
         let hidden = self.gelu(&self.linear(&format!("{block}.fc1"), &normed)?)?;
-        x + self.linear(&format!("{block}.fc2"), &hidden)?
+        self.keep((x + self.linear(&format!("{block}.fc2"), &hidden)?)?)
     }
 
     fn gelu(&self, x: &Tensor) -> Result<Tensor> {
-        match self.dialect {
-            Dialect::Published => (x * 0.5)? * ((x / std::f64::consts::SQRT_2)?.erf()? + 1.0)?,
+        let share = match self.dialect {
+            Dialect::Published => ((x / std::f64::consts::SQRT_2)?.erf()? + 1.0)?,
             Dialect::Candle => {
                 let inner =
                     ((x + (x.powf(3.0)? * 0.044_715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-                (x * 0.5)? * (inner.tanh()? + 1.0)?
+                (inner.tanh()? + 1.0)?
             }
-        }
+        };
+        self.keep(((x * 0.5)? * share)?)
     }
 
     fn audio_positions(&self) -> Result<Tensor> {
@@ -165,13 +179,4 @@ fn sinusoids((positions, width): (usize, usize), device: &Device) -> Result<Tens
     };
     let all = (0..positions).flat_map(|row| (0..width).map(move |column| value(row, column)));
     Tensor::from_vec(all.collect(), (positions, width), device)
-}
-
-/// -inf above the diagonal, 0 elsewhere.
-fn upper_triangle(tokens: usize, device: &Device) -> Result<Tensor> {
-    let mut mask = vec![0f32; tokens * tokens];
-    for row in 0..tokens {
-        mask[row * tokens + row + 1..(row + 1) * tokens].fill(f32::NEG_INFINITY);
-    }
-    Tensor::from_vec(mask, (tokens, tokens), device)
 }

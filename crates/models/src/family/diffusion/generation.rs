@@ -9,7 +9,7 @@ use warpmark_measure::{Clock, WallClock, WorkloadError};
 use super::check;
 use super::nets::{Timestep, Tokens};
 use super::setting::Setting;
-use crate::bench::{Comparison, Notes, Program};
+use crate::bench::{Comparison, Held, Notes, Program};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Condition, Schedule, Scheduler};
@@ -165,23 +165,25 @@ impl Program for Generation<'_> {
         let trace = self.trace().map_err(workload_error)?;
         let setting = self.setting;
         let asked = check::Asked { setting, condition: &trace.condition, size: self.size };
-        let errors = || -> Result<Vec<f64>, NetError> {
-            let mut errors = check::images(&setting, &trace.latents, &trace.images)?;
-            errors.extend(asked.condition_errors()?);
+        let parts = || -> Result<Vec<Held>, NetError> {
+            let mut parts = vec![check::images(&setting, &trace.latents, &trace.images)?];
+            parts.push(asked.condition()?);
             for (index, before, predicted, next) in &trace.looked_at {
+                let names = if *index == 0 { ["first", "second"] } else { ["last", "behind it"] };
                 let step = &self.schedule.steps[*index];
                 let seen = (before * step.input)?;
                 let seen = Tensor::cat(&[&seen, &seen], 0)?;
-                errors.extend(asked.predictions(&seen, step.timestep, predicted)?);
+                parts.push(asked.predictions(names[0], (&seen, step.timestep), predicted)?);
                 let following = self.schedule.steps.get(index + 1);
                 let step = (step, following, self.schedule.steps.len());
-                errors.extend(asked.next(self.scheduler, step, (before, predicted), next)?);
+                let latents = (before, predicted, next);
+                parts.push(asked.next(names[1], self.scheduler, step, latents)?);
             }
-            Ok(errors)
+            Ok(parts)
         };
         let what = "texts, the first and the last step and the last image, each against the plain net in \
                     f32 from what the part before it gave";
-        Ok(check::comparison(&setting, what, errors().map_err(workload_error)?))
+        Ok(check::comparison(&setting, what, parts().map_err(workload_error)?))
     }
 
     fn phases(&mut self) -> BTreeMap<String, f64> {

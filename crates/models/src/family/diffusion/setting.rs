@@ -1,5 +1,6 @@
 //! What the cases of a diffusion model share.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
@@ -18,6 +19,8 @@ pub(super) struct ModelInfo {
     pub(super) guidance: f64,
     pub(super) dtype: Dtype,
     pub(super) tensors: HashMap<String, Tensor>,
+    /// How far each part of a case's answer may be off, once that is known.
+    pub(super) tolerances: RefCell<HashMap<(&'static str, Case), f64>>,
 }
 
 /// What a case has beside what it is fed.

@@ -52,9 +52,9 @@ impl<'a> Encoding<'a> {
 
     fn check(&self) -> Result<Comparison, NetError> {
         let encoded = self.run()?;
-        let errors = check::texts(&self.setting, &encoded)?;
+        let texts = check::texts(&self.setting, &encoded)?;
         let what = "encoded texts of the first and the last image, against each text alone in f32";
-        Ok(check::comparison(&self.setting, what, errors))
+        Ok(check::comparison(&self.setting, what, vec![texts]))
     }
 }
 
@@ -100,10 +100,10 @@ impl<'a> Step<'a> {
         let predicted = self.run()?;
         let asked =
             check::Asked { setting: self.setting, condition: &self.fed.condition, size: self.size };
-        let errors = asked.predictions(&self.fed.latents, TIMESTEP, &predicted)?;
+        let step = asked.predictions("step", (&self.fed.latents, TIMESTEP), &predicted)?;
         let what = "the first image's prediction with its text and the last one's with none, against the \
                     plain net one at a time in f32";
-        Ok(check::comparison(&self.setting, what, errors))
+        Ok(check::comparison(&self.setting, what, vec![step]))
     }
 }
 
@@ -133,9 +133,9 @@ impl<'a> Decoding<'a> {
 
     fn check(&self) -> Result<Comparison, NetError> {
         let images = self.run()?;
-        let errors = check::images(&self.setting, &self.latents, &images)?;
+        let image = check::images(&self.setting, &self.latents, &images)?;
         let what = "the last image, against the plain decoder in f32";
-        Ok(check::comparison(&self.setting, what, errors))
+        Ok(check::comparison(&self.setting, what, vec![image]))
     }
 }
 

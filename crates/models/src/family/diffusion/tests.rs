@@ -81,7 +81,8 @@ fn session_of(
     let others = PUBLISHED.map(|(phase, batch)| (phase, batch, Engine::Candle));
     let cases = own.into_iter().chain(others);
     let cases = cases.map(|(phase, batch, engine)| Case { phase, batch, engine });
-    let info = ModelInfo { architecture, guidance: 7.5, dtype, tensors: right };
+    let tolerances = RefCell::default();
+    let info = ModelInfo { architecture, guidance: 7.5, dtype, tensors: right, tolerances };
     let engines = engines(&wrong, info.into()).unwrap();
     let context = Context::tiny(id, dtype.into(), WeightsStamp::Synthetic { seed: 7 });
     ModelSession::on_cpu(engines, context, cases.map(|case| (case.parameters(dtype), case)))

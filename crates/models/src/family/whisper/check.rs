@@ -7,10 +7,11 @@ use candle_core::Tensor;
 use warpmark_measure::WorkloadError;
 
 use super::cases::Length;
-use crate::bench::{Comparison, Tolerance, finite};
+use crate::bench::{Allowed, Comparison, finite};
 use crate::catalog::Format;
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
+use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::whisper::{Dialect, Reference};
 use warpmark_nets::whisper::Architecture;
 use warpmark_nets::whisper::beam::Transcript;
@@ -24,8 +25,11 @@ pub(super) type Clip = (Length, usize);
 pub(super) struct ReferenceCache {
     architecture: Architecture,
     tensors: HashMap<String, Tensor>,
-    encoded: HashMap<(bool, Clip), Tensor>,
+    encoded: HashMap<(Manner, Clip), Tensor>,
 }
+
+/// How a reference goes: whose Whisper it is, and what its steps are rounded to.
+pub(super) type Manner = (Dialect, Rounding);
 
 /// Encoded clips that are kept.
 const KEPT: usize = 16;
@@ -35,22 +39,22 @@ impl ReferenceCache {
         Self { architecture, tensors, encoded: HashMap::new() }
     }
 
-    fn reference(&self, dialect: Dialect) -> Reference<'_> {
-        Reference { architecture: &self.architecture, tensors: &self.tensors, dialect }
+    fn reference(&self, (dialect, rounding): Manner) -> Reference<'_> {
+        Reference { architecture: &self.architecture, tensors: &self.tensors, dialect, rounding }
     }
 
     /// What the encoder makes of the mels of a clip, `[mels, frames]`.
     pub(super) fn encoded(
         &mut self,
-        dialect: Dialect,
+        manner: Manner,
         clip: Clip,
         mels: &Tensor,
     ) -> Result<Tensor, NetError> {
-        let key = (dialect == Dialect::Candle, clip);
+        let key = (manner, clip);
         if let Some(encoded) = self.encoded.get(&key) {
             return Ok(encoded.clone());
         }
-        let encoded = self.reference(dialect).encode(mels)?;
+        let encoded = self.reference(manner).encode(mels)?;
         if self.encoded.len() >= KEPT {
             self.encoded.clear();
         }
@@ -61,55 +65,65 @@ impl ReferenceCache {
     /// The logits behind the last `count` tokens of a text over an encoded clip.
     pub(super) fn logits(
         &self,
-        dialect: Dialect,
+        manner: Manner,
         encoded: &Tensor,
         tokens: &[u32],
         count: usize,
     ) -> Result<Vec<Vec<f32>>, NetError> {
-        Ok(self.reference(dialect).logits(encoded, tokens, count)?.to_vec2()?)
+        Ok(self.reference(manner).logits(encoded, tokens, count)?.to_vec2()?)
     }
 }
 
-/// How far encodings and logits may be off, relative to the largest of their position.
-///
-/// Twenty unit roundoffs of a half (2⁻¹¹ for f16, 2⁻⁸ for bf16): every one of a few dozen additions to
-/// the residual stream is rounded to it once, with errors that add up like their root. f32 differs by
-/// the order of its sums alone, thousands of products each.
-pub(super) const TOLERANCE: Tolerance =
-    Tolerance { f32: 5e-5, f16: 1e-2, bf16: 8e-2, quantised: 0.0 };
+/// How far encodings and logits may be off, relative to the largest of their position; f32 differs by the order
+/// of its sums alone, thousands of products each.
+pub(super) fn allowed(format: Format) -> Allowed {
+    Allowed::of(format, 5e-5, 0.0)
+}
+
+/// One row of values as it was found, as it is expected, and as the plain net has it that rounds as is allowed.
+pub(super) struct Compared {
+    pub(super) found: Vec<f32>,
+    pub(super) expected: Vec<f32>,
+    pub(super) rounded: Option<Vec<f32>>,
+}
 
 /// Compares values with the reference's, row by row; every value of `all` must be finite.
 pub(super) fn against(
-    what: String,
+    what: &str,
     format: Format,
     all: &Tensor,
-    pairs: &[(Vec<f32>, Vec<f32>)],
+    rows: &[Compared],
 ) -> Result<Comparison, WorkloadError> {
+    let allowed = allowed(format);
     let mut errors = vec![finite(all).map_err(workload_error)?];
-    errors.extend(pairs.iter().map(|(found, expected)| relative_error(found, expected)));
-    Ok(Comparison { what, errors, tolerance: TOLERANCE.of(format) })
+    errors.extend(rows.iter().map(|row| relative_error(&row.found, &row.expected)));
+    let plain = rows.iter().filter_map(|row| {
+        row.rounded.as_ref().map(|rounded| relative_error(rounded, &row.expected))
+    });
+    let tolerance = allowed.tolerance(plain);
+    Ok(Comparison { what: format!("{what}{}", allowed.words(format)), errors, tolerance })
 }
 
-/// By how much a transcript's own account of it differs from the reference's: the sum of its
-/// log-probabilities and, where each token was to be the most likely one, by how much it is not; a mean
-/// over its tokens, relative to the largest logit.
-pub(super) fn transcript_error(
-    known: &ReferenceCache,
-    dialect: Dialect,
-    encoded: &Tensor,
-    prompt: &[u32],
-    transcript: &Transcript,
-    (greedy, end): (bool, u32),
-) -> Result<f64, NetError> {
+/// The tokens that a transcript wrote, with the end where it wrote one.
+pub(super) fn written(transcript: &Transcript, end: u32) -> Vec<u32> {
     let mut written = transcript.tokens.clone();
     written.extend(transcript.ended.then_some(end));
-    if written.is_empty() {
-        return Ok(f64::NAN);
-    }
-    let tokens = [prompt, &written[..written.len() - 1]].concat();
-    let logits = known.logits(dialect, encoded, &tokens, written.len())?;
+    written
+}
+
+/// By how much a transcript's own account of it differs from the reference's, whose logits behind each of its
+/// tokens are given: the sum of its log-probabilities and, where each token was to be the most likely one, by how
+/// much it is not; a mean over its tokens, relative to the largest logit.
+///
+/// Logits that are off by `e` move either by `2 e` at most.
+pub(super) fn transcript_error(
+    logits: &[Vec<f32>],
+    written: &[u32],
+    log_probability: f64,
+    greedy: bool,
+) -> f64 {
     let (mut sum, mut largest, mut regret) = (0.0, 0f64, 0f64);
-    for (logits, token) in logits.iter().zip(&written) {
+    for (logits, token) in logits.iter().zip(written) {
         let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let powers: f64 = logits.iter().map(|logit| (f64::from(*logit) - top).exp()).sum();
         let chosen = f64::from(logits[*token as usize]);
@@ -117,8 +131,8 @@ pub(super) fn transcript_error(
         largest = worst([largest, top.abs()]);
         regret = worst([regret, top - chosen]);
     }
-    let drift = (sum - transcript.log_probability).abs() / written.len() as f64;
-    Ok(worst([drift, if greedy { regret } else { 0.0 }]) / largest)
+    let drift = (sum - log_probability).abs() / written.len() as f64;
+    worst([drift, if greedy { regret } else { 0.0 }]) / largest
 }
 
 /// Frames of a spectrogram that are recomputed: every so many, and the loudest.

@@ -2,17 +2,18 @@
 
 use std::rc::Rc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use warpmark_measure::WorkloadError;
 
 use super::cases::Case;
-use super::check::{Clip, against, mel_comparison};
+use super::check::{Clip, Compared, against, allowed, mel_comparison};
 use super::parts::Parts;
 use super::work::DISTINCT;
 use crate::bench::{Comparison, Notes, Program, sampled};
 use crate::engine::workload_error;
 use crate::family::text::{self, WINDOW};
 use warpmark_nets::NetError;
+use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::{Cache, Cross, Whisper, argmax};
 
@@ -106,20 +107,26 @@ pub(super) fn check_encoded(
     mels: &Tensor,
     found: &Tensor,
 ) -> Result<Comparison, WorkloadError> {
-    let pair = |clip: usize| -> Result<_, NetError> {
+    let format = parts.bench.context.format;
+    let flat = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+    let row = |clip: usize| -> Result<_, NetError> {
         let mut reference = parts.reference.borrow_mut();
-        let expected = reference.encoded(dialect, clips[clip], &mels.get(clip)?)?;
-        let found = found.get(clip)?.to_dtype(candle_core::DType::F32)?;
-        Ok((found.flatten_all()?.to_vec1()?, expected.flatten_all()?.to_vec1()?))
+        let mels = mels.get(clip)?;
+        let mut of = |rounding| -> Result<_, NetError> {
+            Ok(flat(&reference.encoded((dialect, rounding), clips[clip], &mels)?)?)
+        };
+        let expected = of(Rounding::Exact)?;
+        let rounded = allowed(format).rounding().map(&mut of).transpose()?;
+        Ok(Compared { found: flat(&found.get(clip)?)?, expected, rounded })
     };
-    let pairs: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(pair).collect();
-    let pairs = pairs.map_err(workload_error)?;
+    let rows: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(row).collect();
+    let rows = rows.map_err(workload_error)?;
     let what = format!(
         "encodings of {} of {} clips, against plain ops in f32, one clip and head at a time",
-        pairs.len(),
+        rows.len(),
         clips.len()
     );
-    against(what, parts.bench.context.format, found, &pairs)
+    against(&what, format, found, &rows)
 }
 
 /// Writing: one iteration is one token of every clip's text, chosen on the device from the logits and fed
@@ -197,7 +204,7 @@ impl<'a> Decode<'a> {
         let (mut logits, mut fed) = (Vec::new(), Vec::new());
         for _ in 0..CHECKED_STEPS {
             fed.push(self.tokens.to_vec1()?);
-            logits.push(self.step()?.to_dtype(candle_core::DType::F32)?);
+            logits.push(self.step()?.to_dtype(DType::F32)?);
         }
         self.go_back();
         Ok((logits, fed))
@@ -253,28 +260,34 @@ pub(super) fn check_steps(
     steps: &[Tensor],
     text: impl Fn(usize) -> Vec<u32>,
 ) -> Result<Comparison, WorkloadError> {
-    let batch = parts.case.batch;
+    let (batch, format) = (parts.case.batch, parts.bench.context.format);
     let compare = || -> Result<_, NetError> {
         let mut reference = parts.reference.borrow_mut();
-        let mut pairs = Vec::new();
+        let mut rows = Vec::new();
         for row in sampled(batch) {
             let clip = row % clips.len();
-            let encoded = reference.encoded(dialect, clips[clip], &mels.get(clip)?)?;
-            let expected = reference.logits(dialect, &encoded, &text(row), steps.len())?;
-            for (step, expected) in steps.iter().zip(expected) {
-                pairs.push((step.get(row)?.to_vec1()?, expected));
+            let (text, mels) = (text(row), mels.get(clip)?);
+            let mut of = |rounding| -> Result<_, NetError> {
+                let encoded = reference.encoded((dialect, rounding), clips[clip], &mels)?;
+                reference.logits((dialect, rounding), &encoded, &text, steps.len())
+            };
+            let expected = of(Rounding::Exact)?;
+            let rounded = allowed(format).rounding().map(&mut of).transpose()?;
+            for (index, (step, expected)) in steps.iter().zip(expected).enumerate() {
+                let rounded = rounded.as_ref().map(|rounded| rounded[index].clone());
+                rows.push(Compared { found: step.get(row)?.to_vec1()?, expected, rounded });
             }
         }
-        Ok((Tensor::cat(steps, 0)?, pairs))
+        Ok((Tensor::cat(steps, 0)?, rows))
     };
-    let (all, pairs) = compare().map_err(workload_error)?;
+    let (all, rows) = compare().map_err(workload_error)?;
     let what = format!(
         "logits of {} of {batch} rows over {} steps, against whole texts and their clips recomputed in \
          f32 without a cache",
         sampled(batch).len(),
         steps.len()
     );
-    against(what, parts.bench.context.format, &all, &pairs)
+    against(&what, format, &all, &rows)
 }
 
 impl Parts<'_> {

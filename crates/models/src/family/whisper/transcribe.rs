@@ -5,15 +5,17 @@ use std::rc::Rc;
 
 use warpmark_measure::{Stopwatch, WorkloadError};
 
-use super::check::{Clip, TOLERANCE, transcript_error};
+use super::check::{Clip, allowed, transcript_error, written};
 use super::parts::Parts;
 use super::words::{TextErrors, text_errors};
 use crate::bench::{Comparison, Notes, Program, sampled};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
+use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::Whisper;
 use warpmark_nets::whisper::beam::{Transcript, transcribe};
+use warpmark_record::agreement::{relative_error, worst};
 
 /// From samples to the tokens of every window of the audio, each token on the host as soon as
 /// it is chosen.
@@ -141,24 +143,41 @@ pub(super) fn check_transcripts(
         let reason = format!("{} transcripts of {} clips", transcripts.len(), clips.len());
         return Err(WorkloadError::Failed(reason));
     }
-    let inputs = &parts.info.inputs;
-    let rule = (parts.case.beams == 1, inputs.end);
-    let error = |index: usize| -> Result<f64, NetError> {
+    let (inputs, format) = (&parts.info.inputs, parts.bench.context.format);
+    let (allowed, greedy) = (allowed(format), parts.case.beams == 1);
+    // How far a transcript is off, and how far rounding moves the logits that it is held against.
+    let error = |index: usize| -> Result<(f64, Option<f64>), NetError> {
         let (clip, samples) = &clips[index];
+        let written = written(&transcripts[index], inputs.end);
+        if written.is_empty() {
+            return Ok((f64::NAN, None));
+        }
+        let tokens = [&inputs.prompt, &written[..written.len() - 1]].concat();
         let mels = parts.mels(std::slice::from_ref(samples))?.squeeze(0)?;
         let mut reference = parts.reference.borrow_mut();
-        let encoded = reference.encoded(dialect, *clip, &mels)?;
-        let transcript = &transcripts[index];
-        transcript_error(&reference, dialect, &encoded, &inputs.prompt, transcript, rule)
+        let mut of = |rounding| -> Result<_, NetError> {
+            let encoded = reference.encoded((dialect, rounding), *clip, &mels)?;
+            reference.logits((dialect, rounding), &encoded, &tokens, written.len())
+        };
+        let logits = of(Rounding::Exact)?;
+        let plain = allowed.rounding().map(&mut of).transpose()?.map(|rounded| {
+            let pairs = rounded.iter().zip(&logits);
+            worst(pairs.map(|(rounded, exact)| relative_error(rounded, exact)))
+        });
+        let said = transcripts[index].log_probability;
+        Ok((transcript_error(&logits, &written, said, greedy), plain))
     };
-    let errors: Result<Vec<f64>, _> = sampled(clips.len()).into_iter().map(error).collect();
+    let found: Result<Vec<_>, _> = sampled(clips.len()).into_iter().map(error).collect();
+    let (errors, plain): (Vec<f64>, Vec<Option<f64>>) =
+        found.map_err(workload_error)?.into_iter().unzip();
     let what = format!(
         "log-probabilities{} of {} of {} transcripts, against their clips and texts recomputed in f32 \
-         without a cache",
-        if rule.0 { " and choices" } else { "" },
+         without a cache{}",
+        if greedy { " and choices" } else { "" },
         sampled(clips.len()).len(),
-        clips.len()
+        clips.len(),
+        allowed.words(format)
     );
-    let tolerance = TOLERANCE.of(parts.bench.context.format);
-    Ok(Comparison { what, errors: errors.map_err(workload_error)?, tolerance })
+    let tolerance = allowed.tolerance(plain.into_iter().flatten());
+    Ok(Comparison { what, errors, tolerance })
 }

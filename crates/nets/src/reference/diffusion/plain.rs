@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::diffusion::{Prediction, SchedulerNumbers, Step};
+use crate::reference::Rounding;
 
-/// The weights of one component, widened to f32 while they are used.
+/// The weights of one component, widened to f32 while they are used, and what each step is rounded to.
 pub(super) struct Plain<'a> {
     tensors: &'a HashMap<String, Tensor>,
     component: &'a str,
     groups: usize,
     epsilon: f64,
+    rounding: Rounding,
 }
 
 impl<'a> Plain<'a> {
@@ -19,13 +21,18 @@ impl<'a> Plain<'a> {
         tensors: &'a HashMap<String, Tensor>,
         component: &'a str,
         groups: usize,
-        epsilon: f64,
+        (epsilon, rounding): (f64, Rounding),
     ) -> Self {
-        Self { tensors, component, groups, epsilon }
+        Self { tensors, component, groups, epsilon, rounding }
     }
 
     pub(super) fn with_epsilon(&self, epsilon: f64) -> Self {
         Self { epsilon, ..*self }
+    }
+
+    /// A step's result as it would be kept.
+    pub(super) fn keep(&self, x: Tensor) -> Result<Tensor> {
+        self.rounding.keep(x)
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Tensor> {
@@ -40,10 +47,10 @@ impl<'a> Plain<'a> {
     pub(super) fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let weight = self.get(&format!("{name}.weight"))?;
         let weight = weight.reshape((weight.dim(0)?, weight.dim(1)?))?;
-        let product = x.matmul(&weight.t()?)?;
+        let product = self.keep(x.matmul(&weight.t()?)?)?;
         let bias = format!("{}.{name}.bias", self.component);
         if self.tensors.contains_key(&bias) {
-            return product.broadcast_add(&self.get(&format!("{name}.bias"))?);
+            return self.keep(product.broadcast_add(&self.get(&format!("{name}.bias"))?)?);
         }
         Ok(product)
     }
@@ -93,7 +100,8 @@ impl<'a> Plain<'a> {
         }
         let Some(sum) = sum else { candle_core::bail!("the kernel of {name} is empty") };
         let bias = self.get(&format!("{name}.bias"))?.reshape((outputs, 1))?;
-        sum.broadcast_add(&bias)?.reshape((1, outputs, rows, columns))
+        let sum = self.keep(self.keep(sum)?.broadcast_add(&bias)?)?;
+        sum.reshape((1, outputs, rows, columns))
     }
 
     pub(super) fn group_norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
@@ -102,40 +110,71 @@ impl<'a> Plain<'a> {
         let centred = groups.broadcast_sub(&groups.mean_keepdim(1)?)?;
         let deviation = (centred.sqr()?.mean_keepdim(1)? + self.epsilon)?.sqrt()?;
         let normalised = centred.broadcast_div(&deviation)?;
-        normalised
+        let scaled = normalised
             .reshape((channels, height * width))?
             .broadcast_mul(&self.get(&format!("{name}.weight"))?.reshape((channels, 1))?)?
-            .broadcast_add(&self.get(&format!("{name}.bias"))?.reshape((channels, 1))?)?
-            .reshape((1, channels, height, width))
+            .broadcast_add(&self.get(&format!("{name}.bias"))?.reshape((channels, 1))?)?;
+        self.keep(scaled)?.reshape((1, channels, height, width))
     }
 
     pub(super) fn layer_norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &self.get(&format!("{name}.weight"))?, &self.get(&format!("{name}.bias"))?)
+        let gain = self.get(&format!("{name}.weight"))?;
+        self.keep(layer_norm(x, &gain, &self.get(&format!("{name}.bias"))?)?)
+    }
+
+    pub(super) fn silu(&self, x: &Tensor) -> Result<Tensor> {
+        self.keep((x / (x.neg()?.exp()? + 1.0)?)?)
     }
 
     pub(super) fn residual(&self, name: &str, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let norm = |which: &str, x: &Tensor| self.group_norm(&format!("{name}.{which}"), x);
-        let mut y = self.conv(&format!("{name}.conv1"), &silu(&norm("norm1", x)?)?, 1)?;
+        let mut y = self.conv(&format!("{name}.conv1"), &self.silu(&norm("norm1", x)?)?, 1)?;
         if let Some(time) = time {
             let time = self.linear(&format!("{name}.time_emb_proj"), time)?;
-            y = y.broadcast_add(&time.reshape((1, (), 1, 1))?)?;
+            y = self.keep(y.broadcast_add(&time.reshape((1, (), 1, 1))?)?)?;
         }
-        let y = self.conv(&format!("{name}.conv2"), &silu(&norm("norm2", &y)?)?, 1)?;
+        let y = self.conv(&format!("{name}.conv2"), &self.silu(&norm("norm2", &y)?)?, 1)?;
         if x.dim(1)? == y.dim(1)? {
-            return x + y;
+            return self.keep((x + y)?);
         }
-        self.conv(&format!("{name}.conv_shortcut"), x, 1)? + y
+        self.keep((self.conv(&format!("{name}.conv_shortcut"), x, 1)? + y)?)
+    }
+
+    /// Attention of `[n, h·d]` over `[t, h·d]`, one head after the other.
+    pub(super) fn attention(
+        &self,
+        q: &Tensor,
+        (k, v): (&Tensor, &Tensor),
+        heads: usize,
+        causal: bool,
+    ) -> Result<Tensor> {
+        let (count, width) = q.dims2()?;
+        let part = width / heads;
+        let mut mixed = Vec::with_capacity(heads);
+        for head in 0..heads {
+            let of = |x: &Tensor| x.narrow(1, head * part, part)?.contiguous();
+            let (q, k, v) = (of(q)?, of(k)?.t()?, of(v)?);
+            let mut rows = Vec::new();
+            for first in (0..count).step_by(BLOCK) {
+                let q = q.narrow(0, first, BLOCK.min(count - first))?;
+                let mut scores = self.keep((q.matmul(&k)? / (part as f64).sqrt())?)?;
+                if causal {
+                    scores = scores.add(&above_diagonal(count, q.device())?)?;
+                }
+                let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+                let shares = powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?;
+                rows.push(self.keep(self.keep(shares)?.matmul(&v)?)?);
+            }
+            mixed.push(Tensor::cat(&rows, 0)?);
+        }
+        Tensor::cat(&mixed, 1)
     }
 }
 
-pub(super) fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
+fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
     centred.broadcast_div(&deviation)?.broadcast_mul(gain)?.broadcast_add(bias)
-}
-
-pub(super) fn silu(x: &Tensor) -> Result<Tensor> {
-    x / (x.neg()?.exp()? + 1.0)?
 }
 
 pub(super) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
@@ -144,36 +183,6 @@ pub(super) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 1024;
-
-/// Attention of `[n, h·d]` over `[t, h·d]`, one head after the other.
-pub(super) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: usize,
-    causal: bool,
-) -> Result<Tensor> {
-    let (count, width) = q.dims2()?;
-    let part = width / heads;
-    let mut mixed = Vec::with_capacity(heads);
-    for head in 0..heads {
-        let of = |x: &Tensor| x.narrow(1, head * part, part)?.contiguous();
-        let (q, k, v) = (of(q)?, of(k)?.t()?, of(v)?);
-        let mut rows = Vec::new();
-        for first in (0..count).step_by(BLOCK) {
-            let q = q.narrow(0, first, BLOCK.min(count - first))?;
-            let mut scores = (q.matmul(&k)? / (part as f64).sqrt())?;
-            if causal {
-                scores = scores.add(&above_diagonal(count, q.device())?)?;
-            }
-            let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-            let shares = powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?;
-            rows.push(shares.matmul(&v)?);
-        }
-        mixed.push(Tensor::cat(&rows, 0)?);
-    }
-    Tensor::cat(&mixed, 1)
-}
 
 /// -inf above the diagonal; a text is shorter than a block.
 fn above_diagonal(count: usize, device: &Device) -> Result<Tensor> {
