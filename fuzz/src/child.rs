@@ -33,17 +33,23 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Box<dyn Error>> {
     let seeds = corpus::of(target)?;
     let file = prepared(target, scratch)?;
+    // The most that one input made the parser hold.
+    let mut most = 0;
     for number in first..options.inputs {
         let input = mutate::input(&seeds, options.seed, number);
         fs::write(&file, &input)?;
         if number % 256 == 0 || number == first {
-            say(&format!("{AT} {number}"))?;
+            say(&format!("{AT} {number} {most}"))?;
         }
-        if let Err(reason) = feed(target, &file, &input) {
-            say(&format!("{FOUND} {number} {reason}"))?;
-            return Ok(ExitCode::FAILURE);
+        match feed(target, &file, &input) {
+            Ok(held) => most = most.max(held),
+            Err(reason) => {
+                say(&format!("{FOUND} {number} {reason}"))?;
+                return Ok(ExitCode::FAILURE);
+            }
         }
     }
+    say(&format!("{AT} {} {most}", options.inputs))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,8 +61,8 @@ pub(crate) fn once(options: &Options, file: &Path) -> Result<ExitCode, Box<dyn E
     let copy = prepared(target, folder.path())?;
     fs::write(&copy, &input)?;
     match feed(target, &copy, &input) {
-        Ok(()) => {
-            println!("{}: held", target.name);
+        Ok(held) => {
+            println!("{}: held, with {} KiB at most", target.name, held.div_ceil(1024));
             Ok(ExitCode::SUCCESS)
         }
         Err(reason) => {
@@ -72,8 +78,8 @@ fn prepared(target: &Target, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(folder.join(target.file))
 }
 
-/// One input, watched; the reason where it fails.
-fn feed(target: &Target, path: &Path, input: &[u8]) -> Result<(), String> {
+/// One input, watched: the bytes that it made the parser hold, or the reason where it fails.
+fn feed(target: &Target, path: &Path, input: &[u8]) -> Result<usize, String> {
     let before = memory::restart();
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.feed)(path, input)));
@@ -88,7 +94,7 @@ fn feed(target: &Target, path: &Path, input: &[u8]) -> Result<(), String> {
     if held > MEMORY_LIMIT {
         return Err(format!("{} MiB held", held >> 20));
     }
-    Ok(())
+    Ok(held)
 }
 
 fn say(line: &str) -> std::io::Result<()> {

@@ -1,11 +1,5 @@
-//! Feeds damaged input to every parser of foreign bytes: files of weights, tokenizers, audio, catalogs,
-//! results, prices, and what a hub answers.
-//!
-//! ```text
-//! cargo run --release -p warpmark-fuzz -- --inputs 1000000           # every target
-//! cargo run --release -p warpmark-fuzz -- gguf results --inputs 5000 # two of them
-//! cargo run -p warpmark-fuzz -- gguf --file fuzz/found/gguf-1f3a     # one input again
-//! ```
+//! Feeds damaged input to every parser of foreign bytes: files of weights, their configurations, tokenizers,
+//! audio, catalogs, results, prices, and what a hub answers. `fuzz/README.md` says how it is used.
 //!
 //! An input fails a target where it panics, aborts, takes longer than [`child::TIME_LIMIT`], or holds
 //! more memory than [`child::MEMORY_LIMIT`]. A failing input is kept in `fuzz/found/`, and the exit code

@@ -45,9 +45,9 @@ pub(crate) fn search(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 fn search_one(options: &Options, target: &'static Target) -> Result<usize, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let start = Instant::now();
-    let (mut first, mut found) = (0, 0);
+    let (mut first, mut found, mut most) = (0, 0, 0);
     while first < options.inputs && found < MOST_FOUND {
-        match watch(options, target, first, folder.path())? {
+        match watch((options, target, first), folder.path(), &mut most)? {
             End::Whole => first = options.inputs,
             End::At(number, reason) => {
                 found += 1;
@@ -58,16 +58,19 @@ fn search_one(options: &Options, target: &'static Target) -> Result<usize, Box<d
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!("{}: {first} inputs in {seconds:.1} s, {found} failed", target.name);
+    println!(
+        "{}: {first} inputs in {seconds:.1} s, {} KiB held at most, {found} failed",
+        target.name,
+        u64::div_ceil(most, 1024)
+    );
     Ok(found)
 }
 
-/// One child, from its start to its end.
+/// One child, from its start to its end; `most` rises to the most bytes that an input made it hold.
 fn watch(
-    options: &Options,
-    target: &Target,
-    first: u64,
+    (options, target, first): (&Options, &Target, u64),
     scratch: &Path,
+    most: &mut u64,
 ) -> Result<End, Box<dyn Error>> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg(target.name)
@@ -86,7 +89,11 @@ fn watch(
     loop {
         match lines.recv_timeout(patience) {
             Ok(line) => match line.split_once(' ') {
-                Some((AT, number)) => at = number.parse()?,
+                Some((AT, rest)) => {
+                    let (number, held) = rest.split_once(' ').ok_or("a torn line")?;
+                    at = number.parse()?;
+                    *most = held.parse::<u64>()?.max(*most);
+                }
                 Some((FOUND, rest)) => {
                     let (number, reason) = rest.split_once(' ').ok_or("a torn line")?;
                     child.wait()?;

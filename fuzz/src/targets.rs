@@ -1,5 +1,6 @@
 //! What is fed: every parser of bytes that come from elsewhere.
 
+mod configuration;
 mod hub;
 mod texts;
 mod weights;
@@ -48,7 +49,7 @@ impl Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 11] = [
+pub(crate) const TARGETS: [Target; 12] = [
     Target::new("safetensors", "model.safetensors", weights::plain).made(weights::plain_seeds),
     Target::new("index", "model.safetensors.index.json", weights::plain_sharded)
         .prepare(weights::write_shards),
@@ -59,6 +60,7 @@ pub(crate) const TARGETS: [Target; 11] = [
         "crates/models/tests/fixtures/audio/tone.mp3",
     ]),
     Target::new("catalog", "models.toml", texts::catalog).seeds(&["tests/data/tiny.toml"]),
+    Target::new("configuration", "config.json", configuration::configuration),
     Target::new("results", "run.jsonl", texts::results),
     Target::new("prices", "prices.toml", texts::prices).seeds(&["crates/analyze/prices.toml"]),
     Target::new("reference", "reference.toml", texts::reference)
