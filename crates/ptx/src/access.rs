@@ -5,7 +5,7 @@ use super::convert::{LOCAL_WINDOW, SHARED_WINDOW};
 use super::finding::Fault;
 use super::instruction::{Access, Atomic, Instruction, NONE, Space};
 use super::launch::Run;
-use super::shadow::{Cell, Conflict, Touch};
+use super::shadow::{Conflict, Touch};
 use super::value::{ALL, Type, Value, lanes_of};
 use super::warp::Warp;
 
@@ -118,14 +118,14 @@ impl Run<'_, '_> {
     #[inline]
     pub(super) fn note(&mut self, i: &Instruction, place: Where, one: One, touch: &Touch) {
         let bytes = one.bytes;
-        let (cells, at): (&mut [Cell], usize) = match place {
-            Where::Device(page, at) => (&mut self.view.page(page).cells, at),
-            Where::Shared(at) => (&mut self.shared_cells, at),
+        let (shadow, at) = match place {
+            Where::Device(page, at) => (&mut self.view.page(page).shadow, at),
+            Where::Shared(at) => (&mut self.shadow, at),
             Where::Local(_) => return,
         };
         let mask = if bytes >= 4 { 15 } else { ((1 << bytes) - 1) << (at % 4) };
         let (mut conflict, mut unwritten) = (None, false);
-        for cell in &mut cells[at / 4..(at + bytes).div_ceil(4)] {
+        for cell in shadow.cells(at / 4, (at + bytes).div_ceil(4)) {
             unwritten |= !touch.writes && cell.initial() & mask != mask;
             if let Some(found) = cell.touch(mask, touch) {
                 conflict = Some(found);
@@ -219,11 +219,14 @@ impl Run<'_, '_> {
         let size = access.bytes as usize;
         let bytes = size * i.list.len();
         let (addresses, space) = Self::addresses(warp, i, mask, access);
-        self.count(space, false, mask, &addresses, bytes);
         if self.row(warp, i, (mask, &addresses), access, space, false) {
             return;
         }
+        self.count(space, false, mask, &addresses, bytes);
         let when = self.when(warp);
+        if self.broadcast(warp, i, (mask, &addresses), access, space) {
+            return;
+        }
         for lane in lanes_of(mask) {
             let one = One { lane: lane as u32, address: addresses[lane], bytes };
             let Some(place) = self.place(warp, i, space, one) else { return };
@@ -236,6 +239,39 @@ impl Run<'_, '_> {
             let found = self.bytes(warp, place, bytes);
             deliver(warp, i, lane, access, &found);
         }
+    }
+
+    /// Loads what all lanes take from one place; `false` if they do not, and nothing has happened.
+    fn broadcast(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        (mask, addresses): (u32, &[u64; 32]),
+        access: &Access,
+        space: Space,
+    ) -> bool {
+        let (first, last) = (mask.trailing_zeros(), 31 - mask.leading_zeros());
+        let address = addresses[first as usize];
+        let together = lanes_of(mask).all(|lane| addresses[lane] == address);
+        // Local memory is each lane's own.
+        if !together || first == last || access.acquires || space == Space::Local {
+            return false;
+        }
+        let bytes = access.bytes as usize * i.list.len();
+        let one = One { lane: first, address, bytes };
+        let Some(place) = self.place(warp, i, space, one) else { return true };
+        let when = self.when(warp);
+        // Of readers between two of a warp a cell would keep no more than that there were several.
+        for lane in [first, last] {
+            let who = self.who(warp.first + lane);
+            let touch = Touch { meets: access.meets, ..Touch::read(who, when) };
+            self.note(i, place, One { lane, ..one }, &touch);
+        }
+        let found = self.bytes(warp, place, bytes);
+        for lane in lanes_of(mask) {
+            deliver(warp, i, lane, access, &found);
+        }
+        true
     }
 
     pub(super) fn parameter(
@@ -262,7 +298,6 @@ impl Run<'_, '_> {
         let size = access.bytes as usize;
         let bytes = size * i.list.len();
         let (addresses, space) = Self::addresses(warp, i, mask, access);
-        self.count(space, true, mask, &addresses, bytes);
         if space == Space::Global && !access.meets {
             // What is written behind a fence is not let go by it.
             warp.fenced &= !mask;
@@ -270,6 +305,7 @@ impl Run<'_, '_> {
         if self.row(warp, i, (mask, &addresses), access, space, true) {
             return;
         }
+        self.count(space, true, mask, &addresses, bytes);
         let when = self.when(warp);
         for lane in lanes_of(mask) {
             let one = One { lane: lane as u32, address: addresses[lane], bytes };

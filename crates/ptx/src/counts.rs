@@ -46,6 +46,27 @@ impl Counts {
         traffic.least += (distinct(addresses) * bytes).div_ceil(SECTOR).min(taken);
     }
 
+    /// Counts a request of all lanes side by side, the first at this address.
+    #[inline]
+    pub(super) fn row(&mut self, writes: bool, address: u64, bytes: u64) {
+        let traffic = if writes { &mut self.written } else { &mut self.read };
+        let end = address + 32 * bytes;
+        traffic.requests += 1;
+        traffic.bytes += 32 * bytes;
+        traffic.taken += end.div_ceil(SECTOR) - address / SECTOR;
+        traffic.least += bytes;
+    }
+
+    /// The same for shared memory: no bank is wanted twice.
+    #[inline]
+    pub(super) fn row_of_banks(&mut self, bytes: u64) {
+        let passes = (32 * bytes).div_ceil(128);
+        self.shared.requests += 1;
+        self.shared.bytes += 32 * bytes;
+        self.shared.taken += passes;
+        self.shared.least += passes;
+    }
+
     /// Counts a request for shared memory.
     pub(super) fn banks(&mut self, addresses: &[u64], bytes: u64) {
         self.shared.requests += 1;

@@ -5,6 +5,7 @@ use super::finding::{Fault, Findings, Site};
 use super::instruction::{Action, Instruction, Place, Space};
 use super::module::Kernel;
 use super::order::Order;
+use super::sectors::Shadow;
 use super::shadow::{Cell, MOST_BLOCKS, When, Who};
 use super::special::Special;
 use super::value::{ALL, Row};
@@ -164,7 +165,8 @@ pub(super) struct Run<'r, 'm> {
     pub(super) limits: Limits,
     pub(super) arguments: &'r [u8],
     pub(super) shared: Vec<u8>,
-    pub(super) shared_cells: Vec<Cell>,
+    /// What is known of shared memory.
+    pub(super) shadow: Shadow,
     /// The block that runs.
     pub(super) block: u32,
     /// Barriers that it has come to.
@@ -192,7 +194,7 @@ impl<'r, 'm> Run<'r, 'm> {
             limits,
             arguments,
             shared: Vec::new(),
-            shared_cells: Vec::new(),
+            shadow: Shadow::default(),
             block: 0,
             epoch: 0,
             order: Order::default(),
@@ -274,8 +276,7 @@ impl<'r, 'm> Run<'r, 'm> {
         // What shared memory holds is nobody's business; a pattern shows it where it is used.
         self.shared.clear();
         self.shared.resize(bytes, 0xFF);
-        self.shared_cells.clear();
-        self.shared_cells.resize(bytes.div_ceil(4), Cell::default());
+        self.shadow.reset(bytes, Cell::default());
         for warp in warps {
             warp.begin();
             for (slot, special) in &self.kernel.specials {

@@ -43,6 +43,7 @@ mod operand;
 mod order;
 mod refusal;
 mod row;
+mod sectors;
 mod shadow;
 mod special;
 mod step;

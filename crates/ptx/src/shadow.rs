@@ -67,6 +67,12 @@ impl Touch {
         Self { who, when, writes: false, meets: false, same: false }
     }
 
+    /// Whether another thread is of the same warp, and no barrier of the block lies between.
+    #[inline]
+    pub(super) fn is_beside(&self, who: Who, when: When) -> bool {
+        self.who.warp() == who.warp() && self.when.epoch() == when.epoch()
+    }
+
     /// A plain store, of something else than stands there.
     pub(super) fn write(who: Who, when: When) -> Self {
         Self { writes: true, ..Self::read(who, when) }
@@ -108,6 +114,28 @@ impl Cell {
     /// Four bytes that were written before the launch, by this mask.
     pub(super) fn holding(bytes: u32) -> Self {
         Self { state: bytes << INITIAL, ..Self::default() }
+    }
+
+    /// Whether anybody touched it since the launch began.
+    pub(super) fn is_touched(&self) -> bool {
+        self.state & TOUCHED != 0
+    }
+
+    /// Who wrote it last, and when, if anybody did since the launch began.
+    #[inline]
+    pub(super) fn writer(&self) -> Option<(Who, When)> {
+        (self.state >> WRITTEN_BY & 15 != 0).then_some((self.writer, self.written))
+    }
+
+    /// Who read it last, and when.
+    #[inline]
+    pub(super) fn reader(&self) -> Option<(Who, When)> {
+        (self.state >> READ_BY & 15 != 0).then_some((self.reader, self.read))
+    }
+
+    /// The same, touched by threads so far behind.
+    pub(super) fn behind(&self, reads: u32, writes: u32) -> Self {
+        Self { writer: self.writer.lane(writes), reader: self.reader.lane(reads), ..*self }
     }
 
     /// Which of the four bytes were written.
@@ -205,6 +233,16 @@ fn apart(before: Who, then: When, who: Who, when: When) -> bool {
     before != who
         && (before.block() != who.block()
             || then.epoch() == when.epoch() && (before.warp() != who.warp() || then == when))
+}
+
+#[cfg(test)]
+impl Cell {
+    /// Whether two cells say the same of what was done: who did nothing does not matter.
+    pub(super) fn means_the_same(&self, other: &Self) -> bool {
+        self.state == other.state
+            && self.writer() == other.writer()
+            && self.reader() == other.reader()
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::sectors::Shadow;
 use super::shadow::Cell;
 
 /// Device memory as a kernel finds it: allocations, by addresses.
@@ -23,7 +24,7 @@ pub(super) const PAGE: usize = 4096;
 /// A page of an allocation.
 pub(super) struct Page {
     pub(super) bytes: Box<[u8]>,
-    pub(super) cells: Box<[Cell]>,
+    pub(super) shadow: Shadow,
     /// Whether the kernel wrote to it.
     pub(super) dirty: bool,
 }
@@ -156,22 +157,16 @@ impl Drop for View<'_> {
 
 /// A page of what memory holds.
 fn loaded(memory: &dyn DeviceMemory, first: u64, room: u64) -> Page {
-    let cell = Cell::holding(15);
     let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-    let mut page = spare.unwrap_or_else(|| {
-        let cells = vec![cell; PAGE / 4].into_boxed_slice();
-        Page { bytes: vec![0; PAGE].into_boxed_slice(), cells, dirty: false }
+    let mut page = spare.unwrap_or_else(|| Page {
+        bytes: vec![0; PAGE].into_boxed_slice(),
+        shadow: Shadow::default(),
+        dirty: false,
     });
     page.dirty = false;
-    page.cells.fill(cell);
+    page.shadow.reset(PAGE, Cell::holding(15));
     for (from, to) in memory.read(first, &mut page.bytes[..room as usize]) {
-        let whole = from.div_ceil(4).min(to / 4)..to / 4;
-        page.cells[whole.clone()].fill(Cell::default());
-        let parts = (from..(4 * whole.start).min(to)).chain((4 * whole.end).max(from)..to);
-        for at in parts {
-            let cell = &mut page.cells[at / 4];
-            *cell = Cell::holding(cell.initial() & !(1 << (at % 4)));
-        }
+        page.shadow.forget(from..to);
     }
     page
 }
@@ -180,24 +175,24 @@ impl Page {
     /// The stretches of its first `room` bytes that anybody wrote, now or before.
     fn written(&self, room: usize) -> Vec<(usize, usize)> {
         let mut stretches: Vec<(usize, usize)> = Vec::new();
-        for (index, cell) in self.cells.iter().enumerate() {
-            let initial = cell.initial();
-            let parts: &[(usize, usize)] = match initial {
-                15 => &[(0, 4)],
-                0 => &[],
-                _ => &[(0, 1), (1, 2), (2, 3), (3, 4)],
-            };
-            for (from, to) in parts {
-                let (from, to) = (4 * index + from, (4 * index + to).min(room));
-                if from >= to || initial >> (from % 4) & 1 == 0 {
-                    continue;
-                }
+        self.shadow.initials(|initial, first, end| {
+            let mut written = |from: usize, to: usize| {
+                let to = to.min(room);
                 match stretches.last_mut() {
+                    _ if from >= to => {}
                     Some((_, end)) if *end == from => *end = to,
                     _ => stretches.push((from, to)),
                 }
+            };
+            match initial {
+                15 => written(4 * first, 4 * end),
+                0 => {}
+                _ => {
+                    let parts = (4 * first..4 * end).filter(|at| initial >> (at % 4) & 1 == 1);
+                    parts.for_each(|at| written(at, at + 1));
+                }
             }
-        }
+        });
         stretches
     }
 }
