@@ -117,6 +117,18 @@ impl Run<'_, '_> {
     /// Notes an access in the shadow of memory, and what is wrong with it.
     #[inline]
     pub(super) fn note(&mut self, i: &Instruction, place: Where, one: One, touch: &Touch) {
+        self.note_all(i, place, one, [*touch]);
+    }
+
+    /// The same for what is done at once: an atomic operation reads and writes.
+    #[inline]
+    fn note_all<const N: usize>(
+        &mut self,
+        i: &Instruction,
+        place: Where,
+        one: One,
+        touches: [Touch; N],
+    ) {
         let bytes = one.bytes;
         let (shadow, at) = match place {
             Where::Device(page, at) => (&mut self.view.page(page).shadow, at),
@@ -126,13 +138,15 @@ impl Run<'_, '_> {
         let mask = if bytes >= 4 { 15 } else { ((1 << bytes) - 1) << (at % 4) };
         let (mut conflict, mut unwritten) = (None, false);
         for cell in shadow.cells(at / 4, (at + bytes).div_ceil(4)) {
-            unwritten |= !touch.writes && cell.initial() & mask != mask;
-            if let Some(found) = cell.touch(mask, touch) {
-                conflict = Some(found);
+            for touch in &touches {
+                unwritten |= !touch.writes && cell.initial() & mask != mask;
+                if let Some(found) = cell.touch(mask, touch) {
+                    conflict = Some(found);
+                }
             }
         }
         if unwritten || conflict.is_some() {
-            self.wrong(i, (place, one), touch, conflict, unwritten);
+            self.wrong(i, (place, one), &touches[0], conflict, unwritten);
         }
     }
 
@@ -250,7 +264,7 @@ impl Run<'_, '_> {
         access: &Access,
         space: Space,
     ) -> bool {
-        let (first, last) = (mask.trailing_zeros(), 31 - mask.leading_zeros());
+        let (first, last) = (mask.trailing_zeros(), mask.ilog2());
         let address = addresses[first as usize];
         let together = lanes_of(mask).all(|lane| addresses[lane] == address);
         // Local memory is each lane's own.
@@ -357,14 +371,14 @@ impl Run<'_, '_> {
             let one = One { lane: lane as u32, address: addresses[lane], bytes };
             let Some(place) = self.place(warp, i, space, one) else { return };
             let who = self.who(warp.first + lane as u32);
-            self.note(i, place, one, &Touch { meets: true, ..Touch::read(who, when) });
+            let read = Touch { meets: true, ..Touch::read(who, when) };
+            self.note_all(i, place, one, [read, Touch { writes: true, ..read }]);
             let mut old = [0; 8];
             old[..bytes].copy_from_slice(&self.bytes(warp, place, bytes)[..bytes]);
             let old = u64::from_le_bytes(old);
             let keep = u64::MAX >> (64 - 8 * bytes);
             let (b, c) = (value(warp, i.b, lane) & keep, value(warp, i.c, lane) & keep);
             let new = atomic::apply(operation, kind, old, b, c) & keep;
-            self.note(i, place, one, &Touch { meets: true, ..Touch::write(who, when) });
             self.put(warp, place, &new.to_le_bytes()[..bytes]);
             // An atomic operation takes up what was let go, and lets go what a fence has.
             self.order.acquire(addresses[lane], who, when);

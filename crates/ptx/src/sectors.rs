@@ -141,6 +141,7 @@ impl Shadow {
     }
 
     /// Sectors of which anything was touched since the last [`Self::reset`].
+    #[cfg(test)]
     pub(super) fn touched(&self) -> u64 {
         let touched = self.sectors.iter().enumerate().filter(|(index, sector)| {
             let first = CELLS * index;

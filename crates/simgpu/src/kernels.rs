@@ -200,8 +200,12 @@ fn fold_of(what: &dyn Source, len: u64) -> u32 {
 }
 
 #[cfg(test)]
+mod case;
+#[cfg(test)]
 mod costs;
 #[cfg(test)]
 mod mutants;
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod text_tests;

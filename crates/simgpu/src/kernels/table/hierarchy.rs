@@ -1,0 +1,99 @@
+//! Launches of the kernels that measure caches, latencies, shared memory, atomics and launches, and of the
+//! one that holds a stream back.
+
+use super::super::case::{Case, Numbers, Timed, held};
+use super::Built;
+
+/// `TILE` of `cache.cu`, in bytes.
+const TILE: u64 = 16 << 10;
+
+fn mask(n: &mut Numbers) -> u32 {
+    n.one_of(&[0, u32::MAX])
+}
+
+fn blocks(built: Built<'_>, n: &mut Numbers) -> Case {
+    Case::new(1 + n.below(3) as u32, built.threads)
+}
+
+pub(super) fn cache(built: Built<'_>, n: &mut Numbers) -> Case {
+    let case = blocks(built, n);
+    let (tiles, steps, mask) = (1 + n.below(4), n.below(7) as u32, mask(n));
+    let case = case.array(n.words(tiles * TILE / 4)).u32(tiles as u32).u32(steps);
+    case.array(n.words(1)).u32(mask)
+}
+
+pub(super) fn timed_cache(built: Built<'_>, scale: u64) -> Timed {
+    let (tiles, blocks, steps) = (2, 2 * scale, 3);
+    let case = Case::new(blocks as u32, built.threads).array(vec![0; (tiles * TILE) as usize]);
+    let case = case.u32(tiles as u32).u32(steps).array(vec![0; 4]).u32(0);
+    Timed::of(case, blocks * u64::from(steps) * TILE, 0)
+}
+
+pub(super) fn chase(_: Built<'_>, n: &mut Numbers) -> Case {
+    let len = 2 + n.below(300);
+    let step = 1 + n.below(len - 1);
+    let next: Vec<u8> =
+        (0..len).flat_map(|at| (((at + step) % len) as u32).to_le_bytes()).collect();
+    let state = [n.below(len), 0].into_iter().flat_map(u64::to_le_bytes).collect();
+    Case::new(1, 1).array(next).u32(n.below(70) as u32).array(state)
+}
+
+pub(super) fn timed_chase(_: Built<'_>, scale: u64) -> Timed {
+    let steps = 48 * scale;
+    let next = (0..64_u32).flat_map(|at| ((at + 1) % 64).to_le_bytes()).collect();
+    let case = Case::new(1, 1).array(next).u32(steps as u32).array(vec![0; 16]);
+    // Of the place where the walk stands only the lower half is read.
+    Timed::of(case, 4 * steps + 4, 16)
+}
+
+pub(super) fn shared(built: Built<'_>, n: &mut Numbers) -> Case {
+    let stride = n.one_of(&[0, 1, 255, 256, 257]);
+    let case = blocks(built, n);
+    let case = case.u32(n.next() as u32).u32(n.below(20) as u32).u32(stride);
+    let mask = mask(n);
+    case.array(n.words(1)).u32(mask)
+}
+
+pub(super) fn timed_shared(built: Built<'_>, scale: u64) -> Timed {
+    let (blocks, steps) = (2, 16 * scale);
+    let case = Case::new(blocks as u32, built.threads).u32(1).u32(steps as u32).u32(256);
+    let case = case.array(vec![0; 4]).u32(0);
+    Timed::of(case, 0, 0).sharing(blocks * (256 * steps * 16 + TILE))
+}
+
+pub(super) fn atomics(_: Built<'_>, n: &mut Numbers) -> Case {
+    let (blocks, threads) = (1 + n.below(3) as u32, 32 * (1 + n.below(8) as u32));
+    let stride = n.one_of(&[0, 1, 8]);
+    let len = u64::from(blocks * threads - 1) * stride + 1;
+    let case = Case::new(blocks, threads).array(n.words(len));
+    case.u32(stride as u32).u32(n.below(5) as u32)
+}
+
+pub(super) fn timed_atomics(_: Built<'_>, scale: u64) -> Timed {
+    let (blocks, stride, rounds) = (2 * scale, 8, 3);
+    let counters = blocks * 256;
+    let case = Case::new(blocks as u32, 256).array(vec![0; (4 * stride * counters) as usize]);
+    Timed::of(case.u32(stride as u32).u32(rounds), 0, counters * u64::from(rounds) * 4)
+}
+
+pub(super) fn empty(_: Built<'_>, n: &mut Numbers) -> Case {
+    Case::new(1, 1).array(n.words(1)).u32(n.one_of(&[0, 7]))
+}
+
+pub(super) fn timed_empty(_: Built<'_>, _: u64) -> Timed {
+    Timed::of(Case::new(1, 1).array(vec![0; 4]).u32(0), 0, 0)
+}
+
+/// A gate that stands open, or that nobody opens: the second word tells.
+pub(super) fn gate(_: Built<'_>, n: &mut Numbers) -> Case {
+    let (first, ticket, told) = n.one_of(&[(5_u32, 5_u32, 0_u32), (4, 5, 5), (6, 5, 5), (0, 1, 1)]);
+    let words = [first, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+    // A thousand nanoseconds: some looks at the gate.
+    let case = Case::new(1, 1).array(words).u32(ticket).u64(1000);
+    let at = case.address(0);
+    let expected: Vec<u8> = [first, told].into_iter().flat_map(u32::to_le_bytes).collect();
+    case.checked(move |memory| {
+        let found = held(memory, at, 8);
+        (0..8).find(|byte| found[*byte] != expected[*byte]).map(|byte| at + byte as u64)
+    })
+}
