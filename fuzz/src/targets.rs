@@ -56,8 +56,8 @@ pub(crate) const TARGETS: [Target; 12] = [
     Target::new("gguf", "model.gguf", weights::quantised).made(weights::quantised_seeds),
     Target::new("tokenizer", "tokenizer.json", tokenizer),
     Target::new("audio", "audio.wav", recording).seeds(&[
-        "crates/models/tests/fixtures/audio/tone.flac",
-        "crates/models/tests/fixtures/audio/tone.mp3",
+        "crates/audio/tests/fixtures/audio/tone.flac",
+        "crates/audio/tests/fixtures/audio/tone.mp3",
     ]),
     Target::new("catalog", "models.toml", texts::catalog).seeds(&["tests/data/tiny.toml"]),
     Target::new("configuration", "config.json", configuration::configuration),

@@ -1,6 +1,7 @@
 use warpmark_record::DeviceKind;
 
 use super::*;
+use crate::catalog::Dtype;
 use crate::fixture::device_spec;
 
 const STANZA: &str = r#"
@@ -53,13 +54,13 @@ fn the_built_in_catalog_is_sound_and_its_models_have_their_published_sizes() {
 
 #[test]
 fn one_more_variant_is_one_more_stanza() {
-    let builtin = include_str!("../../../models.toml");
-    let catalog = parse(&format!("{builtin}{STANZA}")).unwrap();
+    let shipped = include_str!("../../../models.toml");
+    let catalog = parse(&format!("{shipped}{STANZA}")).unwrap();
     assert_eq!(catalog.models().len(), Catalog::builtin().unwrap().models().len() + 1);
     let tiny = catalog.model("tiny").unwrap();
     assert_eq!(tiny.files, ["model.safetensors"]);
     assert_eq!(tiny.tokenizer, None);
-    assert_eq!(tiny.family().unwrap().name(), "gpt2");
+    assert_eq!(tiny.family().name(), "gpt2");
     assert!(tiny.has_phase("decode") && !tiny.has_phase("prefill"));
     assert!(tiny.has_section("inputs") && !tiny.has_section("expected"));
 }

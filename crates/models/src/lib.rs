@@ -1,18 +1,17 @@
-//! Models as data: the catalog, weights from hub, folder or seed, and the nets behind each phase.
+//! The families of models: what each measures, on which engines, how it is loaded and served.
 
-pub mod audio;
 pub mod bench;
 pub mod catalog;
-mod checked;
 pub mod configuration;
-pub mod engine;
 mod examined;
 pub mod family;
 #[cfg(test)]
 mod fixture;
 pub mod load;
+mod model;
 pub mod request;
 pub mod service;
+mod shipped;
 pub mod tokenizer;
 
 use warpmark_measure::{Entry, Group};
@@ -20,10 +19,13 @@ use warpmark_record::Bytes;
 
 use examined::examined;
 
-pub use catalog::{Catalog, CatalogError, Dtype, Format, Model, Quantisation};
-pub use engine::candle_device;
+pub use catalog::{CatalogError, Dtype, Format, Model, Quantisation};
 pub use family::{FAMILIES, Family};
 pub use request::Request;
+pub use shipped::Catalog;
+pub use warpmark_audio as audio;
+pub use warpmark_harness::device as engine;
+pub use warpmark_harness::device::candle_device;
 pub use warpmark_weights as weights;
 
 /// Everything that a request measures of the catalog's models, in the order in which it runs: first
@@ -31,7 +33,7 @@ pub use warpmark_weights as weights;
 pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
     let mut groups = load::groups(catalog, request)?;
     for model in catalog.models() {
-        let own = model.family()?.groups(model, request)?;
+        let own = model.family().groups(model, request)?;
         groups.extend(own.into_iter().map(|planned| examined(planned.group, model, request)));
     }
     if let Some(capacity) = request.spec.memory.known() {

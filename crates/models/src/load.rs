@@ -1,7 +1,6 @@
 //! How long a model takes from its files to its first answer, by phase, from a cold page cache and
 //! from a warm one.
 
-mod page_cache;
 mod workload;
 
 use std::borrow::Cow;
@@ -12,19 +11,19 @@ use warpmark_measure::workload::checked;
 use warpmark_measure::{Entry, Group, Sampling, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, Check, DeviceKind, Seconds};
 
-use page_cache::PageCache;
 use workload::Load;
 
 use crate::bench::PeakMemory;
-use crate::catalog::{Catalog, CatalogError, Format, LOAD, Model};
+use crate::catalog::{CatalogError, Format, LOAD, Model};
 use crate::configuration;
 use crate::engine::{
     OWN, aftermath, candle_device, check_host_memory, unsupported, unsupported_quantised,
 };
 use crate::examined::examined;
 use crate::request::Request;
+use crate::shipped::Catalog;
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{self, Checkpoint, Loaded, TensorSpec, Wanted, WeightFiles};
+use crate::weights::{self, Checkpoint, Loaded, PageCache, TensorSpec, Wanted, WeightFiles};
 use warpmark_record::agreement::worst;
 
 /// The load workloads of every model that the request takes in: `load/<model>/<format>/cold@warpmark`

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use warpmark_record::DeviceSpec;
 
 use crate::audio::{Audio, AudioError};
-use crate::catalog::{Dtype, Format, Model};
 use crate::weights::{Cache, Progress, Source};
+use warpmark_catalog::{Dtype, Format, Model};
 
 /// What a run asks of the models.
 #[derive(Clone)]

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use warpmark_models::weights::{self, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
+use warpmark_nets::Weights;
 use warpmark_nets::diffusion::{
     Architecture, AutoEncoder, Condition, Schedule, Scheduler, TEXT_FOLDERS, TextEncoder, Unet,
-    Weights,
 };
 use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::diffusion::{self as plain, Like, UnetInput};
@@ -50,7 +50,7 @@ fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
 fn tensors_in(folder: &Path, kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
     let catalog = catalog();
     let model = catalog.model(kind).unwrap();
-    let specs = model.family().unwrap().tensors(model).unwrap();
+    let specs = model.family().tensors(model).unwrap();
     let source = Source::Folder(folder.to_owned());
     let cache = weights::Cache::at(std::env::temp_dir());
     let files =
@@ -301,7 +301,7 @@ fn a_missing_folder_a_missing_tensor_and_another_architecture_are_refused_by_nam
     let cache = weights::Cache::at(std::env::temp_dir());
     let load = |model: &str, from: &Path| {
         let model = catalog.model(model).unwrap();
-        let specs = model.family().unwrap().tensors(model).unwrap();
+        let specs = model.family().tensors(model).unwrap();
         let source = Source::Folder(from.to_owned());
         let files = weights::locate(
             &model.checkpoint_in(Dtype::F32).unwrap(),

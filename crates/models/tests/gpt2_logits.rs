@@ -48,7 +48,7 @@ fn fixtures() -> PathBuf {
 fn load(dtype: Dtype) -> (Gpt2, Loaded) {
     let catalog = Catalog::parse(CATALOG, "test").unwrap();
     let model = catalog.model("tiny").unwrap();
-    let tensors = model.family().unwrap().tensors(model).unwrap();
+    let tensors = model.family().tensors(model).unwrap();
     let cache = weights::Cache::at(fixtures());
     let source = Source::Folder(fixtures().join("weights"));
     let files = weights::locate(

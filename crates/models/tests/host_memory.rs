@@ -137,7 +137,7 @@ fn known(bytes: &Field<Bytes>) -> f64 {
 
 /// Loads the files and looks at the most that was resident meanwhile, above what was before.
 fn load(model: &Model, files: &WeightFiles, dtype: Dtype) -> HashMap<String, Tensor> {
-    let specs = model.family().unwrap().tensors(model).unwrap();
+    let specs = model.family().tensors(model).unwrap();
     resident::reset_peak().unwrap();
     let start = known(&resident::now());
     let loaded = files.load(&specs, dtype.candle(), &Device::Cpu).unwrap();
@@ -196,7 +196,7 @@ fn a_load_holds_at_most_a_fifth_more_than_its_result_in_every_family() {
     for model in catalog.models() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().join("cache"));
-        let specs = model.family().unwrap().tensors(model).unwrap();
+        let specs = model.family().tensors(model).unwrap();
         let source = Source::Synthetic { seed: 1 };
         let files = weights::locate(
             &model.checkpoint_in(Dtype::F32).unwrap(),

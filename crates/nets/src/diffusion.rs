@@ -11,7 +11,6 @@ mod layers;
 mod schedule;
 mod text_encoder;
 mod unet;
-mod weights;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -23,7 +22,6 @@ pub use auto_encoder::AutoEncoder;
 pub use schedule::{BETAS, Schedule, Scheduler, Step, TRAINED};
 pub use text_encoder::{EncodedText, TextEncoder};
 pub use unet::{Condition, Unet};
-pub use weights::Weights;
 
 use super::NetError;
 

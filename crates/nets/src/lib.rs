@@ -10,6 +10,8 @@ pub mod llama;
 mod matrix;
 mod ops;
 pub mod reference;
+mod weights;
 pub mod whisper;
 
 pub use error::NetError;
+pub use weights::Weights;

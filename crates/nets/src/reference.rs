@@ -1,5 +1,6 @@
 //! Plain nets of single ops in f32, written from the formulas, that others are held against.
 
+mod convolution;
 pub mod diffusion;
 pub mod gpt2;
 pub mod llama;

@@ -6,8 +6,6 @@
 //! its SHA-256. Both take a reading of the whole file, so it is done where something went wrong, and by
 //! `fetch`.
 
-use std::path::Path;
-
 use super::{Cache, Checkpoint, Progress, Source, Wanted, WeightsError, gguf, hub, synthetic};
 
 impl Wanted {
@@ -35,20 +33,5 @@ impl Wanted {
             (_, Source::Folder(_)) => None,
         };
         Ok(damage.into_iter().collect())
-    }
-}
-
-/// Removes a damaged file, and says so.
-pub(super) fn removed(path: &Path, problem: &str) -> Result<String, WeightsError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(format!(
-            "{} is damaged: {problem}; it was removed, and is made anew when it is next needed",
-            path.display()
-        )),
-        Err(error) => Err(WeightsError::Damaged {
-            path: path.to_owned(),
-            problem: problem.to_owned(),
-            reason: error.to_string(),
-        }),
     }
 }

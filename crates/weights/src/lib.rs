@@ -8,6 +8,7 @@ pub mod cache;
 mod checkpoint;
 mod component;
 mod copies;
+mod damaged;
 mod dtype;
 mod element;
 mod error;
@@ -41,7 +42,7 @@ pub use error::WeightsError;
 pub use file::WeightFiles;
 pub use format::{Format, Quantisation};
 pub use hub::{HubError, HubOptions};
-pub use page_cache::Residency;
+pub use page_cache::{PageCache, Residency};
 pub use wanted::Wanted;
 
 /// Where weights come from.

@@ -4,6 +4,8 @@
 //! nothing without knowing which. Emptying is a request that file systems may ignore, so whether it
 //! worked is found out and not assumed.
 
+mod state;
+
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt;
@@ -13,6 +15,8 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{WeightFiles, WeightsError};
+
+pub use state::PageCache;
 
 /// Places of a file that are asked after.
 const PROBES: u64 = 64;

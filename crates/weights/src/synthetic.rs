@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use warpmark_record::{Bytes, WeightsStamp};
 
 use super::cache::Draft;
+use super::damaged::removed;
 use super::element::{self, Element};
-use super::examine::removed;
 use super::{Cache, Init, Progress, TensorSpec, WeightFiles, WeightsError};
 use crate::{Checkpoint, Dtype};
 

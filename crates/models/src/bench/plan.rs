@@ -3,8 +3,9 @@
 use warpmark_measure::{Entry, Group, Sampling, WorkloadError};
 use warpmark_record::{Bytes, Seconds};
 
-use super::parameters::Parameters;
-use super::session::{Case, Engines, Loader, ModelSession, Opened};
+use warpmark_harness::{Case, Engines, ModelSession, Parameters, PlannedGroup};
+
+use super::loader::{Loader, Opened};
 use crate::catalog::{CatalogError, Format, Model};
 use crate::request::Request;
 
@@ -19,14 +20,6 @@ pub(crate) struct Planned<C> {
     pub(crate) sampling: Sampling,
     /// Why it cannot run here.
     pub(crate) skip: Option<String>,
-}
-
-/// The benchmarks of a model in one format, with the parameters of each.
-pub struct PlannedGroup {
-    /// The benchmarks.
-    pub group: Group,
-    /// The parameters of each of the group's entries.
-    pub parameters: Vec<Parameters>,
 }
 
 /// A model in one format, whose cases are planned.

@@ -11,8 +11,8 @@ use crate::catalog::{CatalogError, Model};
 use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{OWN, workload_error};
 use crate::request::Request;
-use crate::service::Form;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
+use warpmark_harness::Form;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::{NetError, reference};
 

@@ -14,10 +14,10 @@ use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::configuration::{self, Configuration, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN, workload_error};
 use crate::request::Request;
-use crate::service::Form;
 use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use candle::Published;
+use warpmark_harness::Form;
 use warpmark_nets::llama::{Architecture, Llama};
 use warpmark_nets::{NetError, reference};
 

@@ -6,8 +6,7 @@ use warpmark_measure::{Clock, Description, WallClock, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, ItemUnit, Items, Memory, Value, Work};
 
 use super::LoadSession;
-use super::page_cache::PageCache;
-use crate::weights::Loaded;
+use crate::weights::{Loaded, PageCache};
 
 /// One model, loaded again and again.
 pub(super) struct Load<'a> {
@@ -88,7 +87,7 @@ impl Workload for Load<'_> {
             session.wanted.load_trusted(&session.checkpoint, &session.files, &session.device)?;
         let mut clock = WallClock::default();
         clock.start().map_err(WorkloadError::failed)?;
-        let family = session.model.family().map_err(WorkloadError::failed)?;
+        let family = session.model.family();
         family.first_run(&session.model, &loaded)?;
         let first_run = clock.finish().map_err(WorkloadError::failed)?.wall;
         self.phases = BTreeMap::from([

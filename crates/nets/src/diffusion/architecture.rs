@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{AutoEncoder, TextEncoder, Unet, Weights};
+use super::{AutoEncoder, TextEncoder, Unet};
 use crate::NetError;
+use crate::Weights;
 
 /// A latent diffusion model of the Stable Diffusion kind.
 #[derive(Debug, Clone, Deserialize)]

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Weights;
 use super::architecture::VaeNumbers;
 use super::blocks::{Norms, PixelAttention, Residual};
 use super::layers::{Convolution, GroupNorm};
 use crate::NetError;
+use crate::Weights;
 use crate::ops::upsample2x;
 
 const EPSILON: f32 = 1e-6;

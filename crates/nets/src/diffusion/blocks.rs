@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Weights;
 use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Product};
 use crate::NetError;
+use crate::Weights;
 use crate::ops::{add, transpose, whole};
 
 type Built<T> = std::result::Result<T, NetError>;

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use candle_nn::ops::layer_norm;
 
-use super::Weights;
 use super::architecture::Activation;
 use crate::NetError;
+use crate::Weights;
 use crate::ops::{self, Biased, add_bias, multiply_each};
 
 /// A convolution with a square kernel.

@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::Weights;
 use super::architecture::{TextNumbers, TextOutput};
 use super::layers::{LayerNorm, Product};
 use crate::NetError;
+use crate::Weights;
 use crate::ops::{add, causal_whole};
 
 struct Layer {

@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use super::architecture::{AddedNumbers, UnetNumbers};
 use super::blocks::{Norms, Residual, Transformer, TransformerNumbers};
 use super::layers::{Convolution, GroupNorm, Product};
-use super::{Weights, sinusoids};
+use super::sinusoids;
 use crate::NetError;
+use crate::Weights;
 use crate::ops::upsample2x;
 
 const EPSILON: f32 = 1e-5;

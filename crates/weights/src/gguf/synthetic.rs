@@ -17,7 +17,7 @@ use warpmark_record::{Bytes, WeightsStamp};
 
 use super::{StoredTensor, file_type};
 use crate::cache::Draft;
-use crate::examine::removed;
+use crate::damaged::removed;
 use crate::synthetic::{GOLDEN, key, mix, out_of_time, refused, unlike};
 use crate::{Cache, Init, Progress, WeightFiles, WeightsError};
 use crate::{Checkpoint, Quantisation};

@@ -6,12 +6,12 @@ use candle_core::{DType, Device, Tensor};
 
 use super::case::Phase;
 use super::prompt;
-use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{
     Architecture, AutoEncoder, Condition, EncodedText, PIXELS_OF_A_LATENT, TEXT_FOLDERS,
-    TextEncoder, TextNumbers, Unet, Weights,
+    TextEncoder, TextNumbers, Unet,
 };
 use warpmark_nets::reference::diffusion::Like;
+use warpmark_nets::{NetError, Weights};
 
 /// The parts of one engine.
 pub(super) trait Parts {

@@ -5,8 +5,9 @@ use warpmark_record::WeightsStamp;
 use super::case::{Case, Engine, Phase};
 use super::nets::Tokens;
 use super::*;
-use crate::bench::{Context, ModelSession};
+use crate::bench::fixture;
 use crate::weights::{Cache, Quiet, Source};
+use warpmark_harness::ModelSession;
 use warpmark_nets::diffusion::Scheduler;
 
 const FIXTURES: &str = include_str!("../../../tests/fixtures/diffusion/models.toml");
@@ -84,8 +85,8 @@ fn session_of(
     let tolerances = RefCell::default();
     let info = ModelInfo { architecture, guidance: 7.5, dtype, tensors: right, tolerances };
     let engines = engines(&wrong, info.into()).unwrap();
-    let context = Context::tiny(id, dtype.into(), WeightsStamp::Synthetic { seed: 7 });
-    ModelSession::on_cpu(engines, context, cases.map(|case| (case.parameters(dtype), case)))
+    let context = fixture::context(id, dtype.into(), WeightsStamp::Synthetic { seed: 7 });
+    fixture::on_cpu(engines, context, cases.map(|case| (case.parameters(dtype), case)))
 }
 
 fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
@@ -93,7 +94,7 @@ fn entry_of(id: &str, phase: Phase, dtype: Dtype) -> Entry {
 }
 
 fn entry_on(id: &str, dtype: Dtype, case: Case) -> Entry {
-    crate::bench::entry(case.parameters(dtype).id(id).unwrap())
+    fixture::entry(case.parameters(dtype).id(id).unwrap())
 }
 
 #[test]

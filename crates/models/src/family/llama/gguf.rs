@@ -84,7 +84,8 @@ fn fitting(kind: GgmlDType, shape: &[usize]) -> GgmlDType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Catalog, Format};
+    use crate::Catalog;
+    use crate::catalog::Format;
     use crate::weights::Wanted;
 
     /// Bytes of a model's tensors as a GGUF file has them.

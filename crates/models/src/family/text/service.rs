@@ -21,8 +21,8 @@ use crate::bench::{Context, Loader};
 use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::unsupported;
 use crate::request::Request;
-use crate::service::Form;
 use reading::Reading;
+use warpmark_harness::Form;
 use writing::Writing;
 
 /// Prompt and answer where neither a form nor the stanza says how long they are.

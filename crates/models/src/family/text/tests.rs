@@ -9,12 +9,13 @@ use warpmark_record::WeightsStamp;
 use super::engine::TextEngine;
 use super::parts::ModelInfo;
 use super::*;
-use crate::bench::{Context, ModelSession, Program};
+use crate::bench::{Context, Program, fixture};
 use crate::catalog::Dtype;
 use crate::engine::{OWN, workload_error};
 use crate::family::Family;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
 use crate::weights::Init;
+use warpmark_harness::ModelSession;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::reference;
 
@@ -39,11 +40,11 @@ pub(super) fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 }
 
 fn entry_of(case: Case, dtype: Dtype) -> Entry {
-    crate::bench::entry(case.parameters(dtype.into(), OWN).id("tiny").unwrap())
+    fixture::entry(case.parameters(dtype.into(), OWN).id("tiny").unwrap())
 }
 
 pub(super) fn context(dtype: Dtype) -> Context {
-    Context::tiny("tiny", dtype.into(), WeightsStamp::Synthetic { seed: 7 })
+    fixture::context("tiny", dtype.into(), WeightsStamp::Synthetic { seed: 7 })
 }
 
 pub(super) fn info(dtype: Dtype) -> ModelInfo {
@@ -67,7 +68,7 @@ fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> M
     let with_id = |case: Case| (case.parameters(dtype.into(), OWN), case);
     let engines = Engines::of(OWN, engine(dtype, damage));
     let cases = [DECODE, PREFILL, GENERATE, larger].map(with_id);
-    ModelSession::on_cpu(engines, context(dtype), cases)
+    fixture::on_cpu(engines, context(dtype), cases)
 }
 
 /// Negates one bias of the second block.

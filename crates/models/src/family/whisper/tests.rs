@@ -9,9 +9,10 @@ use super::check::ReferenceCache;
 use super::parts::ModelInfo;
 use super::*;
 use crate::audio::{Audio, AudioError};
-use crate::bench::{Context, ModelSession};
+use crate::bench::fixture;
 use crate::request::Spoken;
 use crate::tokenizer::Tokenizer;
+use warpmark_harness::ModelSession;
 use warpmark_nets::whisper::mel::MelSpectrogram;
 
 const TINY: Architecture = Architecture {
@@ -98,7 +99,7 @@ fn session_on(
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
     damage(&mut wrong);
-    let context = Context::tiny("tiny", dtype.into(), stamp);
+    let context = fixture::context("tiny", dtype.into(), stamp);
     let info = ModelInfo {
         architecture: TINY,
         inputs: inputs(),
@@ -111,11 +112,11 @@ fn session_on(
     let reference = ReferenceCache::new(TINY, right).into();
     let engines = engines(wrong, Rc::new(Shared { info, reference })).unwrap();
     let cases = all().into_iter().map(|case| (case.parameters(dtype), case));
-    ModelSession::on_cpu(engines, context, cases)
+    fixture::on_cpu(engines, context, cases)
 }
 
 fn entry(case: Case, dtype: Dtype) -> Entry {
-    crate::bench::entry(case.parameters(dtype).id("tiny").unwrap())
+    fixture::entry(case.parameters(dtype).id("tiny").unwrap())
 }
 
 /// Negates one bias of the decoder's second block, or of the encoder's.

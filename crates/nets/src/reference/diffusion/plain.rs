@@ -6,6 +6,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::diffusion::{Prediction, SchedulerNumbers, Step};
 use crate::reference::Rounding;
+use crate::reference::convolution::convolution;
 
 /// The weights of one component, widened to f32 while they are used, and what each step is rounded to.
 pub(super) struct Plain<'a> {
@@ -55,53 +56,11 @@ impl<'a> Plain<'a> {
         Ok(product)
     }
 
-    /// The sum over all taps of the kernel of the tap's matrix times the shifted image.
+    /// A convolution and its bias.
     pub(super) fn conv(&self, name: &str, x: &Tensor, stride: usize) -> Result<Tensor> {
-        let weight = self.get(&format!("{name}.weight"))?;
-        let (outputs, _, kernel, _) = weight.dims4()?;
-        let (_, channels, height, width) = x.dims4()?;
-        let margin = kernel / 2;
-        let padded = x.pad_with_zeros(2, margin, margin + stride)?.pad_with_zeros(
-            3,
-            margin,
-            margin + stride,
-        )?;
-        let (rows, columns) = (height.div_ceil(stride), width.div_ceil(stride));
-        let every = |x: &Tensor, dim: usize, count: usize| -> Result<Tensor> {
-            if stride == 1 {
-                return x.narrow(dim, 0, count);
-            }
-            let mut split = x.dims().to_vec();
-            split[dim] = count;
-            split.insert(dim + 1, stride);
-            x.narrow(dim, 0, count * stride)?
-                .contiguous()?
-                .reshape(split)?
-                .narrow(dim + 1, 0, 1)?
-                .squeeze(dim + 1)
-        };
-        let mut sum: Option<Tensor> = None;
-        for down in 0..kernel {
-            for across in 0..kernel {
-                let shifted = padded.narrow(2, down, padded.dim(2)? - down)?.narrow(
-                    3,
-                    across,
-                    padded.dim(3)? - across,
-                )?;
-                let shifted = every(&every(&shifted, 2, rows)?, 3, columns)?;
-                let shifted = shifted.contiguous()?.reshape((channels, rows * columns))?;
-                let tap = weight.narrow(2, down, 1)?.narrow(3, across, 1)?;
-                let part = tap.contiguous()?.reshape((outputs, channels))?.matmul(&shifted)?;
-                sum = Some(match sum {
-                    Some(sum) => (sum + part)?,
-                    None => part,
-                });
-            }
-        }
-        let Some(sum) = sum else { candle_core::bail!("the kernel of {name} is empty") };
-        let bias = self.get(&format!("{name}.bias"))?.reshape((outputs, 1))?;
-        let sum = self.keep(self.keep(sum)?.broadcast_add(&bias)?)?;
-        sum.reshape((1, outputs, rows, columns))
+        let sum = convolution(x, &self.get(&format!("{name}.weight"))?, stride)?;
+        let bias = self.get(&format!("{name}.bias"))?;
+        self.keep(self.keep(sum)?.broadcast_add(&bias.reshape((1, (), 1, 1))?)?)
     }
 
     pub(super) fn group_norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {

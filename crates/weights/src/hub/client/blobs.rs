@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use warpmark_record::Bytes;
 
 use super::Listed;
-use crate::examine::removed;
+use crate::damaged::removed;
 use crate::hub::HubError;
 use crate::{Progress, WeightsError};
 
