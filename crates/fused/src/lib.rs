@@ -5,6 +5,8 @@
 
 use half::{bf16, f16};
 
+pub mod attention;
+
 #[cfg(test)]
 mod testing;
 

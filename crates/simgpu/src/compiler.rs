@@ -102,9 +102,32 @@ fn for_target(ptx: &str, architecture: u32) -> String {
     lines.collect()
 }
 
-/// What stands before a kernel's source in each of its builds: the suite tries `memory.cu` in six.
+/// The builds of `attention.cu` that simulated cards have: head size, sixteens of queries a warp, and whether
+/// in bf16.
+#[cfg(test)]
+const ATTENTION: [(u32, u32, bool); 7] = [
+    (32, 1, false),
+    (40, 1, false),
+    (64, 1, false),
+    (64, 2, false),
+    (64, 1, true),
+    (128, 1, false),
+    (256, 1, false),
+];
+
+/// What stands before a kernel's source in each of its builds: the suite tries `memory.cu` in six, and compiles
+/// `attention.cu` for each head size and type.
 #[cfg(test)]
 fn prefixes(file: &str) -> Vec<(String, String)> {
+    if file == "attention.cu" {
+        let prefix = |(head, tiles, bf16): (u32, u32, bool)| {
+            let (define, half) = if bf16 { ("#define BF16\n", "bf16") } else { ("", "f16") };
+            let double = if tiles > 1 { "-double" } else { "" };
+            let text = format!("#define HEAD {head}\n#define TILES {tiles}\n{define}#line 1\n");
+            (format!("-{head}-{half}{double}"), text)
+        };
+        return ATTENTION.map(prefix).into();
+    }
     if file != "memory.cu" {
         return vec![(String::new(), String::new())];
     }

@@ -200,6 +200,8 @@ fn fold_of(what: &dyn Source, len: u64) -> u32 {
 }
 
 #[cfg(test)]
+mod attention_floors;
+#[cfg(test)]
 mod case;
 #[cfg(test)]
 mod costs;

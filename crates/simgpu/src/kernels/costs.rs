@@ -138,7 +138,7 @@ fn resident(architecture: u32, threads: u32, compiled: Compiled) -> u32 {
 }
 
 /// The simulated card of each architecture.
-const CARDS: [(u32, &str); 5] =
+pub(super) const CARDS: [(u32, &str); 5] =
     [(75, "t4"), (80, "a100-40"), (86, "a10g"), (89, "l4"), (90, "h100")];
 
 /// The document.
@@ -178,6 +178,7 @@ fn document(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> String 
     reasons.dedup();
     let _ = writeln!(text, "{}.", reasons.join("; "));
     text += &by_architecture(costs, program);
+    text += &attention_floors::floors();
     text
 }
 

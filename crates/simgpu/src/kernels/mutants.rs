@@ -5,6 +5,7 @@
 
 use super::text_tests::{findings, options};
 use crate::compiler::{Unit, builds};
+use crate::source::load;
 
 /// The share of mutants, in percent, that have to be found.
 const FOUND: usize = 95;
@@ -127,14 +128,17 @@ fn what_a_slip_makes_of_a_kernel_is_found() {
     let options = options();
     let (mut all, mut missed) = (0, Vec::new());
     // The ways of one kernel are the same text with other numbers: one of them is enough.
-    for (stem, name, source) in
-        builds().into_iter().filter(|(stem, ..)| !stem.contains("512") && !stem.contains("1024"))
-    {
+    let builds = builds().into_iter();
+    let builds = builds.filter(|(stem, ..)| !stem.contains("512") && !stem.contains("1024"));
+    let one = |stem: &str| !stem.starts_with("attention") || stem == "attention-40-f16";
+    for (stem, name, source) in builds.filter(|(stem, ..)| one(stem)) {
         let ptx = |source: &str| Unit { name: &name, source, options: &options }.ptx(80);
         let original = bare(&ptx(&source).unwrap());
         let (mut own, mut refused, mut same) = (0, 0, 0);
         for Mutant { what, source } in mutants(&source) {
-            let Ok(text) = ptx(&source) else {
+            // What no driver loads is refused as well: an instruction with numbers that it cannot have.
+            let text = ptx(&source).ok().filter(|text| load(text, |_, _| 0).is_ok());
+            let Some(text) = text else {
                 refused += 1;
                 continue;
             };
@@ -147,7 +151,9 @@ fn what_a_slip_makes_of_a_kernel_is_found() {
                 missed.push(format!("{stem}, {what}"));
             }
         }
-        println!("{stem}: {own} mutants, {refused} refused by NVRTC, {same} that change nothing");
+        println!(
+            "{stem}: {own} mutants, {refused} refused by a compiler, {same} that change nothing"
+        );
         all += own;
     }
     println!("{all} mutants, {} missed: {missed:#?}", missed.len());

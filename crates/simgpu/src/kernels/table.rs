@@ -6,6 +6,7 @@
 
 use super::case::{Case, Numbers, Timed};
 
+pub(super) mod attention;
 mod hierarchy;
 mod streams;
 
@@ -81,9 +82,21 @@ const KERNELS: &[Row] = &[
         .apart("a counter in each sector: atomic operations are measured, not bytes")
         .idle("nothing waits for what an atomic operation gives"),
     Row::new("launch_empty", hierarchy::empty, hierarchy::timed_empty).idle("it moves nothing"),
+    Row {
+        apart: Some("lines of 80 bytes, every other of which begins in the middle of a sector"),
+        ..attention("attention_f16_40x1")
+    },
+    // Results and queries alone are 192 of the 255 registers that a thread can have.
+    Row { spills: &[("t4", 8)], ..attention("attention_f16_256x1") },
+    attention("attention_*"),
     // It waits as long as it is told to, so that nothing of it is timed.
     Row { timed: None, ..Row::new("hold_stream", hierarchy::gate, hierarchy::timed_empty) },
 ];
+
+const fn attention(name: &'static str) -> Row {
+    let row = Row::new(name, attention::random, attention::timed);
+    Row { of: 3, ..row.idle("its products take longer than its bytes") }
+}
 
 /// The row of a kernel.
 pub(super) fn row(kernel: &str) -> &'static Row {
