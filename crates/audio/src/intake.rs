@@ -9,6 +9,10 @@ use symphonia::core::audio::GenericAudioBufferRef;
 use crate::resample::Resampler;
 use crate::{Audio, AudioError, LONGEST, RATE, RATES};
 
+/// No sample is larger: full scale is 1, and files of integers that were written as floats go up to 2³¹. Sums of
+/// much larger ones leave the range of f32.
+const LOUDEST: f32 = 1e12;
+
 /// What a file says of its length, in its own frames.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Stated {
@@ -98,8 +102,10 @@ impl<'a> Intake<'a> {
         }
         self.interleaved.resize(buffer.samples_interleaved(), 0.0);
         buffer.copy_to_slice_interleaved(&mut self.interleaved);
-        if !self.interleaved.iter().all(|sample| sample.is_finite()) {
-            return Err(self.damaged("a sample is not a number".to_owned()));
+        let is_sound = |sample: &f32| sample.abs() <= LOUDEST;
+        if let Some(sample) = self.interleaved.iter().find(|sample| !is_sound(sample)) {
+            let what = if sample.is_finite() { "beyond any loudness" } else { "not a number" };
+            return Err(self.damaged(format!("a sample is {what}")));
         }
         let frames = self.interleaved.len() / channels;
         let early = self.stated.delay.saturating_sub(self.frames).min(frames as u64) as usize;
@@ -175,7 +181,7 @@ impl<'a> Intake<'a> {
     }
 
     /// What was decoded, in seconds.
-    fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         self.frames as f64 / f64::from(self.rate.max(1))
     }
 }

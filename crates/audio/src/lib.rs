@@ -136,7 +136,10 @@ impl Audio {
         let file = File::open(path).map_err(read)?;
         contained(|| decode::decode(path, file, metadata.len(), &mut intake))
             .unwrap_or_else(|panic| Err(intake.damaged(panic.to_string())))?;
-        intake.finish()
+        let seconds = intake.seconds();
+        contained(|| intake.finish()).unwrap_or_else(|panic| {
+            Err(AudioError::Damaged { path: path.to_owned(), seconds, reason: panic.to_string() })
+        })
     }
 
     /// How long it is.

@@ -250,18 +250,41 @@ fn a_rate_that_no_recording_has_is_refused() {
     }
 }
 
-#[test]
-fn samples_that_are_no_numbers_are_refused() {
-    let mut file = wav(16_000, 1, 16, 8_000);
-    // The same bytes as 32-bit floats, one of which is none.
+/// A WAV file of 4,000 silent samples that are 32-bit floats.
+fn floats(rate: u32) -> Vec<u8> {
+    let mut file = wav(rate, 1, 16, 8_000);
     file[20..22].copy_from_slice(&3u16.to_le_bytes());
     file[32..34].copy_from_slice(&4u16.to_le_bytes());
     file[34..36].copy_from_slice(&32u16.to_le_bytes());
     file[44..].fill(0);
+    file
+}
+
+#[test]
+fn samples_that_are_no_numbers_are_refused() {
+    let mut file = floats(16_000);
     assert_eq!(read("a.wav", &file).unwrap().samples.len(), 4_000);
     file[5_000..5_004].copy_from_slice(&f32::NAN.to_le_bytes());
     let error = read("a.wav", &file).unwrap_err();
     assert!(error.to_string().contains("a sample is not a number"), "{error}");
+}
+
+#[test]
+fn samples_whose_sums_leave_the_range_of_floats_are_refused_and_loud_ones_are_not() {
+    // Brought to another rate, by sums over many samples.
+    let mut file = floats(44_100);
+    let mut with = |sample: f32| {
+        for at in [5_000, 5_400, 5_800] {
+            file[at..at + 4].copy_from_slice(&sample.to_le_bytes());
+        }
+        read("a.wav", &file)
+    };
+    for sample in [f32::MAX, f32::MIN, 1e30] {
+        let error = with(sample).unwrap_err();
+        assert!(error.to_string().contains("a sample is beyond any loudness"), "{error}");
+    }
+    // Integers of 32 bits that were written as floats.
+    assert!(with(2_147_483_648.0).unwrap().samples.iter().all(|sample| sample.is_finite()));
 }
 
 #[test]
