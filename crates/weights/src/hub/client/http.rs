@@ -1,7 +1,7 @@
 //! Requests: where they go, what they carry, and how long an answer may take.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Request, Response, header};
@@ -174,15 +174,18 @@ impl Http {
 }
 
 /// The machine's own certificates, so that a company's proxy is known; the web's usual ones where it has
-/// none, as in a bare container.
+/// none, as in a bare container. They are read once: a machine has some 150.
 fn certificates() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs().certs;
-    if found.is_empty() {
-        return RootCerts::WebPki;
-    }
-    RootCerts::Specific(Arc::new(
-        found.iter().map(|der| Certificate::from_der(der).to_owned()).collect(),
-    ))
+    static FOUND: OnceLock<RootCerts> = OnceLock::new();
+    let read = || {
+        let found = rustls_native_certs::load_native_certs().certs;
+        if found.is_empty() {
+            return RootCerts::WebPki;
+        }
+        let owned = found.iter().map(|der| Certificate::from_der(der).to_owned());
+        RootCerts::Specific(Arc::new(owned.collect()))
+    };
+    FOUND.get_or_init(read).clone()
 }
 
 /// Scheme, host and port of an address.
