@@ -1,10 +1,12 @@
 //! Machines that give less than they seem to, and results folders that are not as they should be.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::records::{decode, write};
 use crate::support::{Ran, World};
+use rustix::process::{Pid, Signal, kill_process};
 use warpmark_record::{Outcome, store};
 
 const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
@@ -66,6 +68,44 @@ fn what_a_limit_of_the_process_does_not_hold_is_skipped_and_the_rest_is_measured
     assert_eq!(outcome("tiny"), &Outcome::Measured);
     let Outcome::Skipped { reason } = outcome("mid") else { panic!("{:?}", outcome("mid")) };
     assert!(reason.contains("MiB"), "{reason}");
+}
+
+#[test]
+fn less_memory_than_the_program_takes_is_a_sentence_and_never_a_signal() {
+    let world = World::new();
+    let models = tiny_and_mid(&world);
+    let run = ["run", "--device", "cpu", "--models", &models, "--filter", "tiny/prefill"];
+    let specs = ["specs", "--device", "cpu"];
+    // The least with which the system loads the program and its libraries at all.
+    let loads = |kib: &u32| {
+        let ran = limited(&world, &format!("ulimit -v {kib}"), &["--version"]);
+        matches!(ran.code, Some(0 | 70))
+    };
+    let least = (10_000..2_000_000).step_by(2_000).find(loads).unwrap();
+    for beyond in [0, 4_000, 8_000, 12_000, 16_000, 24_000, 40_000, 80_000, 120_000, 160_000] {
+        for arguments in [&run[..], &specs] {
+            let ran = limited(&world, &format!("ulimit -v {}", least + beyond), arguments);
+            assert!(matches!(ran.code, Some(0 | 1 | 70)), "{beyond}: {ran:#?}");
+            if ran.code == Some(70) {
+                ran.says(&["warpmark: ", "ulimit -v"]);
+            }
+        }
+    }
+    let bare = limited(&world, &format!("ulimit -v {least}"), &specs);
+    bare.exits(70).says(&["this process may map", "raise the limit"]);
+}
+
+#[test]
+fn an_abort_ends_in_a_sentence_and_the_code_of_an_error() {
+    let world = World::new();
+    let mut run = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("(cpu)")).unwrap();
+    // What the allocator does where memory is refused.
+    kill_process(Pid::from_child(&run), Signal::ABORT).unwrap();
+    let said = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(run.wait().unwrap().code(), Some(70), "{said}");
+    assert!(said.contains("memory was refused") && said.contains("are recorded"), "{said}");
 }
 
 #[test]

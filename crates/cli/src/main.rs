@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use warpmark::arguments::{self, Arguments, Verb};
-use warpmark::{exit, interrupt, terminal, threads, verbs, worker};
+use warpmark::{exit, interrupt, own_memory, terminal, threads, verbs, worker};
 
 /// Reads the arguments, does what the verb says, and turns what came out into an exit code.
 ///
@@ -14,6 +14,10 @@ fn main() -> ExitCode {
     // It leaves interrupts to the run that started it, and that ends it.
     if worker::is_meant() {
         return exit::guarded(worker::run);
+    }
+    own_memory::heed_aborts();
+    if let Err(error) = own_memory::check() {
+        return exit::code(Err(error));
     }
     let arguments = match arguments::parse::<Arguments>() {
         Ok(arguments) => arguments,

@@ -24,6 +24,14 @@ pub fn available() -> Field<Bytes> {
     bounded("MemAvailable", groups.iter().filter_map(Group::left).chain(own))
 }
 
+/// The limit of the process itself (`ulimit -v`, `ulimit -d`) that leaves least, and what it leaves; `None` where
+/// none is set.
+pub fn own_limit() -> Option<(Bytes, Bytes)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let limits = limits().into_iter().map(|limit| (limit.most, limit.left(&status)));
+    limits.reduce(|a, b| if b.1 < a.1 { b } else { a })
+}
+
 /// A limit of the process itself on what it may map.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Limit {
@@ -235,6 +243,8 @@ mod tests {
             let (total, available) = (total(), available());
             assert_eq!(total, Field::Known(Bytes(1_048_576.0 * 1024.0)));
             assert!(available.known().unwrap() < total.known().unwrap());
+            let (most, left) = own_limit().unwrap();
+            assert!(most == Bytes(1_048_576.0 * 1024.0) && left < most);
             return;
         }
         for limit in ["-v", "-d"] {
