@@ -60,8 +60,9 @@ fn bandwidth_and_latency_go_down_the_hierarchy_step_by_step() {
         let path = format!("micro/latency/chase/{size}");
         assert_rate(&rows, &path, 1e9 / nanoseconds);
         let cycles = nanoseconds * f64::from(card.sm_clock_mhz) / 1e3;
-        let told = &rows[&path].parameters["cycles_per_access"];
-        assert_eq!(*told, Value::Text(format!("{cycles:.1}")));
+        let parameters = &rows[&path].parameters;
+        assert_eq!(parameters["cycles_per_access"], Value::Text(format!("{cycles:.1}")));
+        assert_eq!(parameters["cycles_at_mhz"], Value::Text(card.sm_clock_mhz.to_string()));
     }
     assert!(report.launches("cache_read") > 30 && report.launches("chase_walk") > 20);
 }

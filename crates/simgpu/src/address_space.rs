@@ -136,12 +136,6 @@ impl AddressSpace {
         Ok((&mut allocation.contents, address - start))
     }
 
-    /// The bytes from `address` to the end of its allocation.
-    pub(crate) fn len_from(&self, address: u64) -> Result<u64, u32> {
-        let (start, allocation) = self.find(address, 1)?;
-        Ok(start + allocation.len - address)
-    }
-
     /// Whether a pointer points into a live allocation.
     pub(crate) fn is_live(&self, address: u64) -> bool {
         self.find(address, 1).is_ok()

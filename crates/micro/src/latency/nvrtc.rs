@@ -23,12 +23,11 @@ const ENGINE: &str = "nvrtc";
 /// Inside the L1 cache of every card since 2017.
 const FIRST: usize = 32 << 10;
 
-/// A cache line: 128 bytes, 32 words.
+/// A cache line.
 const LINE: usize = 128;
-const WORDS: usize = LINE / size_of::<u32>();
 
-/// Bytes of the kernel's state: where the walk stands, and the cycles that it took.
-const STATE: usize = 16;
+/// Bytes of the kernel's state: where the walk stands, and the cycles and nanoseconds that the last launch took.
+const STATE: usize = 24;
 
 fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
     let levels = Levels::of(spec, FIRST, 1);
@@ -97,19 +96,19 @@ impl Session for Walks {
         let stream = &self.stream;
         let cycle = Cycle::new(size / LINE, self.seed);
         let mut host = vec![0_u8; size];
+        let mut table = Buffer::new(stream, size, "the table of the walk")?;
         for (place, next) in cycle.steps() {
             let at = place as usize * LINE;
-            let next = next * WORDS as u32;
-            host[at..at + size_of::<u32>()].copy_from_slice(&next.to_le_bytes());
+            let next = line(&table, next);
+            host[at..at + size_of::<u64>()].copy_from_slice(&next.to_le_bytes());
         }
-        let mut table = Buffer::new(stream, size, "the table of the walk")?;
         table.write(stream, &host)?;
         let mut state = Buffer::new(stream, STATE, "the state of the walk")?;
-        let first = u64::from(cycle.after(0)) * WORDS as u64;
-        state.write(stream, &[first.to_le_bytes(), [0; 8]].concat())?;
+        let first = line(&table, cycle.after(0));
+        state.write(stream, &[first.to_le_bytes(), [0; 8], [0; 8]].concat())?;
         let beyond = 4 * size > self.flush;
         let mut chase =
-            Chase { id, size, table, state, cycle, walked: 0, cycles: 0, session: self };
+            Chase { id, size, table, state, cycle, walked: 0, last: None, session: self };
         if beyond {
             Buffer::new(stream, chase.session.flush, "what displaces the table")?.set(stream, 0)?;
         }
@@ -118,9 +117,34 @@ impl Session for Walks {
         for _ in 0..=rounds.div_ceil(loads(size) as usize) {
             chase.launch()?;
         }
-        chase.launch()?;
-        chase.cycles = chase.state()?.1;
         Ok(Box::new(chase))
+    }
+}
+
+/// The address of a line of the table.
+fn line(table: &Buffer, place: u32) -> u64 {
+    table.address + u64::from(place) * LINE as u64
+}
+
+/// What the last walk took by the SM's own counters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Walked {
+    cycles: u64,
+    nanoseconds: u64,
+}
+
+impl Walked {
+    /// Cycles of a load, and the clock in MHz at which it took them; `None` where a counter stood still.
+    fn told(self, loads: u32) -> Option<[(&'static str, String); 2]> {
+        if self.cycles == 0 || self.nanoseconds == 0 {
+            return None;
+        }
+        let cycles = self.cycles as f64 / f64::from(loads);
+        let clock = 1e3 * self.cycles as f64 / self.nanoseconds as f64;
+        Some([
+            ("cycles_per_access", format!("{cycles:.1}")),
+            ("cycles_at_mhz", format!("{clock:.0}")),
+        ])
     }
 }
 
@@ -132,28 +156,30 @@ struct Chase<'a> {
     cycle: Cycle,
     /// Steps since the beginning of the cycle.
     walked: u64,
-    /// The SM's cycles of one walk.
-    cycles: u64,
+    /// What the last walk before the last check took: once they are taken, the last of the samples.
+    last: Option<Walked>,
     session: &'a Walks,
 }
 
 impl Chase<'_> {
-    /// Where the walk stands, and how many cycles the last launch took.
-    fn state(&self) -> Result<(u64, u64), WorkloadError> {
+    /// The address where the walk stands, and what the last launch took.
+    fn state(&self) -> Result<(u64, Walked), WorkloadError> {
         let mut bytes = [0; STATE];
         self.state.read(&self.session.stream, 0, &mut bytes)?;
-        let number = |half: usize| {
-            bytes[8 * half..8 * half + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
+        let number = |word: usize| {
+            bytes[8 * word..8 * word + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
         };
-        Ok((number(0), number(1)))
+        Ok((number(0), Walked { cycles: number(1), nanoseconds: number(2) }))
     }
 }
 
 impl Workload for Chase<'_> {
     fn describe(&self) -> Description {
         let mut parameters = parameters(self.size, LINE);
-        let cycles = self.cycles as f64 / f64::from(loads(self.size));
-        parameters.insert("cycles_per_access".to_owned(), Value::Text(format!("{cycles:.1}")));
+        let told = self.last.and_then(|last| last.told(loads(self.size)));
+        for (name, text) in told.into_iter().flatten() {
+            parameters.insert(name.to_owned(), Value::Text(text));
+        }
         parameters.insert("code".to_owned(), Value::from(self.session.code.as_str()));
         Description {
             id: self.id.clone(),
@@ -168,11 +194,10 @@ impl Workload for Chase<'_> {
     /// Goes on where the last walk stopped.
     fn launch(&mut self) -> Result<(), WorkloadError> {
         let loads = loads(self.size);
-        let mut arguments =
-            [argument(&self.table.address), argument(&loads), argument(&self.state.address)];
+        let mut arguments = [argument(&loads), argument(&self.state.address)];
         self.walked += u64::from(loads);
         // SAFETY: the arguments are those of the kernel, in order; every word that the walk meets is the
-        // index of another one in the table, and the state is two words of eight bytes.
+        // address of another one in the table, and the state is three words of eight bytes.
         unsafe { cuda::launch(&self.session.stream, &self.session.kernel, 1, 1, &mut arguments) }
     }
 
@@ -182,9 +207,27 @@ impl Workload for Chase<'_> {
 
     /// Where every launch so far has led, against the cycle that the table was made from.
     fn verify(&mut self) -> Result<Check, WorkloadError> {
-        let expected = u64::from(self.cycle.after(self.walked)) * WORDS as u64;
-        let wrong = u32::from(self.state()?.0 != expected);
+        let expected = line(&self.table, self.cycle.after(self.walked));
+        let (place, last) = self.state()?;
+        self.last = Some(last);
+        let wrong = u32::from(place != expected);
         // There is one right place, so nothing is tolerated.
         checked("whether the walk has come to the right place (0 if so)", wrong.into(), 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_are_told_with_the_clock_of_the_same_walk() {
+        // 1000 loads of 400 cycles in 250 µs: 1600 MHz.
+        let told = Walked { cycles: 400_000, nanoseconds: 250_000 }.told(1000).unwrap();
+        assert_eq!(
+            told,
+            [("cycles_per_access", "400.0".to_owned()), ("cycles_at_mhz", "1600".to_owned())]
+        );
+        assert_eq!(Walked { cycles: 400_000, nanoseconds: 0 }.told(1000), None);
     }
 }

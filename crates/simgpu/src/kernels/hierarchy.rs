@@ -37,28 +37,28 @@ impl Launch<'_> {
         Ok(Work::lasting(bytes / self.profile.read_rate(tiles * TILE)))
     }
 
+    /// The table is the allocation that the walk stands in.
     pub(super) fn chase(&mut self) -> Result<Work, u32> {
-        let (next, steps, state) = (self.u64(0), self.u32(1), self.u64(2));
+        let (steps, state) = (self.u32(0), self.u64(1));
         if self.blocks() * self.threads() != 1 {
             return Err(NOT_SUPPORTED);
         }
-        let len = self.memory.len_from(next)?;
-        let table = self.memory.snapshot(next, len)?;
-        let mut first = [0; 8];
-        self.memory.snapshot(state, 8)?.read(0, &mut first);
-        let mut at = u64::from_le_bytes(first) & u64::from(u32::MAX);
+        let mut word = [0; 8];
+        self.memory.snapshot(state, 8)?.read(0, &mut word);
+        let (start, len) = self.memory.extent(u64::from_le_bytes(word)).ok_or(ILLEGAL_ADDRESS)?;
+        let table = self.memory.snapshot(start, len)?;
         for _ in 0..steps {
-            if (at + 1) * 4 > len {
+            let at = u64::from_le_bytes(word).wrapping_sub(start);
+            if at.saturating_add(8) > len {
                 return Err(ILLEGAL_ADDRESS);
             }
-            let mut word = [0; 4];
-            table.read(at * 4, &mut word);
-            at = u64::from(u32::from_le_bytes(word));
+            table.read(at, &mut word);
         }
         let seconds = f64::from(steps) * self.profile.latency(len);
         let cycles = (seconds * f64::from(self.profile.sm_clock_mhz) * 1e6).round() as u64;
-        let told = [at.to_le_bytes(), cycles.to_le_bytes()].concat();
-        self.store(state, 16, Arc::new(Bytes(told)))?;
+        let nanoseconds = (seconds * 1e9).round() as u64;
+        let told = [word, cycles.to_le_bytes(), nanoseconds.to_le_bytes()].concat();
+        self.store(state, 24, Arc::new(Bytes(told)))?;
         Ok(Work::lasting(seconds))
     }
 

@@ -1,8 +1,11 @@
 //! Launches of the kernels that measure caches, latencies, shared memory, atomics and launches, and of the
 //! one that holds a stream back.
 
+use std::sync::Arc;
+
 use super::super::case::{Case, Numbers, Timed, held};
 use super::Built;
+use crate::contents::Bytes;
 
 /// `TILE` of `cache.cu`, in bytes.
 const TILE: u64 = 16 << 10;
@@ -29,21 +32,26 @@ pub(super) fn timed_cache(built: Built<'_>, scale: u64) -> Timed {
     Timed::of(case, blocks * u64::from(steps) * TILE, 0)
 }
 
+/// A walk from the word `first` through `len` words, each the address of the one `step` further on.
+fn walk(len: u64, step: u64, first: u64, steps: u32) -> Case {
+    let mut case = Case::new(1, 1).room(8 * len);
+    let table = case.address(0);
+    case.arguments.clear();
+    let next = (0..len).flat_map(|at| (table + (at + step) % len * 8).to_le_bytes()).collect();
+    let (contents, offset) = case.memory.contents(table, 8 * len).unwrap();
+    contents.write(offset, 8 * len, Arc::new(Bytes(next)));
+    let state = [table + 8 * first, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+    case.u32(steps).array(state)
+}
+
 pub(super) fn chase(_: Built<'_>, n: &mut Numbers) -> Case {
     let len = 2 + n.below(300);
-    let step = 1 + n.below(len - 1);
-    let next: Vec<u8> =
-        (0..len).flat_map(|at| (((at + step) % len) as u32).to_le_bytes()).collect();
-    let state = [n.below(len), 0].into_iter().flat_map(u64::to_le_bytes).collect();
-    Case::new(1, 1).array(next).u32(n.below(70) as u32).array(state)
+    walk(len, 1 + n.below(len - 1), n.below(len), n.below(70) as u32)
 }
 
 pub(super) fn timed_chase(_: Built<'_>, scale: u64) -> Timed {
     let steps = 48 * scale;
-    let next = (0..64_u32).flat_map(|at| ((at + 1) % 64).to_le_bytes()).collect();
-    let case = Case::new(1, 1).array(next).u32(steps as u32).array(vec![0; 16]);
-    // Of the place where the walk stands only the lower half is read.
-    Timed::of(case, 4 * steps + 4, 16)
+    Timed::of(walk(64, 1, 0, steps as u32), 8 * steps + 8, 24)
 }
 
 pub(super) fn shared(built: Built<'_>, n: &mut Numbers) -> Case {
