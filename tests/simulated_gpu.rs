@@ -110,11 +110,49 @@ fn sensors_are_watched_while_samples_are_taken() {
     }
 }
 
+/// How far a sample's clock may lie off: the device's timer goes on by a microsecond, and samples take
+/// some milliseconds at least.
+const CLOCK_TOLERANCE: f64 = 2e-3;
+
+#[test]
+fn each_sample_tells_its_own_clock_as_the_card_counted_it() {
+    let samples = copy_under("").samples.unwrap();
+    let clocks = samples.sm_clock_hz.unwrap();
+    assert_eq!(clocks.len(), samples.wall_s.len());
+    assert!(
+        clocks.iter().all(|clock| (clock / 1590e6 - 1.0).abs() < CLOCK_TOLERANCE),
+        "{clocks:?}"
+    );
+    assert!(samples.slow_clock.is_empty());
+}
+
+#[test]
+fn a_clock_that_falls_between_two_samples_is_seen_in_each_and_the_slow_ones_are_marked() {
+    use warpmark_simgpu::faults::CAPPED;
+    let samples = copy_under("capped_after=1.4").samples.unwrap();
+    let clocks = samples.sm_clock_hz.as_ref().unwrap();
+    let near = |clock: &f64, share: f64| (clock / (share * 1590e6) - 1.0).abs() < CLOCK_TOLERANCE;
+    let full = clocks.iter().take_while(|clock| near(clock, 1.0)).count();
+    let low = clocks.iter().rev().take_while(|clock| near(clock, CAPPED)).count();
+    // One sample at most has both clocks in it.
+    assert!(full > 0 && low > 0 && full + low + 1 >= clocks.len(), "{clocks:?}");
+    // Work of as many cycles: what a sample takes is told by its clock alone.
+    let times = samples.per_iteration();
+    for (clock, time) in clocks.iter().zip(&times) {
+        let cycles = clock * time / (clocks[0] * times[0]);
+        assert!((cycles - 1.0).abs() < 2.0 * CLOCK_TOLERANCE, "{clocks:?} {times:?}");
+    }
+    let slow = clocks.iter().enumerate().filter(|(_, clock)| **clock < 0.75 * 1590e6);
+    assert_eq!(samples.slow_clock, slow.map(|(place, _)| place).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_card_that_is_held_down_says_by_what() {
     let row = copy_under("throttled=8");
     let expected = Profile::named("t4").bandwidth() * THROTTLED;
     assert!(rates(&row).iter().all(|rate| (rate / expected - 1.0).abs() < 1e-6));
+    let samples = row.samples.as_ref().unwrap();
+    assert_eq!(samples.slow_clock, (0..samples.wall_s.len()).collect::<Vec<_>>());
     let seen = row.telemetry.unwrap();
     assert_eq!(seen.sm_clock_min, Field::Known(Hertz(1590e6 * THROTTLED)));
     let causes = seen.throttle_causes.known().unwrap();

@@ -33,6 +33,8 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         duty: None,
         burst: None,
         throttled: BTreeMap::new(),
+        sm_clock_hz: None,
+        slow_clock: Vec::new(),
     });
     row.check = Some(Check { what: "a reference".to_owned(), worst_error: 0.0, tolerance: 1e-3 });
     row

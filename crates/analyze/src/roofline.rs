@@ -24,7 +24,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use warpmark_record::{BytesPerSecond, FlopsPerSecond, Outcome, Record, Run, Telemetry, Value};
+use warpmark_record::{
+    BytesPerSecond, FlopsPerSecond, Hertz, Outcome, Record, Run, Samples, Value,
+};
 
 use crate::rates::Rates;
 
@@ -239,7 +241,7 @@ impl Limits {
         }
         let arithmetic = arithmetic(record);
         let book = arithmetic.as_deref().and_then(|name| self.book_peaks.get(name)).copied();
-        let scale = self.clock_scale(arithmetic.as_deref(), record.telemetry.as_ref());
+        let scale = self.clock_scale(arithmetic.as_deref(), record);
         let measured = arithmetic.as_deref().and_then(|name| self.measured_peak(name));
         let settled = book.zip(scale).map(|(peak, scale)| peak * scale);
         let mut shares = Vec::new();
@@ -266,17 +268,23 @@ impl Limits {
     }
 
     /// How the clock at which a row settled lies to the one that the peak of its arithmetic is stated for.
-    fn clock_scale(&self, arithmetic: Option<&str>, telemetry: Option<&Telemetry>) -> Option<f64> {
-        let mean = telemetry?.sm_clock_mean.known()?;
+    fn clock_scale(&self, arithmetic: Option<&str>, record: &Record) -> Option<f64> {
+        let mean = settled_clock(record)?;
         let stated = self.book_clocks.get(arithmetic?).filter(|clock| **clock > 0.0)?;
         Some(mean.0 / stated)
     }
 
     /// Whether it is known at which clock a row settled, and at which a card of the book is stated.
     fn settles(&self, record: &Record) -> bool {
-        let clock = record.telemetry.as_ref().and_then(|told| told.sm_clock_mean.known());
-        clock.is_some() && !self.book_clocks.is_empty()
+        settled_clock(record).is_some() && !self.book_clocks.is_empty()
     }
+}
+
+/// The mean SM clock while the samples of a row were taken: that which the device itself counted, else that
+/// of the sensors, which see it ten times a second and between the samples too.
+pub fn settled_clock(record: &Record) -> Option<Hertz> {
+    let counted = record.samples.as_ref().and_then(Samples::sm_clock);
+    counted.or_else(|| record.telemetry.as_ref()?.sm_clock_mean.known().copied())
 }
 
 /// Whether the bytes of a row are not those of device memory, of which the limits here are: a load's come

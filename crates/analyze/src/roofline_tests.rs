@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use warpmark_record::machine::Sourced;
-use warpmark_record::{Bytes, ClockKind, Field, Hertz};
+use warpmark_record::{Bytes, ClockKind, Field, Hertz, Telemetry};
 
 use super::*;
 use crate::fixture::{self, cpu_run, decode, gpu_run, load, matmul, memory};
@@ -63,6 +63,21 @@ fn each_peak_settles_by_its_own_clock() {
     let placed = placements(run, vec![f32, f16]);
     assert!(about(share(&placed[0], Limit::Settled, Resource::Compute), 20.0 / 24.0));
     assert!(about(share(&placed[1], Limit::Settled, Resource::Compute), 1.0));
+}
+
+#[test]
+fn the_settled_clock_is_that_of_the_samples_where_they_have_one() {
+    let mut row = matmul("f16", 10_000, 0.025);
+    row.telemetry = Some(telemetry(1.2e9));
+    assert_eq!(settled_clock(&row), Some(Hertz(1.2e9)));
+    let samples = row.samples.as_mut().unwrap();
+    let count = samples.wall_s.len();
+    // A quarter of the time at 1.8 GHz and the rest at 1.0.
+    let (mut times, mut clocks) = (vec![3.0; count], vec![1.0e9; count]);
+    (times[0], clocks[0]) = (count as f64 - 1.0, 1.8e9);
+    (samples.device_s, samples.sm_clock_hz) = (Some(times), Some(clocks));
+    let told = settled_clock(&row).unwrap();
+    assert!((told.0 / 1.2e9 - 1.0).abs() < 1e-12, "{told:?}");
 }
 
 #[test]

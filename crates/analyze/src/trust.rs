@@ -94,6 +94,10 @@ fn of_samples(record: &Record, caveats: &mut Vec<Caveat>) {
     if !samples.settled {
         caveats.push(Caveat::NotSettled);
     }
+    if !samples.slow_clock.is_empty() {
+        let (slow, samples) = (samples.slow_clock.len(), samples.wall_s.len());
+        caveats.push(Caveat::SlowClock { slow, samples });
+    }
     if record.check.is_none() {
         caveats.push(Caveat::NotChecked);
     }

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use warpmark_record::{ClockKind, Seconds};
 
+use crate::stamps::Counted;
+
 /// What a stopwatch read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lap {
@@ -14,6 +16,8 @@ pub struct Lap {
     /// The part of it until everything was launched; `None` where the wall is all there is, since work
     /// is done there as it is launched.
     pub launch: Option<Seconds>,
+    /// What the device's own counters went on by, where it has any that could be read.
+    pub counted: Option<Counted>,
 }
 
 impl Lap {
@@ -25,6 +29,7 @@ impl Lap {
             device: both(self.device, other.device),
             wall: self.wall + other.wall,
             launch: both(self.launch, other.launch),
+            counted: self.counted.zip(other.counted).map(|(a, b)| a.and(b)),
         }
     }
 }
@@ -34,6 +39,9 @@ pub trait Clock {
     /// Which kind of times it takes.
     fn kind(&self) -> ClockKind;
 
+    /// Gets what it needs beside its times; called once nothing is held back, before the first lap.
+    fn get_ready(&mut self) {}
+
     /// Starts the lap.
     fn start(&mut self) -> Result<(), ClockError>;
 
@@ -42,6 +50,11 @@ pub trait Clock {
 
     /// Everything of this lap is done; reads the lap.
     fn finish(&mut self) -> Result<Lap, ClockError>;
+
+    /// Why a device's clock does not read the device's counters beside its times, if that is so.
+    fn lacks_counters(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Why a stopwatch could not be read.
@@ -79,7 +92,7 @@ impl Clock for WallClock {
     fn finish(&mut self) -> Result<Lap, ClockError> {
         let wall = self.elapsed()?;
         self.started = None;
-        Ok(Lap { device: None, wall, launch: None })
+        Ok(Lap { device: None, wall, launch: None, counted: None })
     }
 }
 

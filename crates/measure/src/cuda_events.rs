@@ -6,6 +6,9 @@
 //! host launches more slowly than the device works, the gaps between launches are in the device's time:
 //! such a lap ends as soon as its last launch is queued, which is how a row shows it. Short kernels are
 //! therefore held back until they are queued ([`crate::Hold`]).
+//!
+//! In front of the first event and behind the last one the device's own counters are read, which tell its
+//! clock meanwhile ([`crate::Counted`]).
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 use warpmark_record::{ClockKind, Seconds};
 
 use crate::clock::{Clock, ClockError, Lap, WallClock};
+use crate::stamps::{End, Stamps};
 
 /// Two timing events on one stream, reused for every lap, and the wall beside them.
 pub struct CudaEvents {
@@ -22,6 +26,8 @@ pub struct CudaEvents {
     end: CudaEvent,
     wall: WallClock,
     launched: Option<Seconds>,
+    /// Once they were wanted; or why there are none.
+    stamps: Option<Result<Stamps, String>>,
 }
 
 impl CudaEvents {
@@ -36,7 +42,18 @@ impl CudaEvents {
             end: context.new_event(flags).map_err(device)?,
             wall: WallClock::default(),
             launched: None,
+            stamps: None,
         })
+    }
+}
+
+impl CudaEvents {
+    fn stamps(&self) -> Option<&Stamps> {
+        self.stamps.as_ref()?.as_ref().ok()
+    }
+
+    fn stamp(&self, end: End) -> Result<(), ClockError> {
+        self.stamps().map_or(Ok(()), |stamps| stamps.take(end)).map_err(device)
     }
 }
 
@@ -45,7 +62,16 @@ impl Clock for CudaEvents {
         ClockKind::CudaEvents
     }
 
+    /// A first launch behind a hold would wait for it, so that the kernel is loaded and run here.
+    fn get_ready(&mut self) {
+        if self.stamps.is_none() {
+            let stamps = Stamps::new(&self.stream);
+            self.stamps = Some(stamps.map_err(|error| warpmark_device::describe(&error)));
+        }
+    }
+
     fn start(&mut self) -> Result<(), ClockError> {
+        self.stamp(End::Start)?;
         self.wall.start()?;
         self.start.record(&self.stream).map_err(device)
     }
@@ -53,7 +79,7 @@ impl Clock for CudaEvents {
     fn queued(&mut self) -> Result<(), ClockError> {
         self.end.record(&self.stream).map_err(device)?;
         self.launched = Some(self.wall.elapsed()?);
-        Ok(())
+        self.stamp(End::Stop)
     }
 
     fn finish(&mut self) -> Result<Lap, ClockError> {
@@ -62,7 +88,12 @@ impl Clock for CudaEvents {
         // Both events are complete, so this costs no wait.
         let elapsed = warpmark_device::elapsed(&self.start, &self.end);
         let device = elapsed.map_err(|error| ClockError::Device(error.to_string()))?;
-        Ok(Lap { device: Some(device), wall, launch: self.launched.take() })
+        let counted = self.stamps().map_or(Ok(None), Stamps::read).map_err(self::device)?;
+        Ok(Lap { device: Some(device), wall, launch: self.launched.take(), counted })
+    }
+
+    fn lacks_counters(&self) -> Option<&str> {
+        self.stamps.as_ref()?.as_ref().err().map(String::as_str)
     }
 }
 

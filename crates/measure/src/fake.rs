@@ -20,7 +20,12 @@ impl FakeClock {
     pub fn reading(laps: impl IntoIterator<Item = f64>) -> Self {
         let laps = laps
             .into_iter()
-            .map(|time| Lap { device: Some(Seconds(time)), wall: Seconds(time), launch: None })
+            .map(|time| Lap {
+                device: Some(Seconds(time)),
+                wall: Seconds(time),
+                launch: None,
+                counted: None,
+            })
             .collect();
         Self { laps, running: false }
     }
@@ -48,6 +53,11 @@ impl Clock for FakeClock {
             0 | 1 => self.laps.front().copied(),
             _ => self.laps.pop_front(),
         };
-        Ok(next.unwrap_or(Lap { device: Some(Seconds(0.0)), wall: Seconds(0.0), launch: None }))
+        Ok(next.unwrap_or(Lap {
+            device: Some(Seconds(0.0)),
+            wall: Seconds(0.0),
+            launch: None,
+            counted: None,
+        }))
     }
 }

@@ -14,6 +14,7 @@ pub mod plan;
 mod runner;
 mod sampling;
 pub mod service;
+mod stamps;
 mod warm_up;
 pub mod workload;
 
@@ -26,5 +27,6 @@ pub use own_report::OwnReport;
 pub use plan::{Entry, Group, Open, Sampling, Session};
 pub use runner::{Alarm, Depth, Gate, Runner, Sink};
 pub use service::{Batched, Offer, OpenService, Service, Streaming};
+pub use stamps::Counted;
 pub use warm_up::WarmUp;
 pub use workload::{Description, Hold, Workload, WorkloadError};

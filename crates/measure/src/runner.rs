@@ -7,7 +7,7 @@ use criterion::Criterion;
 use serde::{Deserialize, Serialize};
 use warpmark_device::{Device, Footprint, HostWatch, Sampler};
 use warpmark_record::message::shortened;
-use warpmark_record::{Field, Outcome, Record, RunId, Telemetry};
+use warpmark_record::{Field, Hertz, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
 use crate::contained::LibraryPanic;
@@ -159,6 +159,8 @@ impl Runner<'_> {
         if self.depth == Depth::Verify {
             return Ok(());
         }
+        // What the clock takes of the memory is none of the workload's.
+        self.clock.get_ready();
         let footprint = self.footprint();
         self.sample(entry, workload.as_mut(), observer, row)?;
         let weights = || Field::absent("the benchmark has no weights");
@@ -211,9 +213,11 @@ impl Runner<'_> {
             }
             None => None,
         };
-        let sampled = sampled?;
+        let mut sampled = sampled?;
+        sampled.mark_slow(self.highest_clock());
         row.caveats.extend(sampled.doubt().cloned());
         row.caveats.extend(sampled.caveat.map(str::to_owned));
+        row.caveats.extend(self.clock.lacks_counters().map(no_counters));
         let taken = match &watched {
             Some(watched) => sampled.marked(watched),
             None => sampled.unmarked(),
@@ -224,6 +228,11 @@ impl Runner<'_> {
         }
         row.samples = Some(taken);
         Ok(())
+    }
+
+    /// The highest SM clock of the device, if it has one and tells it.
+    fn highest_clock(&self) -> Option<Hertz> {
+        self.device.spec().gpu.as_ref()?.sm_clock.known().copied()
     }
 
     fn outcome(&self, result: Result<(), WorkloadError>) -> Outcome {
@@ -267,6 +276,13 @@ fn with_cause(
         }
         other => other,
     }
+}
+
+/// What a row says whose samples have no clock of their own.
+fn no_counters(reason: &str) -> String {
+    format!(
+        "the clock of each sample is unknown, since the device's counters could not be read: {reason}"
+    )
 }
 
 /// Leaves power and energy out where the device rested for a good part of the time.

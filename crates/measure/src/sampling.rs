@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
 use warpmark_device::telemetry::Watched;
-use warpmark_record::{BenchmarkId, Burst, Samples, Seconds};
+use warpmark_record::row::SLOW_CLOCK;
+use warpmark_record::{BenchmarkId, Burst, Hertz, Samples, Seconds};
 
 use crate::clock::{Clock, Lap, Stopwatch};
 use crate::contained::LibraryPanic;
@@ -20,6 +21,7 @@ use crate::lap::{Feeding, lap};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
+use crate::stamps::{Counted, SHORTEST};
 use crate::warm_up::WarmUp;
 use crate::workload::{Workload, WorkloadError};
 
@@ -63,6 +65,16 @@ impl Sampled {
             }
         }
         self.samples
+    }
+
+    /// Marks the samples whose clock was far below the card's highest.
+    pub(crate) fn mark_slow(&mut self, highest: Option<Hertz>) {
+        let Some((clocks, highest)) = self.samples.sm_clock_hz.as_ref().zip(highest) else {
+            return;
+        };
+        let slow = clocks.iter().enumerate();
+        let slow = slow.filter(|(_, clock)| **clock < SLOW_CLOCK * highest.get());
+        self.samples.slow_clock = slow.map(|(place, _)| place).collect();
     }
 
     pub(crate) fn unmarked(self) -> Samples {
@@ -267,9 +279,20 @@ fn keep_last(
         duty: if held { duty(&calls) } else { None },
         burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
         throttled: BTreeMap::new(),
+        sm_clock_hz: clocks(&calls),
+        slow_clock: Vec::new(),
     };
     let between = calls.iter().map(|call| call.between).collect();
     Ok(Sampled { samples, caveat: feeding.caveat(), between, doubt: None })
+}
+
+/// The mean SM clock of each call; `None` unless all of them have one that was counted long enough.
+fn clocks(calls: &[Call]) -> Option<Vec<f64>> {
+    let clock = |call: &Call| {
+        let Counted { cycles, time } = call.lap.counted.filter(|told| told.time >= SHORTEST)?;
+        Some(cycles / time.get())
+    };
+    calls.iter().map(clock).collect()
 }
 
 /// The share of the time of the calls in which the device worked; `None` where the wall is the only clock.

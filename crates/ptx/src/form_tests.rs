@@ -5,9 +5,14 @@ use std::fmt::Write;
 use half::{bf16, f16};
 
 use super::memory_for_tests::TestMemory;
-use super::{Geometry, Limits, Module, View};
+use super::{Clocks, Geometry, Limits, Module, View};
 
-const LIMITS: Limits = Limits { multiprocessors: 4, shared: 48 << 10, instructions: 1 << 20 };
+const LIMITS: Limits = Limits {
+    multiprocessors: 4,
+    shared: 48 << 10,
+    instructions: 1 << 20,
+    clocks: Clocks { cycles: 0, nanoseconds: 0, gigahertz: 2.0 },
+};
 
 /// What stands in register 4 of each kind after a line.
 struct Result {

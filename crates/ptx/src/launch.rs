@@ -1,5 +1,6 @@
 //! A launch: its geometry, its blocks one after the other, the warps of each between barriers.
 
+use super::clocks::Clocks;
 use super::counts::Counts;
 use super::finding::{Fault, Findings, Site};
 use super::instruction::{Action, Instruction, Place, Space};
@@ -58,6 +59,8 @@ pub struct Limits {
     pub shared: u32,
     /// Instructions of lanes after which a kernel is taken not to end.
     pub instructions: u64,
+    /// What its clocks show.
+    pub clocks: Clocks,
 }
 
 /// What came of a launch.
@@ -175,7 +178,8 @@ pub(super) struct Run<'r, 'm> {
     pub(super) counts: Counts,
     pub(super) findings: Findings,
     pub(super) stopped: Option<Fault>,
-    pub(super) clock: u64,
+    /// Cycles since the kernel began, as far as anybody looked.
+    pub(super) cycles: u64,
     random: u64,
 }
 
@@ -201,7 +205,7 @@ impl<'r, 'm> Run<'r, 'm> {
             counts: Counts::default(),
             findings: Findings::default(),
             stopped: None,
-            clock: 0,
+            cycles: 0,
             random: 0x2545_F491_4F6C_DD1D,
         }
     }
@@ -303,7 +307,7 @@ impl<'r, 'm> Run<'r, 'm> {
             Special::Lane => lanes(&|lane| lane),
             Special::Warp => all(first / 32),
             Special::Warps => all((self.geometry.threads() as u32).div_ceil(32)),
-            Special::Multiprocessor => all(self.block % self.limits.multiprocessors.max(1)),
+            Special::Multiprocessor => all(self.multiprocessor()),
             Special::Multiprocessors => all(self.limits.multiprocessors),
             Special::LanesEqual => lanes(&|lane| 1 << lane),
             Special::LanesBelow => lanes(&|lane| (1 << lane) - 1),

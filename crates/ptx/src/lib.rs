@@ -19,6 +19,7 @@ mod access;
 mod atomic;
 mod call;
 mod carry;
+mod clocks;
 mod compare;
 mod conversion;
 mod convert;
@@ -60,6 +61,7 @@ mod memory_for_tests;
 #[cfg(test)]
 mod run_tests;
 
+pub use clocks::Clocks;
 pub use counts::{Counts, Traffic};
 pub use finding::{Fault, Findings, Race};
 pub use instruction::Kind;

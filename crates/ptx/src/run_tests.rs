@@ -6,9 +6,14 @@ use half::{bf16, f16};
 
 use super::finding::Race;
 use super::memory_for_tests::TestMemory;
-use super::{DeviceMemory, Fault, Geometry, Limits, Module, Outcome, View};
+use super::{Clocks, DeviceMemory, Fault, Geometry, Limits, Module, Outcome, View};
 
-const LIMITS: Limits = Limits { multiprocessors: 4, shared: 48 << 10, instructions: 1 << 22 };
+const LIMITS: Limits = Limits {
+    multiprocessors: 4,
+    shared: 48 << 10,
+    instructions: 1 << 22,
+    clocks: Clocks { cycles: 0, nanoseconds: 0, gigahertz: 2.0 },
+};
 
 /// A kernel whose parameters are three pointers and a number, in %d0 to %d2 and %r0; %r1 is the thread,
 /// %r2 the block, %d3 four times the thread.

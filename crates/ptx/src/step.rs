@@ -1,7 +1,7 @@
 //! The steps of a warp: its groups of lanes, one instruction after the other.
 
 use super::finding::Fault;
-use super::instruction::{Action, Clock, Instruction, NONE};
+use super::instruction::{Action, Instruction, NONE};
 use super::launch::Run;
 use super::matrix;
 use super::value::Value;
@@ -146,21 +146,6 @@ impl Run<'_, '_> {
             Action::Lanes(_) | Action::Nothing => {}
         }
         Next::On
-    }
-
-    fn read_clock(&mut self, warp: &mut Warp, i: &Instruction, mask: u32, clock: Clock) {
-        // Some cycles of an instruction; what matters is that clocks go on.
-        self.clock += 32;
-        let told = match clock {
-            Clock::Cycles => self.clock,
-            Clock::CyclesHigh => self.clock >> 32,
-            Clock::Nanoseconds => self.clock / 2,
-        };
-        if i.offset == 8 {
-            u64::write(&mut warp.rows, i.d, [told; 32], mask);
-        } else {
-            u32::write(&mut warp.rows, i.d, [told as u32; 32], mask);
-        }
     }
 }
 

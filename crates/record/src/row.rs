@@ -201,7 +201,18 @@ pub struct Samples {
     /// its cause. They are kept like all others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub throttled: BTreeMap<String, Vec<usize>>,
+    /// The mean SM clock of each sample in Hz, by the device's own counters; absent where they could not
+    /// be read, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_clock_hz: Option<Vec<f64>>,
+    /// The samples, by their place from 0, whose clock was below 75 % of the card's highest. They are kept
+    /// like all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow_clock: Vec<usize>,
 }
+
+/// The share of the card's highest SM clock below which a sample is marked.
+pub const SLOW_CLOCK: f64 = 0.75;
 
 /// The first laps under load after a rest, before clocks fall to what power and heat allow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,6 +250,15 @@ impl Samples {
     /// Median time of one iteration by the row's own clock.
     pub fn median(&self) -> Option<Seconds> {
         crate::stats::median(&self.per_iteration()).map(Seconds)
+    }
+
+    /// The mean SM clock of all samples together, each for as long as it took.
+    pub fn sm_clock(&self) -> Option<Hertz> {
+        let clocks = self.sm_clock_hz.as_ref()?;
+        let times = self.device_s.as_ref().unwrap_or(&self.wall_s);
+        let cycles: f64 = clocks.iter().zip(times).map(|(clock, time)| clock * time).sum();
+        let all: f64 = times.iter().sum();
+        (all > 0.0 && clocks.len() == times.len()).then_some(Hertz(cycles / all))
     }
 
     fn divide(&self, totals: &[f64]) -> Vec<f64> {

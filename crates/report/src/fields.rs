@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use warpmark_analyze::{
     Distribution, Limit, Resource, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
 };
-use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, WeightsStamp};
+use warpmark_record::{Bytes, DeviceMemory, Field, Outcome, Record, Samples, WeightsStamp};
 
 /// Name and value of every figure of a row. Each row has all names, in the same order; what is unknown
 /// is null. Units stand at the end of a name; shares and changes are fractions of 1.
@@ -154,6 +154,7 @@ fn surroundings(record: &Record) -> Vec<(&'static str, Value)> {
     let memory = record.memory.as_ref();
     let telemetry = record.telemetry.as_ref();
     let check = record.check.as_ref();
+    let samples = record.samples.as_ref();
     let counts = memory.and_then(|memory| memory.device.as_ref());
     let count = |of: fn(&DeviceMemory) -> &Field<Bytes>| {
         json!(counts.and_then(|counts| of(counts).known()).map(|bytes| bytes.0))
@@ -170,6 +171,8 @@ fn surroundings(record: &Record) -> Vec<(&'static str, Value)> {
         ("memory_process_byte", count(|counts| &counts.process)),
         ("sm_clock_mean_hz", json!(telemetry.and_then(|t| t.sm_clock_mean.known()).map(|c| c.0))),
         ("sm_clock_min_hz", json!(telemetry.and_then(|t| t.sm_clock_min.known()).map(|c| c.0))),
+        ("sample_clock_hz", json!(samples.and_then(Samples::sm_clock).map(|clock| clock.0))),
+        ("slow_clock_samples", json!(samples.map(|samples| samples.slow_clock.len()))),
         (
             "memory_clock_mean_hz",
             json!(telemetry.and_then(|t| t.memory_clock_mean.known()).map(|c| c.0)),

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use warpmark_ptx::Clocks;
+
 use crate::address_space::AddressSpace;
 use crate::contents::{Snapshot, Source};
 use crate::driver::Capture;
 use crate::faults::{CAPPED, Cards, HOT, IDLE, POWER_CAP, THROTTLED};
 use crate::profile::{Profile, SUFFIX, Work};
-use crate::timeline::{Timeline, now};
+use crate::timeline::{Moment, Timeline, now};
 
 const INVALID_HANDLE: u32 = 400;
 const CAPTURE_UNSUPPORTED: u32 = 900;
@@ -165,12 +167,25 @@ impl Device {
     /// Queues this many seconds of work on a stream.
     pub(crate) fn busy(&mut self, stream: u64, seconds: f64) -> Result<(), u32> {
         self.not_captured(stream)?;
+        // A lower clock makes it take longer, and as many cycles.
+        let cycles = seconds * self.highest_hertz();
         let seconds = self.at_its_clock(seconds);
         let queue = self.stream(stream)?;
-        queue.work(seconds);
+        queue.work(seconds, cycles);
         let end = queue.end().at;
         self.busy_until = self.busy_until.max(end);
         Ok(())
+    }
+
+    fn highest_hertz(&self) -> f64 {
+        f64::from(self.profile.sm_clock_mhz) * 1e6
+    }
+
+    /// What a kernel reads of the clocks that begins behind everything on a stream.
+    pub(crate) fn clocks(&mut self, stream: u64) -> Result<Clocks, u32> {
+        let gigahertz = 1e-9 * self.clock_share() * self.highest_hertz();
+        let Moment { busy, cycles, .. } = self.stream(stream)?.end();
+        Ok(Clocks { cycles: cycles as u64, nanoseconds: (busy * 1e9) as u64, gigahertz })
     }
 
     /// A launch on a stream, for which the host takes its time.

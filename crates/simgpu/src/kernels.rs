@@ -12,7 +12,7 @@ use crate::contents::{Element, Elementwise, Pattern, Random, Source};
 use crate::profile::{Profile, Work};
 use crate::source::Entry;
 use crate::timeline::Gate;
-use warpmark_ptx::Geometry;
+use warpmark_ptx::{Clocks, Geometry};
 
 const NOT_SUPPORTED: u32 = 801;
 
@@ -29,6 +29,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) geometry: Geometry,
     pub(crate) memory: &'a mut AddressSpace,
     pub(crate) profile: &'a Profile,
+    /// What the card's clocks show when it begins.
+    pub(crate) clocks: Clocks,
     /// The gate at which the stream waits from here on.
     pub(crate) gate: Option<Gate>,
 }

@@ -28,6 +28,8 @@ pub(crate) fn wait_until(moment: Instant) {
 pub(crate) struct Moment {
     /// Seconds of work before it.
     pub(crate) busy: f64,
+    /// Cycles of the SM clock before it.
+    pub(crate) cycles: f64,
     /// When it is reached.
     pub(crate) at: Instant,
     /// Which stream it belongs to.
@@ -56,6 +58,8 @@ pub(crate) struct Timeline {
     gate: Option<Gate>,
     /// Launches behind the gate.
     queued: u64,
+    /// The SM clock of the last work, at which it goes on where there is none.
+    hertz: f64,
 }
 
 /// Two words of the host, of which the first lets the queue go when the ticket stands there, and the
@@ -82,13 +86,23 @@ impl Gate {
 
 impl Timeline {
     pub(crate) fn new(stream: u64) -> Self {
-        Self { head: Moment { busy: 0.0, at: now(), stream }, host: 0.0, gate: None, queued: 0 }
+        let head = Moment { busy: 0.0, cycles: 0.0, at: now(), stream };
+        Self { head, host: 0.0, gate: None, queued: 0, hertz: 0.0 }
     }
 
-    /// Queues work of this many seconds.
-    pub(crate) fn work(&mut self, seconds: f64) {
-        self.head.busy += seconds;
+    /// Queues work of this many seconds and cycles.
+    pub(crate) fn work(&mut self, seconds: f64, cycles: f64) {
+        if seconds > 0.0 {
+            self.hertz = cycles / seconds;
+        }
+        self.rest(seconds);
         self.head.at = self.head.at.max(now()) + Duration::from_secs_f64(seconds);
+    }
+
+    /// Lets seconds pass for the device, at the clock that it has.
+    fn rest(&mut self, seconds: f64) {
+        self.head.busy += seconds;
+        self.head.cycles += seconds * self.hertz;
     }
 
     /// Holds the queue at a gate.
@@ -109,7 +123,7 @@ impl Timeline {
             self.give_up();
         }
         if self.gate.is_none() {
-            self.head.busy = self.head.busy.max(self.host);
+            self.rest((self.host - self.head.busy).max(0.0));
         }
     }
 
@@ -126,7 +140,7 @@ impl Timeline {
     pub(crate) fn give_up(&mut self) {
         if let Some(gate) = self.gate.take() {
             gate.word(1).store(gate.ticket, Ordering::SeqCst);
-            self.head.busy += gate.limit;
+            self.rest(gate.limit);
             self.host = self.host.max(self.head.busy);
         }
     }
@@ -150,9 +164,9 @@ mod tests {
     fn events_of_a_stream_tell_its_work_and_nothing_of_the_host() {
         let mut stream = Timeline::new(1);
         let start = stream.end();
-        stream.work(0.25e-3);
+        stream.work(0.25e-3, 1.0);
         wait_until(now() + Duration::from_millis(2));
-        stream.work(0.5e-3);
+        stream.work(0.5e-3, 1.0);
         assert!((stream.end().since(&start) - 0.75e-3).abs() < 1e-15);
     }
 
@@ -160,7 +174,7 @@ mod tests {
         let start = stream.end();
         for _ in 0..launches {
             stream.launched(gap, room);
-            stream.work(1e-6);
+            stream.work(1e-6, 1.0);
         }
         stream.end().since(&start)
     }
@@ -196,7 +210,7 @@ mod tests {
     fn waiting_takes_as_long_as_the_work() {
         let mut stream = Timeline::new(1);
         let before = now();
-        stream.work(3e-3);
+        stream.work(3e-3, 1.0);
         wait_until(stream.end().at);
         assert!(now() - before >= Duration::from_millis(3));
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use warpmark_record::row::SLOW_CLOCK;
 use warpmark_record::{Bytes, Seconds};
 
 use super::{BUSY_HOST, CLOCK_DROP, DRIFT, OUTLIERS, STOLEN, WIDE_INTERVAL};
@@ -41,6 +42,13 @@ pub enum Caveat {
         readings: u32,
         /// How many samples were taken meanwhile.
         marked: usize,
+        /// Of how many.
+        samples: usize,
+    },
+    /// Samples were taken at a clock far below the card's highest.
+    SlowClock {
+        /// How many.
+        slow: usize,
         /// Of how many.
         samples: usize,
     },
@@ -175,6 +183,10 @@ impl fmt::Display for Caveat {
                     causes.iter().map(|(cause, n)| format!("{cause} ({n}/{readings})")).collect();
                 let causes = causes.join(", ");
                 write!(f, "the card held its clocks down: {causes}, in {marked} of {samples} samples")
+            }
+            Self::SlowClock { slow, samples } => {
+                let share = SLOW_CLOCK * 100.0;
+                write!(f, "{slow} of {samples} samples below {share:.0} % of the card's highest clock")
             }
             Self::HostSlower { launch, device } => {
                 write!(f, "{HOST_SLOWER}: {launch} against {device}")

@@ -82,6 +82,8 @@ fn row(run: &str, size: u64) -> Record {
         duty: None,
         burst: None,
         throttled: BTreeMap::new(),
+        sm_clock_hz: None,
+        slow_clock: Vec::new(),
         phases: BTreeMap::new(),
         distributions: BTreeMap::new(),
     });

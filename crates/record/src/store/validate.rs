@@ -176,9 +176,14 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
     if let Some(launch_s) = &samples.launch_s {
         times("launch_s", launch_s, expected)?;
     }
-    for (cause, places) in &samples.throttled {
+    if let Some(clocks) = &samples.sm_clock_hz {
+        times("sm_clock_hz", clocks, expected)?;
+    }
+    let marks = samples.throttled.iter().map(|(cause, places)| (cause.as_str(), places));
+    for (cause, places) in marks.chain([("slow_clock", &samples.slow_clock)]) {
         if let Some(place) = places.iter().find(|place| **place >= expected) {
-            return Err(Invalid::NoSuchSample { cause: cause.clone(), place: *place, expected });
+            let cause = cause.to_owned();
+            return Err(Invalid::NoSuchSample { cause, place: *place, expected });
         }
     }
     if let Some(burst) = &samples.burst {

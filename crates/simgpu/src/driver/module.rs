@@ -11,7 +11,7 @@ use crate::faults::Fault as Planned;
 use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
 use crate::machine::{Loaded, Machine};
 use crate::source::{self, Entry, Unusable};
-use warpmark_ptx::{Fault, Geometry, Limits};
+use warpmark_ptx::{Clocks, Fault, Geometry, Limits};
 
 const INVALID_IMAGE: u32 = 200;
 const NO_BINARY_FOR_GPU: u32 = 209;
@@ -246,7 +246,8 @@ extern "C" fn cuLaunchKernel(
 fn refused(machine: &mut Machine, entry: &Entry, geometry: &Geometry) -> Result<(), u32> {
     let Some(code) = entry.code.as_deref() else { return Ok(()) };
     let multiprocessors = machine.working()?.profile.sm_count;
-    let limits = Limits { multiprocessors, shared: entry.most_shared(), instructions: 0 };
+    let shared = entry.most_shared();
+    let limits = Limits { multiprocessors, shared, instructions: 0, clocks: Clocks::default() };
     let Some(fault) = code.refuses(geometry, &limits) else { return Ok(()) };
     machine.refusals.push(format!("a launch of {} is refused: {fault}", entry.name));
     Err(if fault == Fault::TooManyThreads { OUT_OF_RESOURCES } else { INVALID_VALUE })
@@ -298,9 +299,10 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
     };
     let left = BUDGET.saturating_sub(machine.spent.get(&entry.name).copied().unwrap_or(0));
     let device = machine.working()?;
-    device.stream(stream)?;
+    let clocks = device.clocks(stream)?;
     let (memory, profile) = (&mut device.memory, &device.profile);
-    let mut launch = Launch { entry: &entry, arguments, geometry, memory, profile, gate: None };
+    let mut launch =
+        Launch { entry: &entry, arguments, geometry, memory, profile, clocks, gate: None };
     let pointers = launch.pointers();
     // A kernel may be given a null pointer to mean "none".
     let dangling = pointers

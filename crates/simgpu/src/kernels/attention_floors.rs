@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use warpmark_ptx::{Counts, Kind};
+use warpmark_ptx::{Clocks, Counts, Kind};
 
 use super::case::Numbers;
 use super::costs::CARDS;
@@ -95,8 +95,15 @@ fn step(build: Build, head: u64, architecture: u32) -> Step {
         let mut case = case(Extents::full(build, keys), &mut Numbers(1));
         let (entry, memory) = (&*entry, &mut case.memory);
         let (arguments, geometry) = (case.arguments, case.geometry);
-        let mut launch =
-            Launch { entry, arguments, geometry, memory, profile: &profile, gate: None };
+        let mut launch = Launch {
+            entry,
+            arguments,
+            geometry,
+            memory,
+            profile: &profile,
+            clocks: Clocks::default(),
+            gate: None,
+        };
         let (result, ran) = launch.by_text(entry.code.as_ref().unwrap());
         assert!(result.is_ok() && ran.findings.is_empty(), "{:?}", ran.findings);
         ran.counts

@@ -2,7 +2,7 @@ use super::*;
 use crate::address_space::AddressSpace;
 use crate::profile::Profile;
 use crate::source::{Entry, Parameter};
-use warpmark_ptx::Geometry;
+use warpmark_ptx::{Clocks, Geometry};
 
 /// A card's memory, and what is written to it in f32.
 struct Card(AddressSpace);
@@ -46,6 +46,7 @@ impl Card {
             geometry: Geometry { grid: [rows as u32, 1, 1], block: [32, 1, 1], shared: 0 },
             memory: &mut self.0,
             profile: &Profile::named("t4"),
+            clocks: Clocks::default(),
             gate: None,
         };
         run(&mut launch).unwrap().unwrap();

@@ -12,7 +12,7 @@ use super::text_tests::{built, options};
 use super::*;
 use crate::compiler::{Unit, builds};
 use crate::source::load;
-use warpmark_ptx::{Counts, Kind, Traffic};
+use warpmark_ptx::{Clocks, Counts, Kind, Traffic};
 
 /// Where it is written down.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/KERNELS.md");
@@ -39,8 +39,15 @@ fn costs() -> BTreeMap<(String, String), Cost> {
             let Some(mut timed) = row.timed.map(|timed| timed(built(&entry), 1)) else { continue };
             let (arguments, geometry) = (timed.case.arguments.clone(), timed.case.geometry);
             let (memory, entry) = (&mut timed.case.memory, &*entry);
-            let mut launch =
-                Launch { entry, arguments, geometry, memory, profile: &profile, gate: None };
+            let mut launch = Launch {
+                entry,
+                arguments,
+                geometry,
+                memory,
+                profile: &profile,
+                clocks: Clocks::default(),
+                gate: None,
+            };
             let (result, ran) = launch.by_text(&code);
             assert!(
                 result.is_ok() && ran.findings.is_empty(),

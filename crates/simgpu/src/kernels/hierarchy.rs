@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use warpmark_ptx::DeviceMemory;
+
 use super::{Launch, NOT_SUPPORTED};
 use crate::contents::{Bytes, Source};
 use crate::profile::Work;

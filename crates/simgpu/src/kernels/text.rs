@@ -92,7 +92,8 @@ impl Launch<'_> {
 
     pub(crate) fn limits(&self, instructions: u64) -> Limits {
         let multiprocessors = self.profile.sm_count;
-        Limits { multiprocessors, shared: self.entry.most_shared(), instructions }
+        let shared = self.entry.most_shared();
+        Limits { multiprocessors, shared, instructions, clocks: self.clocks }
     }
 
     /// The arguments as the kernel finds them: each where it belongs.

@@ -6,7 +6,7 @@ use super::text::BUDGET;
 use super::*;
 use crate::compiler::Unit;
 use crate::source::load;
-use warpmark_ptx::Findings;
+use warpmark_ptx::{Clocks, Findings};
 
 /// What is found in launches of every kernel of a text.
 pub(crate) fn findings(ptx: &str, seed: u64, launches: usize) -> Findings {
@@ -30,8 +30,15 @@ pub(super) fn built(entry: &Entry) -> Built<'_> {
 /// What is found in a launch: by the checks of the machine, and in what it leaves in memory.
 fn of_a_launch(entry: &Entry, case: Case, profile: &Profile) -> Findings {
     let Case { mut memory, arguments, geometry, check } = case;
-    let mut launch =
-        Launch { entry, arguments, geometry, memory: &mut memory, profile, gate: None };
+    let mut launch = Launch {
+        entry,
+        arguments,
+        geometry,
+        memory: &mut memory,
+        profile,
+        clocks: Clocks::default(),
+        gate: None,
+    };
     let Some(check) = check else { return launch.run(BUDGET).1.findings };
     let (result, ran) = launch.by_text(entry.code.as_ref().unwrap());
     let mut found = ran.findings;
@@ -108,8 +115,15 @@ fn how_fast_kernels_are_executed() {
             let mut run = |lanes: &mut u64| {
                 let (arguments, geometry) = (case.arguments.clone(), case.geometry);
                 let (memory, entry) = (&mut case.memory, &*entry);
-                let mut launch =
-                    Launch { entry, arguments, geometry, memory, profile: &profile, gate: None };
+                let mut launch = Launch {
+                    entry,
+                    arguments,
+                    geometry,
+                    memory,
+                    profile: &profile,
+                    clocks: Clocks::default(),
+                    gate: None,
+                };
                 *lanes += launch.by_text(entry.code.as_ref().unwrap()).1.counts.lanes;
             };
             // The first launch pays for memory of the host, as the first of every process does.
