@@ -166,7 +166,7 @@ fn what_was_not_found_is_said_with_what_there_is() {
     write(&world, "one", "t4", &[decode(&DECODE.replace("decode", "prefill"), 1, 0.005)]);
     let recommend = world.run(&["recommend", "--model", "gpt2-124m"]);
     recommend.exits(1);
-    for part in ["decode, transcribe or generate", "`--phase prefill` has"] {
+    for part in ["generate, transcribe, decode or classify", "`--phase prefill` has"] {
         assert!(recommend.stdout.contains(part), "{part}: {}", recommend.stdout);
     }
     assert!(!recommend.stdout.contains("there are gpt2-124m"), "{}", recommend.stdout);

@@ -140,8 +140,8 @@ pub fn others(phases: &[String]) -> String {
 
 impl Wish {
     /// The wanted phase, or all that it may be.
-    pub fn phase_words(&self) -> &str {
-        self.phase.as_deref().unwrap_or("decode, transcribe or generate")
+    pub fn phase_words(&self) -> String {
+        self.phase.clone().unwrap_or_else(Group::usual_phases)
     }
 }
 

@@ -144,6 +144,6 @@ fn without_a_phase_all_that_it_may_be_are_named() {
     let found = chosen(&recording, &wish(None, None), &[("small", 0.5)]);
     assert_eq!(
         found.refused[0].reason,
-        "it has no row of decode, transcribe or generate; `--phase prefill` has"
+        "it has no row of generate, transcribe, decode or classify; `--phase prefill` has"
     );
 }

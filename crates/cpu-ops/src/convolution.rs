@@ -11,7 +11,7 @@ use super::product::{Strided, add_product};
 use super::{Element, by_dtype, contiguous};
 
 /// `x * w + bias`: `x` is `[b, c, h, w]`, the weight `[o, c, k, k]` and the bias `[b or 1, o]`. Returns
-/// `[b, o, h', w']`.
+/// `[b, o, h', w']`; with `relu`, zero in the place of what is below it.
 ///
 /// The input is unfolded (every value under every tap of the kernel) for a tile of pixels and a few
 /// channels at a time, so that what is multiplied lies in the cache, and so do the sums until they are
@@ -21,16 +21,17 @@ pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
-    stride: usize,
-    padding: usize,
+    (stride, padding): (usize, usize),
+    relu: bool,
 ) -> Result<Tensor> {
-    let op = Convolution { stride, padding };
+    let op = Convolution { stride, padding, relu };
     x.contiguous()?.apply_op3_no_bwd(&weight.contiguous()?, bias, &op)
 }
 
 struct Convolution {
     stride: usize,
     padding: usize,
+    relu: bool,
 }
 
 impl CustomOp3 for Convolution {
@@ -69,6 +70,7 @@ struct Extents {
     kernel: usize,
     stride: usize,
     padding: usize,
+    relu: bool,
     out_height: usize,
     out_width: usize,
 }
@@ -99,6 +101,7 @@ impl Extents {
             kernel,
             stride: op.stride,
             padding: op.padding,
+            relu: op.relu,
             out_height: rows / op.stride + 1,
             out_width: columns / op.stride + 1,
         })
@@ -244,6 +247,10 @@ impl<T: Element> Task<'_, T> {
             let sums = &mut scratch.sums[start..start + line.len()];
             for sum in &mut *sums {
                 *sum += bias;
+            }
+            if shape.relu {
+                // What is no number stays so.
+                sums.iter_mut().filter(|sum| **sum < 0.0).for_each(|sum| *sum = 0.0);
             }
             T::narrow_all(sums, line);
             if channel + 1 == outputs {

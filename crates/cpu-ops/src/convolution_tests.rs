@@ -12,7 +12,7 @@ fn random(shape: &[usize], dtype: DType) -> Tensor {
 }
 
 /// `[batch, channels, height, width, outputs, kernel, stride, padding]`
-const CASES: [[usize; 8]; 8] = [
+const CASES: [[usize; 8]; 9] = [
     [2, 4, 8, 8, 6, 3, 1, 1],
     [1, 3, 5, 7, 40, 3, 2, 1],
     [3, 20, 6, 6, 17, 1, 1, 0],
@@ -23,6 +23,7 @@ const CASES: [[usize; 8]; 8] = [
     [1, 200, 12, 12, 8, 3, 1, 1],
     [1, 2, 1, 1, 2, 3, 1, 1],
     [2, 3, 4, 2, 5, 3, 2, 0],
+    [1, 3, 23, 30, 5, 7, 2, 3],
 ];
 
 #[test]
@@ -37,7 +38,7 @@ fn a_convolution_equals_candles_own_in_every_dtype() {
             // One for all images, or, for more than two, one each.
             let rows = if batch > 2 { batch } else { 1 };
             let bias = random(&[rows, outputs], dtype);
-            let found = conv2d(&x, &weight, &bias, stride, padding).unwrap();
+            let found = conv2d(&x, &weight, &bias, (stride, padding), false).unwrap();
             let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
             let expected = wide(&x)
                 .conv2d(&wide(&weight), padding, stride, 1, 1)
@@ -63,8 +64,8 @@ fn views_are_convolved_as_what_they_show() {
     let weight = random(&[4, 3, 3, 3], DType::F32);
     let bias = random(&[1, 4], DType::F32);
     let view = x.narrow(1, 2, 3).unwrap();
-    let found = conv2d(&view, &weight, &bias, 1, 1).unwrap();
-    let expected = conv2d(&view.contiguous().unwrap(), &weight, &bias, 1, 1).unwrap();
+    let found = conv2d(&view, &weight, &bias, (1, 1), false).unwrap();
+    let expected = conv2d(&view.contiguous().unwrap(), &weight, &bias, (1, 1), false).unwrap();
     assert_eq!(values(&found), values(&expected));
 }
 
@@ -73,9 +74,25 @@ fn operands_that_do_not_fit_are_refused() {
     let x = random(&[1, 2, 2, 2], DType::F32);
     let bias = random(&[1, 4], DType::F32);
     let kernel = random(&[4, 2, 3, 3], DType::F32);
-    assert!(conv2d(&x, &kernel, &bias, 1, 0).unwrap_err().to_string().contains("does not fit"));
+    assert!(
+        conv2d(&x, &kernel, &bias, (1, 0), false).unwrap_err().to_string().contains("does not fit")
+    );
     let other = random(&[4, 3, 3, 3], DType::F32);
-    assert!(conv2d(&x, &other, &bias, 1, 1).is_err());
+    assert!(conv2d(&x, &other, &bias, (1, 1), false).is_err());
     let biases = random(&[3, 4], DType::F32);
-    assert!(conv2d(&x, &kernel, &biases, 1, 1).is_err());
+    assert!(conv2d(&x, &kernel, &biases, (1, 1), false).is_err());
+}
+
+#[test]
+fn what_is_below_zero_becomes_zero_where_that_is_asked_for_and_no_number_stays_none() {
+    let x = random(&[1, 3, 9, 9], DType::F32);
+    let weight = random(&[4, 3, 3, 3], DType::F32);
+    let bias = Tensor::new(&[[0f32, 1.0, -1.0, f32::NAN]], &Device::Cpu).unwrap();
+    let plain = values(&conv2d(&x, &weight, &bias, (1, 1), false).unwrap());
+    let cut = values(&conv2d(&x, &weight, &bias, (1, 1), true).unwrap());
+    assert!(plain.iter().any(|value| *value < 0.0));
+    for (plain, cut) in plain.iter().zip(&cut) {
+        let expected = if *plain < 0.0 { 0.0 } else { *plain };
+        assert!(expected.to_bits() == cut.to_bits() || (expected.is_nan() && cut.is_nan()));
+    }
 }

@@ -28,6 +28,19 @@ pub fn guess(work: &Work, kernels: usize, dtype: Dtype, spec: &DeviceSpec) -> Se
     arithmetic.max(memory).max(Seconds(launches))
 }
 
+/// An iteration that would take a CPU longer than this takes minutes of samples and checks.
+const LONGEST_CPU_ITERATION: Seconds = Seconds(60.0);
+
+/// Why an iteration is left out on a CPU, by a guess at its time.
+pub fn too_long_for_a_cpu(spec: &DeviceSpec, iteration: Seconds) -> Option<String> {
+    let seconds = iteration.0;
+    (spec.gpu.is_none() && iteration > LONGEST_CPU_ITERATION).then(|| {
+        format!(
+            "would take this CPU about {seconds:.0} s each time, and ten samples at least are taken"
+        )
+    })
+}
+
 fn arithmetic_rate(dtype: Dtype, spec: &DeviceSpec) -> FlopsPerSecond {
     match (&spec.gpu, &spec.cpu) {
         (Some(gpu), _) => {

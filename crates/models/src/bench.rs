@@ -7,7 +7,7 @@ mod plan;
 
 pub(crate) use warpmark_harness::{
     Allowed, Bench, Comparison, Context, Engine, Engines, Held, Notes, PeakMemory, Program, error,
-    estimate, finite, sampled,
+    estimate, finite, noise, sampled, stream,
 };
 pub use warpmark_harness::{Parameters, PlannedGroup};
 

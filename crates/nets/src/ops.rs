@@ -98,19 +98,50 @@ pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.device().is_cpu() { cpu_ops::swiglu(gate, up) } else { gate.silu()? * up }
 }
 
+/// What follows a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing.
+    Nothing,
+    /// Zero in the place of what is below it.
+    Relu,
+}
+
+impl After {
+    fn apply(self, y: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Nothing => Ok(y),
+            Self::Relu => y.relu(),
+        }
+    }
+}
+
 /// A convolution of `[b, channels, h, w]` with `[outputs, channels, kernel, kernel]`; `bias` is `[b or 1,
 /// outputs]`.
 pub(crate) fn conv2d(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
-    (stride, padding): (usize, usize),
+    geometry: (usize, usize),
+    after: After,
 ) -> Result<Tensor> {
+    let (stride, padding) = geometry;
     if x.device().is_cpu() {
-        return cpu_ops::conv2d(x, weight, bias, stride, padding);
+        return cpu_ops::conv2d(x, weight, bias, geometry, after == After::Relu);
     }
     let y = x.conv2d(weight, padding, stride, 1, 1)?;
-    y.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)
+    after.apply(y.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)?)
+}
+
+/// `y · scale + shift` of each channel of `[b, channels, h, w]`; both are `[1, channels]`.
+pub(crate) fn scale_channels(
+    y: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    after: After,
+) -> Result<Tensor> {
+    let each = |x: &Tensor| x.unsqueeze(2)?.unsqueeze(3);
+    after.apply(y.broadcast_mul(&each(scale)?)?.broadcast_add(&each(shift)?)?)
 }
 
 /// Group normalisation over the channels of `[b, channels, h, w]`, with the SiLU of it where `silu` says so.

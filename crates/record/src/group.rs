@@ -13,18 +13,28 @@ pub struct Group {
 }
 
 /// Every group that has a bench target, in the order of their names, in which cargo runs them.
-pub const GROUPS: [Group; 5] = [
+pub const GROUPS: [Group; 6] = [
     Group { name: "image", usual_phase: Some("generate"), color: Some(4) },
     Group { name: "load", usual_phase: None, color: Some(6) },
     Group { name: "micro", usual_phase: None, color: None },
     Group { name: "speech", usual_phase: Some("transcribe"), color: Some(5) },
     Group { name: "text", usual_phase: Some("decode"), color: Some(2) },
+    Group { name: "vision", usual_phase: Some("classify"), color: Some(8) },
 ];
 
 impl Group {
     /// The group of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
         GROUPS.iter().find(|group| group.name == name)
+    }
+
+    /// Every usual phase, for a message: `a, b or c`.
+    pub fn usual_phases() -> String {
+        let phases: Vec<&str> = GROUPS.iter().filter_map(|group| group.usual_phase).collect();
+        match phases.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => phases.concat(),
+        }
     }
 
     /// The usual phase of a group of models; `None` for every other group.
@@ -53,5 +63,6 @@ mod tests {
         assert_eq!(Group::usual_phase_of("text"), Some("decode"));
         assert_eq!(Group::usual_phase_of("micro"), None);
         assert_eq!(Group::usual_phase_of("x"), None);
+        assert_eq!(Group::usual_phases(), "generate, transcribe, decode or classify");
     }
 }

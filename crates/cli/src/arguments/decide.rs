@@ -278,7 +278,7 @@ pub struct Recommend {
     /// The model, as ids name it
     #[arg(long, value_name = "MODEL")]
     pub model: String,
-    /// Which phase of it counts; without this decode, transcribe or generate
+    /// Which phase of it counts; without this decode, transcribe, generate or classify
     #[arg(long, value_name = "PHASE")]
     pub phase: Option<String>,
     /// The longest that a step of it may take, such as `50ms`

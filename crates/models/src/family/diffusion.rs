@@ -23,7 +23,7 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::{DeviceSpec, Seconds};
 
 use super::Family;
-use crate::bench::estimate::{guess, sampling};
+use crate::bench::estimate::{guess, sampling, too_long_for_a_cpu};
 use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
@@ -197,20 +197,11 @@ fn planned(
     }
 }
 
-/// An iteration that would take a CPU longer than this takes minutes of samples and checks.
-const LONGEST_CPU_ITERATION: Seconds = Seconds(60.0);
-
 fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case, iteration: Seconds) -> Option<String> {
     if spec.gpu.is_none() && case.engine == Engine::Candle && dtype == Dtype::Bf16 {
         return Some("candle multiplies no bf16 matrices on a CPU".to_owned());
     }
-    if spec.gpu.is_none() && iteration > LONGEST_CPU_ITERATION {
-        return Some(format!(
-            "would take this CPU about {:.0} s each time, and ten samples at least are taken",
-            iteration.0
-        ));
-    }
-    unsupported(spec, dtype)
+    too_long_for_a_cpu(spec, iteration).or_else(|| unsupported(spec, dtype))
 }
 
 /// The stanza's architecture, refused where its numbers cannot be meant.

@@ -6,7 +6,7 @@ use candle_nn::ops::layer_norm;
 use super::architecture::Activation;
 use crate::NetError;
 use crate::Weights;
-use crate::ops::{self, Biased, add_bias, multiply_each};
+use crate::ops::{self, After, Biased, add_bias, multiply_each};
 
 /// A convolution with a square kernel.
 pub(super) struct Convolution {
@@ -42,7 +42,7 @@ impl Convolution {
 
     /// `bias` is `[b or 1, outputs]`.
     fn apply_biased(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        ops::conv2d(x, &self.weight, bias, (self.stride, self.padding))
+        ops::conv2d(x, &self.weight, bias, (self.stride, self.padding), After::Nothing)
     }
 
     /// A kernel of one as a product over the last dimension.

@@ -31,7 +31,7 @@ pub(super) fn convolution(x: &Tensor, weight: &Tensor, stride: usize) -> Result<
 }
 
 /// So many slices of a dimension, every `stride`th from the first on.
-fn every(
+pub(super) fn every(
     x: &Tensor,
     (dim, first): (usize, usize),
     (count, stride): (usize, usize),

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::case::Phase;
 use super::prompt;
+use crate::bench::noise;
 use warpmark_nets::diffusion::{
     Architecture, AutoEncoder, Condition, EncodedText, PIXELS_OF_A_LATENT, TEXT_FOLDERS,
     TextEncoder, TextNumbers, Unet,
@@ -133,7 +134,7 @@ impl Nets {
         let tokens = Tokens::new(architecture, 0, 1, device)?;
         let condition = self.condition(architecture, &tokens, size)?;
         let latents = size / PIXELS_OF_A_LATENT;
-        let noise = prompt::noise(0, [2, architecture.unet.latents, latents], device)?;
+        let noise = noise(0, [2, architecture.unet.latents, latents], device)?;
         let latents = noise.to_dtype(self.unet.dtype())?;
         let step = self.unet.forward(&latents, &self.unet.timestep(1.0)?, &condition)?;
         self.vae.decode(&step.narrow(0, 0, 1)?).map(drop)

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::case::Case;
 use super::nets::{Nets, Parts, Tokens};
-use super::{prompt, work};
-use crate::bench::{Bench, Notes};
+use super::work;
+use crate::bench::{Bench, Notes, noise};
 use crate::catalog::Dtype;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Architecture, PIXELS_OF_A_LATENT};
@@ -49,7 +49,7 @@ impl Setting<'_> {
     pub(super) fn noise(&self, size: usize) -> Result<Tensor, NetError> {
         let channels = self.info.architecture.unet.latents;
         let shape = [self.case.batch, channels, size / PIXELS_OF_A_LATENT];
-        let noise = prompt::noise(self.seed(), shape, self.nets.unet.device())?;
+        let noise = noise(self.seed(), shape, self.nets.unet.device())?;
         Ok(noise.to_dtype(self.nets.unet.dtype())?)
     }
 

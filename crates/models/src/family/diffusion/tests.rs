@@ -5,7 +5,7 @@ use warpmark_record::WeightsStamp;
 use super::case::{Case, Engine, Phase};
 use super::nets::Tokens;
 use super::*;
-use crate::bench::fixture;
+use crate::bench::{fixture, noise};
 use crate::weights::{Cache, Quiet, Source};
 use warpmark_harness::ModelSession;
 use warpmark_nets::diffusion::Scheduler;
@@ -419,7 +419,7 @@ fn a_batch_has_the_answers_of_its_images_alone() {
     let run = |count: usize| {
         let tokens = Tokens::new(&architecture, 7, count, device).unwrap();
         let condition = nets.condition(&architecture, &tokens, 32).unwrap();
-        let noise = prompt::noise(7, [count, 4, 4], device).unwrap();
+        let noise = noise(7, [count, 4, 4], device).unwrap();
         let both = Tensor::cat(&[&noise, &noise], 0).unwrap();
         let timestep = nets.unet.timestep(5.0).unwrap();
         nets.unet.forward(&both, &timestep, &condition).unwrap()
