@@ -11,6 +11,7 @@ pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
 mod read;
+pub mod resnet;
 pub mod whisper;
 
 use std::fmt::Debug;

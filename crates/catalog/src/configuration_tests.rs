@@ -14,6 +14,7 @@ fn published(id: &str) -> Vec<(&'static str, Value)> {
         "whisper-tiny" => {
             vec![("config.json", whisper()), ("preprocessor_config.json", features())]
         }
+        "resnet-50" => vec![("config.json", resnet())],
         "sd-1.5" => vec![
             ("unet/config.json", unet15()),
             ("vae/config.json", vae15()),
@@ -58,6 +59,12 @@ fn whisper() -> Value {
 
 fn features() -> Value {
     json!({"feature_size": 80, "n_fft": 400, "hop_length": 160, "sampling_rate": 16000})
+}
+
+fn resnet() -> Value {
+    json!({"architecture": "resnet50", "num_classes": 1000, "num_features": 2048,
+        "pretrained_cfg": {"tag": "a1_in1k", "input_size": [3, 224, 224], "pool_size": [7, 7],
+            "num_classes": 1000, "first_conv": "conv1", "classifier": "fc"}})
 }
 
 fn unet15() -> Value {
@@ -129,6 +136,7 @@ fn compared(model: &Model, find: &Find<'_>) -> Result<(), ConfigurationError> {
             let features = at_root("preprocessor_config.json")?;
             whisper::compare_features(model, &numbers, &features)
         }
+        "resnet" => resnet::compare(model, &architecture(model), &at_root("config.json")?),
         _ => diffusion::compare(model, &architecture(model), find),
     }
 }
@@ -161,7 +169,15 @@ fn refused(id: &str, file: &str, changes: &[Value]) {
 
 #[test]
 fn the_published_configurations_are_those_of_the_catalog() {
-    for id in ["gpt2-124m", "smollm2-135m", "llama-3.1-8b", "whisper-tiny", "sd-1.5", "sdxl-1.0"] {
+    for id in [
+        "gpt2-124m",
+        "smollm2-135m",
+        "llama-3.1-8b",
+        "whisper-tiny",
+        "resnet-50",
+        "sd-1.5",
+        "sdxl-1.0",
+    ] {
         let (file, _) = published(id)[0];
         checked(id, file, &json!({})).unwrap();
     }
@@ -275,6 +291,23 @@ fn a_whisper_with_settings_of_its_own_is_refused() {
         error.contains("encoder_attention_heads = 3") && error.contains("heads = 6"),
         "{error}"
     );
+}
+
+#[test]
+fn a_residual_net_of_another_depth_and_its_relatives_are_refused() {
+    let changes = [
+        json!({"architecture": "resnet101"}),
+        json!({"architecture": "resnet152"}),
+        json!({"architecture": "resnet50d"}),
+        json!({"architecture": "wide_resnet50_2"}),
+        json!({"architecture": null}),
+        json!({"num_classes": 21_841}),
+        json!({"num_features": 512}),
+        json!({"global_pool": "max"}),
+        json!({"model_args": {"in_chans": 1}}),
+        json!({"model_type": "resnet"}),
+    ];
+    refused("resnet-50", "config.json", &changes);
 }
 
 #[test]

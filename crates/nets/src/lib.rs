@@ -10,6 +10,7 @@ pub mod llama;
 mod matrix;
 mod ops;
 pub mod reference;
+pub mod resnet;
 mod weights;
 pub mod whisper;
 

@@ -5,6 +5,7 @@ pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
 mod mask;
+pub mod resnet;
 mod rounding;
 pub mod whisper;
 

@@ -7,7 +7,7 @@ use warpmark_models::configuration::{Configuration, ConfigurationError};
 use warpmark_models::{Catalog, CatalogError};
 
 /// The files that families read, each with a model whose family reads it.
-const READ: [(&str, &str); 12] = [
+const READ: [(&str, &str); 13] = [
     ("gpt2-124m", "config.json"),
     ("smollm2-135m", "config.json"),
     ("llama-3.1-8b", "config.json"),
@@ -19,6 +19,7 @@ const READ: [(&str, &str); 12] = [
     ("sd-1.5", "scheduler/scheduler_config.json"),
     ("sdxl-1.0", "unet/config.json"),
     ("sdxl-1.0", "text_encoder_2/config.json"),
+    ("resnet-50", "config.json"),
     ("sd-2.1", "scheduler/scheduler_config.json"),
 ];
 

@@ -5,11 +5,17 @@
 pub mod diffusion;
 pub mod gpt2;
 pub mod llama;
+pub mod resnet;
 mod text;
 pub mod whisper;
 
 pub use crate::model::Family;
 
 /// Every family there is.
-pub const FAMILIES: &[&dyn Family] =
-    &[&gpt2::Gpt2Family, &llama::LlamaFamily, &diffusion::DiffusionFamily, &whisper::WhisperFamily];
+pub const FAMILIES: &[&dyn Family] = &[
+    &gpt2::Gpt2Family,
+    &llama::LlamaFamily,
+    &diffusion::DiffusionFamily,
+    &whisper::WhisperFamily,
+    &resnet::ResnetFamily,
+];

@@ -1,0 +1,7 @@
+//! `cargo bench --bench vision`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    warpmark::bench::target("vision")
+}
