@@ -606,3 +606,76 @@ fn messages_quote_foreign_text_of_any_length_in_a_few_lines() {
         assert!(ran.stderr.len() < 3000, "{} bytes: {}", ran.stderr.len(), &ran.stderr[..3000]);
     }
 }
+
+/// Runs it with an end, behind which it would have waited for ever.
+fn within_seconds(world: &World, arguments: &[&str]) -> Ran {
+    let mut command = world.command();
+    command.args(arguments);
+    Ran::of(world.behind(&["timeout", "60"], &command).output().unwrap())
+}
+
+#[test]
+fn what_never_ends_is_not_read_to_its_end_and_pipes_are_not_waited_for() {
+    let world = World::new();
+    let pipe = |name: &str| {
+        let path = world.path(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path.to_str().unwrap().to_owned()
+    };
+    let record = write(&world, "one", "t4", &[decode(DECODE, 1, 0.01)]);
+    let record = record.to_str().unwrap();
+    for (arguments, says) in [
+        (&["models", "--models", "/dev/zero"][..], "longer than 16 MiB"),
+        (&["models", "--models", &pipe("models.toml")], "named pipe"),
+        (&["cost", record, "--prices", "/dev/zero"], "longer than 16 MiB"),
+        (&["cost", record, "--prices", &pipe("prices.toml")], "named pipe"),
+        (&["report", "/dev/zero"], "longer than 64 MiB"),
+        (&["report", &pipe("run.jsonl")], "named pipe"),
+        (&["compare", record, &pipe("other.jsonl")], "named pipe"),
+        (&["report", record, "--format", "csv", "--output", &pipe("out")], "nobody reads"),
+    ] {
+        within_seconds(&world, arguments).exits(70).says(&[says]);
+    }
+    // What a shell hands over is a pipe as well, and is read.
+    let script = "cat \"$1\" | \"$0\" report /dev/stdin";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_warpmark"), record]);
+    Ran::of(shell.output().unwrap()).exits(0);
+}
+
+#[test]
+fn weights_and_tokenizers_that_never_end_fail_their_rows() {
+    let world = World::new();
+    let models = world.write("models.toml", TINY);
+    for (name, target) in [("zero", Some("/dev/zero")), ("pipe", None)] {
+        let path = world.path(name).join("model.safetensors");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        if let Some(target) = target {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+        } else {
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        }
+        let (folder, models) = (world.path(name), models.to_str().unwrap());
+        let source = ["--weights", folder.to_str().unwrap(), "--models", models];
+        let verify = ["verify", "--device", "cpu", "--filter", "tiny/prefill"];
+        let ran = within_seconds(&world, &[&verify[..], &source].concat());
+        ran.exits(1).says(&["model.safetensors"]);
+    }
+}
+
+#[test]
+fn a_records_file_of_an_editor_that_marks_texts_is_read() {
+    let world = World::new();
+    let path = write(&world, "one", "t4", &[decode(DECODE, 1, 0.01)]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    let ran = world.run(&["report", path.to_str().unwrap()]);
+    assert!(ran.exits(0).stdout.contains("decode/f16"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_build_for_ab_that_records_nothing_is_named() {
+    let world = World::new();
+    world.run(&["ab", "true", "true"]).exits(70).says(&["true recorded nothing in round 1"]);
+}

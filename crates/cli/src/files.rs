@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -22,7 +23,10 @@ pub(crate) fn replace(
 ) -> anyhow::Result<()> {
     let there = match fs::metadata(path) {
         Ok(there) if there.is_dir() => bail!("{} is a folder: name a file in it", path.display()),
-        Ok(there) if !there.is_file() => return fill(path),
+        Ok(there) if !there.is_file() => {
+            let _reader = reader_of(path, &there)?;
+            return fill(path);
+        }
         Ok(there) => Some(there),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| unwritable(path)),
@@ -36,6 +40,19 @@ pub(crate) fn replace(
         fs::set_permissions(&draft.0, there.permissions()).with_context(|| unwritable(path))?;
     }
     fs::rename(&draft.0, &target).with_context(|| unwritable(path))
+}
+
+/// Makes sure that somebody reads a named pipe, as long as what is returned is kept: to open one that nobody reads
+/// waits for ever.
+fn reader_of(path: &Path, there: &fs::Metadata) -> anyhow::Result<Option<File>> {
+    if !there.file_type().is_fifo() {
+        return Ok(None);
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let pipe = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    let nobody =
+        || format!("{} is a pipe that nobody reads: start its reader first", path.display());
+    pipe.map(Some).with_context(nobody)
 }
 
 /// Fills a new file beside `path` and gives it its name. One that is there already stays.

@@ -11,6 +11,7 @@ use warpmark_models::Catalog;
 use warpmark_models::audio::{Audio, AudioError};
 use warpmark_models::request::Spoken;
 use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
+use warpmark_record::source;
 
 use crate::arguments::{AudioOption, CatalogOption, PriceOptions, Selection};
 
@@ -123,7 +124,8 @@ pub(crate) fn tariffs(options: &PriceOptions) -> anyhow::Result<Tariffs> {
 
 /// The text of a file that the user named.
 pub(crate) fn text_of(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+    source::text(path, source::LONGEST_TEXT)
+        .with_context(|| format!("{} cannot be read", path.display()))
 }
 
 #[cfg(test)]

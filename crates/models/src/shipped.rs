@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use warpmark_catalog::Catalog as Entries;
+use warpmark_record::source;
 
 use crate::catalog::{CatalogError, Format, LOAD, Model};
 use crate::family::{FAMILIES, Family};
@@ -22,7 +23,7 @@ impl Catalog {
 
     /// Reads a catalog file.
     pub fn read(path: &Path) -> Result<Self, CatalogError> {
-        let text = std::fs::read_to_string(path)
+        let text = source::text(path, source::LONGEST_TEXT)
             .map_err(|source| CatalogError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
@@ -77,7 +78,7 @@ fn check_formats(model: &Model, family: &dyn Family) -> Result<(), CatalogError>
         let format = Format::Quantised(quantisation);
         let Some(tensors) = family.quantised(model, quantisation)? else {
             let advice = format!("a {} is measured in f32, f16 and bf16", model.family);
-            return Err(model.invalid("suites", format!("{format:?}"), advice));
+            return Err(model.invalid("suites", format, advice));
         };
         if !tensors.iter().any(StoredTensor::is_blocks) {
             let advice = "no row of its matrices is a multiple of 32 weights, the smallest block: \

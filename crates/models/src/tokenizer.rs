@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use warpmark_measure::contained;
+use warpmark_record::source;
 
 use crate::catalog::{CatalogError, Model};
 use crate::weights::git_lfs;
@@ -74,6 +75,9 @@ struct Vocabulary {
     vocabulary: usize,
 }
 
+/// The longest file that is read; those of a quarter of a million tokens have 35 MB.
+const LONGEST: u64 = 256 << 20;
+
 impl Tokenizer {
     /// Reads the `tokenizer.json` of a model and holds it against the model's vocabulary.
     pub fn of(model: &Model, path: &Path) -> Result<Self, TokenizerError> {
@@ -90,7 +94,7 @@ impl Tokenizer {
         }
         let unreadable =
             |reason: String| TokenizerError::Unreadable { path: path.to_owned(), reason };
-        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = source::bytes(path, LONGEST).map_err(|error| unreadable(error.to_string()))?;
         if git_lfs::is_pointer(&bytes) {
             return Err(TokenizerError::GitLfs { path: path.to_owned() });
         }

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod message;
 pub mod row;
 pub mod run;
+pub mod source;
 pub mod stats;
 pub mod store;
 pub mod units;

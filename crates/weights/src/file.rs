@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 use safetensors::tensor::TensorInfo;
 use warpmark_measure::{Clock, WallClock};
-use warpmark_record::{Bytes, Seconds, WeightsStamp};
+use warpmark_record::{Bytes, Seconds, WeightsStamp, source};
 
 use super::checkpoint::TensorNames;
 use super::component;
@@ -182,7 +182,7 @@ impl WeightFiles {
 
     fn open(&self) -> Result<Vec<Opened>, WeightsError> {
         let open = |path: &PathBuf| {
-            let file = File::open(path).map_err(WeightsError::io("open", path))?;
+            let file = source::open(path).map_err(WeightsError::io("open", path))?;
             let header = Header::read(&file, path)?;
             Ok(Opened { file, header })
         };

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use warpmark_record::WeightsStamp;
+use warpmark_record::{WeightsStamp, source};
 
 use super::{WeightFiles, WeightsError, component, git_lfs};
 
@@ -110,7 +110,7 @@ fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
 /// The whole text of an index, which is small: 150,000 tensors take 16 MiB.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, WeightsError> {
     const MOST: u64 = 16 << 20;
-    let file = std::fs::File::open(path).map_err(WeightsError::io("open", path))?;
+    let file = source::open(path).map_err(WeightsError::io("open", path))?;
     let mut text = Vec::new();
     file.take(MOST + 1).read_to_end(&mut text).map_err(WeightsError::io("read", path))?;
     if text.len() as u64 > MOST {

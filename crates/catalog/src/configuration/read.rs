@@ -1,12 +1,12 @@
 //! One configuration, and how its keys are read.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::ConfigurationError;
+use warpmark_record::source;
 use warpmark_weights::{WeightsError, git_lfs};
 
 /// The longest configuration that is read; those with a thousand labels have 50 KiB.
@@ -36,7 +36,7 @@ pub struct Unsupported {
 impl Configuration {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let file = File::open(path).map_err(WeightsError::io("open", path))?;
+        let file = source::open(path).map_err(WeightsError::io("open", path))?;
         let mut text = Vec::new();
         file.take(MOST + 1).read_to_end(&mut text).map_err(WeightsError::io("read", path))?;
         git_lfs::refuse_pointer_text(&text, path)?;

@@ -1,6 +1,6 @@
 //! Which results files there are below a folder, and which of their runs is the newest.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::StoreError;
+use crate::source;
 
 /// Folders deeper than this below a results folder hold no results.
 const DEEPEST: usize = 16;
@@ -76,7 +77,7 @@ fn beginning(path: &Path, now: Timestamp) -> Beginning {
         started_at: String,
     }
     let mut found = Beginning { started_at: None, has_rows: false };
-    let Ok(file) = File::open(path) else { return found };
+    let Ok(file) = source::open(path) else { return found };
     let mut reader = BufReader::new(file);
     let mut text = Vec::new();
     // A run's line may have been torn and written anew, so that more than two lines are looked at.

@@ -16,6 +16,7 @@ use crate::SCHEMA;
 use crate::id::BenchmarkId;
 use crate::row::Record;
 use crate::run::{Run, RunId};
+use crate::source;
 use crate::units::Bytes;
 
 /// A line longer than this is no record (the largest are some 100 kB); it bounds the memory that a
@@ -75,7 +76,8 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
     }));
     let mut seen = HashSet::new();
     for file in files {
-        let identity = fs::canonicalize(&file).map_err(|e| io_error("open", &file, e))?;
+        // A pipe that a shell hands over has no place in the file system; what is not there is found at its opening.
+        let identity = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
         if seen.insert(identity) {
             reading.file(&file)?;
         }
@@ -162,8 +164,10 @@ impl Reading {
     }
 
     fn file(&mut self, file: &Path) -> Result<(), StoreError> {
+        /// What some editors put in front of a text.
+        const UTF8_MARK: &[u8] = "\u{feff}".as_bytes();
         let failed = |error| io_error("read", file, error);
-        let mut reader = BufReader::new(File::open(file).map_err(|e| io_error("open", file, e))?);
+        let mut reader = BufReader::new(source::open(file).map_err(|e| io_error("open", file, e))?);
         let mut text = Vec::new();
         self.warned = 0;
         for line in 1.. {
@@ -173,6 +177,9 @@ impl Reading {
             if read == 0 {
                 self.count_warnings(file, line - 1);
                 break;
+            }
+            if line == 1 && text.starts_with(UTF8_MARK) {
+                text.drain(..UTF8_MARK.len());
             }
             let finished = text.ends_with(b"\n");
             let place = Place { file, line, text: text.trim_ascii_end(), finished };

@@ -9,6 +9,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 
 use warpmark_measure::contained;
+use warpmark_record::source;
 
 use crate::{TensorNames, WeightFiles, WeightsError, git_lfs};
 
@@ -45,7 +46,7 @@ pub(super) fn open(files: &WeightFiles) -> Result<Opened<'_>, WeightsError> {
 
 impl<'a> Part<'a> {
     fn open(path: &'a PathBuf) -> Result<Self, WeightsError> {
-        let file = File::open(path).map_err(WeightsError::io("open", path))?;
+        let file = source::open(path).map_err(WeightsError::io("open", path))?;
         git_lfs::refuse_pointer(&file, path)?;
         let unsound = |problem: String| WeightsError::Gguf { path: path.clone(), problem };
         let mut reader = BufReader::new(&file);
