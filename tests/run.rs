@@ -170,6 +170,21 @@ fn ctrl_c_before_the_first_row_ends_with_130_too() {
 }
 
 #[test]
+fn the_warning_of_a_batch_system_ends_a_run_with_what_is_kept() {
+    for signal in [Signal::USR1, Signal::XCPU] {
+        let world = World::new();
+        let mut run =
+            world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+        lines.find(|line| line.contains("(cpu)")).unwrap();
+        kill_process(Pid::from_child(&run), signal).unwrap();
+        let said = lines.collect::<Vec<_>>().join("\n");
+        assert_eq!(run.wait().unwrap().code(), Some(130), "{said}");
+        assert!(said.contains("Interrupted."), "{said}");
+    }
+}
+
+#[test]
 fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
     let world = World::new();
     // Once without a limit, so that the cache is there and the file's size is known.

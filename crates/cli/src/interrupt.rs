@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use libc::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::exit;
@@ -19,14 +19,18 @@ use crate::progress::own_stderr;
 /// The results file of the run in progress and how many rows it has.
 static KEPT: Mutex<Option<(PathBuf, usize)>> = Mutex::new(None);
 
-/// Makes Ctrl-C, SIGTERM and SIGHUP end the process with code 130 and a word on what is kept. One that
+/// What ends a process: a person, a system that shuts down, a terminal that goes, a limit on processor time
+/// (`ulimit -t`), and what batch systems warn of the end of a job with.
+const HEEDED: [c_int; 6] = [SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2];
+
+/// Makes Ctrl-C, SIGTERM and the like end the process with code 130 and a word on what is kept. One that
 /// whoever started the process has it ignore (`nohup`, `trap '' INT`) stays ignored.
 ///
 /// A limit on the size of files (`ulimit -f`) is met as a full disk is, by an error that says so.
 pub fn install() {
     // SAFETY: to ignore a signal runs no code of ours.
     unsafe { libc::signal(SIGXFSZ, libc::SIG_IGN) };
-    let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let heeded = HEEDED.into_iter().filter(|signal| !is_ignored(*signal));
     let heeded: Vec<c_int> = heeded.collect();
     let terminal = own_stderr();
     let (ready, listening) = mpsc::sync_channel(1);

@@ -36,7 +36,8 @@ pub fn heed_aborts() {
 }
 
 extern "C" fn aborted(_signal: libc::c_int) {
-    const WORDS: &str = "warpmark: memory was refused (`ulimit -v`, a container's limit), or a library gave up; \
+    const WORDS: &str = "warpmark: memory was refused (`ulimit -v` or `-s`, a container's limit), or a library gave \
+                         up; \
                          rows that were finished are recorded. Allow more memory, or else please report it \
                          with the command\n";
     // SAFETY: `write` and `_exit` may be called in a handler; the words are there for ever.
