@@ -49,7 +49,13 @@ impl Endpoint {
         }
         let parsed =
             address.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|h| !h.is_empty()));
-        if parsed.is_none_or(|uri| uri.query().is_some()) || path.contains('#') {
+        // What stands behind the host's colon must be a port.
+        let is_off = |uri: &Uri| {
+            let bare = uri.authority().map_or("", |authority| authority.as_str());
+            let named = uri.host().is_some_and(|host| bare.len() > host.len());
+            uri.query().is_some() || (named && uri.port_u16().is_none())
+        };
+        if parsed.is_none_or(|uri| is_off(&uri)) || path.contains('#') {
             return Err(invalid(secrets, &address, "it is no server's address"));
         }
         Ok(Self { address, authorization })
@@ -149,6 +155,8 @@ mod tests {
             "https://",
             "http:///x",
             "http://me:password@a b",
+            "http://me:password@hub.example:99999",
+            "http://me:password@hub.example:",
         ] {
             let error = endpoint(text).err().unwrap();
             assert!(error.contains("HF_ENDPOINT") && !error.contains("password"), "{error}");
