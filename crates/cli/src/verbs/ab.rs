@@ -52,7 +52,12 @@ fn one(build: &Path, into: &PathBuf, round: u32, options: &Ab) -> anyhow::Result
         .with_context(|| format!("{} cannot be started", build.display()))?;
     match status.code() {
         // A failed benchmark is a row, and the comparison says what follows from it.
-        Some(code) if code == i32::from(exit::OK) || code == i32::from(exit::FAILED) => Ok(()),
+        Some(code) if code == i32::from(exit::OK) || code == i32::from(exit::FAILED) => {
+            if !into.is_dir() {
+                bail!("{} recorded nothing in round {round}: is it a warpmark?", build.display());
+            }
+            Ok(())
+        }
         _ => bail!(
             "{} ended with {status} in round {round}; what was measured so far is in {}",
             build.display(),
