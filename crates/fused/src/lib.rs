@@ -3,12 +3,21 @@
 //! Weights lie in the order in which the kernels read them, and a decode step is one CUDA graph of a few kernels
 //! a layer. Nothing here times anything.
 
-use half::{bf16, f16};
-
 pub mod attention;
-
+mod decoder;
+mod kernels;
+#[cfg(test)]
+mod reference;
+mod shape;
 #[cfg(test)]
 mod testing;
+mod weights;
+
+use half::{bf16, f16};
+
+pub use decoder::{Decoder, Net};
+pub use shape::{Activation, NormKind, Positions, Shape};
+pub use weights::{Checkpoint, Part, Tensor};
 
 /// The numbers of weights and of the cache; sums are f32, and so is all that goes from kernel to kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +38,11 @@ impl Dtype {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
         }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        2
     }
 
     /// The bits of the nearest number, as memory has them.

@@ -116,7 +116,7 @@ const ATTENTION: [(u32, u32, bool); 7] = [
 ];
 
 /// What stands before a kernel's source in each of its builds: the suite tries `memory.cu` in six, and compiles
-/// `attention.cu` for each head size and type.
+/// `attention.cu` for each head size and type, `decode.cu` for each type.
 #[cfg(test)]
 fn prefixes(file: &str) -> Vec<(String, String)> {
     if file == "attention.cu" {
@@ -127,6 +127,10 @@ fn prefixes(file: &str) -> Vec<(String, String)> {
             (format!("-{head}-{half}{double}"), text)
         };
         return ATTENTION.map(prefix).into();
+    }
+    if file == "decode.cu" {
+        let plain = ("-f16".to_owned(), String::new());
+        return vec![plain, ("-bf16".to_owned(), "#define BF16\n#line 1\n".to_owned())];
     }
     if file != "memory.cu" {
         return vec![(String::new(), String::new())];

@@ -7,6 +7,7 @@
 use super::case::{Case, Numbers, Timed};
 
 pub(super) mod attention;
+mod decode;
 mod hierarchy;
 mod streams;
 
@@ -63,6 +64,9 @@ impl Row {
 /// Why a kernel that only stores needs no bytes under way.
 const STORES: &str = "nothing waits for what is stored";
 
+/// Why a kernel that moves little needs few.
+const SMALL: &str = "it moves some kilobytes, far below 1 % of a step";
+
 /// All of them.
 const KERNELS: &[Row] = &[
     Row::new("memory_read", streams::reading, streams::timed),
@@ -89,6 +93,12 @@ const KERNELS: &[Row] = &[
     // Results and queries alone are 192 of the 255 registers that a thread can have.
     Row { spills: &[("t4", 8)], ..attention("attention_f16_256x1") },
     attention("attention_*"),
+    Row::new("decode_product_*", decode::product, decode::timed_product)
+        .apart("a warp stores four rows of each sequence, half a sector"),
+    Row::new("decode_attend_*", decode::attend, decode::timed_attend),
+    Row::new("decode_embed_*", decode::embed, decode::timed_embed).idle(SMALL),
+    Row::new("decode_join", decode::join, decode::timed_join).idle(SMALL),
+    Row::new("decode_pick", decode::pick, decode::timed_pick).idle(SMALL),
     // It waits as long as it is told to, so that nothing of it is timed.
     Row { timed: None, ..Row::new("hold_stream", hierarchy::gate, hierarchy::timed_empty) },
 ];
