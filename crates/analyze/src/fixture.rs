@@ -32,6 +32,7 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         held: false,
         duty: None,
         burst: None,
+        ended: None,
         throttled: BTreeMap::new(),
         sm_clock_hz: None,
         slow_clock: Vec::new(),

@@ -59,7 +59,8 @@ pub fn target(name: &str) -> ExitCode {
 
 fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     let selection = &arguments.selection;
-    let campaign = Campaign::prepare(selection, Some(name))?;
+    let mut campaign = Campaign::prepare(selection, Some(name))?;
+    campaign.whole = arguments.save_baseline.is_some() || arguments.baseline.is_some();
     // Cargo runs them in the order of their names; the last one shows the whole run.
     let last = GROUPS.last().is_some_and(|group| group.name == name);
     if arguments.dry_run {

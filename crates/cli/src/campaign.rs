@@ -31,6 +31,8 @@ pub struct Campaign {
     pub(crate) bars: Bars,
     /// What is to be known before anything is measured.
     notes: Vec<String>,
+    /// Whether criterion's own report is wanted, which needs every sample.
+    pub(crate) whole: bool,
     /// The time there is for all of it, from the moment it is prepared.
     pub(crate) budget: Budget,
 }
@@ -70,7 +72,7 @@ impl Campaign {
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }
-        Ok(Self { described, plan, bars, notes, budget })
+        Ok(Self { described, plan, bars, notes, whole: false, budget })
     }
 
     /// The plan in words.
@@ -116,6 +118,7 @@ impl Campaign {
         let gate = self.budget.gate();
         let mut runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
         runner.alarm = self.budget.alarm();
+        runner.whole = self.whole || output.verbose;
         self.execute(runner, &mut |row| recorder.keep(row).map(drop))?;
         Ok(recorder.finish())
     }
@@ -223,7 +226,8 @@ pub(crate) fn runner<'a>(
         Device::Cuda(gpu) => Box::new(CudaEvents::new(&gpu.stream)?),
     };
     let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
-    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate, alarm: None })
+    let (alarm, whole) = (None, false);
+    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate, whole, alarm })
 }
 
 /// A file lock: two runs on one device at the same time would measure each other.

@@ -135,7 +135,13 @@ pub(crate) fn entries(offer: &Offer, levels: &[Level]) -> Vec<Entry> {
     let none = Seconds(0.0);
     let entry = |level| Entry {
         id: id(offer, level),
-        sampling: Sampling { samples: 1, target: none, warm_up: none, single: true },
+        sampling: Sampling {
+            samples: 1,
+            target: none,
+            warm_up: none,
+            single: true,
+            may_end_early: false,
+        },
         iteration_estimate: offer.request_estimate,
         preparation_estimate: none,
         memory_estimate: offer.memory_estimate,

@@ -133,6 +133,7 @@ fn measure(
     let run = setup.run.clone();
     let gate = orders.gate(voice);
     let mut runner = campaign::runner(device, run, criterion, own_report, setup.depth, gate)?;
+    runner.whole = setup.verbose;
     let mut observer = voice.clone();
     // What is lost is the device's; the supervisor knows it by the row.
     let _: Result<(), Lost> =

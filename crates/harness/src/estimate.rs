@@ -14,6 +14,7 @@ pub fn sampling(full: bool, iteration: Seconds) -> Sampling {
         target: Seconds(target),
         warm_up: Seconds(target / 3.0),
         single: false,
+        may_end_early: true,
     }
 }
 

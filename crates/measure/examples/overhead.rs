@@ -75,6 +75,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
             target: Seconds(0.1),
             warm_up: Seconds(0.05),
             single: false,
+            may_end_early: false,
         },
         iteration_estimate: Seconds(1e-3),
         preparation_estimate: Seconds(0.0),
@@ -96,6 +97,7 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
         depth: Depth::Measure,
         gate: Box::new(|_| None),
         alarm: None,
+        whole: true,
     };
     let open = Box::new(move |_: &Device| Ok(Box::new(Chains(steps)) as Box<dyn Session>));
     let group = Group { name: "harness".to_owned(), entries: vec![entry], open };

@@ -6,6 +6,7 @@
 pub mod clock;
 mod contained;
 mod cuda_events;
+mod ending;
 mod fake;
 mod lap;
 pub mod observer;

@@ -50,6 +50,27 @@ pub struct Sampling {
     pub warm_up: Seconds,
     /// One iteration a sample, however short: for work that must be prepared anew each time.
     pub single: bool,
+    /// Whether it may end before all its samples are taken, once its median is known to a percent or its
+    /// noise has stopped changing; not for work that is meant to last.
+    pub may_end_early: bool,
+}
+
+impl Sampling {
+    /// The time that the samples should take, a warm-up of criterion's own included, where an iteration takes
+    /// `iteration`: criterion runs one in each sample at least, and warms up with one more. The least of it
+    /// and the most.
+    pub fn expected(&self, iteration: Seconds) -> (Seconds, Seconds) {
+        let lasting = |samples: usize, target: Seconds| {
+            let shortest = iteration * (samples + 1) as f64;
+            if self.single { shortest } else { shortest.max(target + self.target * 0.05) }
+        };
+        let most = lasting(self.samples, self.target);
+        if !self.may_end_early {
+            return (most, most);
+        }
+        let least = self.target.min(crate::ending::LEAST);
+        (lasting(self.samples.min(crate::ending::FEWEST + 1), least), most)
+    }
 }
 
 /// The shared thing of a group, from which its workloads are made one after the other.

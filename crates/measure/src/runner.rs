@@ -49,6 +49,8 @@ pub struct Runner<'a> {
     pub depth: Depth,
     /// Asked before each benchmark.
     pub gate: Gate<'a>,
+    /// Whether every sample of a plan is taken, however well a row is known before.
+    pub whole: bool,
     /// Asked between samples.
     pub alarm: Option<Alarm<'a>>,
 }
@@ -202,7 +204,8 @@ impl Runner<'_> {
         let host = HostWatch::start();
         let (criterion, own_report) = (&mut self.criterion, &self.own_report);
         let alarm = self.alarm.as_deref();
-        let means = Means { criterion, own_report, clock, observer, watch, alarm };
+        let whole = self.whole;
+        let means = Means { criterion, own_report, clock, observer, watch, alarm, whole };
         let sampled = sample(means, entry, Ready { warm_up, feeding, burst }, workload);
         row.host = host.and_then(|host| host.read());
         let watched = match &mut self.sensors {

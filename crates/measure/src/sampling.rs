@@ -13,10 +13,11 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode};
 use warpmark_device::telemetry::Watched;
 use warpmark_record::row::SLOW_CLOCK;
-use warpmark_record::{BenchmarkId, Burst, Hertz, Samples, Seconds};
+use warpmark_record::{BenchmarkId, Burst, Ended, Hertz, Samples, Seconds};
 
 use crate::clock::{Clock, Lap, Stopwatch};
 use crate::contained::LibraryPanic;
+use crate::ending::{Ending, FEWEST};
 use crate::lap::{Feeding, lap};
 use crate::observer::{Observer, Step};
 use crate::own_report::OwnReport;
@@ -132,6 +133,8 @@ pub(crate) struct Means<'a> {
     pub(crate) watch: Stopwatch,
     /// What may end it between two samples.
     pub(crate) alarm: Option<&'a (dyn Fn() -> Option<String> + 'a)>,
+    /// Whether every sample of the plan is wanted.
+    pub(crate) whole: bool,
 }
 
 /// Lets criterion sample a workload that is warm.
@@ -141,11 +144,11 @@ pub(crate) fn sample(
     ready: Ready,
     workload: &mut dyn Workload,
 ) -> Result<Sampled, WorkloadError> {
-    let Means { criterion, own_report, clock, observer, watch, alarm } = means;
+    let Means { criterion, own_report, clock, observer, watch, alarm, whole } = means;
     let Ready { warm_up, mut feeding, burst } = ready;
     let Entry { id, sampling, .. } = entry;
     let sampling = *sampling;
-    let mut calls = Vec::new();
+    let mut calls = Calls::new(Ending::new(sampling, whole));
     let mut outcome = Ok(());
     let measuring = Cell::new(false);
     let mut routine = |iterations: u64| {
@@ -157,8 +160,11 @@ pub(crate) fn sample(
             outcome = Err(WorkloadError::Unsupported(reason));
             return Duration::from_nanos(1);
         }
+        if let Some(again) = calls.again() {
+            return again;
+        }
         // Its own short warm-up comes before the samples and counts as sample 0.
-        let done = calls.len().saturating_sub(1).min(sampling.samples);
+        let done = calls.made.len().saturating_sub(1).min(sampling.samples);
         observer.step(id, Step::Sampling { done, total: sampling.samples });
         let began = watch.elapsed();
         measuring.set(true);
@@ -168,10 +174,8 @@ pub(crate) fn sample(
             Ok(lap) => {
                 let between = (began, watch.elapsed());
                 let (phases, distributions) = (workload.phases(), workload.distributions());
-                calls.push(Call { iterations, lap, phases, distributions, between });
-                // criterion refuses a time of zero.
-                let time = lap.device.unwrap_or(lap.wall).get().max(1e-9);
-                Duration::from_secs_f64(time)
+                let call = Call { iterations, lap, phases, distributions, between };
+                calls.keep(call)
             }
             Err(error) => {
                 outcome = Err(error);
@@ -187,7 +191,7 @@ pub(crate) fn sample(
         Ok(()) => None,
         // Whatever criterion makes of the samples (with a clock before 1970, or a damaged file of an
         // earlier run, it panics) costs nothing that was measured.
-        Err(panic) if !measuring.get() && is_whole(&calls, sampling.samples) => Some(format!(
+        Err(panic) if !measuring.get() && calls.are_whole(sampling.samples) => Some(format!(
             "criterion's own analysis of the samples failed and is missing from its report: {}",
             LibraryPanic::from_payload(panic.as_ref()).text
         )),
@@ -197,15 +201,70 @@ pub(crate) fn sample(
     Ok(Sampled { doubt, ..sampled })
 }
 
-/// Whether criterion's measuring phase was done: its calls have as many iterations each, and those of the
-/// warm-up before it, of which there is one at least, ever more.
-fn is_whole(calls: &[Call], wanted: usize) -> bool {
-    let wanted = wanted.max(10);
-    let Some(first) = calls.len().checked_sub(wanted).filter(|first| *first > 0) else {
-        return false;
-    };
-    let samples = &calls[first..];
-    samples.iter().all(|call| call.iterations == samples[0].iterations)
+/// The calls that criterion made.
+struct Calls {
+    made: Vec<Call>,
+    ending: Ending,
+    /// Why no more are made, and how many were answered with the times of earlier ones since.
+    ended: Option<(Ended, usize)>,
+}
+
+impl Calls {
+    fn new(ending: Ending) -> Self {
+        Self { made: Vec::new(), ending, ended: None }
+    }
+
+    /// Keeps a call, and gives what criterion is told of it.
+    fn keep(&mut self, call: Call) -> Duration {
+        let (time, iterations) = (call.time(), call.iterations);
+        if let Some(why) = self.ending.after(iterations, time, call.lap.wall) {
+            self.ended = Some((why, 0));
+        }
+        self.made.push(call);
+        told(time)
+    }
+
+    /// Once the row has ended: what criterion, which cannot be told to stop, is given instead of a sample.
+    /// Those that were taken come again in turn, so that its own figures are those of the row.
+    fn again(&mut self) -> Option<Duration> {
+        let (_, repeated) = self.ended.as_mut()?;
+        let last = self.made.len().checked_sub(FEWEST)?;
+        let call = &self.made[last + *repeated % FEWEST];
+        *repeated += 1;
+        Some(told(call.time()))
+    }
+
+    fn answered(&self) -> usize {
+        self.made.len() + self.ended.map_or(0, |(_, repeated)| repeated)
+    }
+
+    /// Where criterion's measuring phase begins among those that were made: `wanted` calls from the last
+    /// answer on.
+    fn first(&self, wanted: usize) -> Option<usize> {
+        self.answered().checked_sub(wanted.max(FEWEST)).filter(|first| *first < self.made.len())
+    }
+
+    /// Whether criterion's measuring phase was done: its calls have as many iterations each, and those of the
+    /// warm-up before it, of which there is one at least, ever more.
+    fn are_whole(&self, wanted: usize) -> bool {
+        let Some(first) = self.first(wanted).filter(|first| *first > 0) else {
+            return false;
+        };
+        let samples = &self.made[first..];
+        samples.iter().all(|call| call.iterations == samples[0].iterations)
+    }
+}
+
+impl Call {
+    /// Its time by the row's own clock.
+    fn time(&self) -> Seconds {
+        self.lap.device.unwrap_or(self.lap.wall)
+    }
+}
+
+/// A time as criterion takes it, which refuses one of zero.
+fn told(time: Seconds) -> Duration {
+    Duration::from_secs_f64(time.get().max(1e-9))
 }
 
 /// Hands the routine to criterion.
@@ -237,18 +296,20 @@ fn drive(
 
 /// The calls of criterion's measuring phase, which are its last ones.
 fn keep_last(
-    mut calls: Vec<Call>,
+    calls: Calls,
     wanted: usize,
     clock: &dyn Clock,
     ready: Ready,
 ) -> Result<Sampled, WorkloadError> {
-    let Some(first) = calls.len().checked_sub(wanted.max(10)) else {
+    let Some(first) = calls.first(wanted) else {
         return Err(WorkloadError::Failed(format!(
             "criterion made {} calls where {wanted} samples were wanted; was the benchmark filtered \
              out by one of its own options?",
-            calls.len()
+            calls.answered()
         )));
     };
+    let ended = calls.ended.map_or(Ended::Limit, |(why, _)| why);
+    let mut calls = calls.made;
     let before: Seconds = calls.drain(..first).map(|call| call.lap.wall).sum();
     let all = |time: fn(&Lap) -> Option<Seconds>| -> Option<Vec<f64>> {
         calls.iter().map(|call| time(&call.lap).map(Seconds::get)).collect()
@@ -278,6 +339,7 @@ fn keep_last(
         held,
         duty: if held { duty(&calls) } else { None },
         burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
+        ended: Some(ended),
         throttled: BTreeMap::new(),
         sm_clock_hz: clocks(&calls),
         slow_clock: Vec::new(),

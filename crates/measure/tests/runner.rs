@@ -16,7 +16,8 @@ use warpmark_measure::{
     Silent, Workload, WorkloadError,
 };
 use warpmark_record::{
-    Bytes, Check, DeviceKind, DeviceSpec, Field, Outcome, Record, RunId, Seconds, Work,
+    Bytes, Check, DeviceKind, DeviceSpec, Ended, Field, Outcome, Record, RunId, Samples, Seconds,
+    Work,
 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -124,7 +125,13 @@ fn device() -> Device {
 fn entry(id: &str, single: bool) -> Entry {
     Entry {
         id: id.parse().unwrap(),
-        sampling: Sampling { samples: 10, target: Seconds(0.01), warm_up: Seconds(0.001), single },
+        sampling: Sampling {
+            samples: 10,
+            target: Seconds(0.01),
+            warm_up: Seconds(0.001),
+            single,
+            may_end_early: false,
+        },
         iteration_estimate: Seconds(0.001),
         preparation_estimate: Seconds(0.0),
         memory_estimate: Bytes(0.0),
@@ -150,6 +157,17 @@ fn run_in(
     depth: Depth,
     change: impl FnOnce(&mut Runner<'_>),
 ) -> Outcomes {
+    run_sampled(folder, behaviours, entry("text/any@test", true).sampling, clock, depth, change)
+}
+
+fn run_sampled(
+    folder: &Path,
+    behaviours: &[Behaviour],
+    sampling: Sampling,
+    clock: Box<dyn Clock>,
+    depth: Depth,
+    change: impl FnOnce(&mut Runner<'_>),
+) -> Outcomes {
     let device = device();
     let named: Vec<(String, Behaviour)> =
         behaviours.iter().enumerate().map(|(i, b)| (format!("text/b{i}@test"), *b)).collect();
@@ -158,7 +176,7 @@ fn run_in(
     let script = Script { noted: None, behaviours, launches: Rc::clone(&launches) };
     let group = Group {
         name: "scripted".to_owned(),
-        entries: named.iter().map(|(id, _)| entry(id, true)).collect(),
+        entries: named.iter().map(|(id, _)| Entry { sampling, ..entry(id, true) }).collect(),
         open: Box::new(move |_| Ok(Box::new(script))),
     };
     let mut runner = Runner {
@@ -171,6 +189,7 @@ fn run_in(
         depth,
         gate: Box::new(|_| None),
         alarm: None,
+        whole: false,
     };
     change(&mut runner);
     let mut rows = Vec::new();
@@ -185,6 +204,34 @@ fn run_in(
 
 fn run(behaviours: &[Behaviour]) -> Outcomes {
     run_with(behaviours, Box::new(FakeClock::reading([1.0])), Depth::Measure)
+}
+
+/// Samples of 100 ms each, of which forty are planned.
+fn samples_of_an_even_row(whole: bool) -> Samples {
+    let sampling = Sampling {
+        samples: 40,
+        target: Seconds(3.0),
+        warm_up: Seconds(0.1),
+        single: false,
+        may_end_early: true,
+    };
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Box::new(FakeClock::reading([0.1])));
+    let good = [Behaviour::Good];
+    let outcomes =
+        run_sampled(folder.path(), &good, sampling, clock, Depth::Measure, |r| r.whole = whole);
+    outcomes.rows[0].samples.clone().unwrap()
+}
+
+#[test]
+fn a_row_ends_as_soon_as_its_median_is_known_and_keeps_what_was_taken() {
+    let samples = samples_of_an_even_row(false);
+    assert_eq!(samples.ended, Some(Ended::Precise));
+    // 1.2 s at least; the first may be taken for one of criterion's warm-up, and then counts besides.
+    assert!((12..=13).contains(&samples.wall_s.len()), "{}", samples.wall_s.len());
+    let iterations = samples.iterations[0];
+    assert!(samples.iterations.iter().all(|each| *each == iterations));
+    let all = samples_of_an_even_row(true);
+    assert_eq!((all.ended, all.wall_s.len()), (Some(Ended::Limit), 40));
 }
 
 #[test]

@@ -98,6 +98,7 @@ pub(crate) fn sampling(request: &Request, iteration: Seconds) -> Sampling {
         target: Seconds(target),
         warm_up: Seconds(target.min(1.0)),
         single: false,
+        may_end_early: true,
     }
 }
 
@@ -110,6 +111,7 @@ pub(crate) fn brief_sampling(request: &Request, iteration: Seconds) -> Sampling 
         target: Seconds(target),
         warm_up: Seconds(target / 2.0),
         single: false,
+        may_end_early: true,
     }
 }
 

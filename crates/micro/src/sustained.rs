@@ -25,7 +25,8 @@ pub(crate) fn rest_before(id: &BenchmarkId) -> Option<Seconds> {
 /// Makes an entry one of these: a load before the samples, and samples over as long again.
 pub(crate) fn plan(entry: &mut Entry, request: &Request) {
     let (samples, load) = if request.full { (20, Seconds(20.0)) } else { (10, Seconds(5.0)) };
-    entry.sampling = Sampling { samples, target: load, warm_up: load, single: false };
+    entry.sampling =
+        Sampling { samples, target: load, warm_up: load, single: false, may_end_early: false };
     entry.preparation_estimate = entry.preparation_estimate + REST;
     // One that does not fit leaves its place to nothing else.
     entry.sweep = None;

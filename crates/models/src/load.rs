@@ -60,6 +60,7 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
                 target: estimate * 10.0,
                 warm_up: Seconds(0.0),
                 single: true,
+                may_end_early: false,
             },
             iteration_estimate: estimate,
             preparation_estimate: Seconds(wake_up),

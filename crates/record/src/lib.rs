@@ -24,8 +24,8 @@ pub use id::{BenchmarkId, IdError};
 pub use load::Load;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};
 pub use row::{
-    Burst, Check, ClockKind, DeviceMemory, HostLoad, Memory, Outcome, Record, Samples, Telemetry,
-    Value, WeightsStamp,
+    Burst, Check, ClockKind, DeviceMemory, Ended, HostLoad, Memory, Outcome, Record, Samples,
+    Telemetry, Value, WeightsStamp,
 };
 pub use run::{Build, Run, RunId};
 pub use units::{

@@ -197,6 +197,9 @@ pub struct Samples {
     /// What the device did first after a rest; only where a row asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
+    /// Why no more samples were taken; absent in older records, which took all of their plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
     /// The samples, by their place from 0, that were taken while something held the clocks down, by
     /// its cause. They are kept like all others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -213,6 +216,18 @@ pub struct Samples {
 
 /// The share of the card's highest SM clock below which a sample is marked.
 pub const SLOW_CLOCK: f64 = 0.75;
+
+/// Why the sampling of a row ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The 95 % interval of the median is within 1 % of it.
+    Precise,
+    /// It is not, and the noise has stopped changing.
+    NoiseSteady,
+    /// All samples of the plan were taken.
+    Limit,
+}
 
 /// The first laps under load after a rest, before clocks fall to what power and heat allow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

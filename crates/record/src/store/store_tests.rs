@@ -81,6 +81,7 @@ fn row(run: &str, size: u64) -> Record {
         held: false,
         duty: None,
         burst: None,
+        ended: None,
         throttled: BTreeMap::new(),
         sm_clock_hz: None,
         slow_clock: Vec::new(),

@@ -196,7 +196,13 @@ impl Case {
         if full && matches!(self.phase, Phase::Generate { .. }) {
             let round = (iteration.0 * 100.0).min(30.0);
             let target = Seconds(10.0 * round);
-            return Sampling { samples: 10, target, warm_up: Seconds(3.0), single: false };
+            return Sampling {
+                samples: 10,
+                target,
+                warm_up: Seconds(3.0),
+                single: false,
+                may_end_early: false,
+            };
         }
         sampling(full, iteration)
     }
