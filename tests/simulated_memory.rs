@@ -89,6 +89,9 @@ fn transfers_run_at_the_rate_of_the_bus_and_both_ways_at_twice_that() {
         }
     }
     assert_rate(&rows, "micro/transfer/both/pinned/1MiB", 2.0 * card.bus(true));
+    // Both streams meet twice a sample and not twice a copy.
+    let met = report.calls("cuStreamWaitEvent");
+    assert!(met > 20 && 10 * met < report.calls("cuMemcpyDtoHAsync_v2"), "{met}");
     assert_eq!(report.calls("cuMemHostAlloc"), report.calls("cuMemFreeHost"));
     assert_eq!(report.calls("cuStreamCreate"), report.calls("cuStreamDestroy_v2"));
 }

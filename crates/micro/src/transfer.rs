@@ -144,8 +144,19 @@ impl Session for Transfers {
         };
         let side = if direction == Direction::Both { Some(SideStream::new(stream)?) } else { None };
         let (stream, seed) = (stream.clone(), self.seed);
-        let mut copy =
-            Copy { id, case, upload, download, side, stream, seed, launched: false, near };
+        let mut copy = Copy {
+            id,
+            case,
+            upload,
+            download,
+            side,
+            left: 0,
+            forked: false,
+            stream,
+            seed,
+            launched: false,
+            near,
+        };
         copy.spoil()?;
         Ok(Box::new(copy))
     }
@@ -187,6 +198,10 @@ struct Copy {
     download: Option<Download>,
     /// The stream of the second direction.
     side: Option<SideStream>,
+    /// Launches to come before the two streams meet.
+    left: u64,
+    /// Whether the side stream has begun.
+    forked: bool,
     stream: Arc<CudaStream>,
     seed: u64,
     /// Whether the targets hold what a launch since the last check copied.
@@ -243,13 +258,20 @@ impl Workload for Copy {
         }
     }
 
-    /// Downloads go on the side stream where there is one; it begins with the working stream's work and
-    /// that goes on when both are done, so that the events around them time the longer of the two.
+    fn prepare(&mut self, iterations: u64) -> Result<(), WorkloadError> {
+        (self.left, self.forked) = (iterations, false);
+        Ok(())
+    }
+
+    /// Downloads go on the side stream where there is one. It begins with the first upload of a sample, and
+    /// the working stream waits for it behind the last: so that the events around them time the longer of the
+    /// two, and neither direction ever waits for the other in between.
     fn launch(&mut self) -> Result<(), WorkloadError> {
         self.launched = true;
         let stream = self.stream.cu_stream();
-        if let Some(side) = &self.side {
+        if let Some(side) = self.side.as_ref().filter(|_| !self.forked) {
             side.fork(&self.stream)?;
+            self.forked = true;
         }
         if let Some(Upload { host, device }) = &self.upload {
             // SAFETY: both are as long as the case's size, and live until the stream has been waited for.
@@ -262,8 +284,13 @@ impl Workload for Copy {
             unsafe { result::memcpy_dtoh_async(host, device.address, stream) }
                 .map_err(refused("copying to the host"))?;
         }
-        match &self.side {
-            Some(side) => side.join(&self.stream),
+        // A launch that nobody prepared for, as a check's, is the last of one.
+        self.left = self.left.saturating_sub(1);
+        match self.side.as_ref().filter(|_| self.left == 0) {
+            Some(side) => {
+                self.forked = false;
+                side.join(&self.stream)
+            }
             None => Ok(()),
         }
     }

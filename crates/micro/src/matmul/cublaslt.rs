@@ -111,7 +111,8 @@ fn fastest(
     accumulate: Dtype,
 ) -> Option<(Entry, Case)> {
     let workspace = Bytes::from_count(WORKSPACE);
-    let mut problems = shapes::grid(dtype, accumulate, request);
+    let multiprocessors = spec.gpu.as_ref().and_then(|gpu| gpu.sm_count.known()).copied();
+    let mut problems = shapes::grid(dtype, accumulate, request, multiprocessors);
     let square = *problems.first()?;
     let largest = |problems: &[Problem]| {
         let most =
