@@ -20,6 +20,8 @@ mod recorded;
 mod run;
 mod serve;
 #[cfg(target_os = "linux")]
+mod simulated_drivers;
+#[cfg(target_os = "linux")]
 mod simulated_faults;
 #[cfg(target_os = "linux")]
 mod simulated_gpu;

@@ -5,6 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod toolkit;
+
+pub use toolkit::Version;
+
 /// The file that cargo builds of this crate, beside every test that depends on it.
 const FILE: &str = "libwarpmark_simgpu.so";
 
@@ -58,6 +62,8 @@ pub struct Simulator {
     folder: PathBuf,
     libraries: Vec<Library>,
     settings: BTreeMap<&'static str, String>,
+    /// The toolkits that are installed side by side; none where the libraries are of CUDA 13 like the simulator.
+    toolkits: Vec<Version>,
 }
 
 impl Simulator {
@@ -68,6 +74,7 @@ impl Simulator {
             folder: folder.to_owned(),
             libraries: Library::ALL.to_vec(),
             settings: BTreeMap::from([("SIMGPU_PROFILE", profiles.to_owned())]),
+            toolkits: Vec::new(),
         }
     }
 
@@ -89,6 +96,14 @@ impl Simulator {
     #[must_use]
     pub fn driver(mut self, version: u32) -> Self {
         self.settings.insert("SIMGPU_DRIVER", version.to_string());
+        self
+    }
+
+    /// With NVRTC and cuBLASLt of these CUDA versions side by side, of which the loader finds the first one by
+    /// their bare names.
+    #[must_use]
+    pub fn toolkits(mut self, versions: &[Version]) -> Self {
+        self.toolkits = versions.to_vec();
         self
     }
 
@@ -114,7 +129,10 @@ impl Simulator {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            if self.libraries.contains(&each) {
+            let versioned = matches!(each, Library::Nvrtc | Library::Cublaslt);
+            if versioned && !self.toolkits.is_empty() {
+                toolkit::install(&links, &library, each, &self.toolkits)?;
+            } else if self.libraries.contains(&each) {
                 // A link and not a copy: the loader then sees one library behind all names, and it has
                 // one state.
                 std::os::unix::fs::symlink(&library, link)?;
