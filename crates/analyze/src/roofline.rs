@@ -194,16 +194,16 @@ impl Limits {
         if record.id.group() != "micro" || record.outcome != Outcome::Measured {
             return;
         }
-        match (record.id.subject(), arithmetic(record), rates.flops, rates.bytes) {
-            ("matmul", Some(arithmetic), Some(rate), _) => {
-                let best = self.measured_peaks.entry(arithmetic).or_insert(rate);
-                *best = best.max(rate);
-            }
-            ("memory", _, _, Some(rate)) => {
-                let best = self.measured_bandwidth.get_or_insert(rate);
-                *best = best.max(rate);
-            }
-            _ => {}
+        let subject = record.id.subject();
+        if let ("matmul" | "intensity", Some(arithmetic), Some(rate)) =
+            (subject, arithmetic(record), rates.flops)
+        {
+            let best = self.measured_peaks.entry(arithmetic).or_insert(rate);
+            *best = best.max(rate);
+        }
+        if let ("memory" | "intensity", Some(rate)) = (subject, rates.bytes) {
+            let best = self.measured_bandwidth.get_or_insert(rate);
+            *best = best.max(rate);
         }
     }
 
@@ -292,7 +292,7 @@ pub fn settled_clock(record: &Record) -> Option<Hertz> {
 fn moves_other_bytes(record: &Record) -> bool {
     match record.id.group() {
         "load" => true,
-        "micro" => !matches!(record.id.subject(), "matmul" | "memory"),
+        "micro" => !matches!(record.id.subject(), "matmul" | "memory" | "intensity"),
         _ => false,
     }
 }

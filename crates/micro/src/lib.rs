@@ -11,6 +11,7 @@ mod cases;
 mod cuda;
 mod data;
 mod guess;
+mod intensity;
 mod latency;
 mod launch;
 mod levels;
@@ -52,6 +53,7 @@ const MICROS: &[Micro] = &[
     matmul::cublaslt::MICRO,
     memory::host::MICRO,
     memory::nvrtc::MICRO,
+    intensity::MICRO,
     cache::host::MICRO,
     cache::nvrtc::MICRO,
     latency::host::MICRO,

@@ -134,6 +134,7 @@ fn every_level_of_the_hierarchy_and_every_call_is_planned() {
     for (subject, quick, full) in [
         ("cache", 3, 10),
         ("latency", 2, 10),
+        ("intensity", 2, 12),
         ("shared", 1, 1),
         ("atomics", 2, 2),
         // Three ways pinned, two pageable, one between cards (where there are two), four sizes.

@@ -59,6 +59,7 @@ fn model(kernel: &str) -> Option<Model> {
             let s = launch.f32(3);
             launch.map(0, 1, 2, move |a, b| a + s * b)
         },
+        "intensity_sweep" => |launch| launch.intensity(),
         "cache_read" => |launch| launch.cache_read(),
         "chase_walk" => |launch| launch.chase(),
         "shared_read" => |launch| launch.shared_read(),

@@ -36,7 +36,7 @@ const SHORTEST: Seconds = Seconds(0.5e-3);
 const CACHES: f64 = 16.0;
 
 /// The bytes that an array has at least.
-fn least(spec: &DeviceSpec) -> usize {
+pub(crate) fn least(spec: &DeviceSpec) -> usize {
     let by_time = spec.memory_bandwidth.known().map_or(0.0, |bandwidth| bandwidth.0 * SHORTEST.0);
     FLOOR.max(by_time as usize).max((CACHES * last_cache(spec)) as usize)
 }

@@ -12,6 +12,8 @@ const ILLEGAL_ADDRESS: u32 = 700;
 
 /// `THREADS` of `cache.cu` and `shared.cu`.
 const THREADS: u64 = 256;
+/// Bytes that a block of `intensity.cu` reads.
+const SWEPT: u64 = THREADS * 4 * 16;
 /// Bytes of a tile of `cache.cu`.
 const TILE: u64 = 16 << 10;
 /// `VECTORS` of `shared.cu`.
@@ -37,6 +39,39 @@ impl Launch<'_> {
         self.add(3, sum)?;
         let bytes = (self.blocks() * steps * TILE) as f64;
         Ok(Work::lasting(bytes / self.profile.read_rate(tiles * TILE)))
+    }
+
+    /// Reads, and computes on what it read: the arithmetic units and the memory work at once.
+    pub(super) fn intensity(&mut self) -> Result<Work, u32> {
+        let (a, steps, mask) = (self.u64(0), self.u32(1), self.u32(5));
+        let (scale, shift) = (self.f32(2), self.f32(3));
+        if self.threads() != THREADS {
+            return Err(NOT_SUPPORTED);
+        }
+        let len = self.blocks() * SWEPT;
+        let what = self.memory.snapshot(a, len)?;
+        match mask {
+            0 => {}
+            u32::MAX => {
+                let mut bytes = vec![0; len as usize];
+                what.read(0, &mut bytes);
+                let words = bytes.as_chunks::<4>().0.iter().enumerate();
+                let fold = words.fold(0, |fold, (index, word)| {
+                    let own = steps / 2 + u32::from(steps % 2 == 1 && index % 4 < 2);
+                    let x = f32::from_le_bytes(*word);
+                    fold ^ (0..own).fold(x, |x, _| x.mul_add(scale, shift)).to_bits()
+                });
+                let (at, mut before) = (self.u64(4), [0; 4]);
+                self.memory.snapshot(at, 4)?.read(0, &mut before);
+                let folded = u32::from_le_bytes(before) ^ fold;
+                self.store(at, 4, Arc::new(Bytes(folded.to_le_bytes().to_vec())))?;
+            }
+            // Other masks fold each thread's part or not, which nobody asks for.
+            _ => return Err(NOT_SUPPORTED),
+        }
+        let peak = self.profile.matmul("f32/f32").ok_or(NOT_SUPPORTED)?;
+        let flops = f64::from(steps) / 4.0 * len as f64;
+        Ok(Work { bytes: len as f64, flops: Some((flops, peak)) })
     }
 
     /// The table is the allocation that the walk stands in.

@@ -76,6 +76,7 @@ const KERNELS: &[Row] = &[
     Row::new("memory_add", streams::adding, streams::timed),
     Row::new("memory_triad", streams::adding, streams::timed),
     Row::new("fill_*", streams::filling, streams::fill).idle(STORES),
+    Row::new("intensity_sweep", hierarchy::intensity, hierarchy::timed_intensity),
     Row::new("cache_read", hierarchy::cache, hierarchy::timed_cache),
     Row::new("chase_walk", hierarchy::chase, hierarchy::timed_chase)
         .apart("one thread, and each load on a line of its own: latency is measured")

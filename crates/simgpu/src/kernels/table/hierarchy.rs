@@ -18,6 +18,26 @@ fn blocks(built: Built<'_>, n: &mut Numbers) -> Case {
     Case::new(1 + n.below(3) as u32, built.threads)
 }
 
+/// Bytes that a block of `intensity.cu` reads.
+const SWEPT: u64 = 256 * 4 * 16;
+
+fn sweep(blocks: u64, bytes: Vec<u8>, steps: u32, (scale, shift): (f32, f32), mask: u32) -> Case {
+    let case = Case::new(blocks as u32, 256).array(bytes).u32(steps).f32(scale).f32(shift);
+    case.array(vec![0; 4]).u32(mask)
+}
+
+pub(super) fn intensity(_: Built<'_>, n: &mut Numbers) -> Case {
+    let blocks = 1 + n.below(3);
+    let (floats, steps) = (n.floats(blocks * SWEPT / 4), n.below(12) as u32);
+    let by = (n.one_of(&[-1.0, 1.0, 0.75]), n.one_of(&[1.0, -0.3]));
+    sweep(blocks, floats, steps, by, mask(n))
+}
+
+pub(super) fn timed_intensity(_: Built<'_>, scale: u64) -> Timed {
+    let bytes = 2 * scale * SWEPT;
+    Timed::of(sweep(2 * scale, vec![0; bytes as usize], 4, (-1.0, 1.0), 0), bytes, 0)
+}
+
 pub(super) fn cache(built: Built<'_>, n: &mut Numbers) -> Case {
     let case = blocks(built, n);
     let (tiles, steps, mask) = (1 + n.below(4), n.below(7) as u32, mask(n));
