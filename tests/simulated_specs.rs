@@ -73,3 +73,23 @@ fn libraries_newer_than_the_driver_and_falsifying_variables_break_the_doctors_ve
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }
 }
+
+/// Seconds of `3 min 5 s` or `42 s`.
+fn seconds(text: &str) -> u64 {
+    let number = |text: &str| text.trim().trim_end_matches(" s").parse::<u64>().unwrap();
+    match text.split_once(" min ") {
+        Some((minutes, rest)) => 60 * number(minutes) + number(rest),
+        None => number(text),
+    }
+}
+
+#[test]
+fn the_quick_suite_of_every_card_is_planned_for_less_than_twelve_minutes() {
+    for card in ["t4", "l4", "a10g", "a100-40", "h100"] {
+        let ran = Machine::with(card).run(&["run", "--dry-run", "--device", "cuda"]);
+        let plan = ran.exits(0).stdout.clone();
+        let told = plan.lines().find_map(|line| line.split_once(" benchmarks, about ")).unwrap().1;
+        let time = told.split([',', ';']).next().unwrap();
+        assert!((30..720).contains(&seconds(time)), "{card}: {told}");
+    }
+}
