@@ -5,7 +5,8 @@ mod page;
 use std::time::Duration;
 
 use warpmark_analyze::analyze;
-use warpmark_analyze::check::{self, Checked, Checkup};
+use warpmark_analyze::check::health::Weight;
+use warpmark_analyze::check::{self, Checked, Checkup, Figure};
 use warpmark_analyze::reference::judge::judge;
 use warpmark_analyze::reference::{Doubt, Reference};
 use warpmark_device::DeviceChoice;
@@ -34,12 +35,13 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
     let together = cards.len() > 1;
     let mut checked = at_once(&cards, options, (&reference, &doubts));
     if together {
-        // Cards that work at once share the host's bus and memory: what seems slow is measured alone.
         let first = Checkup::of(checked.clone());
         for (place, card) in cards.iter().enumerate() {
             let suspect = &first.cards[place];
-            if suspect.figures.iter().any(|figure| figure.is_slow() || figure.lags()) {
-                let alone = one(card, options, (&reference, &doubts));
+            let rows: Vec<String> = suspect.figures.iter().filter(|f| shared(f)).map(id).collect();
+            if !rows.is_empty() {
+                let rows = format!("{},!sustained", rows.join(","));
+                let alone = one(card, options, &rows, (&reference, &doubts));
                 checked[place] = best_of(suspect, alone);
             }
         }
@@ -53,11 +55,28 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
     Ok(checkup.verdict.exit_code())
 }
 
+/// Whether a row may be slow because other cards worked at the same time, so that it is measured alone.
+///
+/// Copies share the host's memory and its links. What lags behind cards of the same name is slower than they
+/// were in the same place at the same moment, by the card's own clock; what all of them are below is not.
+fn shared(figure: &Figure) -> bool {
+    match figure.id.subject() {
+        "transfer" => figure.is_slow() || figure.lags(),
+        _ => figure.is_slow() && !figure.lags(),
+    }
+}
+
+fn id(figure: &Figure) -> String {
+    figure.id.to_string()
+}
+
 /// Each card by a thread of its own, which waits for its workers.
 fn at_once(cards: &[DeviceSpec], options: &Check, known: (&Reference, &[Doubt])) -> Vec<Checked> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            cards.iter().map(|card| scope.spawn(move || one(card, options, known))).collect();
+        let threads: Vec<_> = cards
+            .iter()
+            .map(|card| scope.spawn(move || one(card, options, check::ROWS, known)))
+            .collect();
         let ended = threads.into_iter().zip(cards).map(|(thread, card)| {
             thread.join().unwrap_or_else(|_| {
                 let reason = "the program failed while it checked this card".to_owned();
@@ -69,17 +88,18 @@ fn at_once(cards: &[DeviceSpec], options: &Check, known: (&Reference, &[Doubt]))
 }
 
 /// One card; that it cannot be measured is an answer too.
-fn one(card: &DeviceSpec, options: &Check, known: (&Reference, &[Doubt])) -> Checked {
-    measure(card, options, known)
+fn one(card: &DeviceSpec, options: &Check, rows: &str, known: (&Reference, &[Doubt])) -> Checked {
+    measure(card, options, rows, known)
         .unwrap_or_else(|error| Checked::not_measured(card.index, &card.name, format!("{error:#}")))
 }
 
 fn measure(
     card: &DeviceSpec,
     options: &Check,
+    rows: &str,
     (reference, doubts): (&Reference, &[Doubt]),
 ) -> anyhow::Result<Checked> {
-    let selection = selection(card.index)?;
+    let selection = selection(card.index, rows)?;
     let campaign = Campaign::prepare_quietly(&selection, Bars::silent())?;
     let (run, rows) = supervisor::check(campaign, &selection, options.hang_limit)?;
     let recording = Recording { runs: vec![run], rows, warnings: Vec::new() };
@@ -90,9 +110,9 @@ fn measure(
     Ok(Checked::of(run, &judge(run, reference, doubts)))
 }
 
-/// What is measured of every card.
-fn selection(index: u32) -> anyhow::Result<Selection> {
-    let filter: Filter = check::ROWS.parse().map_err(anyhow::Error::msg)?;
+/// What is measured of a card: these rows.
+fn selection(index: u32, rows: &str) -> anyhow::Result<Selection> {
+    let filter: Filter = rows.parse().map_err(anyhow::Error::msg)?;
     Ok(Selection {
         suite: arguments::Suite::Quick,
         exhaustive: false,
@@ -109,21 +129,19 @@ fn selection(index: u32) -> anyhow::Result<Selection> {
     })
 }
 
-/// A card that was measured among others and alone: of each row the faster figure, of everything else both.
+/// A card that was measured among others, and some of its rows alone: of each row the faster figure, and the
+/// faults of both.
 fn best_of(among: &Checked, alone: Checked) -> Checked {
-    let mut both = alone;
-    if both.figures.is_empty() {
-        return both;
-    }
+    let mut both = among.clone();
     for figure in &mut both.figures {
-        let other = among.figures.iter().find(|other| other.id == figure.id);
+        let other = alone.figures.iter().find(|other| other.id == figure.id);
         if let Some(other) = other.filter(|other| other.value > figure.value) {
             *figure = other.clone();
         }
     }
-    for remark in &among.remarks {
-        if !both.remarks.contains(remark) {
-            both.remarks.push(remark.clone());
+    for remark in alone.remarks {
+        if remark.weight == Weight::Fault && !both.remarks.contains(&remark) {
+            both.remarks.push(remark);
         }
     }
     both
