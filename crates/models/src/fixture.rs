@@ -1,6 +1,11 @@
 //! What the tests of several modules need.
 
+use std::sync::Arc;
+
 use warpmark_record::{DeviceKind, DeviceSpec, Field};
+
+use crate::request::Request;
+use crate::weights::{Cache, Quiet, Source};
 
 /// A device of that kind of which nothing is known.
 pub(crate) fn device_spec(kind: DeviceKind) -> DeviceSpec {
@@ -14,5 +19,19 @@ pub(crate) fn device_spec(kind: DeviceKind) -> DeviceSpec {
         last_level_cache: Field::absent("test"),
         gpu: None,
         cpu: None,
+    }
+}
+
+/// What a run asks on this machine's CPU, of synthetic weights.
+pub(crate) fn request(full: bool) -> Request {
+    Request {
+        full,
+        seed: 1,
+        source: Arc::new(Source::Synthetic { seed: 1 }),
+        cache: Arc::new(Cache::at(std::env::temp_dir())),
+        progress: Arc::new(Quiet),
+        spec: warpmark_device::cpu::device_spec(),
+        dtypes: None,
+        audio: None,
     }
 }

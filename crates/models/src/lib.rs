@@ -3,6 +3,9 @@
 pub mod bench;
 pub mod catalog;
 pub mod configuration;
+#[cfg(test)]
+#[path = "../tests/support/entry.rs"]
+mod entry;
 mod examined;
 pub mod family;
 #[cfg(test)]

@@ -4,24 +4,19 @@ use warpmark_device::CpuDevice;
 use warpmark_record::{DeviceKind, WeightsStamp};
 
 use super::*;
+use crate::entry::ModelEntry;
 use crate::fixture::device_spec;
 use crate::weights::header::Header;
 use crate::weights::{Cache, Quiet, Source};
 
-const TINY: &str = r#"
-[[model]]
-id = "tiny"
-family = "gpt2"
-title = "Tiny"
-repo = "someone/tiny"
-revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-architecture = { vocabulary = 512, context = 32, width = 64, layers = 2, heads = 2 }
-inputs = { prompts = [8], contexts = [8] }
-suites = { quick = { cpu = ["f32", "f16"], cuda = ["f16"] } }
-"#;
+fn tiny() -> String {
+    let numbers = "vocabulary = 512\ncontext = 32\nwidth = 64\nlayers = 2\nheads = 2";
+    let entry = ModelEntry::of("gpt2")
+        .table("architecture", numbers)
+        .table("inputs", "prompts = [8]\ncontexts = [8]")
+        .table("suites.quick", "cpu = [\"f32\", \"f16\"]\ncuda = [\"f16\"]");
+    entry.to_string()
+}
 
 fn request(folder: &tempfile::TempDir) -> Request {
     Request {
@@ -42,7 +37,7 @@ fn open(group: Group) -> (Vec<Entry>, Box<dyn Session>) {
 }
 
 fn tiny_groups(folder: &tempfile::TempDir) -> Vec<Group> {
-    groups(&Catalog::parse(TINY, "test.toml").unwrap(), &request(folder)).unwrap()
+    groups(&Catalog::parse(&tiny(), "test.toml").unwrap(), &request(folder)).unwrap()
 }
 
 #[test]

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use entry::ModelEntry;
 use warpmark_models::weights::{self, Loaded, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
 use warpmark_nets::NetError;
@@ -14,28 +18,6 @@ use warpmark_nets::causal::argmax;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::kv_cache::Cache;
 use warpmark_nets::reference;
-
-const CATALOG: &str = r#"
-[[model]]
-id = "tiny"
-family = "gpt2"
-title = "tiny"
-repo = "none/none"
-revision = "0000000000000000000000000000000000000000"
-checkpoint = "f16"
-phases = ["prefill", "decode"]
-batches = [1]
-suites = {}
-[model.architecture]
-vocabulary = 199
-context = 64
-width = 64
-layers = 2
-heads = 4
-[model.inputs]
-prompts = [8]
-contexts = [8]
-"#;
 
 /// Decode steps whose logits the fixture holds, and all there are.
 const KEPT: [usize; 3] = [1, 8, 16];
@@ -46,7 +28,12 @@ fn fixtures() -> PathBuf {
 }
 
 fn load(dtype: Dtype) -> (Gpt2, Loaded) {
-    let catalog = Catalog::parse(CATALOG, "test").unwrap();
+    let entry = ModelEntry::of("gpt2")
+        .text("checkpoint", "f16")
+        .with("phases", r#"["prefill", "decode"]"#)
+        .table("architecture", "vocabulary = 199\ncontext = 64\nwidth = 64\nlayers = 2\nheads = 4")
+        .table("inputs", "prompts = [8]\ncontexts = [8]");
+    let catalog = Catalog::parse(&entry.to_string(), "test").unwrap();
     let model = catalog.model("tiny").unwrap();
     let tensors = model.family().tensors(model).unwrap();
     let cache = weights::Cache::at(fixtures());

@@ -4,11 +4,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Command;
 
 use candle_core::{Device, Tensor};
+use entry::ModelEntry;
 use warpmark_device::resident;
 use warpmark_models::weights::{self, Cache, Quiet, Source, WeightFiles};
 use warpmark_models::{Catalog, Dtype, Model};
@@ -17,119 +21,72 @@ use warpmark_record::{Bytes, Field};
 /// The buffer through which weights are converted.
 const STAGE: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// Some 60 MB of each family in f32, so that neither the buffer nor the program hides what is held twice.
-const MODELS: &str = r#"
-[[model]]
-id = "gpt2"
-family = "gpt2"
-title = "GPT-2"
-repo = "none/none"
-files = ["one.safetensors", "two.safetensors"]
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-architecture = { vocabulary = 2000, context = 64, width = 512, layers = 5, heads = 8 }
-inputs = { prompts = [8], contexts = [8] }
-suites = {}
+/// The numbers of some 60 MB of each family in f32, so that neither the buffer nor the program hides what is held
+/// twice, and what it is fed.
+const NUMBERS: [(&str, &str, &str); 4] = [
+    (
+        "gpt2",
+        "vocabulary = 2000\ncontext = 64\nwidth = 512\nlayers = 5\nheads = 8",
+        "prompts = [8]\ncontexts = [8]",
+    ),
+    (
+        "llama",
+        "vocabulary = 2000\ncontext = 64\nwidth = 512\nhidden = 1536\nlayers = 4\nheads = 8\n\
+         key_value_heads = 8\nnorm_epsilon = 1e-5\nrope_theta = 10000.0\ntied = false",
+        "prompts = [8]\ncontexts = [8]",
+    ),
+    (
+        "whisper",
+        "mels = 80\naudio_positions = 1500\ntext_positions = 448\nwidth = 512\nheads = 8\n\
+         encoder_layers = 2\ndecoder_layers = 2\nvocabulary = 2000",
+        "seconds = [5]\ntokens_per_second = 3\nprompt = [1]\nend = 2\ncontexts = [8]\nbeams = [1]",
+    ),
+    (
+        "resnet",
+        "blocks = [2, 2, 4, 2]\nbottleneck = true\nwidth = 64\nclasses = 1000",
+        "sizes = [32]",
+    ),
+];
 
-[[model]]
-id = "llama"
-family = "llama"
-title = "Llama"
-repo = "none/none"
-files = ["one.safetensors", "two.safetensors"]
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-inputs = { prompts = [8], contexts = [8] }
-suites = {}
-[model.architecture]
-vocabulary = 2000
-context = 64
-width = 512
-hidden = 1536
-layers = 4
-heads = 8
-key_value_heads = 8
-norm_epsilon = 1e-5
-rope_theta = 10000.0
-tied = false
+/// The parts of a diffusion model of that size.
+const DIFFUSION: [(&str, &str); 4] = [
+    (
+        "architecture.unet",
+        "latents = 4\nchannels = [64, 128]\nlayers = 1\ntransformers = [1, 0]\n\
+         middle_transformers = 1\nheads = [8, 8]\ntext_width = 512\nlinear_projection = false\n\
+         groups = 16",
+    ),
+    (
+        "architecture.vae",
+        "channels = [32, 32, 64, 64]\nlayers = 1\ngroups = 16\nscaling = 0.18215\nupcast = false\n\
+         [[model.architecture.text]]\nvocabulary = 2000\npositions = 77\nwidth = 512\nlayers = 4\n\
+         heads = 8\nhidden = 2048\nactivation = \"gelu\"\noutput = \"last\"",
+    ),
+    (
+        "architecture.scheduler",
+        "prediction = \"epsilon\"\nddim_spacing = \"leading\"\neuler_spacing = \"leading\"\noffset = 1",
+    ),
+    (
+        "inputs",
+        "unet = [64]\nvae = [64]\ngenerate = [64]\nsteps = [2]\nschedulers = [\"ddim\"]\nguidance = 7.5",
+    ),
+];
 
-[[model]]
-id = "whisper"
-family = "whisper"
-title = "Whisper"
-repo = "none/none"
-files = ["one.safetensors", "two.safetensors"]
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-suites = {}
-[model.architecture]
-mels = 80
-audio_positions = 1500
-text_positions = 448
-width = 512
-heads = 8
-encoder_layers = 2
-decoder_layers = 2
-vocabulary = 2000
-[model.inputs]
-seconds = [5]
-tokens_per_second = 3
-prompt = [1]
-end = 2
-contexts = [8]
-beams = [1]
-
-[[model]]
-id = "diffusion"
-family = "diffusion"
-title = "Diffusion"
-repo = "none/none"
-files = ["unet/model.safetensors", "vae/model.safetensors", "text_encoder/model.safetensors"]
-checkpoint = "f32"
-phases = ["load"]
-batches = [1]
-suites = {}
-[model.architecture.unet]
-latents = 4
-channels = [64, 128]
-layers = 1
-transformers = [1, 0]
-middle_transformers = 1
-heads = [8, 8]
-text_width = 512
-linear_projection = false
-groups = 16
-[model.architecture.vae]
-channels = [32, 32, 64, 64]
-layers = 1
-groups = 16
-scaling = 0.18215
-upcast = false
-[[model.architecture.text]]
-vocabulary = 2000
-positions = 77
-width = 512
-layers = 4
-heads = 8
-hidden = 2048
-activation = "gelu"
-output = "last"
-[model.architecture.scheduler]
-prediction = "epsilon"
-ddim_spacing = "leading"
-euler_spacing = "leading"
-offset = 1
-[model.inputs]
-unet = [64]
-vae = [64]
-generate = [64]
-steps = [2]
-schedulers = ["ddim"]
-guidance = 7.5
-"#;
+/// A model of each family, called by its name.
+fn models() -> Catalog {
+    let shards = r#"["one.safetensors", "two.safetensors"]"#;
+    let entry = |family| ModelEntry::of(family).text("id", family);
+    let entries = NUMBERS.map(|(family, numbers, inputs)| {
+        entry(family).with("files", shards).table("architecture", numbers).table("inputs", inputs)
+    });
+    let folders =
+        r#"["unet/model.safetensors", "vae/model.safetensors", "text_encoder/model.safetensors"]"#;
+    let diffusion = entry("diffusion").with("files", folders);
+    let diffusion =
+        DIFFUSION.iter().fold(diffusion, |entry, (name, lines)| entry.table(name, lines));
+    let text: String = entries.iter().chain([&diffusion]).map(ModelEntry::to_string).collect();
+    Catalog::parse(&text, "models.toml").unwrap()
+}
 
 fn known(bytes: &Field<Bytes>) -> f64 {
     bytes.known().unwrap().get()
@@ -192,7 +149,7 @@ fn a_load_holds_at_most_a_fifth_more_than_its_result_in_every_family() {
     if let Err(error) = resident::reset_peak() {
         panic!("the high-water mark cannot be reset here: {error}");
     }
-    let catalog = Catalog::parse(MODELS, "models.toml").unwrap();
+    let catalog = models();
     for model in catalog.models() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().join("cache"));

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use entry::ModelEntry;
 use warpmark_models::weights::{Cache, Init, Loaded, Quiet, Source, Wanted};
 use warpmark_models::{Catalog, Format, Quantisation};
 use warpmark_nets::llama::{Architecture, Llama};
@@ -39,15 +43,16 @@ fn architecture(kind: &str) -> Architecture {
 /// The synthetic file of a kind in a folder, and what was loaded of it.
 fn written(kind: &str, folder: &Path) -> (PathBuf, Loaded) {
     let architecture = architecture(kind);
-    let stanza = format!(
-        "[[model]]\nid = \"tiny\"\nfamily = \"llama\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
-         checkpoint = \"f16\"\nphases = [\"prefill\"]\nbatches = [1]\nsuites = {{}}\n\
-         [model.architecture]\nvocabulary = 131\ncontext = 64\nwidth = {}\nhidden = 512\nlayers = 2\n\
-         heads = 4\nkey_value_heads = 2\nnorm_epsilon = 1e-5\nrope_theta = 10000.0\ntied = {}\n\
-         [model.inputs]\nprompts = [8]\ncontexts = []\n",
+    let numbers = format!(
+        "vocabulary = 131\ncontext = 64\nwidth = {}\nhidden = 512\nlayers = 2\nheads = 4\n\
+         key_value_heads = 2\nnorm_epsilon = 1e-5\nrope_theta = 10000.0\ntied = {}",
         architecture.width, architecture.tied
     );
-    let catalog = Catalog::parse(&stanza, "test.toml").unwrap();
+    let entry = ModelEntry::of("llama")
+        .text("checkpoint", "f16")
+        .table("architecture", &numbers)
+        .table("inputs", "prompts = [8]\ncontexts = []");
+    let catalog = Catalog::parse(&entry.to_string(), "test.toml").unwrap();
     let model = catalog.model("tiny").unwrap();
     let quantisation =
         if kind.starts_with("q8_0") { Quantisation::Q8_0 } else { Quantisation::Q4KM };

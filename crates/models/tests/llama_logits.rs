@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use entry::ModelEntry;
 use warpmark_models::weights::{Init, Quiet, Source, TensorSpec};
 use warpmark_models::{Catalog, Dtype, weights};
 use warpmark_nets::NetError;
@@ -57,11 +61,11 @@ fn expected(kind: &str) -> HashMap<String, Tensor> {
 
 /// Through the same door as a run: the files of a folder, held against the architecture.
 fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
-    let stanza = "[[model]]\nid = \"tiny\"\nfamily = \"gpt2\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
-                  checkpoint = \"f16\"\nphases = [\"prefill\"]\nbatches = [1]\nsuites = {}\n\
-                  [model.architecture]\nvocabulary = 9\ncontext = 9\nwidth = 8\nlayers = 1\nheads = 1\n\
-                  [model.inputs]\nprompts = [8]\ncontexts = []\n";
-    let catalog = Catalog::parse(stanza, "test.toml").unwrap();
+    let entry = ModelEntry::of("gpt2")
+        .text("checkpoint", "f16")
+        .table("architecture", "vocabulary = 9\ncontext = 9\nwidth = 8\nlayers = 1\nheads = 1")
+        .table("inputs", "prompts = [8]\ncontexts = []");
+    let catalog = Catalog::parse(&entry.to_string(), "test.toml").unwrap();
     let spec = |(name, shape)| TensorSpec { name, shape, init: Init::Zeros };
     let specs: Vec<TensorSpec> = architecture(kind).tensors().into_iter().map(spec).collect();
     let files = weights::locate(

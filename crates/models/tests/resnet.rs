@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use entry::ModelEntry;
 use warpmark_models::weights::{self, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
 use warpmark_nets::reference::Rounding;
@@ -32,12 +36,11 @@ fn expected(kind: &str) -> HashMap<String, Tensor> {
 
 /// Through the same door as a run: a folder, whose tensors are held against the architecture.
 fn load((kind, numbers): (&str, &str), dtype: Dtype) -> (Architecture, HashMap<String, Tensor>) {
-    let stanza = format!(
-        "[[model]]\nid = \"tiny\"\nfamily = \"resnet\"\ntitle = \"tiny\"\nrepo = \"a/b\"\ncheckpoint = \"f16\"\n\
-         phases = [\"classify\"]\nbatches = [1]\nsuites = {{}}\n[model.architecture]\n{numbers}\n\
-         [model.inputs]\nsizes = [32]\n"
-    );
-    let catalog = Catalog::parse(&stanza, "test.toml").unwrap();
+    let entry = ModelEntry::of("resnet")
+        .text("checkpoint", "f16")
+        .table("architecture", numbers)
+        .table("inputs", "sizes = [32]");
+    let catalog = Catalog::parse(&entry.to_string(), "test.toml").unwrap();
     let model = catalog.model("tiny").unwrap();
     let specs = model.family().tensors(model).unwrap();
     let checkpoint = model.checkpoint_in(Dtype::F16).unwrap();

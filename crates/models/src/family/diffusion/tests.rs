@@ -6,7 +6,7 @@ use super::case::{Case, Engine, Phase};
 use super::nets::Tokens;
 use super::*;
 use crate::bench::{fixture, noise};
-use crate::weights::{Cache, Quiet, Source};
+use crate::fixture::request;
 use warpmark_harness::ModelSession;
 use warpmark_nets::diffusion::Scheduler;
 
@@ -295,19 +295,6 @@ fn a_generation_tells_its_parts_apart_and_says_what_it_was() {
     assert_eq!(row.id.to_string(), "image/xl/generate/f32/b2/s32/n3/euler@warpmark");
     assert_eq!(row.parameters["steps"], 3usize.into());
     assert_eq!(row.work.items.map(|items| items.count), Some(2.0));
-}
-
-fn request(full: bool) -> Request {
-    Request {
-        full,
-        seed: 1,
-        source: Source::Synthetic { seed: 1 }.into(),
-        cache: Cache::at(std::env::temp_dir()).into(),
-        progress: std::sync::Arc::new(Quiet),
-        spec: warpmark_device::cpu::device_spec(),
-        dtypes: None,
-        audio: None,
-    }
 }
 
 /// The committed models.

@@ -4,7 +4,8 @@ use warpmark_record::WeightsStamp;
 use super::*;
 use crate::Catalog;
 use crate::bench::fixture;
-use crate::weights::{Cache, Quiet, Source};
+use crate::entry::ModelEntry;
+use crate::fixture::request;
 use warpmark_harness::ModelSession;
 
 const BOTTLENECK: &str = "blocks = [1, 2, 1, 1]\nbottleneck = true\nwidth = 8\nclasses = 13";
@@ -13,13 +14,14 @@ const PUBLISHED: &str = "blocks = [2, 2, 2, 2]\nbottleneck = false\nwidth = 64\n
 const INPUTS: &str = "sizes = [40, 64]";
 
 fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
-    let text = format!(
-        "[[model]]\nid = \"tiny\"\nfamily = \"resnet\"\ntitle = \"tiny\"\nrepo = \"a/b\"\ncheckpoint = \"f32\"\n\
-         phases = [\"load\", \"classify\"]\nbatches = [1, 2, 16, 64]\n[model.architecture]\n{architecture}\n\
-         [model.inputs]\n{inputs}\n[model.suites.quick]\ncpu = [\"f32\"]\n[model.suites.full]\n\
-         cpu = [\"f32\", \"bf16\"]\n"
-    );
-    Catalog::parse(&text, "test.toml")?.model("tiny").cloned()
+    let entry = ModelEntry::of("resnet")
+        .with("phases", r#"["load", "classify"]"#)
+        .with("batches", "[1, 2, 16, 64]")
+        .table("architecture", architecture)
+        .table("inputs", inputs)
+        .table("suites.quick", r#"cpu = ["f32"]"#)
+        .table("suites.full", r#"cpu = ["f32", "bf16"]"#);
+    Catalog::parse(&entry.to_string(), "test.toml")?.model("tiny").cloned()
 }
 
 fn own(statistics: Statistics) -> Case {
@@ -137,19 +139,6 @@ fn a_row_says_what_it_measured() {
     let row = session.workload(&entry(own(Statistics::Separate), Dtype::F32)).unwrap().describe();
     assert_eq!(row.id.to_string(), "vision/tiny/classify/f32/b2/s40/unfolded@warpmark");
     assert_eq!(row.parameters["batch_norm"], "separate".into());
-}
-
-fn request(full: bool) -> Request {
-    Request {
-        full,
-        seed: 1,
-        source: Source::Synthetic { seed: 1 }.into(),
-        cache: Cache::at(std::env::temp_dir()).into(),
-        progress: std::sync::Arc::new(Quiet),
-        spec: warpmark_device::cpu::device_spec(),
-        dtypes: None,
-        audio: None,
-    }
 }
 
 fn planned_ids(model: &Model, full: bool) -> Vec<String> {

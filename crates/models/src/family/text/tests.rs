@@ -12,8 +12,10 @@ use super::*;
 use crate::bench::{Context, Program, fixture};
 use crate::catalog::Dtype;
 use crate::engine::{OWN, workload_error};
+use crate::entry::ModelEntry;
 use crate::family::Family;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
+use crate::fixture::request;
 use crate::weights::Init;
 use warpmark_harness::ModelSession;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
@@ -199,31 +201,18 @@ fn only_a_full_device_counts_as_out_of_memory() {
 
 /// The stanza of a tiny model, with an architecture and inputs.
 fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
-    let text = format!(
-        "[[model]]\nid = \"tiny\"\nfamily = \"gpt2\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
-         revision = \"{}\"\ncheckpoint = \"f32\"\nphases = [\"prefill\", \"decode\"]\n\
-         batches = [1, 2, 4, 8, 16]\n[model.architecture]\n{architecture}\n[model.inputs]\n{inputs}\n\
-         [model.suites.quick]\ncpu = [\"f32\"]\n[model.suites.full]\ncpu = [\"f32\", \"bf16\"]\n",
-        "0".repeat(40)
-    );
-    crate::Catalog::parse(&text, "test.toml")?.model("tiny").cloned()
+    let entry = ModelEntry::of("gpt2")
+        .with("phases", r#"["prefill", "decode"]"#)
+        .with("batches", "[1, 2, 4, 8, 16]")
+        .table("architecture", architecture)
+        .table("inputs", inputs)
+        .table("suites.quick", r#"cpu = ["f32"]"#)
+        .table("suites.full", r#"cpu = ["f32", "bf16"]"#);
+    crate::Catalog::parse(&entry.to_string(), "test.toml")?.model("tiny").cloned()
 }
 
 const NUMBERS: &str = "vocabulary = 101\ncontext = 64\nwidth = 32\nlayers = 2\nheads = 4";
 const INPUTS: &str = "prompts = [8, 32]\ncontexts = [8, 48]";
-
-fn request(full: bool) -> Request {
-    Request {
-        full,
-        seed: 1,
-        source: crate::weights::Source::Synthetic { seed: 1 }.into(),
-        cache: crate::weights::Cache::at(std::env::temp_dir()).into(),
-        progress: std::sync::Arc::new(crate::weights::Quiet),
-        spec: warpmark_device::cpu::device_spec(),
-        dtypes: None,
-        audio: None,
-    }
-}
 
 #[test]
 fn the_quick_suite_of_a_cpu_prefills_one_prompt_and_decodes_the_smaller_batches() {

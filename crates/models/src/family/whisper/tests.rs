@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use warpmark_measure::{Entry, Session};
@@ -10,6 +9,8 @@ use super::parts::ModelInfo;
 use super::*;
 use crate::audio::{Audio, AudioError};
 use crate::bench::fixture;
+use crate::entry::ModelEntry;
+use crate::fixture::request;
 use crate::request::Spoken;
 use crate::tokenizer::Tokenizer;
 use warpmark_harness::ModelSession;
@@ -302,32 +303,20 @@ fn candles_rows_carry_its_name_and_what_it_does_not_do() {
 
 /// The stanza of a tiny model, with an architecture and inputs.
 fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
-    let text = format!(
-        "[[model]]\nid = \"tiny\"\nfamily = \"whisper\"\ntitle = \"tiny\"\nrepo = \"a/b\"\n\
-         checkpoint = \"f32\"\nphases = [\"mel\", \"encode\", \"decode\", \"transcribe\"]\n\
-         batches = [1, 4, 8]\n[model.architecture]\n{architecture}\n[model.inputs]\n{inputs}\n\
-         [model.suites.quick]\ncpu = [\"f32\"]\n[model.suites.full]\ncpu = [\"bf16\", \"f32\"]\n"
-    );
-    crate::Catalog::parse(&text, "test.toml")?.model("tiny").cloned()
+    let entry = ModelEntry::of("whisper")
+        .with("phases", r#"["mel", "encode", "decode", "transcribe"]"#)
+        .with("batches", "[1, 4, 8]")
+        .table("architecture", architecture)
+        .table("inputs", inputs)
+        .table("suites.quick", r#"cpu = ["f32"]"#)
+        .table("suites.full", r#"cpu = ["bf16", "f32"]"#);
+    crate::Catalog::parse(&entry.to_string(), "test.toml")?.model("tiny").cloned()
 }
 
 const NUMBERS: &str = "mels = 12\naudio_positions = 50\ntext_positions = 64\nwidth = 32\nheads = 4\n\
                        encoder_layers = 2\ndecoder_layers = 2\nvocabulary = 101";
 const INPUTS: &str = "seconds = [1]\ntokens_per_second = 12\nprompt = [90, 3]\nend = 100\n\
                       contexts = [20]\nbeams = [1, 5]";
-
-fn request(full: bool) -> Request {
-    Request {
-        full,
-        seed: 1,
-        source: crate::weights::Source::Synthetic { seed: 1 }.into(),
-        cache: crate::weights::Cache::at(std::env::temp_dir()).into(),
-        progress: Arc::new(crate::weights::Quiet),
-        spec: warpmark_device::cpu::device_spec(),
-        dtypes: None,
-        audio: None,
-    }
-}
 
 fn ids(request: &Request) -> Vec<String> {
     ids_of(&model(NUMBERS, INPUTS).unwrap(), request)
