@@ -144,3 +144,12 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     world.run(&[&large[..], &["--dtype", "f16"]].concat()).exits(0);
     assert_eq!(world.results(), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn what_is_named_twice_is_refused_before_anything_is_measured() {
+    let world = World::new();
+    serve(&world, &["--users", "1,2,2"]).exits(64).says(&["closed-2 stands twice"]);
+    serve(&world, &["--rate", "5,5.0"]).exits(64).says(&["open-5 stands twice"]);
+    serve(&world, &["--users", "1", "tiny"]).exits(64).says(&["tiny stands twice"]);
+    assert!(world.results().is_empty());
+}

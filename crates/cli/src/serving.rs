@@ -3,6 +3,7 @@
 
 mod station;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use warpmark_record::load::Arrivals;
 use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, Field, RunId, Seconds};
 use warpmark_serve::Cancellation;
 
-use crate::arguments::{Selection, Serve, Traffic};
+use crate::arguments::{Selection, Serve, Traffic, WrongUsage};
 use crate::campaign::{alone, open, settings};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
@@ -54,7 +55,27 @@ pub(crate) fn levels(traffic: &Traffic) -> anyhow::Result<Vec<Level>> {
     for level in &levels {
         level.check()?;
     }
+    once(levels.iter().map(|level| segment(level.arrivals)))?;
     Ok(levels)
+}
+
+/// Refuses what is named twice: it would be measured twice under one id, and be lost at the second.
+fn once(names: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return Err(WrongUsage(format!("{name} stands twice: name each once")).into());
+        }
+    }
+    Ok(())
+}
+
+/// What an id calls how requests come.
+fn segment(arrivals: Arrivals) -> String {
+    match arrivals {
+        Arrivals::Closed { users } => format!("closed-{users}"),
+        Arrivals::Open { rate, .. } => format!("open-{rate}"),
+    }
 }
 
 /// The seed of arrivals and cancellations: two runs are asked at the same moments.
@@ -62,11 +83,7 @@ const SEED: u64 = 7;
 
 /// The id of a level: that of its service, and how requests come.
 pub(crate) fn id(offer: &Offer, level: &Level) -> BenchmarkId {
-    let last = match level.arrivals {
-        Arrivals::Closed { users } => format!("closed-{users}"),
-        Arrivals::Open { rate, .. } => format!("open-{rate}"),
-    };
-    let segments = offer.id.segments().iter().cloned().chain([last]);
+    let segments = offer.id.segments().iter().cloned().chain([segment(level.arrivals)]);
     // The service's id is one, and the new segment is made of what ids may hold.
     BenchmarkId::new(segments, offer.id.engine()).unwrap_or_else(|_| offer.id.clone())
 }
@@ -81,6 +98,7 @@ pub(crate) fn offers(
     let catalog = sources::catalog(&options.catalog)?;
     let request = sources::request(selection, spec, progress)?;
     let wanted = &options.service;
+    once(options.names.iter().cloned())?;
     let mut offers = Vec::new();
     for name in &options.names {
         let model = catalog.model(name)?;
