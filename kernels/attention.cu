@@ -2,7 +2,7 @@
 // memory: what it needs there grows with the length and not with its square.
 //
 // Built for one head size (HEAD, a multiple of 8 up to 256) and one type (f16, or bf16 with BF16). A
-// block has ROWS queries of one head, TILES times 16 a warp, which stay in registers. It goes over the
+// block has ROWS queries of one head, TILES times 16 a warp, in registers or in shared memory. It goes over the
 // keys and values it may see, KEYS at a time: products on tensor cores, the softmax online (each block
 // of keys rescales what was summed before it), sums in f32. While one of keys and values is worked on,
 // the other is on its way.
@@ -51,7 +51,7 @@
 #define ROWS (THREADS / 32 * WARP_ROWS)
 // As many as leave room in registers and, on 7.5, for a second block in shared memory.
 #if ASYNC
-#define KEYS (WIDTH > 128 ? 32 : 64)
+#define KEYS (WIDTH > (TILES > 1 ? 96 : 128) ? 32 : 64)
 #else
 #define KEYS (WIDTH > 128 ? 16 : WIDTH > 64 ? 32 : 64)
 #endif
@@ -61,8 +61,10 @@
 #else
 #define BLOCKS (WIDTH > 96 || TILES > 1 ? 2 : WIDTH > 32 ? 3 : 4)
 #endif
-// Lines of shared memory: the queries come in through the room of the keys and values.
-#define LINES (ROWS > 2 * KEYS ? ROWS : 2 * KEYS)
+// Whether a warp keeps its queries in registers; else they stay in shared memory, in front of keys and values.
+#define KEPT (TILES == 1 || WIDTH <= 64)
+// Lines of shared memory: queries that are kept come in through the room of the keys and values.
+#define LINES (KEPT ? (ROWS > 2 * KEYS ? ROWS : 2 * KEYS) : ROWS + 2 * KEYS)
 
 static_assert(HEAD % 8 == 0 && HEAD >= 8 && HEAD <= 256, "no such head size");
 
@@ -159,8 +161,9 @@ template <u32 COUNT>
 struct Copy {
   static constexpr u32 ACROSS = CHUNKS > 8 ? 16 : CHUNKS > 4 ? 8 : 4;
   static constexpr u32 DOWN = THREADS / ACROSS;
-  static constexpr u32 STEPS = (COUNT + DOWN - 1) / DOWN;
+  static constexpr u32 STEPS = COUNT / DOWN;
   static constexpr u32 PARTS = (CHUNKS + ACROSS - 1) / ACROSS;
+  static_assert(COUNT % DOWN == 0, "lines that no thread copies");
 
 #if !ASYNC
   uint4 held[STEPS][PARTS];
@@ -175,7 +178,6 @@ struct Copy {
     for (u32 step = 0; step < STEPS; step++)
 #pragma unroll
       for (u32 part = 0; part < PARTS; part++) {
-        if (COUNT % DOWN != 0 && step * DOWN + line >= COUNT) continue;
         if (CHUNKS % ACROSS != 0 && part * ACROSS + chunk >= CHUNKS) continue;
         act(step, part, line, chunk);
       }
@@ -194,7 +196,7 @@ struct Copy {
           step * DOWN + line < lines && (HEAD == WIDTH || part * ACROSS + chunk < HEAD / 8);
       const half_bits* const at =
           from + (line * stride + chunk * 8) + (step * DOWN * stride + part * ACROSS * 8);
-      const uint4 zero = make_uint4(0, 0, 0, 0);
+      const uint4 zero = {};
 #if ASYNC
       const u32 target =
           to + (line * STRIDE + chunk * 8) * 2 + (step * DOWN * STRIDE + part * ACROSS * 8) * 2;
@@ -266,8 +268,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     NAME(const half_bits* __restrict__ q, const half_bits* __restrict__ k,
          const half_bits* __restrict__ v, half_bits* __restrict__ out,
          const uint2* __restrict__ positions, Shape shape) {
+#if KEPT
   __shared__ __align__(16) half_bits room[LINES * STRIDE];
-  const u32 keys_at = (u32)__cvta_generic_to_shared(room);
+#else
+  extern __shared__ __align__(16) half_bits room[];
+#endif
+  const u32 queries_at = (u32)__cvta_generic_to_shared(room);
+  const u32 keys_at = queries_at + (KEPT ? 0 : ROWS * STRIDE * 2);
   const u32 values_at = keys_at + KEYS * STRIDE * 2;
 
   // The last queries of a head see the most keys: they begin first.
@@ -288,19 +295,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   k += sequence * shape.k.sequence + head / shape.sharing * shape.k.head;
   v += sequence * shape.v.sequence + head / shape.sharing * shape.v.head;
 
-  // The queries of a warp, through the room of keys and values.
-  u32 mine[TILES][WIDTH / 16][4];
+  // The queries of a warp.
   Copy<ROWS> asked;
-  asked.begin(keys_at, q, shape.q.position, queries);
-  asked.end(keys_at);
+  asked.begin(queries_at, q, shape.q.position, queries);
+  asked.end(queries_at);
   __syncthreads();
-  const u32 left = keys_at + ((warp * WARP_ROWS + lane % 16) * STRIDE + lane / 16 * 8) * 2;
+  const u32 left = queries_at + ((warp * WARP_ROWS + lane % 16) * STRIDE + lane / 16 * 8) * 2;
+#if KEPT
+  u32 mine[TILES][WIDTH / 16][4];
 #pragma unroll
   for (int t = 0; t < TILES; t++)
 #pragma unroll
     for (int d = 0; d < WIDTH / 16; d++)
       load_matrices(mine[t][d], left + (t * 16 * STRIDE + d * 16) * 2);
   __syncthreads();
+#endif
 
   float mixed[TILES][WIDTH / 8][4] = {};
   Rows rows[TILES];
@@ -326,17 +335,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (sees) {
       float scores[TILES][KEYS / 8][4] = {};
 #pragma unroll
-      for (int d = 0; d < WIDTH / 16; d++)
+      for (int d = 0; d < WIDTH / 16; d++) {
+        u32 here[TILES][4];
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+#if KEPT
+          for (int i = 0; i < 4; i++) here[t][i] = mine[t][d][i];
+#else
+          load_matrices(here[t], left + (t * 16 * STRIDE + d * 16) * 2);
+#endif
+        }
 #pragma unroll
         for (int n = 0; n < KEYS / 16; n++) {
           u32 right[4];
           load_matrices(right, key + (n * 16 * STRIDE + d * 16) * 2);
 #pragma unroll
           for (int t = 0; t < TILES; t++) {
-            multiply(scores[t][2 * n], mine[t][d], right[0], right[1]);
-            multiply(scores[t][2 * n + 1], mine[t][d], right[2], right[3]);
+            multiply(scores[t][2 * n], here[t], right[0], right[1]);
+            multiply(scores[t][2 * n + 1], here[t], right[2], right[3]);
           }
         }
+      }
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
         const u32 row = own + t * 16 + lane / 4;

@@ -105,6 +105,19 @@ impl Compiler {
     }
 }
 
+/// PTX of a source, for the newest architecture that a card of this compute capability runs: for who loads
+/// modules by itself. Its driver has to be as new as this NVRTC.
+///
+/// # Errors
+/// [`WorkloadError::Unsupported`] where NVRTC compiles for nothing that the card runs; NVRTC's refusal.
+pub fn ptx(name: &str, source: &str, (major, minor): (u32, u32)) -> Result<String, WorkloadError> {
+    let target = match Target::choose(major * 10 + minor, &known_architectures()?)? {
+        Target::Cubin(arch) | Target::Ptx(arch) => Target::Ptx(arch),
+    };
+    let text = String::from_utf8(image(name, source, target)?).map_err(WorkloadError::failed)?;
+    Ok(text.trim_end_matches('\0').to_owned())
+}
+
 /// The architectures that this NVRTC compiles for, as `90` for 9.0.
 ///
 /// # Errors

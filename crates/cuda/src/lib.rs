@@ -14,7 +14,7 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::Field;
 
 pub use buffer::Buffer;
-pub use compile::{Compiled, Compiler, Target, image, known_architectures};
+pub use compile::{Compiled, Compiler, Target, image, known_architectures, ptx};
 pub use graph::Graph;
 pub use launch::{Geometry, Split, argument, function, launch, prefer, room};
 

@@ -6,7 +6,7 @@
 mod shape;
 
 use cudarc::driver::{CudaFunction, CudaStream};
-use warpmark_cuda::{Compiler, Geometry, argument, function, launch};
+use warpmark_cuda::{Compiler, Geometry, argument, function, launch, room};
 use warpmark_measure::WorkloadError;
 
 use crate::Dtype;
@@ -16,14 +16,46 @@ pub use shape::{AttentionMask, AttentionShape, Positions, Strides};
 /// The kernel's text.
 const SOURCE: &str = include_str!("../../../kernels/attention.cu");
 
+/// The name that NVRTC is given for it.
+pub const FILE: &str = "attention.cu";
+
 /// Threads of a block.
 const THREADS: u32 = 128;
 
 /// The largest head size that has room in registers.
 const LARGEST_HEAD: u32 = 256;
 
-/// The largest head size of which a warp's registers hold 32 queries.
-const LARGEST_OF_TWO_TILES: u32 = 64;
+/// The largest head size of which a warp takes 32 queries.
+const LARGEST_OF_TWO_TILES: u32 = 128;
+
+/// The largest of which its registers hold them; those of larger ones stay in shared memory.
+const LARGEST_KEPT: u32 = 64;
+
+/// Bytes of shared memory that a launch may have without leave.
+const SHARED_WITHOUT_LEAVE: u32 = 48 << 10;
+
+/// Bytes of shared memory that a block takes beside what it asks for, from compute capability 8.0 on.
+const SHARED_OF_A_BLOCK: u32 = 1 << 10;
+
+/// What of a card the kernel depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Card {
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that each of them has.
+    pub shared: u32,
+}
+
+impl Card {
+    /// Whether a build of twice the queries runs here: two blocks of it on a multiprocessor, or one would wait
+    /// for memory while nobody works.
+    fn holds_double(self, build: AttentionBuild) -> bool {
+        let room = 2 * (build.dynamic() + SHARED_OF_A_BLOCK);
+        build.check(self.capability).is_ok() && room <= self.shared
+    }
+}
 
 /// What the kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +64,8 @@ pub struct AttentionBuild {
     pub head_size: u32,
     /// The type of queries, keys, values and results.
     pub dtype: Dtype,
-    /// Sixteens of queries that a warp has: 1, or 2 up to head size 64, which halves the reads of shared memory.
+    /// Sixteens of queries that a warp has: 1, or 2 up to head size 128, which halves its reads of keys and values
+    /// in shared memory.
     pub tiles: u32,
 }
 
@@ -81,8 +114,29 @@ impl AttentionBuild {
     }
 
     /// The kernel's name.
-    fn name(self) -> String {
+    pub fn name(self) -> String {
         format!("attention_{}_{}x{}", self.dtype.name(), self.head_size, self.tiles)
+    }
+
+    /// The build for a launch: large blocks read shared memory less, but only where every multiprocessor still gets
+    /// two of them.
+    pub fn chosen((head_size, dtype): (u32, Dtype), card: Card, shape: &AttentionShape) -> Self {
+        let large = Self { head_size, dtype, tiles: 2 };
+        let blocks = u64::from(shape.queries.div_ceil(large.rows()))
+            * u64::from(shape.sequences)
+            * u64::from(shape.heads);
+        let fills = blocks >= 2 * u64::from(card.multiprocessors);
+        if card.holds_double(large) && fills { large } else { Self { tiles: 1, ..large } }
+    }
+
+    /// Bytes of dynamic shared memory of a launch: for queries that no registers keep, and keys and values.
+    fn dynamic(self) -> u32 {
+        if self.tiles == 1 || self.head_size <= LARGEST_KEPT {
+            return 0;
+        }
+        let width = self.head_size.next_multiple_of(16);
+        let keys = if width > 96 { 32 } else { 64 };
+        (self.rows() + 2 * keys) * (width + 8) * 2
     }
 
     /// Queries of a block.
@@ -107,79 +161,93 @@ pub struct Operands {
 /// The kernel for one head size and type, on one card.
 #[derive(Debug)]
 pub struct Attention {
-    small: (AttentionBuild, CudaFunction),
-    /// For launches that fill the card even with twice the queries in a block.
-    large: Option<(AttentionBuild, CudaFunction)>,
-    multiprocessors: u32,
+    head: (u32, Dtype),
+    card: Card,
+    builds: Vec<(AttentionBuild, CudaFunction)>,
 }
 
 impl Attention {
-    /// Compiles the kernel for a card of this compute capability, with so many multiprocessors.
+    /// Compiles the kernel for a card, in the builds that these shapes take.
     ///
     /// # Errors
     /// [`WorkloadError::Unsupported`] where [`AttentionBuild::check`] says so; NVRTC's and the driver's refusals.
     pub fn new(
         compiler: &Compiler,
-        (head_size, dtype): (u32, Dtype),
-        capability: (u32, u32),
-        multiprocessors: u32,
+        head: (u32, Dtype),
+        card: Card,
+        shapes: &[AttentionShape],
     ) -> Result<Self, WorkloadError> {
-        let build = |tiles| {
-            let build = AttentionBuild { head_size, dtype, tiles };
-            build.check(capability)?;
-            let module = compiler.compile("attention.cu", &build.source())?.module;
+        let load = |build: AttentionBuild| {
+            build.check(card.capability)?;
+            let module = compiler.compile(FILE, &build.source())?.module;
             Ok((build, function(&module, &build.name())?))
         };
-        let has_two = head_size <= LARGEST_OF_TWO_TILES && capability >= (8, 0);
-        let large = if has_two { Some(build(2)?) } else { None };
-        Ok(Self { small: build(1)?, large, multiprocessors })
-    }
-
-    /// The build for a launch, and how many blocks of queries a head then has: large blocks read shared memory
-    /// less, but only where every multiprocessor still gets two of them.
-    fn choose(&self, shape: &AttentionShape) -> (&CudaFunction, u32) {
-        let blocks = |build: &AttentionBuild| shape.queries.div_ceil(build.rows());
-        if let Some((build, function)) = &self.large {
-            let all =
-                u64::from(blocks(build)) * u64::from(shape.sequences) * u64::from(shape.heads);
-            if all >= 2 * u64::from(self.multiprocessors) {
-                return (function, blocks(build));
-            }
-        }
-        (&self.small.1, blocks(&self.small.0))
+        let mut builds: Vec<AttentionBuild> =
+            shapes.iter().map(|shape| AttentionBuild::chosen(head, card, shape)).collect();
+        builds.sort_unstable_by_key(|build| build.tiles);
+        builds.dedup();
+        let builds = builds.into_iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Self { head, card, builds })
     }
 
     /// Enqueues the attention of a shape.
     ///
     /// # Safety
-    /// The operands are the addresses of memory on the stream's device in which all lies that the shape's counts,
-    /// strides and positions make of them; ragged positions too.
+    /// As that of [`enqueue`].
     ///
     /// # Errors
-    /// [`WorkloadError::Unsupported`] where [`AttentionShape::check`] says so; the driver's refusal.
+    /// Those of [`enqueue`].
     pub unsafe fn launch(
         &self,
         stream: &CudaStream,
         operands: Operands,
         shape: &AttentionShape,
     ) -> Result<(), WorkloadError> {
-        shape.check(operands)?;
-        let (function, blocks) = self.choose(shape);
-        let grid = shape.grid(blocks)?;
-        let Operands { q, k, v, out } = operands;
-        let (positions, parameters) = (shape.positions.address(), Parameters::of(shape, blocks));
-        let mut arguments = [
-            argument(&q),
-            argument(&k),
-            argument(&v),
-            argument(&out),
-            argument(&positions),
-            argument(&parameters),
-        ];
-        // SAFETY: five pointers and the parameters, as the kernel has them; what they point to is the caller's
-        // promise.
-        unsafe { launch(stream, function, Geometry::line(grid, THREADS), &mut arguments) }
+        let chosen = AttentionBuild::chosen(self.head, self.card, shape);
+        let found = self.builds.iter().find(|(build, _)| *build == chosen);
+        let Some((build, function)) = found.or_else(|| self.builds.first()) else {
+            return Err(WorkloadError::Failed(
+                "attention of a shape that was not planned".to_owned(),
+            ));
+        };
+        // SAFETY: the caller's promise; the function is that of the build.
+        unsafe { enqueue(stream, (*build, function), operands, shape) }
     }
+}
+
+/// Enqueues the attention of a shape by a build's function.
+///
+/// # Safety
+/// The function is of this build, on the stream's device. The operands are the addresses of memory there in which all
+/// lies that the shape's counts, strides and positions make of them; ragged positions too.
+///
+/// # Errors
+/// [`WorkloadError::Unsupported`] where the kernel cannot do the shape, with the reason; the driver's refusal.
+pub unsafe fn enqueue(
+    stream: &CudaStream,
+    (build, function): (AttentionBuild, &CudaFunction),
+    operands: Operands,
+    shape: &AttentionShape,
+) -> Result<(), WorkloadError> {
+    shape.check(operands)?;
+    let blocks = shape.queries.div_ceil(build.rows());
+    let grid = shape.grid(blocks)?;
+    let geometry = Geometry { shared: build.dynamic(), ..Geometry::line(grid, THREADS) };
+    if geometry.shared > SHARED_WITHOUT_LEAVE {
+        room(function, geometry.shared)?;
+    }
+    let Operands { q, k, v, out } = operands;
+    let (positions, parameters) = (shape.positions.address(), Parameters::of(shape, blocks));
+    let mut arguments = [
+        argument(&q),
+        argument(&k),
+        argument(&v),
+        argument(&out),
+        argument(&positions),
+        argument(&parameters),
+    ];
+    // SAFETY: five pointers and the parameters, as the kernel has them; what they point to is the caller's promise.
+    unsafe { launch(stream, function, geometry, &mut arguments) }
 }
 
 #[cfg(test)]

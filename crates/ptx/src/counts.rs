@@ -93,7 +93,7 @@ fn distinct(addresses: &[u64]) -> u64 {
 
 /// The sectors that addresses lie in, each counted once.
 fn sectors(addresses: &[u64], bytes: u64) -> u64 {
-    let of = |address: u64| (address / SECTOR, (address + bytes - 1) / SECTOR);
+    let of = |address: u64| (address / SECTOR, address.saturating_add(bytes - 1) / SECTOR);
     if addresses.is_sorted() {
         let (mut count, mut next) = (0, 0);
         for address in addresses {
@@ -112,7 +112,7 @@ fn sectors(addresses: &[u64], bytes: u64) -> u64 {
 /// How often the banks are gone over: the most different words that one bank holds.
 fn passes(addresses: &[u64], bytes: u64) -> u64 {
     let step = bytes.max(4);
-    if addresses.windows(2).all(|pair| pair[1] == pair[0] + step) {
+    if addresses.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(step)) {
         return 1;
     }
     let mut words: Vec<u64> = addresses
@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(sectors(&at(32, 32), 4), 32);
         let backwards: Vec<u64> = at(4, 32).into_iter().rev().collect();
         assert_eq!(sectors(&backwards, 4), 4);
+        // The last bytes that an address can name, in which a wrong one may lie.
+        assert_eq!(sectors(&[u64::MAX - 1], 16), 1);
         let shifted: Vec<u64> = at(4, 32).into_iter().map(|a| a + 4).collect();
         assert_eq!(sectors(&shifted, 4), 5);
     }

@@ -105,13 +105,19 @@ fn for_target(ptx: &str, architecture: u32) -> String {
 /// The builds of `attention.cu` that simulated cards have: head size, sixteens of queries a warp, and whether
 /// in bf16.
 #[cfg(test)]
-const ATTENTION: [(u32, u32, bool); 7] = [
+const ATTENTION: [(u32, u32, bool); 12] = [
+    // Those of the small models in tests.
+    (8, 1, false),
+    (8, 1, true),
+    (16, 1, false),
+    (16, 1, true),
     (32, 1, false),
     (40, 1, false),
     (64, 1, false),
     (64, 2, false),
     (64, 1, true),
     (128, 1, false),
+    (128, 2, false),
     (256, 1, false),
 ];
 

@@ -123,8 +123,9 @@ fn hold(device: &CudaDevice, case: &Case) {
     let stream = device.context.default_stream();
     let capability = device.spec.gpu.as_ref().unwrap().compute_capability;
     let compiler = Compiler::new(device).unwrap();
-    let kernel = Attention::new(&compiler, case.build, capability, case.multiprocessors).unwrap();
+    let card = Card { capability, multiprocessors: case.multiprocessors, shared: 164 << 10 };
     let mut shape = case.shape();
+    let kernel = Attention::new(&compiler, case.build, card, &[shape]).unwrap();
     let mut numbers = Numbers(u64::from(case.queries) << 8 | u64::from(case.build.0));
     let keys: Vec<u32> = case.positions.iter().map(|(_, keys)| *keys).collect();
     let asked = vec![case.queries; keys.len()];
@@ -212,9 +213,9 @@ fn cases_from_8_0() -> Vec<Case> {
     for (queries, mask) in [(1, AttentionMask::Full), (65, AttentionMask::Causal)] {
         all.push(Case { mask, heads: (2, 1), ..Case::new(64, Dtype::Bf16, queries, 70) });
     }
-    for (queries, keys) in [(200, 90), (127, 127)] {
+    for (size, queries, keys) in [(64, 200, 90), (64, 127, 127), (128, 200, 90)] {
         for mask in [AttentionMask::Full, AttentionMask::Causal] {
-            let case = Case::new(64, Dtype::F16, queries, keys);
+            let case = Case::new(size, Dtype::F16, queries, keys);
             all.push(Case { mask, multiprocessors: 1, heads: (2, 2), ..case });
         }
     }
@@ -263,8 +264,25 @@ fn what_no_build_can_do_is_refused_with_the_reason() {
     }
     assert!(reason(build(64, Dtype::F16, 1), (7, 0)).contains("the card has 7.0"));
     assert!(reason(build(64, Dtype::Bf16, 1), (7, 5)).contains("f16 would do"));
-    assert!(reason(build(128, Dtype::F16, 2), (9, 0)).contains("of size 128"));
+    assert!(reason(build(136, Dtype::F16, 2), (9, 0)).contains("of size 136"));
+    assert!(reason(build(64, Dtype::F16, 2), (7, 5)).contains("of size 64"));
     assert!(reason(build(64, Dtype::F16, 3), (9, 0)).contains("3 sixteens"));
+}
+
+#[test]
+fn large_blocks_are_taken_where_they_fill_the_card_and_two_have_room() {
+    let a100 = Card { capability: (8, 0), multiprocessors: 108, shared: 164 << 10 };
+    let l4 = Card { capability: (8, 9), multiprocessors: 58, shared: 100 << 10 };
+    let t4 = Card { capability: (7, 5), multiprocessors: 40, shared: 64 << 10 };
+    let tiles = |head: u32, card, queries| {
+        let shape =
+            AttentionShape { heads: 32, queries, ..Case::new(head, Dtype::F16, 1, 1).shape() };
+        AttentionBuild::chosen((head, Dtype::F16), card, &shape).tiles
+    };
+    // 32 heads of 7 blocks are more than twice 108, and of 6 are less.
+    assert_eq!([tiles(128, a100, 7 * 128), tiles(128, a100, 6 * 128)], [2, 1]);
+    assert_eq!([tiles(64, l4, 4096), tiles(128, l4, 4096)], [2, 1]);
+    assert_eq!([tiles(64, t4, 4096), tiles(136, a100, 4096)], [1, 1]);
 }
 
 #[test]

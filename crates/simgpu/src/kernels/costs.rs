@@ -39,6 +39,7 @@ fn costs() -> BTreeMap<(String, String), Cost> {
             let Some(mut timed) = row.timed.map(|timed| timed(built(&entry), 1)) else { continue };
             let (arguments, geometry) = (timed.case.arguments.clone(), timed.case.geometry);
             let (memory, entry) = (&mut timed.case.memory, &*entry);
+            entry.grant(entry.most_dynamic().max(geometry.shared));
             let mut launch = Launch {
                 entry,
                 arguments,
@@ -209,7 +210,9 @@ fn by_architecture(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> 
                     spilled <= allowed.map_or(0, |(_, bytes)| *bytes),
                     "{stem} {kernel} spills {spilled} bytes on {card}"
                 );
-                let threads = cost.timed.case.geometry.threads() as u32;
+                let geometry = cost.timed.case.geometry;
+                let compiled = Compiled { shared: compiled.shared + geometry.shared, ..compiled };
+                let threads = geometry.threads() as u32;
                 let blocks = resident(architecture, threads, compiled);
                 let occupancy = 100 * blocks * threads.next_multiple_of(32) / room(architecture).0;
                 let under_way = u64::from(cost.code.in_flight() * blocks * threads)

@@ -106,7 +106,7 @@ const KERNELS: &[Row] = &[
 
 const fn attention(name: &'static str) -> Row {
     let row = Row::new(name, attention::random, attention::timed);
-    Row { of: 3, ..row.idle("its products take longer than its bytes") }
+    Row { of: 2, ..row.idle("its products take longer than its bytes") }
 }
 
 /// The row of a kernel.

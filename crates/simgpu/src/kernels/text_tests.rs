@@ -30,6 +30,7 @@ pub(super) fn built(entry: &Entry) -> Built<'_> {
 /// What is found in a launch: by the checks of the machine, and in what it leaves in memory.
 fn of_a_launch(entry: &Entry, case: Case, profile: &Profile) -> Findings {
     let Case { mut memory, arguments, geometry, check } = case;
+    entry.grant(entry.most_dynamic().max(geometry.shared));
     let mut launch = Launch {
         entry,
         arguments,
@@ -115,6 +116,7 @@ fn how_fast_kernels_are_executed() {
             let mut run = |lanes: &mut u64| {
                 let (arguments, geometry) = (case.arguments.clone(), case.geometry);
                 let (memory, entry) = (&mut case.memory, &*entry);
+                entry.grant(entry.most_dynamic().max(geometry.shared));
                 let mut launch = Launch {
                     entry,
                     arguments,

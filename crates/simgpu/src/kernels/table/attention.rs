@@ -22,14 +22,27 @@ impl Build {
     }
 
     /// The build that a launch on a card of this architecture takes: one with twice the queries in a block where
-    /// there is one, and blocks enough.
+    /// two such blocks have room on a multiprocessor, and there are blocks enough.
     pub(in crate::kernels) fn chosen(
         head: u64,
         architecture: u32,
+        shared_kib: u32,
         enough: impl FnOnce() -> bool,
     ) -> Self {
-        let tiles = if head <= 64 && architecture >= 80 && enough() { 2 } else { 1 };
-        Self { bf16: false, head, tiles }
+        let double = Self { bf16: false, head, tiles: 2 };
+        let room = 2 * (double.dynamic() + 1024) <= shared_kib << 10;
+        let tiles = if head <= 128 && architecture >= 80 && room && enough() { 2 } else { 1 };
+        Self { tiles, ..double }
+    }
+
+    /// Bytes of dynamic shared memory: queries that no registers keep, with keys and values.
+    fn dynamic(self) -> u32 {
+        if self.tiles == 1 || self.head <= 64 {
+            return 0;
+        }
+        let width = self.head.next_multiple_of(16);
+        let keys = if width > 96 { 32 } else { 64 };
+        ((self.rows() + 2 * keys) * (width + 8) * 2) as u32
     }
 
     /// The stem of its stored file.
@@ -73,17 +86,22 @@ pub(in crate::kernels) struct Extents {
 }
 
 impl Extents {
+    /// Small extents: a few queries, over several blocks of queries and keys, or such that stand apart.
     fn random(build: Build, n: &mut Numbers) -> Self {
-        let causal = n.below(2) == 1;
-        let most = n.one_of(&[9, 70, 130]);
-        let queries = 1 + n.below(most);
-        let position = |n: &mut Numbers| {
-            let most = n.one_of(&[1, 9, 70]);
-            let first = n.below(most);
-            (first, if causal { first + queries } else { n.below(150) })
+        let (causal, kind) = (n.below(2) == 1, n.below(3));
+        let (queries, key_heads, sharing, sequences) = match kind {
+            0 => (1 + n.below(9), 1 + n.below(2), 1 + n.below(2), 1),
+            1 => (build.rows() + 1 + n.below(40), 1, 2, 1),
+            _ => (1 + n.below(40), 2, 1, 2),
         };
-        let positions = (0..=n.below(2)).map(|_| position(n)).collect();
-        let (key_heads, sharing) = (1 + n.below(2), 1 + n.below(2));
+        let position = |n: &mut Numbers| {
+            let most = n.one_of(&[1, 9, 100]);
+            let first = n.below(most);
+            let few = n.one_of(&[0, 70]);
+            let all = if kind == 0 { n.below(few + 1) } else { 65 + n.below(90) };
+            (first, if causal { first + queries } else { all })
+        };
+        let positions = (0..sequences).map(|_| position(n)).collect();
         Self { build, key_heads, sharing, queries, positions, causal, by_position: n.below(2) == 1 }
     }
 
@@ -152,17 +170,22 @@ pub(in crate::kernels) fn case(extents: Extents, n: &mut Numbers) -> Case {
     let sequences = extents.positions.len() as u64;
     let blocks = extents.queries.div_ceil(build.rows());
     let scale = 1.0 / (build.head as f32).sqrt();
-    let mut operand = |count: u64| {
-        let numbers = (0..count).map(|_| n.below(4096) as f64 / 1024.0 - 2.0);
+    // Queries of which a few keys have all the weight: without the largest score their exponentials overflow.
+    let sharp = n.one_of(&[1.0, 64.0]);
+    let mut operand = |count: u64, times: f64| {
+        let numbers = (0..count).map(|_| times * (n.below(4096) as f64 / 1024.0 - 2.0));
         let bits: Vec<u16> = numbers.map(|x| build.bits(x)).collect();
         let values: Vec<f64> = bits.iter().map(|bits| build.number(*bits)).collect();
         (bits.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), values)
     };
     let asked = sequences * extents.heads() * extents.queries * build.head;
     let read = sequences * extents.key_heads * extents.room() * build.head;
-    let ((q_bytes, q), (k_bytes, k), (v_bytes, v)) = (operand(asked), operand(read), operand(read));
+    let ((q_bytes, q), (k_bytes, k), (v_bytes, v)) =
+        (operand(asked, sharp), operand(read, 1.0), operand(read, 1.0));
     let grid = (blocks * extents.heads() * sequences) as u32;
-    let case = Case::new(grid, 128).array(q_bytes).array(k_bytes).array(v_bytes).room(2 * asked);
+    let mut case = Case::new(grid, 128);
+    case.geometry.shared = build.dynamic();
+    let case = case.array(q_bytes).array(k_bytes).array(v_bytes).room(2 * asked);
     let case = if sequences == 1 {
         case.u64(0)
     } else {
@@ -192,8 +215,10 @@ pub(super) fn timed(kernel: Built<'_>, scale: u64) -> Timed {
     let (rows, keys, head) = (build.rows(), 128, build.head);
     let extents = Extents { key_heads: scale, ..Extents::full(build, keys) };
     let (line, width) = (2 * head, 2 * head.next_multiple_of(16));
-    // Each warp reads its own queries, and all keys and values; results go through once more.
-    let shared = (rows + 4 * 2 * keys) * width + rows * (width + line)
+    // Each warp reads its own queries, once or for each block of keys, and all keys and values; results go through once
+    // more.
+    let times = if build.dynamic() > 0 { keys / if width > 192 { 32 } else { 64 } } else { 1 };
+    let shared = (times * rows + 4 * 2 * keys) * width + rows * (width + line)
         // Columns behind the head are set to zero.
         + (rows + 2 * keys) * (width - line);
     let (read, written) = ((rows + 2 * keys) * line, rows * line);
@@ -201,8 +226,8 @@ pub(super) fn timed(kernel: Built<'_>, scale: u64) -> Timed {
 }
 
 impl Operands {
-    /// The weights of the keys that a query may see, the largest of them 1.
-    fn weights(&self, sequence: usize, head: u64, query: u64) -> Vec<f64> {
+    /// The weights of the keys that a query may see, the largest of them 1, and the farthest score from zero.
+    fn weights(&self, sequence: usize, head: u64, query: u64) -> (Vec<f64>, f64) {
         let asked = self.place(sequence, (head, self.extents.heads()), query, self.extents.queries);
         let scores: Vec<f64> = (0..self.extents.end(sequence, query))
             .map(|key| {
@@ -213,7 +238,8 @@ impl Operands {
             })
             .collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        scores.into_iter().map(|score| (score - largest).exp()).collect()
+        let farthest = scores.iter().fold(0.0, |most: f64, score| most.max(score.abs()));
+        (scores.into_iter().map(|score| (score - largest).exp()).collect(), farthest)
     }
 
     fn place(&self, sequence: usize, (head, heads): (u64, u64), position: u64, room: u64) -> usize {
@@ -232,7 +258,9 @@ impl Operands {
         for sequence in 0..extents.positions.len() {
             for head in 0..extents.heads() {
                 for query in 0..extents.queries {
-                    let weights = self.weights(sequence, head, query);
+                    let (weights, farthest) = self.weights(sequence, head, query);
+                    // What f32 rounds off a score is what its weight is off.
+                    let slack = 1e-5 + f64::from(2f32.powi(-20)) * farthest;
                     let total: f64 = weights.iter().sum();
                     let at = self.place(sequence, (head, extents.heads()), query, extents.queries);
                     for d in 0..extents.build.head as usize {
@@ -247,7 +275,7 @@ impl Operands {
                         let total = total.max(f64::MIN_POSITIVE);
                         let (sum, size) = (sum / total, size / total);
                         let bound =
-                            u * (size + sum.abs()) * (1.0 + u) + 1e-5 * size + small / total;
+                            u * (size + sum.abs()) * (1.0 + u) + slack * size + small / total;
                         let off = (extents.build.number(found[at + d]) - sum).abs();
                         if off.is_nan() || off > bound {
                             return Some(at + d);
