@@ -62,7 +62,7 @@ fn cuda() {
     }
 }
 
-/// The revision, with `-dirty` behind it where tracked files differ, or why it is unknown.
+/// The revision, with `-dirty` after it where tracked files differ, or why it is unknown.
 fn git() -> String {
     let revision = first_line("git", &["rev-parse", "--short=12", "HEAD"]);
     if revision.is_empty() {

@@ -2,7 +2,7 @@
 
     python peers/causal_lm.py gpt2-124m [--device cuda] [--dtype f16] [--batch 1] [--context 128]
 
-The architecture is that of the model's stanza in models.toml. Weights are random at the true shapes
+The architecture is that of the model's entry in models.toml. Weights are random at the true shapes
 (seeded), so nothing is downloaded; speed does not depend on their values. One JSON object a line on
 stdout, times in seconds, each the median of its samples. The packages are pinned in
 peers/requirements.txt.
@@ -65,11 +65,11 @@ FAMILIES = {"gpt2": gpt2, "llama": llama}
 
 def build(args):
     """The model with random weights, made in its dtype on its device."""
-    stanzas = tomllib.loads(args.models.read_text())["model"]
-    stanza = next((s for s in stanzas if s["id"] == args.model), None)
-    if stanza is None or stanza["family"] not in FAMILIES:
+    entries = tomllib.loads(args.models.read_text())["model"]
+    entry = next((s for s in entries if s["id"] == args.model), None)
+    if entry is None or entry["family"] not in FAMILIES:
         raise SystemExit(f"{args.model!r} is no causal language model of {args.models}")
-    config, net = FAMILIES[stanza["family"]](stanza["architecture"])
+    config, net = FAMILIES[entry["family"]](entry["architecture"])
     torch.manual_seed(20261121)
     torch.set_default_dtype(DTYPES[args.dtype])
     with torch.device(args.device):

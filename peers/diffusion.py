@@ -2,7 +2,7 @@
 
     python peers/diffusion.py [--model sd-small] [--device cpu] [--dtype f32] [--threads 2] [--repeats 7]
 
-The architecture is that of the model's stanza in models.toml; weights are random at those shapes
+The architecture is that of the model's entry in models.toml; weights are random at those shapes
 (seeded), so nothing is downloaded, and speed does not depend on their values. A step is one pass of the
 UNet with guidance: two rows for each image, one with its text and one with none. Attention is what
 diffusers and transformers take by default (PyTorch's scaled_dot_product_attention). One JSON object a
@@ -29,7 +29,7 @@ PIXELS_OF_A_LATENT = 8
 TIMESTEP = 501
 
 
-def stanza(name):
+def entry(name):
     models = tomllib.loads(MODELS.read_text())["model"]
     return next(m for m in models if m["id"] == name and m["family"] == "diffusion")
 
@@ -91,7 +91,7 @@ def build_text(numbers):
 
 class Nets:
     def __init__(self, args):
-        model = stanza(args.model)
+        model = entry(args.model)
         architecture = model["architecture"]
         torch.manual_seed(20261127)
         ready = lambda net: net.to(args.device, DTYPES[args.dtype]).eval()

@@ -242,7 +242,7 @@ class Events:
         self.name = torch.cuda.get_device_name(device)
         torch.cuda.set_device(device)
 
-    def lap(self, work, calls):
+    def interval(self, work, calls):
         start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         for _ in range(calls):
@@ -253,10 +253,10 @@ class Events:
 
     def times(self, work):
         for _ in range(3):
-            first = self.lap(work, 1)
+            first = self.interval(work, 1)
         calls = max(1, int(SAMPLE_SECONDS / first))
-        self.lap(work, calls)
-        return [self.lap(work, calls) for _ in range(SAMPLES)]
+        self.interval(work, calls)
+        return [self.interval(work, calls) for _ in range(SAMPLES)]
 
 
 class Wall:

@@ -99,7 +99,7 @@ def report(args, name, samples, items, unit, **parameters):
 
 
 def decode(args, model, encoded, kind):
-    """Single steps behind a text of CONTEXT tokens, over a growing cache or a static one."""
+    """Single steps after a text of CONTEXT tokens, over a growing cache or a static one."""
     config, batch = model.config, len(encoded)
     states = BaseModelOutput(last_hidden_state=encoded)
 

@@ -312,10 +312,10 @@ fn world_of_diffusion() -> World {
         "text_encoder/model.safetensors",
     ];
     let world = World::new();
-    let stanzas = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
+    let entries = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
     let quick = "suites = { quick = { cpu = [\"f32\"] } }";
-    let stanzas = stanzas.replacen("suites = {}", quick, 1);
-    let models = world.write("models.toml", &format!("{stanzas}{TINY}"));
+    let entries = entries.replacen("suites = {}", quick, 1);
+    let models = world.write("models.toml", &format!("{entries}{TINY}"));
     let models = models.to_str().unwrap();
     let fetched = world.run(&["fetch", "tiny", "--weights", "synthetic", "--models", models]);
     let tiny = fetched.exits(0).stdout.lines().nth(1).unwrap().trim().to_owned();
@@ -364,9 +364,9 @@ fn add_tensor(path: &Path, name: &str) {
 
 #[test]
 fn a_diffusion_checkpoint_that_cannot_be_fails_its_rows_and_the_run_goes_on() {
-    let (code, sound) = run_of_diffusion(&world_of_diffusion());
+    let (code, intact) = run_of_diffusion(&world_of_diffusion());
     assert_eq!(code, Some(0));
-    assert_eq!(sound.outcome, warpmark_record::Outcome::Measured);
+    assert_eq!(intact.outcome, warpmark_record::Outcome::Measured);
     let unet = "weights/unet/diffusion_pytorch_model.safetensors";
     let damages: [(&str, Damage, [&str; 2]); 3] = [
         (
@@ -402,11 +402,11 @@ fn a_diffusion_checkpoint_that_cannot_be_fails_its_rows_and_the_run_goes_on() {
 
 #[test]
 fn an_image_size_or_a_list_that_cannot_be_is_refused_with_its_line() {
-    let stanzas = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
+    let entries = std::fs::read_to_string(diffusion_fixtures().join("models.toml")).unwrap();
     let with = |from: &str, to: &str| {
-        assert!(stanzas.contains(from), "{from:?} is not in the catalog");
+        assert!(entries.contains(from), "{from:?} is not in the catalog");
         let world = World::new();
-        let path = world.write("models.toml", &stanzas.replacen(from, to, 1));
+        let path = world.write("models.toml", &entries.replacen(from, to, 1));
         world.run(&["run", "--device", "cpu", "--dry-run", "--models", path.to_str().unwrap()])
     };
     with("unet = [64]", "unet = [100]").exits(70).says(&["models.toml:", "100", "multiple of 32"]);
@@ -607,11 +607,11 @@ fn messages_quote_foreign_text_of_any_length_in_a_few_lines() {
     }
 }
 
-/// Runs it with an end, behind which it would have waited for ever.
+/// Runs it with an end, after which it would have waited for ever.
 fn within_seconds(world: &World, arguments: &[&str]) -> Ran {
     let mut command = world.command();
     command.args(arguments);
-    Ran::of(world.behind(&["timeout", "60"], &command).output().unwrap())
+    Ran::of(world.launched_by(&["timeout", "60"], &command).output().unwrap())
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `warpmark check` on simulated cards: good ones, slow ones, unhealthy ones, and machines that cannot measure.
+//! `warpmark check` on simulated cards: good ones, slow ones, unhealthy ones, and machines that cannot
+//! measure.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +71,7 @@ fn what_can_be_measured_is_measured_and_what_is_missing_is_a_sentence_with_the_n
     let slice = Machine::with("a100-40").faults("mig=1");
     let ran = slice.run(&["check"]);
     assert!(ran.exits(0).stdout.contains("note     MIG: this is a slice"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("unknown  book: the book"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("unknown  datasheet: the list of datasheets"), "{}", ran.stdout);
     // A driver for CUDA 12 beside libraries of 13: the copies judge, the rest is told.
     let old = Machine::with("l4").set(|simulator| simulator.driver(12_040));
     let ran = old.run(&["check"]);

@@ -46,8 +46,8 @@ fn published_figures_of_ones_own_are_read_strictly() {
     world.run(&["reference", "mine.toml", "--strict"]).exits(0);
     // Above what a T4 can do: shown with its line, and it judges nothing.
     world.write("mine.toml", &table("[\"t4\", 100.0]"));
-    let doubted = world.run(&["reference", "mine.toml", "--strict"]);
-    assert!(doubted.exits(1).stdout.contains("11: 100 TFLOP/s is 154 %"), "{}", doubted.stdout);
+    let warned = world.run(&["reference", "mine.toml", "--strict"]);
+    assert!(warned.exits(1).stdout.contains("11: 100 TFLOP/s is 154 %"), "{}", warned.stdout);
     world.run(&["compare", "--reference=mine.toml"]).exits(3);
     for (row, says) in [
         ("[\"t4\", -1]", "tflops is -1"),
@@ -64,8 +64,8 @@ fn published_figures_of_ones_own_are_read_strictly() {
 fn what_is_published_is_shown_with_what_contradicts_it_in_every_form() {
     let world = World::new();
     let shown = world.run(&["reference"]);
-    let doubt = "the 95th percentile, 0.00 s, is below the mean, 0.61 s";
-    assert!(shown.exits(0).stdout.contains(doubt), "{}", shown.stdout);
+    let warning = "the 95th percentile, 0.00 s, is below the mean, 0.61 s";
+    assert!(shown.exits(0).stdout.contains(warning), "{}", shown.stdout);
     world.run(&["reference", "--strict"]).exits(1);
     let all = json(world.run(&["reference", "--json"]).exits(0));
     assert!(all["contradictions"].as_u64().unwrap() > 50, "{}", all["contradictions"]);

@@ -211,7 +211,7 @@ fn damaged_weights_are_named_and_made_anew() {
     let serve = || {
         let form = ["--device", "cpu", "--users", "1", "--prompt", "8", "--tokens", "4"];
         let mut command = world.command();
-        command.args(["serve", "tiny", "--for", "200ms"]).args(form);
+        command.args(["serve", "tiny", "--duration", "200ms"]).args(form);
         Ran::of(command.arg("--models").arg(&models).output().unwrap())
     };
     serve().exits(1).says(&[name, "is damaged", "was removed"]);

@@ -35,7 +35,7 @@ contexts = [16]
 cpu = ["f32"]
 "#;
 
-/// The command behind what a shell sets first.
+/// The command after what a shell sets first.
 fn limited(world: &World, first: &str, arguments: &[&str]) -> Ran {
     let command = world.command();
     let mut shell = Command::new("sh");
@@ -113,7 +113,7 @@ fn a_service_that_does_not_fit_is_skipped_with_both_figures() {
     let world = World::new();
     let models = tiny_and_mid(&world);
     let serve = ["serve", "tiny", "--device", "cpu", "--models", &models, "--users", "1"];
-    let form = ["--prompt", "8", "--tokens", "8", "--most", "65536", "--for", "1s"];
+    let form = ["--prompt", "8", "--tokens", "8", "--max-batch", "65536", "--duration", "1s"];
     let all = [&serve[..], &form].concat();
     let within = "ulimit -v 1000000";
     let planned = limited(&world, within, &[&all[..], &["--dry-run"]].concat());

@@ -37,6 +37,7 @@ mod support;
 #[cfg(unix)]
 mod terminal;
 mod verbs;
+mod words;
 
 /// Without `autotests` a file that nobody names would be left out in silence.
 #[test]

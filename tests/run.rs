@@ -196,7 +196,7 @@ fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
     // POSIX counts in blocks of 512 bytes.
     let blocks = (size * 7 / 10 / 512).max(1);
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    let mut limited = world.behind(&["sh", "-c", &script], &world.tiny_run());
+    let mut limited = world.launched_by(&["sh", "-c", &script], &world.tiny_run());
     let ran = Ran::of(limited.output().unwrap());
     ran.exits(70).says(&["could not be written", "every earlier line is kept"]);
     let recording = store::read(&world.results()[0]).unwrap();
@@ -223,7 +223,16 @@ fn verify_and_serve_do_not_work_beside_a_run_nor_a_run_beside_verify() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
     let verify = ["verify", "--device", "cpu", "--filter", "tiny", "--models"];
     let serve = [
-        "serve", "tiny", "--device", "cpu", "--prompt", "8", "--tokens", "4", "--for", "100ms",
+        "serve",
+        "tiny",
+        "--device",
+        "cpu",
+        "--prompt",
+        "8",
+        "--tokens",
+        "4",
+        "--duration",
+        "100ms",
         "--models",
     ];
     let command = |arguments: &[&str]| {

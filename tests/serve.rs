@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use crate::support::{Ran, World};
-use warpmark_record::load::{Arrivals, Batching};
+use warpmark_record::load_test::{Arrivals, Batching};
 use warpmark_record::store;
-use warpmark_record::{Load, Outcome, Record};
+use warpmark_record::{LoadTest, Outcome, Record};
 
 /// The command on a model that answers in a debug build.
 fn serve(world: &World, arguments: &[&str]) -> Ran {
-    let few = ["--prompt", "8", "--tokens", "6", "--most", "4"];
-    let short = ["--for", "400ms", "--warm-up", "50ms"];
+    let few = ["--prompt", "8", "--tokens", "6", "--max-batch", "4"];
+    let short = ["--duration", "400ms", "--warm-up", "50ms"];
     bare(world, &[&few[..], &short[..], arguments].concat())
 }
 
@@ -28,9 +28,9 @@ fn rows(world: &World) -> Vec<Record> {
     recording.rows
 }
 
-fn load(row: &Record) -> &Load {
+fn load(row: &Record) -> &LoadTest {
     assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
-    row.load.as_deref().unwrap()
+    row.load_test.as_deref().unwrap()
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn levels_of_load_are_checked_recorded_and_reported() {
         let ended = ended + requests.cancelled + requests.rejected + requests.unfinished;
         assert_eq!(ended, requests.asked, "{}", row.id);
         // The first token comes once for a request, the five others each after a gap.
-        let count = |times: &Option<warpmark_record::load::Histogram>| {
-            times.as_ref().map_or(0, warpmark_record::load::Histogram::count)
+        let count = |times: &Option<warpmark_record::load_test::Histogram>| {
+            times.as_ref().map_or(0, warpmark_record::load_test::Histogram::count)
         };
         assert_eq!(count(&load.first_token), requests.completed);
         assert_eq!(count(&load.between_tokens), 5 * requests.completed);
@@ -83,12 +83,13 @@ fn levels_of_load_are_checked_recorded_and_reported() {
 #[test]
 fn whole_requests_are_answered_in_dynamic_batches() {
     let world = World::new();
-    let options = ["--phase", "prefill", "--users", "8", "--delay", "2ms", "--timeout", "10s"];
+    let options =
+        ["--phase", "prefill", "--users", "8", "--max-queue-delay", "2ms", "--timeout", "10s"];
     serve(&world, &options).exits(0);
     let rows = rows(&world);
     assert_eq!(rows[0].id.to_string(), "serve/tiny/prefill/f32/p8/b4/closed-8@warpmark");
     let load = load(&rows[0]);
-    assert_eq!(load.batching, Batching::Dynamic { most: 4, delay_s: 0.002 });
+    assert_eq!(load.batching, Batching::Dynamic { max_batch: 4, max_queue_delay_s: 0.002 });
     assert!(load.first_token.is_none() && load.tokens_per_request.is_none());
     // Eight users fill batches of four.
     assert!(load.batch_efficiency().unwrap() > 0.9, "{:?}", load.passes);
@@ -116,6 +117,26 @@ fn a_dry_run_names_every_level_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_old_names_of_options_work_and_no_help_shows_them() {
+    let world = World::new();
+    let plan = |phase: &str, options: &[&str]| {
+        let more =
+            ["--prompt", "8", "--tokens", "6", "--phase", phase, "--users", "2", "--dry-run"];
+        bare(&world, &[&more[..], options].concat()).exits(0).stdout.clone()
+    };
+    for phase in ["generate", "prefill"] {
+        let default = plan(phase, &[]);
+        let new =
+            plan(phase, &["--max-batch", "3", "--duration", "5m", "--max-queue-delay", "7ms"]);
+        assert_eq!(plan(phase, &["--most", "3", "--for", "5m", "--delay", "7ms"]), new);
+        assert_ne!(default, new);
+    }
+    let help = world.run(&["serve", "--help"]).exits(0).stdout.clone();
+    assert!(help.contains("--max-queue-delay"), "{help}");
+    assert!(["--most", "--for ", "--delay"].iter().all(|old| !help.contains(old)), "{help}");
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_with_the_reason() {
     let world = World::new();
     for (arguments, says) in [
@@ -123,8 +144,8 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (["--rate", "-1"], "requests a second"),
         (["--rate", "nan"], "requests a second"),
         (["--dtype", "int3"], "none of f32"),
-        (["--most", "0"], "0"),
-        (["--for", "0s"], "no time"),
+        (["--max-batch", "0"], "0"),
+        (["--duration", "0s"], "no time"),
         (["--cancel", "0.5"], "cancel-after"),
     ] {
         bare(&world, &arguments).exits(64).says(&[says]);

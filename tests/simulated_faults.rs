@@ -59,7 +59,7 @@ fn verify_and_serve_do_not_work_on_a_card_on_which_a_run_measures() {
     let path = locks.filter(is_lock).last().unwrap();
     let lock = std::fs::File::open(path).unwrap();
     lock.lock().unwrap();
-    let serve = ["serve", "gpt2-124m", "--device", "cuda", "--for", "100ms"];
+    let serve = ["serve", "gpt2-124m", "--device", "cuda", "--duration", "100ms"];
     for arguments in [&verify[..], &serve] {
         machine.run(arguments).exits(70).says(&["another warpmark run is measuring"]);
     }
@@ -222,7 +222,7 @@ fn serving(machine: &Machine, more: &[&str]) -> Ran {
     let mut command = machine.command(&["serve", "tiny", "--device", "cuda", "--users", "1,2"]);
     command.arg("--results").arg(machine.world.path("simulated"));
     command.args(["--prompt", "8", "--tokens", "6"]).arg("--models").arg(models);
-    command.args(["--for", "300ms", "--timeout", "1s"]).args(more);
+    command.args(["--duration", "300ms", "--timeout", "1s"]).args(more);
     Ran::of(command.output().unwrap())
 }
 
@@ -261,16 +261,16 @@ fn a_card_without_memory_pools_is_measured_and_the_run_says_so() {
 }
 
 #[test]
-fn a_slice_of_a_card_is_measured_and_read_against_no_book() {
+fn a_slice_of_a_card_is_measured_and_read_against_no_datasheet() {
     let machine = Machine::with("a100-40").faults("mig=1");
     let device = &machine.specs("cuda")["device"];
     assert_eq!(device["name"], "NVIDIA A100-SXM4-40GB MIG 1g.5gb (simulated)");
     assert_eq!(device["gpu"]["mig"], true);
     assert_eq!(device["gpu"]["sm_count"], 14);
-    let book = device["gpu"]["book"]["absent"].as_str().unwrap();
-    assert!(book.contains("has no \"NVIDIA A100-SXM4-40GB MIG 1g.5gb\""), "{book}");
+    let datasheet = device["gpu"]["book"]["absent"].as_str().unwrap();
+    assert!(datasheet.contains("has no \"NVIDIA A100-SXM4-40GB MIG 1g.5gb\""), "{datasheet}");
     let ran = machine.measure("micro/memory/copy");
-    assert!(!ran.exits(0).stdout.contains("of book"), "{}", ran.stdout);
+    assert!(!ran.exits(0).stdout.contains("% of datasheet"), "{}", ran.stdout);
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
     // What NVML tells of the parent is not the slice's.

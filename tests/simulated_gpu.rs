@@ -25,13 +25,13 @@ fn specs_tell_every_card_as_its_driver_does() {
         let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {specs}"));
         assert_eq!(number(&device["memory"]) as u64, card.memory_mib << 20);
         assert_eq!(number(&device["last_level_cache"]) as u64, u64::from(card.l2_kib) << 10);
-        let book = card.bandwidth_gb_s * 1e9;
-        assert!((number(&device["memory_bandwidth"]) / book - 1.0).abs() < 0.01, "{device}");
+        let datasheet = card.bandwidth_gb_s * 1e9;
+        assert!((number(&device["memory_bandwidth"]) / datasheet - 1.0).abs() < 0.01, "{device}");
         let (major, minor) = card.compute_capability;
         assert_eq!(gpu["compute_capability"], serde_json::json!([major, minor]));
         assert_eq!(gpu["sm_count"], card.sm_count);
         assert_eq!(number(&gpu["power_limit"]) as u64, card.power_limit_w as u64);
-        // The book knows the card behind the suffix, by name, memory and SMs.
+        // The datasheet knows the card behind the suffix, by name, memory and SMs.
         let peak = number(&gpu["book"]["peaks"]["f16/f32"]["value"]) / 1e12;
         assert!((peak / card.peaks_tflops["f16/f32"] - 1.0).abs() < 0.01, "{name}: {peak}");
     }

@@ -193,7 +193,7 @@ fn a_hold_that_gives_up_costs_neither_a_choice_nor_a_row() {
     // The first hold is that of the group's opening; here the second one is late, once.
     let once = with_faults("h100", "launch_us=20; hold_stream:2=late", filter);
     assert_as_the_profile_says(&once[0], &Profile::named("h100"));
-    assert!(once[0].samples.as_ref().unwrap().held);
+    assert!(once[0].samples.as_ref().unwrap().blocked);
     // All of them are: the choice and the row are made at the host's pace, and say so.
     let always = with_faults("h100", "launch_us=20; hold_stream:2+=late", filter);
     assert_eq!(always[0].outcome, Outcome::Measured, "{:?}", always[0].outcome);
@@ -201,7 +201,7 @@ fn a_hold_that_gives_up_costs_neither_a_choice_nor_a_row() {
     for said in ["the host's pace is in these times", "could not be held back while"] {
         assert!(caveats.contains(said), "{said:?} is missing in {caveats}");
     }
-    assert!(!always[0].samples.as_ref().unwrap().held);
+    assert!(!always[0].samples.as_ref().unwrap().blocked);
 }
 
 #[test]
@@ -212,9 +212,9 @@ fn a_hold_that_gives_up_for_good_in_the_middle_of_a_row_leaves_the_row_and_says_
     assert_eq!(rows[0].outcome, Outcome::Measured, "{:?}", rows[0].outcome);
     let caveats = rows[0].caveats.join("; ");
     assert!(caveats.contains("was not held back from there on"), "{caveats}");
-    assert!(!rows[0].samples.as_ref().unwrap().held);
+    assert!(!rows[0].samples.as_ref().unwrap().blocked);
     let once = with_faults("h100", "launch_us=20; hold_stream:9=late", filter);
-    assert!(once[0].samples.as_ref().unwrap().held, "{:?}", once[0].caveats);
+    assert!(once[0].samples.as_ref().unwrap().blocked, "{:?}", once[0].caveats);
     let duty = once[0].samples.as_ref().unwrap().duty;
     assert!(duty.is_some_and(|duty| 0.0 < duty && duty <= 1.0), "{duty:?}");
     assert_eq!(rows[0].samples.as_ref().unwrap().duty, None);

@@ -114,8 +114,9 @@ fn a_launch_a_graph_a_wait_and_an_allocation_cost_what_the_card_takes() {
     assert_eq!(rows.len(), 5);
     assert_rate(&rows, "micro/launch/empty", 1e6 / card.launch_us);
     assert_rate(&rows, "micro/launch/queued", 1e6 / card.launch_us);
-    let held = |call: &str| rows[&format!("micro/launch/{call}")].samples.as_ref().unwrap().held;
-    assert!(held("queued") && !held("empty") && !held("synchronise"));
+    let blocked =
+        |call: &str| rows[&format!("micro/launch/{call}")].samples.as_ref().unwrap().blocked;
+    assert!(blocked("queued") && !blocked("empty") && !blocked("synchronise"));
     assert_rate(&rows, "micro/launch/synchronise", 1e6 / card.launch_us);
     assert_rate(&rows, "micro/launch/graph", 1e6 / (100.0 * card.graph_node_us));
     assert_rate(&rows, "micro/launch/alloc", 1e6 / (2.0 * card.alloc_us));
@@ -178,7 +179,7 @@ fn a_host_that_launches_slowly_is_not_in_the_time_of_short_kernels() {
     let empty = rate(&rows, "micro/launch/empty");
     assert!((4.9e4..5.1e4).contains(&empty), "{empty}");
     let product = &rows[SHORT];
-    assert!(product.samples.as_ref().unwrap().held);
+    assert!(product.samples.as_ref().unwrap().blocked);
     let expected = card.matmul("f16/f32").unwrap();
     assert!(
         (flops(product) / expected - 1.0).abs() < 1e-5,
@@ -192,12 +193,12 @@ fn a_device_that_cannot_be_held_gives_a_row_that_says_so() {
     // A queue of 64 is held with fewer launches at once.
     let short = Machine::with("h100").faults("launch_us=20; queue=64");
     let (rows, _) = measure_on(&short, "micro/launch/queued", false);
-    assert!(rows["micro/launch/queued"].samples.as_ref().unwrap().held);
+    assert!(rows["micro/launch/queued"].samples.as_ref().unwrap().blocked);
     assert_rate(&rows, "micro/launch/queued", 1e6 / Profile::named("h100").launch_us);
     let machine = Machine::with("h100").faults("launch_us=20; queue=30");
     let (rows, _) = measure_on(&machine, "micro/launch/queued", false);
     let row = &rows["micro/launch/queued"];
-    assert!(!row.samples.as_ref().unwrap().held);
+    assert!(!row.samples.as_ref().unwrap().blocked);
     let caveat = "the device could not be held back while launches were queued";
     assert!(row.caveats.iter().any(|said| said.contains(caveat)), "{:?}", row.caveats);
     let rate = rate(&rows, "micro/launch/queued");
@@ -215,7 +216,7 @@ fn burst_and_sustained_speed_are_both_kept_where_a_card_slows_down() {
     assert!((same - 1.0).abs() < 1e-5, "{same}");
     assert!(burst.rest_s > 2.0 && burst.load_s > 3.0 && burst.seconds.len() > 10, "{burst:?}");
 
-    // Heat holds the card down from the third second of work on: behind the burst, before the samples.
+    // Heat holds the card down from the third second of work on: after the burst, before the samples.
     let hot = Machine::with(T4).faults("throttled_after=3");
     let ran = hot.measure(path);
     let said = ran.exits(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -247,8 +247,8 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
     let machine = Machine::with("t4").faults(plan);
     let mut command = machine.command(&["serve", "tiny", "--device", "cuda"]);
     command.arg("--results").arg(machine.world.path("simulated")).arg("--models").arg(catalog());
-    command.args(["--phase", "generate", "--prompt", "8", "--tokens", "6", "--most", "4"]);
-    command.args(["--rate", "2,60,3", "--for", "1s", "--warm-up", "50ms", "--timeout", "3s"]);
+    command.args(["--phase", "generate", "--prompt", "8", "--tokens", "6", "--max-batch", "4"]);
+    command.args(["--rate", "2,60,3", "--duration", "1s", "--warm-up", "50ms", "--timeout", "3s"]);
     Ran::of(command.args(more).output().unwrap()).exits(1);
     let rows = machine.rows();
     let ends: Vec<&str> =
@@ -258,7 +258,7 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
     assert!(rows[1].load.is_none(), "{:?}", rows[1]);
     for row in [&rows[0], &rows[2]] {
         assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
-        let (load, check) = (row.load.as_ref().unwrap(), row.check.as_ref().unwrap());
+        let (load, check) = (row.load_test.as_ref().unwrap(), row.check.as_ref().unwrap());
         assert!(load.requests.completed > 0 && load.requests.failed == 0, "{:?}", load.requests);
         assert!(check.worst_error <= check.tolerance, "{}: {check:?}", row.id);
     }

@@ -68,7 +68,7 @@ fn libraries_newer_than_the_driver_and_falsifying_variables_break_the_doctors_ve
         "which loads nothing of a newer major version",
         "BROKEN   cuBLASLt: libcublasLt.so is of CUDA 13.0",
         "BROKEN   CUDA_LAUNCH_BLOCKING: is \"1\": each launch waits until its kernel is done",
-        "to mend: unset CUDA_LAUNCH_BLOCKING",
+        "to fix: unset CUDA_LAUNCH_BLOCKING",
     ] {
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }

@@ -402,12 +402,14 @@ fn text_from_outside_does_nothing_to_a_terminal() {
 #[test]
 fn times_that_no_clock_holds_are_refused() {
     let world = World::new();
-    for option in ["--warm-up", "--for", "--timeout", "--delay", "--target", "--hang-limit"] {
+    for option in
+        ["--warm-up", "--duration", "--timeout", "--max-queue-delay", "--target", "--hang-limit"]
+    {
         let long =
             ["serve", "gpt2-124m", "--device", "cpu", "--dry-run", option, "9223372036854775807s"];
         world.run(&long).exits(64).says(&["longer than a year"]);
     }
-    let year = ["--warm-up", "24h", "--for", "24h", "--timeout", "24h"];
+    let year = ["--warm-up", "24h", "--duration", "24h", "--timeout", "24h"];
     let serve = ["serve", "gpt2-124m", "--device", "cpu", "--dry-run"];
     world.run(&[&serve[..], &year].concat()).exits(0);
 }

@@ -18,7 +18,7 @@ fn specs_say_what_the_processor_is() {
 }
 
 #[test]
-fn models_lists_every_stanza() {
+fn models_lists_every_entry() {
     let world = World::new();
     let ran = world.run(&["models", "--device", "cpu"]);
     ran.exits(0);

@@ -110,7 +110,7 @@ fn number_in_binary(bytes: &mut [u8], at: usize, random: &mut SmallRng) {
     overwrite(bytes, at, &number.to_le_bytes()[..width]);
 }
 
-/// Other digits for the first decimal number behind that place.
+/// Other digits for the first decimal number after that place.
 fn number_in_text(bytes: &mut Vec<u8>, at: usize, random: &mut SmallRng) {
     let Some(start) = (at..bytes.len()).find(|place| bytes[*place].is_ascii_digit()) else {
         return;
@@ -125,7 +125,7 @@ fn number_in_text(bytes: &mut Vec<u8>, at: usize, random: &mut SmallRng) {
     bytes.splice(start..start + digits, number.into_bytes());
 }
 
-/// The end of another seed behind the beginning of this one.
+/// The end of another seed after the beginning of this one.
 fn splice(bytes: &mut Vec<u8>, at: usize, corpus: &[Vec<u8>], random: &mut SmallRng) {
     let Some(other) = corpus.choose(random) else { return };
     let from = random.random_range(0..=other.len());

@@ -58,11 +58,11 @@ impl World {
     /// The same command with interrupts heeded: a shell starts what works in the background with them
     /// ignored, and so they would stay.
     pub fn interruptible(&self, command: &Command) -> Command {
-        self.behind(&["env", "--default-signal=INT"], command)
+        self.launched_by(&["env", "--default-signal=INT"], command)
     }
 
     /// The same command, started by another program whose arguments end with it.
-    pub fn behind(&self, launcher: &[&str], command: &Command) -> Command {
+    pub fn launched_by(&self, launcher: &[&str], command: &Command) -> Command {
         let mut started = Command::new(launcher[0]);
         started.current_dir(self.folder.path()).args(&launcher[1..]);
         for (name, value) in command.get_envs() {

@@ -34,7 +34,7 @@ pub fn matmul(seconds: f64) -> Row<'static> {
     }
 }
 
-/// Writes a run of a card of the book, `run.jsonl`, below `results/`.
+/// Writes a run of a card with a datasheet, `run.jsonl`, below `results/`.
 pub fn write(world: &World, run: &str, card: &str, rows: &[Row<'_>]) -> PathBuf {
     let folder = world.path("results").join(card);
     std::fs::create_dir_all(&folder).unwrap();
@@ -47,8 +47,8 @@ pub fn write(world: &World, run: &str, card: &str, rows: &[Row<'_>]) -> PathBuf 
 }
 
 fn run_line(run: &str, card: &str) -> Value {
-    let book = warpmark_device::book::book().unwrap();
-    let entry = book.entries().find(|entry| entry.name == card).unwrap();
+    let datasheet = warpmark_device::datasheet::datasheets().unwrap();
+    let entry = datasheet.entries().find(|entry| entry.name == card).unwrap();
     let absent = json!({"absent": "a test"});
     let mut gpu =
         json!({"compute_capability": [8, 0], "cuda_driver_version": 13000, "book": entry});
@@ -78,7 +78,7 @@ fn run_line(run: &str, card: &str) -> Value {
     ] {
         gpu[name] = absent.clone();
     }
-    let memory = book.memories(card)[0].get();
+    let memory = datasheet.memories(card)[0].get();
     json!({
         "kind": "run", "schema": 1, "method": 1, "run": run, "started_at": "2026-11-21T23:30:46Z",
         "command": ["warpmark", "run"], "suite": "quick", "seed": 7,

@@ -1,8 +1,8 @@
 //! Whether a card is what it should be: a few rows of it against what is known, its settings and what its
 //! sensors saw, and itself against the others of its kind on the machine.
 //!
-//! A figure is held against what is published for the card where that is sound ([`crate::reference`]), else
-//! against a share of what the card's book or its link allows. Settings and sensors are judged apart, a
+//! A figure is held against what is published for the card where that is valid ([`crate::reference`]), else
+//! against a share of what the card's datasheet or its link allows. Settings and sensors are judged apart, a
 //! sentence each ([`health`]).
 
 pub mod health;
@@ -20,8 +20,8 @@ use health::{Remark, Weight};
 pub const ROWS: &str = "micro/matmul/f16.f32/8192x8192x8192,micro/memory/copy,micro/memory/triad,\
                         micro/transfer/h2d/pinned,micro/transfer/d2h/pinned,!sustained";
 
-/// The share of its book peak that a card's own library reaches at least with a large product: published ones
-/// lie between 0.55 (at the power limit) and 0.9.
+/// The share of its theoretical peak that a card's own library reaches at least with a large product:
+/// published ones lie between 0.55 (at the power limit) and 0.9.
 const PRODUCT: f64 = 0.5;
 
 /// The share of what clock and bus allow that a sweep through memory reaches at least: published ones lie
@@ -212,7 +212,7 @@ impl Checkup {
     }
 }
 
-/// The band of sound figures that are published for the card.
+/// The band of valid figures that are published for the card.
 fn published(standing: &Standing, id: &BenchmarkId) -> Option<Band> {
     let judged = standing.judged.iter().find(|judged| {
         judged.depends_on == DependsOn::Card && judged.ours.as_ref().is_some_and(|o| o.id == *id)
@@ -222,13 +222,13 @@ fn published(standing: &Standing, id: &BenchmarkId) -> Option<Band> {
         Column::GbPerS => 1e9,
         _ => return None,
     };
-    let sound = judged.published.iter().filter(|figure| figure.doubts.is_empty());
-    let least = sound.min_by(|a, b| a.low.total_cmp(&b.low))?;
+    let valid = judged.published.iter().filter(|figure| figure.warnings.is_empty());
+    let least = valid.min_by(|a, b| a.low.total_cmp(&b.low))?;
     let low = least.low * (1.0 - SPREAD) * scale;
     Some(Band { low, from: format!("the least that is published ({})", least.source) })
 }
 
-/// The share of what the card's book, its memory or its link allow.
+/// The share of what the card's datasheet, its memory or its link allow.
 fn allowed(run: &RunAnalysis<'_>, record: &Record) -> Option<Band> {
     let device = &run.run?.device;
     let gpu = device.gpu.as_ref()?;
@@ -238,8 +238,8 @@ fn allowed(run: &RunAnalysis<'_>, record: &Record) -> Option<Band> {
     };
     match record.id.subject() {
         "matmul" => {
-            let peak = gpu.book.known()?.peaks.get(&crate::roofline::arithmetic(record)?)?;
-            Some(share(PRODUCT, peak.value.0, "the book's peak"))
+            let peak = gpu.datasheet.known()?.peaks.get(&crate::roofline::arithmetic(record)?)?;
+            Some(share(PRODUCT, peak.value.0, "the datasheet's peak"))
         }
         "memory" => {
             let bandwidth = device.memory_bandwidth.known()?;
@@ -254,7 +254,7 @@ fn allowed(run: &RunAnalysis<'_>, record: &Record) -> Option<Band> {
     }
 }
 
-/// Bytes a second of a link, one way, behind its line code; `None` of a generation that is not known.
+/// Bytes a second of a link, one way, after its line code; `None` of a generation that is not known.
 fn rate_of(link: PcieLink) -> Option<f64> {
     let lane = match link.generation {
         1 => 0.25e9,

@@ -15,7 +15,7 @@ use warpmark_record::{
 };
 
 use crate::money::UsdPerHour;
-use crate::prices::{Prices, Wanted};
+use crate::prices::{PriceFilter, Prices};
 use crate::{RowAnalysis, RunAnalysis};
 
 /// The price of an hour, and whose word it is.
@@ -32,12 +32,12 @@ pub struct Tariff {
 pub struct Tariffs {
     /// A price of the user's for every device.
     pub every: Option<UsdPerHour>,
-    /// Prices of the user's by the card's name in the book or the device's slug.
+    /// Prices of the user's by the card's name in the datasheets or the device's slug.
     pub own: BTreeMap<String, UsdPerHour>,
     /// The list.
     pub list: Prices,
     /// Which of its offers will do.
-    pub wanted: Wanted,
+    pub wanted: PriceFilter,
 }
 
 impl Tariffs {
@@ -46,8 +46,8 @@ impl Tariffs {
         let Some(device) = run.run.map(|run| &run.device) else {
             return Err("the line of the run is missing, so its device is unknown".to_owned());
         };
-        let book = device.gpu.as_ref().and_then(|gpu| gpu.book.known());
-        let card = book.map(|book| book.name.as_str());
+        let datasheet = device.gpu.as_ref().and_then(|gpu| gpu.datasheet.known());
+        let card = datasheet.map(|datasheet| datasheet.name.as_str());
         let own = card.and_then(|card| self.own.get(card)).or(self.own.get(&device.slug));
         if let Some(per_hour) = own.or(self.every.as_ref()) {
             return Ok(Tariff { per_hour: *per_hour, origin: format!("{per_hour}, as given") });

@@ -89,9 +89,9 @@ fn joules_come_from_the_counter_else_from_mean_power_else_there_is_a_reason() {
 fn a_price_is_the_users_then_the_lists_and_never_a_guess() {
     let run = |card: &str| {
         let mut run = fixture::gpu_run();
-        let book = warpmark_device::book::book().unwrap();
-        let entry = book.entries().find(|entry| entry.name == card).unwrap().clone();
-        run.device.gpu.as_mut().unwrap().book = Field::Known(entry);
+        let datasheet = warpmark_device::datasheet::datasheets().unwrap();
+        let entry = datasheet.entries().find(|entry| entry.name == card).unwrap().clone();
+        run.device.gpu.as_mut().unwrap().datasheet = Field::Known(entry);
         fixture::recording(run, vec![fixture::decode("f16", 0.01)])
     };
     let t4 = run("t4");
@@ -102,7 +102,7 @@ fn a_price_is_the_users_then_the_lists_and_never_a_guess() {
     let own = BTreeMap::from([("t4".to_owned(), UsdPerHour::new(0.2).unwrap())]);
     let given = Tariffs { own, ..list() }.of(&analyze(&t4)[0]).unwrap();
     assert_eq!(given.per_hour, UsdPerHour::new(0.2).unwrap());
-    let spot = Wanted { region: None, terms: Some("spot".to_owned()) };
+    let spot = PriceFilter { region: None, terms: Some("spot".to_owned()) };
     let refused = Tariffs { wanted: spot, ..list() }.of(&analyze(&t4)[0]).unwrap_err();
     assert!(refused.starts_with("no price is listed for t4 (spot)"), "{refused}");
     assert!(list().of(&analyze(&run("h200-sxm"))[0]).unwrap_err().contains("--usd-per-hour"));

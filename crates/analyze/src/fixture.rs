@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_record::machine::{BookEntry, GpuSpec, Sourced};
+use warpmark_record::machine::{DatasheetEntry, GpuSpec, Sourced};
 use warpmark_record::store::Recording;
 use warpmark_record::{
     Build, Bytes, BytesPerSecond, Check, ClockKind, DeviceKind, DeviceSpec, Field, Flops,
@@ -25,11 +25,11 @@ pub(crate) fn row(id: &str, seconds: f64) -> Record {
         device_s: None,
         wall_s,
         warm_up_s: 1.0,
-        settled: true,
-        phases: BTreeMap::new(),
+        converged: true,
+        stages: BTreeMap::new(),
         distributions: BTreeMap::new(),
         launch_s: None,
-        held: false,
+        blocked: false,
         duty: None,
         burst: None,
         ended: None,
@@ -77,8 +77,8 @@ pub(crate) fn load(bytes: f64, seconds: f64) -> Record {
     row.work.bytes = Some(Bytes(bytes));
     row.work.items = Some(Items { count: 1.0, unit: ItemUnit::Load });
     let samples = row.samples.as_mut().unwrap();
-    samples.phases.insert("read_s".to_owned(), vec![seconds * 0.4; 10]);
-    samples.phases.insert("open_s".to_owned(), vec![seconds / 10.0; 10]);
+    samples.stages.insert("read_s".to_owned(), vec![seconds * 0.4; 10]);
+    samples.stages.insert("open_s".to_owned(), vec![seconds / 10.0; 10]);
     row
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn gpu_run() -> Run {
         persistence: absent(),
         other_processes: Field::Known(0),
         idle: absent(),
-        book: Field::Known(BookEntry {
+        datasheet: Field::Known(DatasheetEntry {
             absent: BTreeMap::new(),
             name: "some-gpu".to_owned(),
             peaks: BTreeMap::from([(

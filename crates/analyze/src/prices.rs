@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::location::{Location, Text};
 use crate::money::{MoneyError, UsdPerHour};
-use crate::place::{Place, Text};
 
 const BUILTIN: &str = include_str!("../prices.toml");
 
@@ -20,7 +20,7 @@ pub struct Offer {
     pub instance: String,
     /// The card, as the source names it.
     pub title: String,
-    /// The card, as the book of peaks names it; `None` where the source leaves that open.
+    /// The card, as its datasheet is named; `None` where the source leaves that open.
     pub card: Option<String>,
     /// How many cards it has.
     pub cards: u32,
@@ -37,7 +37,7 @@ pub struct Offer {
     /// When.
     pub date: String,
     /// Where it stands.
-    pub place: Place,
+    pub location: Location,
 }
 
 impl Offer {
@@ -67,7 +67,7 @@ impl Offer {
 
 /// What a price is wanted for; `None` takes any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PriceFilter {
     /// The region.
     pub region: Option<String>,
     /// The terms.
@@ -84,26 +84,26 @@ pub struct Prices {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PriceError {
     /// Not the TOML, or not the keys, that it should be.
-    #[error("{place}: {reason}; see crates/analyze/prices.toml for the form")]
+    #[error("{location}: {reason}; see crates/analyze/prices.toml for the form")]
     Syntax {
         /// Where.
-        place: Place,
+        location: Location,
         /// What.
         reason: String,
     },
     /// Something that is no price.
-    #[error("{place}: {reason}")]
+    #[error("{location}: {reason}")]
     Price {
         /// Where.
-        place: Place,
+        location: Location,
         /// What.
         reason: MoneyError,
     },
     /// A value that no offer can have.
-    #[error("{place}: {what}")]
+    #[error("{location}: {what}")]
     Value {
         /// Where.
-        place: Place,
+        location: Location,
         /// What, with the next step.
         what: String,
     },
@@ -114,7 +114,7 @@ pub enum PriceError {
 struct File {
     sources: BTreeMap<String, Source>,
     #[serde(default)]
-    price: Vec<Stanza>,
+    price: Vec<PriceEntry>,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +126,7 @@ struct Source {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stanza {
+struct PriceEntry {
     provider: String,
     instance: Spanned<String>,
     title: String,
@@ -152,12 +152,12 @@ impl Prices {
     pub fn parse(text: &str, origin: &str) -> Result<Self, PriceError> {
         let text = Text { origin, text };
         let file: File = toml::from_str(text.text).map_err(|error| {
-            let (place, reason) = text.fault(&error);
-            PriceError::Syntax { place, reason }
+            let (location, reason) = text.fault(&error);
+            PriceError::Syntax { location, reason }
         })?;
         let mut offers: Vec<Offer> = Vec::new();
-        for stanza in &file.price {
-            let offer = stanza.offer(&file.sources, text)?;
+        for entry in &file.price {
+            let offer = entry.offer(&file.sources, text)?;
             let same = |other: &&Offer| {
                 (&other.provider, &other.instance, &other.region, &other.terms)
                     == (&offer.provider, &offer.instance, &offer.region, &offer.terms)
@@ -165,9 +165,9 @@ impl Prices {
             if let Some(other) = offers.iter().find(same) {
                 let what = format!(
                     "{:?} has a price on these terms since line {}; keep one of the two",
-                    offer.instance, other.place.line
+                    offer.instance, other.location.line
                 );
-                return Err(PriceError::Value { place: offer.place, what });
+                return Err(PriceError::Value { location: offer.location, what });
             }
             offers.push(offer);
         }
@@ -175,7 +175,7 @@ impl Prices {
     }
 
     /// The offers that a card can be had for, the cheapest first.
-    pub fn find(&self, card: &str, wanted: &Wanted) -> Vec<&Offer> {
+    pub fn find(&self, card: &str, wanted: &PriceFilter) -> Vec<&Offer> {
         let fits = |want: &Option<String>, has: &str| {
             want.as_ref().is_none_or(|want| want.eq_ignore_ascii_case(has))
         };
@@ -195,30 +195,30 @@ impl Prices {
     }
 }
 
-impl Stanza {
+impl PriceEntry {
     fn offer(
         &self,
         sources: &BTreeMap<String, Source>,
         text: Text<'_>,
     ) -> Result<Offer, PriceError> {
         let per_hour = self.per_hour.get_ref().parse().map_err(|reason| PriceError::Price {
-            place: text.place(&self.per_hour.span()),
+            location: text.location(&self.per_hour.span()),
             reason,
         })?;
         if *self.cards.get_ref() == 0 {
-            let place = text.place(&self.cards.span());
+            let location = text.location(&self.cards.span());
             let what = "an instance has at least 1 card, not 0".to_owned();
-            return Err(PriceError::Value { place, what });
+            return Err(PriceError::Value { location, what });
         }
         let terms = self.terms.get_ref();
         if !["on-demand", "spot"].contains(&terms.as_str()) {
-            let place = text.place(&self.terms.span());
+            let location = text.location(&self.terms.span());
             let what = format!("{terms:?} are no terms: write on-demand or spot");
-            return Err(PriceError::Value { place, what });
+            return Err(PriceError::Value { location, what });
         }
         let key = self.source.get_ref();
         let source = sources.get(key).ok_or_else(|| PriceError::Value {
-            place: text.place(&self.source.span()),
+            location: text.location(&self.source.span()),
             what: format!("the source {key:?} is not explained: add it to [sources]"),
         })?;
         Ok(Offer {
@@ -233,7 +233,7 @@ impl Stanza {
             source: source.title.clone(),
             source_key: key.clone(),
             date: source.date.clone(),
-            place: text.place(&self.instance.span()),
+            location: text.location(&self.instance.span()),
         })
     }
 }

@@ -24,19 +24,19 @@ fn refused(from: &str, to: &str) -> String {
 #[test]
 fn the_programs_list_has_the_prices_of_the_document() {
     let prices = Prices::builtin().unwrap();
-    let one = |card: &str| prices.find(card, &Wanted::default())[0].per_card().get();
+    let one = |card: &str| prices.find(card, &PriceFilter::default())[0].per_card().get();
     for (card, price) in [("t4", 0.526), ("l4", 1.10), ("a10g", 1.006), ("v100-sxm2", 3.06)] {
         assert!((one(card) - price).abs() < 1e-12, "{card}");
     }
     assert!((one("a100-40-sxm") - 32.77 / 8.0).abs() < 1e-12);
-    assert!(prices.find("h200-sxm", &Wanted::default()).is_empty());
+    assert!(prices.find("h200-sxm", &PriceFilter::default()).is_empty());
     assert!(prices.offers()[0].describe().contains("no date"), "{}", prices.offers()[0].describe());
 }
 
 #[test]
 fn an_instance_is_shared_among_its_cards_and_found_by_region_and_terms() {
     let prices = Prices::parse(ONE, "p.toml").unwrap();
-    let wanted = |region: &str, terms: &str| Wanted {
+    let wanted = |region: &str, terms: &str| PriceFilter {
         region: Some(region.to_owned()),
         terms: Some(terms.to_owned()),
     };

@@ -43,7 +43,7 @@ fn devices_are_ranked_by_workload_and_by_the_geometric_mean() {
     let ranks: Vec<usize> = found.workloads[0].places.iter().map(|p| p.unwrap().rank).collect();
     assert_eq!(ranks, [2, 3, 1]);
     let order: Vec<&str> = found.means.iter().map(|mean| mean.device.as_str()).collect();
-    // Geometric means 2, 4 and 4: b and c tie behind a.
+    // Geometric means 2, 4 and 4: b and c tie after a.
     assert_eq!(order[0], "a");
     assert!((found.means[1].ratio - 2.0).abs() < 1e-3 && (found.means[2].ratio - 2.0).abs() < 1e-3);
     let interval = found.means[1].interval.unwrap();

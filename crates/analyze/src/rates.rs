@@ -11,7 +11,7 @@ use warpmark_record::{
 /// The confidence of every interval in a report.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// Below this share of the wall time behind the last launch, the device has had to wait for launches. A
+/// Below this share of the wall time after the last launch, the device has had to wait for launches. A
 /// device that is kept busy has up to a thousand launches before it then, which is a tenth of a sample
 /// even where they are short.
 pub const STARVED: f64 = 0.02;
@@ -45,7 +45,7 @@ pub struct Rates {
     pub launch: Option<Seconds>,
     /// The median share of a sample's wall time that was left when everything was launched. Next to
     /// nothing is left where the device had to wait for each launch. `None` without a device clock and
-    /// where the device was held back.
+    /// where the device was blocked.
     pub backlog: Option<f64>,
     /// The median time of an iteration in the burst after a rest, where the row has one.
     pub burst: Option<Seconds>,
@@ -53,8 +53,8 @@ pub struct Rates {
     pub drift: Option<f64>,
     /// Samples outside Tukey's fences.
     pub outliers: usize,
-    /// The median time of each phase in an iteration.
-    pub phases: BTreeMap<String, Seconds>,
+    /// The median time of each stage of an iteration.
+    pub stages: BTreeMap<String, Seconds>,
 }
 
 /// The rate that matters for a row.
@@ -101,8 +101,8 @@ impl Rates {
         let walls = samples.wall_per_iteration();
         let time = stats::median(&times).filter(|time| *time > 0.0).map(Seconds)?;
         let wall = Seconds(stats::median(&walls)?);
-        // Launches and work do not overlap where the device was held back.
-        let device_clock = samples.device_s.is_some() && !samples.held;
+        // Launches and work do not overlap where the device was blocked.
+        let device_clock = samples.device_s.is_some() && !samples.blocked;
         let work = &record.work;
         Some(Self {
             samples: times.len(),
@@ -115,11 +115,11 @@ impl Rates {
             items: work.items.map(|items| items / time),
             host_share: (device_clock && wall.0 > 0.0).then(|| 1.0 - time.ratio(wall)),
             launch: launch(samples),
-            backlog: if samples.held { None } else { backlog(samples) },
+            backlog: if samples.blocked { None } else { backlog(samples) },
             burst: samples.burst.as_ref().and_then(Burst::median).filter(|burst| burst.0 > 0.0),
             drift: stats::drift(&times),
             outliers: stats::outliers(&times)?,
-            phases: phases(samples),
+            stages: stages(samples),
         })
     }
 
@@ -169,13 +169,13 @@ fn backlog(samples: &Samples) -> Option<f64> {
     stats::median(&each)
 }
 
-fn phases(samples: &Samples) -> BTreeMap<String, Seconds> {
+fn stages(samples: &Samples) -> BTreeMap<String, Seconds> {
     let per_iteration = |totals: &[f64]| {
         let each: Vec<f64> =
             totals.iter().zip(&samples.iterations).map(|(s, n)| s / (*n).max(1) as f64).collect();
         stats::median(&each).map(Seconds)
     };
-    let medians = samples.phases.iter();
+    let medians = samples.stages.iter();
     medians.filter_map(|(name, totals)| Some((name.clone(), per_iteration(totals)?))).collect()
 }
 
@@ -214,7 +214,7 @@ mod tests {
         let load = fixture::load(5e8, 0.5);
         let rates = Rates::of(&load).unwrap();
         assert_eq!(rates.main(&load).unwrap().to_string(), "1.00 GB/s");
-        assert_eq!(rates.phases["read_s"], Seconds(0.2));
+        assert_eq!(rates.stages["read_s"], Seconds(0.2));
         let decode = fixture::decode("f32", 0.04);
         assert_eq!(Rates::of(&decode).unwrap().main(&decode).unwrap().to_string(), "25.0 tok/s");
     }

@@ -2,25 +2,25 @@
 //! stands to them.
 //!
 //! A figure is kept as it was printed, in the unit it was printed in, and nobody's word is taken for it:
-//! every row is held against itself and against the card's book, and what cannot be stands beside it
-//! ([`doubts`]). Only a figure that a card alone decides may judge a card ([`DependsOn::Card`]); one that
+//! every row is held against itself and against the card's datasheet, and what cannot be stands beside it
+//! ([`warnings`]). Only a figure that a card alone decides may judge a card ([`DependsOn::Card`]); one that
 //! another program made is shown beside ours without a verdict.
 
 pub mod cards;
 pub mod column;
-pub mod doubts;
 pub mod judge;
 mod parse;
+pub mod warnings;
 
 use warpmark_record::Filter;
 
 pub use cards::{Card, Cards};
 pub use column::Column;
-pub use doubts::{Doubt, Kind};
 pub use judge::{Judged, Standing, Verdict};
 pub use parse::ReferenceError;
+pub use warnings::{Kind, Warning};
 
-use crate::place::Place;
+use crate::location::Location;
 
 /// The files that the program carries, as name and text.
 const BUILTIN: [(&str, &str); 6] = [
@@ -70,14 +70,14 @@ pub struct Table {
     /// The rows, each with as many cells as there are columns.
     pub rows: Vec<Row>,
     /// Where it stands.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// A row of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Where it stands.
-    pub place: Place,
+    pub location: Location,
     /// Its cells, in the order of the columns.
     pub cells: Vec<Cell>,
 }
@@ -95,12 +95,12 @@ pub enum Cell {
 
 /// All tables that were read.
 #[derive(Debug, Clone, Default)]
-pub struct Reference {
+pub struct PublishedTables {
     /// The tables, in the order of their files.
     pub tables: Vec<Table>,
 }
 
-impl Reference {
+impl PublishedTables {
     /// The tables that the program carries.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Reference {
 
     /// Reads files, each as name and text, strictly: an unknown key, column or card, a figure that is
     /// negative or no finite number, a row of another length and a table that stands twice are errors
-    /// with their line. What a row claims is not judged here; see [`doubts::of`].
+    /// with their line. What a row claims is not judged here; see [`warnings::of`].
     pub fn parse(files: &[(&str, &str)], cards: &Cards) -> Result<Self, ReferenceError> {
         let mut tables = Vec::new();
         for (origin, text) in files {

@@ -1,4 +1,4 @@
-//! Rows against limits: the card's book, the book at the clock the card settled at, and the best that
+//! Rows against limits: the card's datasheet, the datasheet at the clock the card ran at, and the best that
 //! was measured on this device in this run.
 //!
 //! For a row with `F` operations and `B` bytes, a roof of `P` FLOP/s and `W` B/s allows no time below
@@ -11,13 +11,13 @@
 //!
 //! The first rule that holds:
 //!
-//! 1. **transfer**: the phases that move data into place (`read_s`, `host_to_device_s`) take more than
-//!    [`PHASE_MAJORITY`] of the wall time.
+//! 1. **transfer**: the stages that move data into place (`read_s`, `host_to_device_s`) take more than
+//!    [`STAGE_MAJORITY`] of the wall time.
 //! 2. **host**: the device's clock stood still for more than [`HOST_BOUND`] of the wall time, or the
 //!    device was done as soon as the last launch was queued ([`crate::rates::STARVED`]).
 //! 3. **compute** or **bandwidth**: the larger of the two shares of the roof is at least [`NEAR`]. The
-//!    roof is the first that knows every resource the row counts: measured, at the settled clock,
-//!    book. Where none knows all of them, the same holds for a single share.
+//!    roof is the first that knows every resource the row counts: measured, at the row's clock,
+//!    datasheet. Where none knows all of them, the same holds for a single share.
 //! 4. **neither**: every resource the row counts is known, and none is near its limit.
 //! 5. **unknown**: a limit is missing, or the row counts no work.
 
@@ -34,16 +34,16 @@ use crate::rates::Rates;
 pub const NEAR: f64 = 0.5;
 /// Above this share of the wall time without the device, the host bounds a row.
 pub const HOST_BOUND: f64 = 0.25;
-/// Above this share of the wall time, a kind of phase bounds a row.
-pub const PHASE_MAJORITY: f64 = 0.5;
+/// Above this share of the wall time, a kind of stage bounds a row.
+pub const STAGE_MAJORITY: f64 = 0.5;
 
 /// Which limit a share is a share of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// The book figure of the card.
-    Book,
-    /// The book figure at the mean clock while the row ran; bandwidth is the book's.
-    Settled,
+    /// The datasheet figure of the card.
+    Datasheet,
+    /// The datasheet figure at the mean clock while the row ran; bandwidth is the datasheet's.
+    DatasheetAtClock,
     /// The best matmul of the same arithmetic and the best memory row of this run.
     Measured,
 }
@@ -51,8 +51,8 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Book => "book",
-            Self::Settled => "settled",
+            Self::Datasheet => "datasheet",
+            Self::DatasheetAtClock => "datasheet-at-clock",
             Self::Measured => "measured",
         })
     }
@@ -140,8 +140,8 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The share to print where there is room for one: of the limit that is hardest to argue with (book,
-    /// then settled, then measured), the resource that is nearest to it.
+    /// The share to print where there is room for one: of the limit that is hardest to argue with (datasheet,
+    /// then that at its clock, then measured), the resource that is nearest to it.
     pub fn headline(&self) -> Option<&Share> {
         let limit = self.shares.iter().map(|share| share.limit).min()?;
         self.larger(limit)
@@ -164,10 +164,10 @@ impl Placement {
 /// The limits of one device in one run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    book_peaks: BTreeMap<String, FlopsPerSecond>,
-    /// The clock of each book peak, as far as the book tells.
-    book_clocks: BTreeMap<String, f64>,
-    book_bandwidth: Option<BytesPerSecond>,
+    datasheet_peaks: BTreeMap<String, FlopsPerSecond>,
+    /// The clock of each theoretical peak, as far as the datasheet tells.
+    datasheet_clocks: BTreeMap<String, f64>,
+    datasheet_bandwidth: Option<BytesPerSecond>,
     measured_peaks: BTreeMap<String, FlopsPerSecond>,
     measured_bandwidth: Option<BytesPerSecond>,
 }
@@ -177,12 +177,14 @@ impl Limits {
     pub fn of<'a>(run: Option<&Run>, rows: impl Iterator<Item = (&'a Record, &'a Rates)>) -> Self {
         let mut limits = Self::default();
         let gpu = run.and_then(|run| run.device.gpu.as_ref());
-        if let Some(book) = gpu.and_then(|gpu| gpu.book.known()) {
-            let peaks = book.peaks.iter().map(|(name, peak)| (name.clone(), peak.value));
-            limits.book_peaks = peaks.collect();
-            let clocks = book.peaks.keys().filter_map(|name| Some((name, book.clock_of(name)?)));
-            limits.book_clocks = clocks.map(|(name, clock)| (name.clone(), clock.0)).collect();
-            limits.book_bandwidth = book.bandwidth.as_ref().map(|bandwidth| bandwidth.value);
+        if let Some(datasheet) = gpu.and_then(|gpu| gpu.datasheet.known()) {
+            let peaks = datasheet.peaks.iter().map(|(name, peak)| (name.clone(), peak.value));
+            limits.datasheet_peaks = peaks.collect();
+            let clocks =
+                datasheet.peaks.keys().filter_map(|name| Some((name, datasheet.clock_of(name)?)));
+            limits.datasheet_clocks = clocks.map(|(name, clock)| (name.clone(), clock.0)).collect();
+            limits.datasheet_bandwidth =
+                datasheet.bandwidth.as_ref().map(|bandwidth| bandwidth.value);
         }
         for (record, rates) in rows {
             limits.learn(record, rates);
@@ -240,15 +242,20 @@ impl Limits {
             return Vec::new();
         }
         let arithmetic = arithmetic(record);
-        let book = arithmetic.as_deref().and_then(|name| self.book_peaks.get(name)).copied();
+        let datasheet =
+            arithmetic.as_deref().and_then(|name| self.datasheet_peaks.get(name)).copied();
         let scale = self.clock_scale(arithmetic.as_deref(), record);
         let measured = arithmetic.as_deref().and_then(|name| self.measured_peak(name));
-        let settled = book.zip(scale).map(|(peak, scale)| peak * scale);
+        let at_clock = datasheet.zip(scale).map(|(peak, scale)| peak * scale);
         let mut shares = Vec::new();
-        // The memory's clock is fixed while a card works, so its bandwidth settles at the book's.
+        // The memory's clock is fixed while a card works, so its bandwidth stays at the datasheet's.
         for (limit, compute, bandwidth) in [
-            (Limit::Book, book, self.book_bandwidth),
-            (Limit::Settled, settled, self.book_bandwidth.filter(|_| self.settles(record))),
+            (Limit::Datasheet, datasheet, self.datasheet_bandwidth),
+            (
+                Limit::DatasheetAtClock,
+                at_clock,
+                self.datasheet_bandwidth.filter(|_| self.knows_clock(record)),
+            ),
             (Limit::Measured, measured, self.measured_bandwidth),
         ] {
             let compute = rates.flops.zip(compute).map(|(rate, peak)| (rate.0, peak.0));
@@ -267,16 +274,16 @@ impl Limits {
         shares
     }
 
-    /// How the clock at which a row settled lies to the one that the peak of its arithmetic is stated for.
+    /// How the clock at which a row ran lies to the one that the peak of its arithmetic is stated for.
     fn clock_scale(&self, arithmetic: Option<&str>, record: &Record) -> Option<f64> {
         let mean = settled_clock(record)?;
-        let stated = self.book_clocks.get(arithmetic?).filter(|clock| **clock > 0.0)?;
+        let stated = self.datasheet_clocks.get(arithmetic?).filter(|clock| **clock > 0.0)?;
         Some(mean.0 / stated)
     }
 
-    /// Whether it is known at which clock a row settled, and at which a card of the book is stated.
-    fn settles(&self, record: &Record) -> bool {
-        settled_clock(record).is_some() && !self.book_clocks.is_empty()
+    /// Whether it is known at which clock a row ran, and at which a card with a datasheet is stated.
+    fn knows_clock(&self, record: &Record) -> bool {
+        settled_clock(record).is_some() && !self.datasheet_clocks.is_empty()
     }
 }
 
@@ -297,7 +304,7 @@ fn moves_other_bytes(record: &Record) -> bool {
     }
 }
 
-/// The arithmetic of a row as books key it: operand type over accumulate type.
+/// The arithmetic of a row as datasheets key it: operand type over accumulate type.
 ///
 /// Rows of whole models do not name the accumulate type; frameworks accumulate in f32 unless told
 /// otherwise (f64 for f64 operands, int32 for int8), and so it is read.
@@ -322,10 +329,10 @@ pub fn arithmetic(record: &Record) -> Option<String> {
 fn bound(rates: &Rates, placement: &Placement) -> Bound {
     let moving: f64 = ["read_s", "host_to_device_s"]
         .iter()
-        .filter_map(|phase| rates.phases.get(*phase))
-        .map(|phase| phase.0)
+        .filter_map(|stage| rates.stages.get(*stage))
+        .map(|stage| stage.0)
         .sum();
-    if moving > PHASE_MAJORITY * rates.wall.0 {
+    if moving > STAGE_MAJORITY * rates.wall.0 {
         return Bound::Transfer;
     }
     let waited = rates.host_share.is_some_and(|share| share > HOST_BOUND);
@@ -333,7 +340,7 @@ fn bound(rates: &Rates, placement: &Placement) -> Bound {
         return Bound::Host;
     }
     let counted = usize::from(rates.flops.is_some()) + usize::from(rates.bytes.is_some());
-    let complete = [Limit::Measured, Limit::Settled, Limit::Book]
+    let complete = [Limit::Measured, Limit::DatasheetAtClock, Limit::Datasheet]
         .into_iter()
         .find(|limit| counted > 0 && placement.of(*limit).count() == counted);
     let nearest = match complete {

@@ -34,15 +34,15 @@ fn telemetry(clock: f64) -> Telemetry {
 
 #[test]
 fn a_matmul_on_a_card_is_read_against_all_three_limits() {
-    // 2e12 operations in 25 ms are 80 TFLOP/s: 0.8 of the book, and of the book at 1.2 of 1.5 GHz
+    // 2e12 operations in 25 ms are 80 TFLOP/s: 0.8 of the datasheet, and of the datasheet at 1.2 of 1.5 GHz
     // all of it.
     let mut row = matmul("f16", 10_000, 0.025);
     row.telemetry = Some(telemetry(1.2e9));
     let placed = &placements(gpu_run(), vec![row, matmul("f16", 20_000, 0.25)])[0];
-    assert!(about(share(placed, Limit::Book, Resource::Compute), 0.8));
-    assert!(about(share(placed, Limit::Settled, Resource::Compute), 1.0));
+    assert!(about(share(placed, Limit::Datasheet, Resource::Compute), 0.8));
+    assert!(about(share(placed, Limit::DatasheetAtClock, Resource::Compute), 1.0));
     assert!(about(share(placed, Limit::Measured, Resource::Compute), 1.0));
-    assert_eq!(placed.headline().unwrap().limit, Limit::Book);
+    assert_eq!(placed.headline().unwrap().limit, Limit::Datasheet);
     assert_eq!(placed.bound, Bound::Compute);
 }
 
@@ -50,19 +50,19 @@ fn a_matmul_on_a_card_is_read_against_all_three_limits() {
 fn each_peak_settles_by_its_own_clock() {
     let mut run = gpu_run();
     let gpu = run.device.gpu.as_mut().unwrap();
-    let Field::Known(book) = &mut gpu.book else { panic!("no book") };
+    let Field::Known(datasheet) = &mut gpu.datasheet else { panic!("no datasheet") };
     let peak = Sourced { value: FlopsPerSecond(40e12), source: "a test".to_owned() };
-    book.peaks.insert("f32/f32".to_owned(), peak);
+    datasheet.peaks.insert("f32/f32".to_owned(), peak);
     let faster = Sourced { value: Hertz(2e9), source: "a test".to_owned() };
-    book.clocks.insert("f32/f32".to_owned(), faster);
+    datasheet.clocks.insert("f32/f32".to_owned(), faster);
     // At 1.2 GHz 24 of 40 TFLOP/s are left of f32, which are stated for 2 GHz, and 80 of 100 of f16.
     let [mut f32, mut f16] = [matmul("f32", 10_000, 0.1), matmul("f16", 10_000, 0.025)];
     for row in [&mut f32, &mut f16] {
         row.telemetry = Some(telemetry(1.2e9));
     }
     let placed = placements(run, vec![f32, f16]);
-    assert!(about(share(&placed[0], Limit::Settled, Resource::Compute), 20.0 / 24.0));
-    assert!(about(share(&placed[1], Limit::Settled, Resource::Compute), 1.0));
+    assert!(about(share(&placed[0], Limit::DatasheetAtClock, Resource::Compute), 20.0 / 24.0));
+    assert!(about(share(&placed[1], Limit::DatasheetAtClock, Resource::Compute), 1.0));
 }
 
 #[test]
@@ -91,17 +91,17 @@ fn quantised_weights_are_read_against_the_arithmetic_of_integers() {
 #[test]
 fn without_clock_readings_the_settled_limit_is_unknown() {
     let placed = &placements(gpu_run(), vec![matmul("f16", 10_000, 0.025)])[0];
-    assert_eq!(share(placed, Limit::Settled, Resource::Compute), None);
+    assert_eq!(share(placed, Limit::DatasheetAtClock, Resource::Compute), None);
 }
 
 #[test]
 fn an_arithmetic_that_the_book_lacks_has_no_share_of_it() {
     let placed = &placements(gpu_run(), vec![matmul("f32", 1000, 0.025)])[0];
-    assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
+    assert_eq!(share(placed, Limit::Datasheet, Resource::Compute), None);
     let mut other = matmul("f16", 1000, 0.025);
     other.parameters.insert("accumulate".to_owned(), "f16".into());
     let placed = &placements(gpu_run(), vec![other])[0];
-    assert_eq!(share(placed, Limit::Book, Resource::Compute), None);
+    assert_eq!(share(placed, Limit::Datasheet, Resource::Compute), None);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_device_that_waits_for_its_host_is_bound_by_the_host() {
 fn a_load_that_mostly_reads_is_bound_by_transfer() {
     let mut row = load(5e8, 0.5);
     assert_eq!(placements(cpu_run(), vec![row.clone()])[0].bound, Bound::Unknown);
-    row.samples.as_mut().unwrap().phases.insert("host_to_device_s".to_owned(), vec![0.1; 10]);
+    row.samples.as_mut().unwrap().stages.insert("host_to_device_s".to_owned(), vec![0.1; 10]);
     let placed = &placements(gpu_run(), vec![row])[0];
     assert_eq!(placed.bound, Bound::Transfer);
     assert_eq!(placed.shares, [], "its bytes come from storage, of which no limit is known");
@@ -163,9 +163,13 @@ fn a_share_above_one_is_kept_and_called_a_contradiction() {
     let mut row = memory("triad", 2e12, 1.0);
     row.work.bytes = Some(Bytes(2e12));
     let placed = &placements(gpu_run(), vec![row])[0];
-    assert!(about(share(placed, Limit::Book, Resource::Bandwidth), 2.0));
+    assert!(about(share(placed, Limit::Datasheet, Resource::Bandwidth), 2.0));
     let contradictions: Vec<Limit> = placed.contradictions().map(|share| share.limit).collect();
-    assert_eq!(contradictions, [Limit::Book], "not the measured limit, which the row itself set");
+    assert_eq!(
+        contradictions,
+        [Limit::Datasheet],
+        "not the measured limit, which the row itself set"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ mod caveat;
 
 use std::collections::BTreeSet;
 
-use warpmark_record::load::Arrivals;
-use warpmark_record::{ClockKind, DeviceKind, HostLoad, Load, Outcome, Record, Run, Seconds};
+use warpmark_record::load_test::Arrivals;
+use warpmark_record::{ClockKind, DeviceKind, HostLoad, LoadTest, Outcome, Record, Run, Seconds};
 
 pub use caveat::Caveat;
 
@@ -25,7 +25,7 @@ pub const CLOCK_DROP: f64 = 0.1;
 pub const CLOCK_DISAGREEMENT: f64 = 0.02;
 /// The share of a window that the load generator may take for itself.
 pub const GENERATOR: f64 = 0.01;
-/// How far the answers of an open loop may lie behind the questions.
+/// How far the answers of an open loop may lag the questions.
 pub const OVERLOADED: f64 = 0.05;
 /// How far burst and sustained speed may lie apart before both are told.
 pub const BURST: f64 = 0.02;
@@ -52,11 +52,11 @@ pub fn of_row(
                 of_launches(record, rates, &mut caveats);
                 of_burst(record, rates, &mut caveats);
             }
-            None if record.load.is_none() => caveats.push(Caveat::Unresolved),
+            None if record.load_test.is_none() => caveats.push(Caveat::Unresolved),
             None => {}
         }
         of_samples(record, &mut caveats);
-        if let Some(load) = &record.load {
+        if let Some(load) = &record.load_test {
             of_load(load, &mut caveats);
         }
         of_telemetry(record, &mut caveats);
@@ -75,7 +75,7 @@ pub fn of_row(
     caveats
 }
 
-fn of_load(load: &Load, caveats: &mut Vec<Caveat>) {
+fn of_load(load: &LoadTest, caveats: &mut Vec<Caveat>) {
     let share = load.passes.generator_s / load.window_s;
     if share > GENERATOR {
         caveats.push(Caveat::Generator(share));
@@ -91,8 +91,8 @@ fn of_samples(record: &Record, caveats: &mut Vec<Caveat>) {
     let Some(samples) = &record.samples else {
         return;
     };
-    if !samples.settled {
-        caveats.push(Caveat::NotSettled);
+    if !samples.converged {
+        caveats.push(Caveat::NotConverged);
     }
     if !samples.slow_clock.is_empty() {
         let (slow, samples) = (samples.slow_clock.len(), samples.wall_s.len());
@@ -125,11 +125,11 @@ fn of_times(rates: &Rates, caveats: &mut Vec<Caveat>) {
 }
 
 fn of_launches(record: &Record, rates: &Rates, caveats: &mut Vec<Caveat>) {
-    let held = record.samples.as_ref().is_some_and(|samples| samples.held);
-    if let Some(launch) = rates.launch.filter(|launch| held && *launch > rates.time) {
+    let blocked = record.samples.as_ref().is_some_and(|samples| samples.blocked);
+    if let Some(launch) = rates.launch.filter(|launch| blocked && *launch > rates.time) {
         caveats.push(Caveat::HostSlower { launch, device: rates.time });
     }
-    // A load is the host's work to a large part, and its phases say which.
+    // A load is the host's work to a large part, and its stages say which.
     if rates.is_paced_by_the_host() && record.id.group() != "load" {
         caveats.push(Caveat::PacedByHost);
     }
@@ -163,7 +163,7 @@ fn of_telemetry(record: &Record, caveats: &mut Vec<Caveat>) {
     if let Some(others) = telemetry.other_processes.known().filter(|others| **others > 0) {
         caveats.push(Caveat::OtherProcesses(*others));
     }
-    caveats.extend(telemetry.doubts.iter().cloned().map(Caveat::Recorded));
+    caveats.extend(telemetry.warnings.iter().cloned().map(Caveat::Recorded));
     let clocks = telemetry.sm_clock_min.known().zip(telemetry.sm_clock_mean.known());
     if let Some((least, mean)) = clocks
         && least.0 < (1.0 - CLOCK_DROP) * mean.0

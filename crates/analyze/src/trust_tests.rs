@@ -23,13 +23,13 @@ fn unsettled_drifting_unchecked_times_are_named() {
     row.check = None;
     row.caveats = vec!["half of the cores".to_owned()];
     let samples = row.samples.as_mut().unwrap();
-    samples.settled = false;
+    samples.converged = false;
     samples.wall_s = (0..10).map(|i| 0.1 + 0.01 * f64::from(i)).collect();
     let (_, found) = caveats(cpu_run(), row);
     assert!(matches!(found[0], Caveat::Drift(by) if by > 0.5));
     assert!(matches!(found[1], Caveat::WideInterval(_)));
     let recorded = Caveat::Recorded("half of the cores".to_owned());
-    assert_eq!(found[2..], [Caveat::NotSettled, Caveat::NotChecked, recorded]);
+    assert_eq!(found[2..], [Caveat::NotConverged, Caveat::NotChecked, recorded]);
 }
 
 #[test]
@@ -61,7 +61,10 @@ fn a_device_clock_that_outruns_the_wall_and_a_share_above_one_are_contradictions
     samples.device_s = Some(samples.wall_s.iter().map(|wall| wall * 1.5).collect());
     let (_, found) = caveats(gpu_run(), row);
     assert!(matches!(found[0], Caveat::ClocksDisagree(by) if (by - 0.5).abs() < 1e-9));
-    assert!(found[1].to_string().starts_with("667 % of the book bandwidth limit"), "{found:?}");
+    assert!(
+        found[1].to_string().starts_with("667 % of the datasheet bandwidth limit"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn a_device_that_waits_for_each_launch_is_bound_by_the_host() {
 fn a_held_row_has_the_devices_time_and_says_where_the_host_is_slower() {
     let held = |launch: f64| {
         let mut row = on_a_gpu(0.04, launch, 0.1);
-        row.samples.as_mut().unwrap().held = true;
+        row.samples.as_mut().unwrap().blocked = true;
         let recording = fixture::recording(gpu_run(), vec![row]);
         let row = &analyze(&recording)[0].rows[0];
         let rates = row.rates.as_ref().unwrap();
@@ -187,13 +190,14 @@ fn other_processes_are_told_on_the_rows_they_were_seen_with_and_ignorance_once()
 #[test]
 fn what_the_sensors_contradict_is_told() {
     let mut row = memory("triad", 1e9, 0.1);
-    let doubts = vec!["the energy counter ran backwards".to_owned()];
-    row.telemetry = Some(Telemetry { doubts: doubts.clone(), ..Telemetry::absent("not asked") });
-    assert_eq!(caveats(gpu_run(), row).1, [Caveat::Recorded(doubts[0].clone())]);
+    let warnings = vec!["the energy counter ran backwards".to_owned()];
+    row.telemetry =
+        Some(Telemetry { warnings: warnings.clone(), ..Telemetry::absent("not asked") });
+    assert_eq!(caveats(gpu_run(), row).1, [Caveat::Recorded(warnings[0].clone())]);
 }
 
 #[test]
-fn counts_of_memory_that_do_not_add_up_to_nvmls_are_a_doubt() {
+fn counts_of_memory_that_do_not_add_up_to_nvmls_are_a_warning() {
     let mib = |count: f64| Field::Known(Bytes(count * 1024.0 * 1024.0));
     let with = |process: Field<Bytes>| {
         let mut row = memory("triad", 1e9, 0.1);

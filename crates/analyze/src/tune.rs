@@ -84,7 +84,7 @@ fn count(record: &Record, name: &str) -> Option<u64> {
 /// The measured rows of models that yield items; loads are none.
 fn timed<'a>(run: &'a RunAnalysis<'a>) -> impl Iterator<Item = Timed<'a>> {
     let models = |row: &&RowAnalysis<'_>| {
-        Group::usual_phase_of(row.record.id.group()).is_some() && row.record.load.is_none()
+        Group::usual_phase_of(row.record.id.group()).is_some() && row.record.load_test.is_none()
     };
     run.rows.iter().filter(models).filter_map(|row| {
         let rates = row.rates.as_ref()?;

@@ -50,8 +50,8 @@ pub(super) fn decode(
         .probe(&hint, stream, format, metadata)
         .map_err(|error| not_audio(error.to_string()))?;
     if let Some(unread) = wave.as_ref().map(|wave| wave.unread).filter(|unread| *unread > 1) {
-        intake.doubt(format!(
-            "{unread} bytes behind its samples are nothing known and were not read"
+        intake.warning(format!(
+            "{unread} bytes after its samples are nothing known and were not read"
         ));
     }
     packets(format, wave.as_ref(), &not_audio, intake)

@@ -9,8 +9,8 @@ use symphonia::core::audio::GenericAudioBufferRef;
 use crate::resample::Resampler;
 use crate::{Audio, AudioError, LONGEST, RATE, RATES};
 
-/// No sample is larger: full scale is 1, and files of integers that were written as floats go up to 2³¹. Sums of
-/// much larger ones leave the range of f32.
+/// No sample is larger: full scale is 1, and files of integers that were written as floats go up to
+/// 2³¹. Sums of much larger ones leave the range of f32.
 const LOUDEST: f32 = 1e12;
 
 /// What a file says of its length, in its own frames.
@@ -22,7 +22,7 @@ pub(super) struct Stated {
     pub(super) rounding: u64,
     /// Frames before the first that was recorded.
     pub(super) delay: u64,
-    /// Frames behind the last that was recorded.
+    /// Frames after the last that was recorded.
     pub(super) padding: u64,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Intake<'a> {
     held: Vec<f32>,
     resampler: Option<Resampler>,
     samples: Vec<f32>,
-    doubt: Option<String>,
+    warning: Option<String>,
 }
 
 impl<'a> Intake<'a> {
@@ -55,7 +55,7 @@ impl<'a> Intake<'a> {
             held: Vec::new(),
             resampler: None,
             samples: Vec::new(),
-            doubt: None,
+            warning: None,
         }
     }
 
@@ -76,8 +76,8 @@ impl<'a> Intake<'a> {
     }
 
     /// Has the rows say this of the file.
-    pub(super) fn doubt(&mut self, doubt: String) {
-        self.doubt.get_or_insert(doubt);
+    pub(super) fn warning(&mut self, warning: String) {
+        self.warning.get_or_insert(warning);
     }
 
     /// Whether nothing was decoded yet.
@@ -138,14 +138,14 @@ impl<'a> Intake<'a> {
             && stated > self.frames + self.stated.rounding
         {
             let (stated, held) = (stated as f64 / f64::from(rate), self.seconds());
-            self.doubt(format!(
+            self.warning(format!(
                 "its header says {stated:.2} s and it holds {held:.2} s: it was cut off, or its header is wrong"
             ));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Self { samples, channels, doubt, .. } = self;
-        let doubt = doubt.map(|doubt| format!("of the audio {name}, {doubt}"));
-        Ok(Audio { name, samples, rate, channels, doubt })
+        let Self { samples, channels, warning, .. } = self;
+        let warning = warning.map(|warning| format!("of the audio {name}, {warning}"));
+        Ok(Audio { name, samples, rate, channels, warning })
     }
 
     pub(super) fn damaged(&self, reason: String) -> AudioError {

@@ -39,7 +39,7 @@ pub struct Audio {
     /// Channels in the file.
     pub channels: usize,
     /// Why it may not be all that was recorded, if there is a reason to think so.
-    pub doubt: Option<String>,
+    pub warning: Option<String>,
 }
 
 /// Why audio could not be read.
@@ -73,7 +73,7 @@ pub enum AudioError {
     },
     /// The file begins as audio and is damaged.
     #[error(
-        "{} is damaged behind {seconds:.1} s ({reason}); encode it again", path.display()
+        "{} is damaged after {seconds:.1} s ({reason}); encode it again", path.display()
     )]
     Damaged {
         /// The file.

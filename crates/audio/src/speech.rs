@@ -37,7 +37,7 @@ impl Resonator {
 }
 
 /// `seconds` of syllables: a hiss, then a vowel of three formants over pulses of a falling voice, and a
-/// pause behind every few. The seed and the number of the clip decide it.
+/// pause after every few. The seed and the number of the clip decide it.
 pub fn speech(seed: u64, clip: usize, seconds: f64) -> Vec<f32> {
     let count = (seconds * f64::from(RATE)) as usize;
     // Odd constant of the golden ratio: neighbouring clips get seeds far apart.

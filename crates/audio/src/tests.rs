@@ -81,7 +81,7 @@ fn ninety_six_kilohertz_become_sixteen() {
     assert!(off(&audio.samples, 0.25) < 1e-3);
 }
 
-/// A second of a tone and silence behind it: a tone of hours would take the test as long to make.
+/// A second of a tone and silence after it: a tone of hours would take the test as long to make.
 fn mostly_silent(rate: u32, seconds: u32) -> Vec<u8> {
     let mut file = wav(rate, 1, 8, rate as usize);
     let size = seconds * rate;
@@ -170,16 +170,16 @@ fn a_wav_whose_writer_could_not_know_its_size_is_read_to_its_end() {
         let audio = read("a.wav", &sized(riff, data)).unwrap();
         assert_eq!(audio.samples.len(), 8_000, "{riff:#x} {data:#x}");
         assert!(off(&audio.samples, 0.5) < 1e-4);
-        assert_eq!(audio.doubt, None, "{riff:#x} {data:#x}");
+        assert_eq!(audio.warning, None, "{riff:#x} {data:#x}");
     }
 }
 
 #[test]
-fn a_wav_that_was_cut_off_is_read_with_a_doubt() {
+fn a_wav_that_was_cut_off_is_read_with_a_warning() {
     let audio = read("a.wav", &sized(36 + 32_000, 32_000)).unwrap();
     assert_eq!(audio.samples.len(), 8_000);
-    let doubt = audio.doubt.unwrap();
-    assert!(doubt.contains("a.wav, its header says 1.00 s and it holds 0.50 s"), "{doubt}");
+    let warning = audio.warning.unwrap();
+    assert!(warning.contains("a.wav, its header says 1.00 s and it holds 0.50 s"), "{warning}");
 }
 
 #[test]
@@ -191,11 +191,11 @@ fn chunks_around_the_samples_are_passed_over_and_what_is_no_chunk_is_said() {
     file.extend(&plain[36..]);
     file.extend(list);
     let audio = read("a.wav", &file).unwrap();
-    assert_eq!((audio.samples.len(), audio.doubt), (8_000, None));
+    assert_eq!((audio.samples.len(), audio.warning), (8_000, None));
     file.extend([0; 1000]);
     let audio = read("a.wav", &file).unwrap();
     assert_eq!(audio.samples.len(), 8_000);
-    assert!(audio.doubt.unwrap().contains("1000 bytes behind its samples"));
+    assert!(audio.warning.unwrap().contains("1000 bytes after its samples"));
     // A data chunk of nothing before another chunk holds nothing.
     let mut file = wav(16_000, 1, 16, 0);
     file.extend(list);
@@ -212,7 +212,7 @@ fn a_wav_with_another_behind_it_is_refused() {
 #[test]
 fn rf64_and_bw64_are_read() {
     let plain = sized(u32::MAX, u32::MAX);
-    for (name, samples, doubt) in [
+    for (name, samples, warning) in [
         (b"RF64", 16_000u64, false),
         (b"BW64", 16_000, false),
         (b"RF64", 0, false),
@@ -230,7 +230,7 @@ fn rf64_and_bw64_are_read() {
         file.extend(&plain[12..]);
         let audio = read("a.wav", &file).unwrap();
         assert_eq!(audio.samples.len(), 8_000, "{samples}");
-        assert_eq!(audio.doubt.is_some(), doubt, "{:?}", audio.doubt);
+        assert_eq!(audio.warning.is_some(), warning, "{:?}", audio.warning);
     }
 }
 
@@ -319,7 +319,7 @@ fn an_mp3_is_read_whole_with_a_wrong_tag_or_none_and_several_in_a_row() {
     // Without a tag nobody knows what is delay and padding.
     let whole = read("a.mp3", &untagged(&tagged)).unwrap();
     assert!((17.0..20.0).contains(&frames(&whole)), "{}", frames(&whole));
-    assert_eq!(whole.doubt, None);
+    assert_eq!(whole.warning, None);
     // Of three in a row, the first one's delay is left out.
     let three = read("a.mp3", &tagged.repeat(3)).unwrap();
     assert!((frames(&three) - 3.0 * frames(&whole)).abs() < 2.5, "{}", frames(&three));
@@ -345,7 +345,7 @@ fn an_mp3_without_a_tag_is_not_held_to_its_first_bit_rate() {
 fn an_mp3_or_flac_that_was_cut_off_is_not_taken_for_whole() {
     let mp3 = fixture("tone.mp3");
     let audio = read("a.mp3", &mp3[..mp3.len() / 2]).unwrap();
-    assert!(audio.doubt.as_ref().unwrap().contains("it holds 0.2"), "{:?}", audio.doubt);
+    assert!(audio.warning.as_ref().unwrap().contains("it holds 0.2"), "{:?}", audio.warning);
     let flac = fixture("tone.flac");
     let error = read("a.flac", &flac[..flac.len() * 3 / 4]).unwrap_err();
     assert!(matches!(error, AudioError::Damaged { .. }), "{error}");
@@ -360,11 +360,11 @@ fn a_flac_is_read_whole_with_a_wrong_length_or_none_and_several_in_a_row_are_ref
         wrong[21] &= 0xf0;
         wrong[22..26].copy_from_slice(&[0, 0, count, 0]);
         let audio = read("a.flac", &wrong).unwrap();
-        assert_eq!((audio.samples.len(), audio.doubt), (6_400, None), "{count}");
+        assert_eq!((audio.samples.len(), audio.warning), (6_400, None), "{count}");
     }
     let error = read("a.flac", &plain.repeat(2)).unwrap_err();
     assert!(
-        error.to_string().contains("damaged behind 0.4 s (what follows is of another"),
+        error.to_string().contains("damaged after 0.4 s (what follows is of another"),
         "{error}"
     );
 }

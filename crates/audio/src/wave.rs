@@ -31,7 +31,7 @@ pub(super) struct Wave {
     length: u64,
     /// Frames that the header promises, where they are more.
     pub(super) promised: Option<u64>,
-    /// Bytes behind the samples that are no chunks.
+    /// Bytes after the samples that are no chunks.
     pub(super) unread: u64,
 }
 
@@ -134,7 +134,7 @@ fn place(
         return Ok(Ok(Wave { promised, ..wave(whole(held)) }));
     }
     let mut rest = Chunks { file, at: start + stated + stated % 2, length: end };
-    let behind = rest.at;
+    let after = rest.at;
     let mut next = rest.next()?;
     if stated == 0 {
         return Ok(Ok(wave(if all_named(&mut rest, next)? { 0 } else { whole(held) })));
@@ -145,7 +145,7 @@ fn place(
                        them, as with sox or ffmpeg",
         ));
     }
-    let mut read = behind;
+    let mut read = after;
     for _ in 0..MOST_CHUNKS {
         match next {
             Some(chunk) if is_named(&chunk) && rest.at <= end + 1 => read = rest.at,

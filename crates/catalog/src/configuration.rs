@@ -1,11 +1,12 @@
-//! What a checkpoint's own configuration says of its net, held against the stanza that it is measured as.
+//! What a checkpoint's own configuration says of its net, held against the entry that it is measured as.
 //!
-//! Shapes do not show everything: two checkpoints with the same tensors can be different nets, by the number of
-//! their heads, their activation, or how positions are stretched. The files that transformers and diffusers write
-//! beside weights, and the metadata of a GGUF file, say so. Each family reads them into its architecture and
-//! refuses what its nets do not compute; the architecture is then compared with the stanza's, field by field.
-//! Keys that change no answer (dropout, the version that wrote the file, ids of special tokens) are not looked at.
-//! A folder without such a file is taken for what the stanza says.
+//! Shapes do not show everything: two checkpoints with the same tensors can be different nets, by the
+//! number of their heads, their activation, or how positions are stretched. The files that transformers
+//! and diffusers write beside weights, and the metadata of a GGUF file, say so. Each family reads them
+//! into its architecture and refuses what its nets do not compute; the architecture is then compared
+//! with the entry's, field by field. Keys that change no answer (dropout, the version that wrote the
+//! file, ids of special tokens) are not looked at. A folder without such a file is taken for what the
+//! entry says.
 
 pub mod diffusion;
 pub mod gpt2;
@@ -25,7 +26,7 @@ use crate::{CatalogError, Model};
 
 pub use read::{Configuration, Unsupported};
 
-/// Why weights are not those of the stanza, or their configuration could not be read.
+/// Why weights are not those of the entry, or their configuration could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     /// The file could not be had.
@@ -52,9 +53,9 @@ pub enum ConfigurationError {
         /// What is not computed.
         unsupported: Unsupported,
     },
-    /// A net that the family computes, and another than the stanza's.
+    /// A net that the family computes, and another than the entry's.
     #[error(
-        "{}: {key} = {value}, and the stanza of {model} has {field} = {stanza}; correct the stanza, or give \
+        "{}: {key} = {value}, and the entry of {model} has {field} = {entry}; correct the entry, or give \
          the weights of the model that it describes", path.display()
     )]
     Differs {
@@ -66,12 +67,12 @@ pub enum ConfigurationError {
         value: String,
         /// The model.
         model: String,
-        /// The dotted name of the stanza's field.
+        /// The dotted name of the entry's field.
         field: String,
         /// The field's value.
-        stanza: String,
+        entry: String,
     },
-    /// The stanza itself.
+    /// The entry itself.
     #[error(transparent)]
     Catalog(#[from] Box<CatalogError>),
 }
@@ -94,14 +95,14 @@ impl From<ConfigurationError> for WorkloadError {
 /// A checkpoint's configurations, by their paths in its repository; `None` of one that is not there.
 pub type Find<'a> = dyn Fn(&str) -> Result<Option<Configuration>, ConfigurationError> + 'a;
 
-/// A stanza against which the architectures of configurations are held.
+/// An entry against which the architectures of configurations are held.
 pub struct Comparison<'a> {
     model: &'a Model,
     configuration: &'a Configuration,
 }
 
 impl<'a> Comparison<'a> {
-    /// Of a configuration with a model's stanza.
+    /// Of a configuration with a model's entry.
     pub fn new(model: &'a Model, configuration: &'a Configuration) -> Self {
         Self { model, configuration }
     }
@@ -118,41 +119,41 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    /// Refuses a value that is not the stanza's.
+    /// Refuses a value that is not the entry's.
     pub fn equal<T: PartialEq + Debug>(
         &self,
         (key, found): (&'static str, T),
-        (field, stanza): (&str, T),
+        (field, entry): (&str, T),
     ) -> Result<(), ConfigurationError> {
-        if found == stanza { Ok(()) } else { Err(self.differs((key, &found), (field, &stanza))) }
+        if found == entry { Ok(()) } else { Err(self.differs((key, &found), (field, &entry))) }
     }
 
-    /// Refuses a number that is not the stanza's, beyond what a decimal may lose.
+    /// Refuses a number that is not the entry's, beyond what a decimal may lose.
     pub fn close(
         &self,
         (key, found): (&'static str, f64),
-        (field, stanza): (&str, f64),
+        (field, entry): (&str, f64),
     ) -> Result<(), ConfigurationError> {
-        if read::close(found, stanza) {
+        if read::close(found, entry) {
             Ok(())
         } else {
-            Err(self.differs((key, &found), (field, &stanza)))
+            Err(self.differs((key, &found), (field, &entry)))
         }
     }
 
-    /// Refuses a stanza that goes beyond what the configuration allows.
+    /// Refuses an entry that goes beyond what the configuration allows.
     pub fn at_most(
         &self,
         (key, found): (&'static str, usize),
-        (field, stanza): (&str, usize),
+        (field, entry): (&str, usize),
     ) -> Result<(), ConfigurationError> {
-        if stanza <= found { Ok(()) } else { Err(self.differs((key, &found), (field, &stanza))) }
+        if entry <= found { Ok(()) } else { Err(self.differs((key, &found), (field, &entry))) }
     }
 
     fn differs(
         &self,
         (key, found): (&'static str, &dyn Debug),
-        (field, stanza): (&str, &dyn Debug),
+        (field, entry): (&str, &dyn Debug),
     ) -> ConfigurationError {
         let written = self.configuration.get(key).and_then(|_| self.configuration.shown(key));
         ConfigurationError::Differs {
@@ -161,7 +162,7 @@ impl<'a> Comparison<'a> {
             value: written.unwrap_or_else(|| format!("{found:?}, its default")),
             model: self.model.id.clone(),
             field: field.to_owned(),
-            stanza: format!("{stanza:?}"),
+            entry: format!("{entry:?}"),
         }
     }
 }

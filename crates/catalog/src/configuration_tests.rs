@@ -124,7 +124,7 @@ fn architecture<T: serde::de::DeserializeOwned>(model: &Model) -> T {
     model.section("architecture").unwrap()
 }
 
-/// Holds configurations against a stanza as its family does.
+/// Holds configurations against an entry as its family does.
 fn compared(model: &Model, find: &Find<'_>) -> Result<(), ConfigurationError> {
     let at_root = |name| find(name).map(Option::unwrap);
     match model.family.as_str() {
@@ -374,7 +374,7 @@ fn a_diffusion_model_with_settings_of_its_own_is_refused() {
 }
 
 #[test]
-fn the_metadata_of_a_gguf_file_is_held_against_the_stanza() {
+fn the_metadata_of_a_gguf_file_is_held_against_the_entry() {
     let catalog = catalog();
     let model = catalog.model("smollm2-135m").unwrap();
     let checked = |changes: Value| {
@@ -410,7 +410,7 @@ fn the_metadata_of_a_gguf_file_is_held_against_the_stanza() {
 }
 
 #[test]
-fn the_rotary_factors_of_a_gguf_file_are_those_of_the_stanzas_stretching() {
+fn the_rotary_factors_of_a_gguf_file_are_those_of_the_entries_stretching() {
     let catalog = catalog();
     let model = catalog.model("llama-3.1-8b").unwrap();
     let checked = |model: &Model, factors: &[f64]| {
@@ -419,8 +419,8 @@ fn the_rotary_factors_of_a_gguf_file_are_those_of_the_stanzas_stretching() {
         llama::compare_metadata(model, &architecture(model), &metadata)
             .map_err(|error| error.to_string())
     };
-    // As llama.cpp's convert_hf_to_gguf.py works them out: 1 for waves shorter than 8192 / 4, the factor of 8 for
-    // those longer than 8192, and between them the inverse of a mean of the two frequencies.
+    // As llama.cpp's convert_hf_to_gguf.py works them out: 1 for waves shorter than 8192 / 4, the
+    // factor of 8 for those longer than 8192, and between them the inverse of a mean of the two frequencies.
     let factor = |pair: usize| {
         let wave = 2.0 * std::f64::consts::PI * 500_000f64.powf(2.0 * pair as f64 / 128.0);
         let smooth = (8192.0 / wave - 1.0) / (4.0 - 1.0);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Place;
+use crate::Location;
 
 /// Why a catalog could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,21 +16,21 @@ pub enum CatalogError {
         source: std::io::Error,
     },
     /// No TOML, a wrong type, an unknown or a missing key.
-    #[error("{place}: {message}{}; see the head of models.toml for what a stanza holds",
+    #[error("{location}: {message}{}; see the head of models.toml for what an entry holds",
         if snippet.is_empty() { String::new() } else { format!(", at `{snippet}`") })]
     Syntax {
         /// Where.
-        place: Place,
+        location: Location,
         /// What is wrong.
         message: String,
         /// The text at that place.
         snippet: String,
     },
     /// No such family.
-    #[error("{place}: model {model:?} has the unknown family {family:?}; known: {}", known.join(", "))]
+    #[error("{location}: model {model:?} has the unknown family {family:?}; known: {}", known.join(", "))]
     UnknownFamily {
         /// Where.
-        place: Place,
+        location: Location,
         /// Whose.
         model: String,
         /// The value.
@@ -38,36 +38,36 @@ pub enum CatalogError {
         /// The families there are.
         known: Vec<&'static str>,
     },
-    /// Two stanzas with one id.
+    /// Two entries with one id.
     #[error(
-        "{place}: the id {id:?} is taken since line {first_line}; give one of the two another id"
+        "{location}: the id {id:?} is taken since line {first_line}; give one of the two another id"
     )]
     DuplicateId {
-        /// The second stanza.
-        place: Place,
+        /// The second entry.
+        location: Location,
         /// The id.
         id: String,
-        /// The line of the first stanza's id.
+        /// The line of the first entry's id.
         first_line: usize,
     },
     /// A revision that pins nothing.
     #[error(
-        "{place}: model {model:?} has the revision {value:?}, which is not 40 lower-case hex digits; \
+        "{location}: model {model:?} has the revision {value:?}, which is not 40 lower-case hex digits; \
          take the commit from the history of the repo's files on the hub, not a branch or a tag"
     )]
     Revision {
         /// Where.
-        place: Place,
+        location: Location,
         /// Whose.
         model: String,
         /// The value.
         value: String,
     },
-    /// A value that cannot be meant.
-    #[error("{place}: model {model:?}: {field} = {value}: {advice}")]
+    /// An invalid value.
+    #[error("{location}: model {model:?}: {field} = {value}: {advice}")]
     Invalid {
         /// Where.
-        place: Place,
+        location: Location,
         /// Whose.
         model: String,
         /// The dotted name of the key.

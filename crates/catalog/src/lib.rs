@@ -1,34 +1,34 @@
-//! What a model is, as data: `models.toml`, read strictly, and what checkpoints' own configurations say. A model
-//! variant is one stanza and no code.
+//! What a model is, as data: `models.toml`, read strictly, and what checkpoints' own configurations
+//! say. A model variant is one entry and no code.
 //!
 //! What every model has is read here; `[model.architecture]`, `[model.inputs]` and
 //! `[model.expected]` belong to the family, which reads them through [`Model::section`]. Every error
 //! names the file, the line, the value and what to do about it.
 
 pub mod configuration;
+mod entry;
 mod error;
+mod location;
 mod model;
-mod place;
-mod stanza;
 mod values;
 
 use std::sync::Arc;
 
 pub use error::CatalogError;
+pub use location::Location;
 pub use model::Model;
-pub use place::Place;
 pub use warpmark_weights::{Dtype, Format, Quantisation};
 
-use place::Text;
-use stanza::Document;
+use entry::Document;
+use location::Text;
 
 /// The phase that every model may list: loading. It is the first segment of its ids.
 pub const LOAD: &str = "load";
 
-/// More parameters than any model that could run here; a stanza above it has a slipped digit.
+/// More parameters than any model that could run here; an entry above it has a slipped digit.
 pub const MAX_PARAMETERS: u64 = 10_000_000_000_000;
 
-/// More sequences than any device runs side by side; a stanza above it has a slipped digit.
+/// More sequences than any device runs side by side; an entry above it has a slipped digit.
 pub const MAX_BATCH: usize = 1_000_000;
 
 /// The models of `models.toml`, in its order.
@@ -38,7 +38,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Parses a catalog and checks what every stanza has; `origin` is what errors call it, and `check`
+    /// Parses a catalog and checks what every entry has; `origin` is what errors call it, and `check`
     /// refuses what the model's family cannot mean.
     pub fn parse_with(
         text: &str,
@@ -48,13 +48,13 @@ impl Catalog {
         let source = Arc::new(Text { origin: origin.into(), text: text.to_owned() });
         let document: Document = toml::from_str(text).map_err(|error| source.syntax(&error))?;
         let mut models: Vec<Model> = Vec::with_capacity(document.model.len());
-        for (index, stanza) in document.model.into_iter().enumerate() {
-            let model = stanza.into_model(&source, index);
+        for (index, entry) in document.model.into_iter().enumerate() {
+            let model = entry.into_model(&source, index);
             if let Some(first) = models.iter().find(|first| first.id == model.id) {
                 return Err(CatalogError::DuplicateId {
-                    place: model.place("id"),
+                    location: model.location("id"),
                     id: model.id,
-                    first_line: first.place("id").line,
+                    first_line: first.location("id").line,
                 });
             }
             model.check_values()?;

@@ -10,12 +10,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use warpmark_record::DeviceSpec;
 
-use crate::place::Text;
-use crate::stanza::Suites;
-use crate::{CatalogError, Dtype, Format, Place, Quantisation};
+use crate::entry::Suites;
+use crate::location::Text;
+use crate::{CatalogError, Dtype, Format, Location, Quantisation};
 use warpmark_weights::{Checkpoint, TensorNames};
 
-/// One model variant, as its stanza gives it.
+/// One model variant, as its entry gives it.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// Its name in benchmark ids, `gpt2-124m`.
@@ -30,7 +30,7 @@ pub struct Model {
     pub revision: Option<String>,
     /// The weight files in the repo.
     pub files: Vec<String>,
-    /// The SHA-256 of each of the files, in hex; empty where the stanza does not pin them.
+    /// The SHA-256 of each of the files, in hex; empty where the entry does not pin them.
     pub sha256: Vec<String>,
     /// The tokenizer file in the repo.
     pub tokenizer: Option<String>,
@@ -63,9 +63,9 @@ impl Model {
     fn section_with_places<T: DeserializeOwned>(&self, name: &str) -> Result<T, CatalogError> {
         let document =
             DeTable::parse(&self.source.text).map_err(|error| self.source.syntax(&error))?;
-        let stanza =
+        let entry =
             document.get_ref().get("model").and_then(|models| models.get_ref().get(self.index));
-        let section = stanza.and_then(|stanza| stanza.get_ref().get(name));
+        let section = entry.and_then(|entry| entry.get_ref().get(name));
         let Some(section) = section else {
             return Err(self.invalid(name, "(absent)", format!("add a [model.{name}] table")));
         };
@@ -75,7 +75,7 @@ impl Model {
         })
     }
 
-    /// Whether the stanza has that section.
+    /// Whether the entry has that section.
     pub fn has_section(&self, name: &str) -> bool {
         self.sections.contains_key(name)
     }
@@ -106,12 +106,12 @@ impl Model {
         all
     }
 
-    /// Where the weights are published as GGUF files, where the stanza says so.
+    /// Where the weights are published as GGUF files, where the entry says so.
     pub(super) fn gguf(&self) -> Result<Option<Gguf>, CatalogError> {
         if self.has_section("gguf") { self.section("gguf").map(Some) } else { Ok(None) }
     }
 
-    /// The model's files in a format, as the stanza pins them: none of a quantisation that it names none of.
+    /// The model's files in a format, as the entry pins them: none of a quantisation that it names none of.
     pub fn checkpoint(
         &self,
         format: Format,
@@ -140,12 +140,12 @@ impl Model {
         Ok(Checkpoint { repo: gguf.repo, revision: gguf.revision, files, ..unpinned })
     }
 
-    /// Whether the stanza lists that phase.
+    /// Whether the entry lists that phase.
     pub fn has_phase(&self, phase: &str) -> bool {
         self.phases.iter().any(|name| name == phase)
     }
 
-    /// An error about one of this stanza's values. `field` is the dotted key below `[[model]]`,
+    /// An error about one of this entry's values. `field` is the dotted key below `[[model]]`,
     /// `architecture.layers`; `advice` says what is wrong and what would be right.
     pub fn invalid(
         &self,
@@ -154,7 +154,7 @@ impl Model {
         advice: impl Into<String>,
     ) -> CatalogError {
         CatalogError::Invalid {
-            place: self.place(field),
+            location: self.location(field),
             model: self.id.clone(),
             field: field.to_owned(),
             value: value.to_string(),
@@ -162,19 +162,19 @@ impl Model {
         }
     }
 
-    /// The line of a dotted key of this stanza, or of its `[[model]]` where the key is not there.
-    pub fn place(&self, field: &str) -> Place {
+    /// The line of a dotted key of this entry, or of its `[[model]]` where the key is not there.
+    pub fn location(&self, field: &str) -> Location {
         let mut field = field;
         loop {
             if let Some(start) = self.span_of(field) {
-                return self.source.place(start);
+                return self.source.location(start);
             }
             match field.rsplit_once('.') {
                 Some((parent, _)) => field = parent,
                 None => break,
             }
         }
-        self.source.place(self.span_of("id").unwrap_or(0))
+        self.source.location(self.span_of("id").unwrap_or(0))
     }
 
     fn span_of(&self, field: &str) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! What a stanza's own values must be.
+//! What an entry's own values must be.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ const LONGEST_NAME: usize = 100;
 /// A repository's name is a folder's in the hub's cache.
 const LONGEST_REPO: usize = 200;
 
-/// What a stanza's own values must be.
+/// What an entry's own values must be.
 impl Model {
-    /// Refuses every value that cannot be meant, whatever the family.
+    /// Refuses every invalid value, whatever the family.
     pub(crate) fn check_values(&self) -> Result<(), CatalogError> {
         self.check_names()?;
         self.check_files()?;
@@ -34,7 +34,7 @@ impl Model {
             if length > most {
                 let start: String = name.chars().take(40).collect();
                 return Err(CatalogError::Invalid {
-                    place: self.place(field),
+                    location: self.location(field),
                     model: self.id.chars().take(40).collect(),
                     field: field.to_owned(),
                     value: format!("{start:?} and so on, {length} characters"),
@@ -44,7 +44,7 @@ impl Model {
         }
         if let Some(revision) = self.revision.as_ref().filter(|revision| !is_hex(revision, 40)) {
             return Err(CatalogError::Revision {
-                place: self.place("revision"),
+                location: self.location("revision"),
                 model: self.id.clone(),
                 value: revision.clone(),
             });
@@ -96,7 +96,7 @@ impl Model {
         }
         if let Some(revision) = gguf.revision.as_ref().filter(|revision| !is_hex(revision, 40)) {
             return Err(CatalogError::Revision {
-                place: self.place("gguf.revision"),
+                location: self.location("gguf.revision"),
                 model: self.id.clone(),
                 value: revision.clone(),
             });

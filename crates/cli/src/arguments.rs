@@ -86,7 +86,7 @@ pub enum Verb {
     Ab(Ab),
     /// Say whether a card is what it should be: speed, settings, health, in less than a minute
     Check(Check),
-    /// Say what is missing on this machine, and how to mend it
+    /// Say what is missing on this machine, and how to fix it
     Doctor(Doctor),
     /// Print completions for a shell
     #[command(
@@ -319,10 +319,10 @@ impl std::str::FromStr for CheckedDevice {
         match text.parse::<DeviceChoice>() {
             Ok(DeviceChoice::Cuda(index)) => Ok(Self::One(index)),
             Ok(DeviceChoice::Auto) => Ok(Self::One(0)),
-            Ok(DeviceChoice::Cpu) => {
-                Err("a processor has no book to be held against; write `all`, `cuda` or `cuda:1`"
-                    .to_owned())
-            }
+            Ok(DeviceChoice::Cpu) => Err(
+                "a processor has no datasheet to be held against; write `all`, `cuda` or `cuda:1`"
+                    .to_owned(),
+            ),
             Err(_) => Err(format!("{text:?} is no card; write `all`, `cuda` or `cuda:1`")),
         }
     }

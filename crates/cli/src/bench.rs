@@ -54,7 +54,7 @@ pub fn target(name: &str) -> ExitCode {
     arguments.selection.filter = arguments.positional.take().or(arguments.selection.filter);
     terminal::choose(arguments.terminal);
     interrupt::install();
-    exit::guarded(|| run(name, &arguments))
+    exit::catch_panic(|| run(name, &arguments))
 }
 
 fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {

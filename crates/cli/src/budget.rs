@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warpmark_measure::{Alarm, Gate, Stopwatch};
+use warpmark_measure::{Admission, Alarm, Stopwatch};
 use warpmark_record::{BenchmarkId, Seconds};
 
 use crate::plan::cost;
@@ -29,7 +29,7 @@ impl Budget {
 
     /// Holds benchmarks back that the budget has no time left for: where those before took longer than
     /// planned, as they do beside other work, those to come are expected to as well.
-    pub(crate) fn gate(&self) -> Gate<'static> {
+    pub(crate) fn admission(&self) -> Admission<'static> {
         let Some(all) = self.all else {
             return Box::new(|_| None);
         };

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use criterion::Criterion;
 use warpmark_device::{Described, Device, DeviceChoice};
-use warpmark_measure::{Clock, CudaEvents, Depth, Gate, Group, OwnReport, Runner, WallClock};
-use warpmark_micro::Request as MicroRequest;
+use warpmark_measure::{
+    Admission, Clock, CriterionOutput, CudaEvents, Group, Mode, Runner, WallClock,
+};
+use warpmark_micro::RunOptions as MicroOptions;
 use warpmark_models::weights::{Cache, Progress};
 use warpmark_record::{DeviceKind, DeviceSpec, GROUPS, Record, RunId, Seconds};
 
@@ -108,15 +110,16 @@ impl Campaign {
     ) -> anyhow::Result<Results> {
         threads::join(&self.described.spec);
         let cache = sources::cache()?;
-        let _alone = alone(&cache, &self.described.spec)?;
+        let _lock = lock_device(&cache, &self.described.spec)?;
         let criterion = criterion(&self.described.spec)?;
         let device = open(&self.described.spec)?;
         let run = environment::run(selection, device.spec(), settings(&device), id);
         let mut recorder = Recorder::open(&output.results, run.clone())?;
         clear_log(&cache)?;
-        let own_report = own_report(&cache, output.verbose)?;
-        let gate = self.budget.gate();
-        let mut runner = runner(&device, run.run, criterion, own_report, Depth::Measure, gate)?;
+        let criterion_output = criterion_output(&cache, output.verbose)?;
+        let admission = self.budget.admission();
+        let mut runner =
+            runner(&device, run.run, criterion, criterion_output, Mode::Measure, admission)?;
         runner.alarm = self.budget.alarm();
         runner.whole = self.whole || output.verbose;
         self.execute(runner, &mut |row| recorder.keep(row).map(drop))?;
@@ -127,12 +130,13 @@ impl Campaign {
     pub fn verify(self) -> anyhow::Result<Vec<Record>> {
         threads::join(&self.described.spec);
         // What is checked takes cores and memory from what is measured, and the other way round.
-        let _alone = alone(&sources::cache()?, &self.described.spec)?;
+        let _lock = lock_device(&sources::cache()?, &self.described.spec)?;
         let device = open(&self.described.spec)?;
         let run = environment::new_run_id();
         let criterion = Criterion::default().without_plots();
-        let gate = self.budget.gate();
-        let runner = runner(&device, run, criterion, OwnReport::Shown, Depth::Verify, gate)?;
+        let admission = self.budget.admission();
+        let runner =
+            runner(&device, run, criterion, CriterionOutput::Shown, Mode::Verify, admission)?;
         let mut rows = Vec::new();
         self.execute(runner, &mut |row| {
             rows.push(row);
@@ -175,7 +179,7 @@ pub(crate) fn groups(
 }
 
 /// Why the audio that a request names cannot be used, if so.
-fn audio_fault(request: &warpmark_models::Request) -> Option<String> {
+fn audio_fault(request: &warpmark_models::RunOptions) -> Option<String> {
     let error = request.audio.as_ref()?.audio.as_ref().err()?;
     Some(format!("{error}; what needs the audio will fail, and the rest is measured"))
 }
@@ -183,10 +187,10 @@ fn audio_fault(request: &warpmark_models::Request) -> Option<String> {
 fn groups_of(
     selection: &Selection,
     spec: &DeviceSpec,
-    request: &warpmark_models::Request,
+    request: &warpmark_models::RunOptions,
 ) -> anyhow::Result<Vec<Group>> {
     let catalog = sources::catalog(&selection.catalog)?;
-    let micro = MicroRequest {
+    let micro = MicroOptions {
         full: selection.suite == Suite::Full,
         exhaustive: selection.exhaustive,
         seed: selection.weights.seed,
@@ -217,9 +221,9 @@ pub(crate) fn runner<'a>(
     device: &'a Device,
     run: RunId,
     criterion: Criterion,
-    own_report: OwnReport,
-    depth: Depth,
-    gate: Gate<'a>,
+    criterion_output: CriterionOutput,
+    mode: Mode,
+    admission: Admission<'a>,
 ) -> anyhow::Result<Runner<'a>> {
     let clock: Box<dyn Clock> = match device {
         Device::Cpu(_) => Box::new(WallClock::default()),
@@ -227,11 +231,22 @@ pub(crate) fn runner<'a>(
     };
     let sensors = matches!(device, Device::Cuda(_)).then(|| device.telemetry());
     let (alarm, whole) = (None, false);
-    Ok(Runner { device, run, criterion, own_report, clock, sensors, depth, gate, whole, alarm })
+    Ok(Runner {
+        device,
+        run,
+        criterion,
+        criterion_output,
+        clock,
+        sensors,
+        mode,
+        admission,
+        whole,
+        alarm,
+    })
 }
 
 /// A file lock: two runs on one device at the same time would measure each other.
-pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
+pub(crate) fn lock_device(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
     let name = format!("measuring-{}.lock", short_name(spec));
     let file = state::lock_file(cache, &name)?;
     match file.try_lock() {
@@ -247,8 +262,8 @@ pub(crate) fn alone(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs:
     }
 }
 
-/// A device's name for files in the cache. The slug of a CPU may tell how many of its cores a process may use;
-/// the machine is one all the same.
+/// A device's name for files in the cache. The slug of a CPU may tell how many of its cores a process
+/// may use; the machine is one all the same.
 fn short_name(spec: &DeviceSpec) -> String {
     match spec.kind {
         DeviceKind::Cpu => "cpu".to_owned(),
@@ -273,10 +288,10 @@ pub(crate) fn clear_criterion(cache: &Cache, spec: &DeviceSpec) -> anyhow::Resul
     }
 }
 
-/// Where criterion's own report goes: to the terminal, or behind what is in its log already.
-pub(crate) fn own_report(cache: &Cache, verbose: bool) -> anyhow::Result<OwnReport> {
+/// Where criterion's own report goes: to the terminal, or after what is in its log already.
+pub(crate) fn criterion_output(cache: &Cache, verbose: bool) -> anyhow::Result<CriterionOutput> {
     if verbose {
-        return Ok(OwnReport::Shown);
+        return Ok(CriterionOutput::Shown);
     }
     let path = log(cache)?;
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
@@ -286,7 +301,7 @@ pub(crate) fn own_report(cache: &Cache, verbose: bool) -> anyhow::Result<OwnRepo
         .custom_flags(flags.bits().cast_signed())
         .open(&path);
     let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(OwnReport::Diverted(file))
+    Ok(CriterionOutput::Diverted(file))
 }
 
 /// Begins criterion's log anew, for a run that begins. What stands there by its name goes, so that a link

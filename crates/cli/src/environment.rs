@@ -92,7 +92,7 @@ fn cargo_start(stat: &str, system: &str, ticks_per_second: u64) -> Option<(jiff:
     if name != "cargo" {
         return None;
     }
-    // starttime is field 22 of the line, the 20th behind the name.
+    // starttime is field 22 of the line, the 20th after the name.
     let ticks: u64 = tail.split_whitespace().nth(19)?.parse().ok()?;
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let boot: i64 = boot.trim().parse().ok()?;
@@ -110,7 +110,7 @@ fn command() -> Vec<String> {
     std::iter::once(without_hash(&name).to_owned()).chain(arguments).collect()
 }
 
-/// A bench target's name without the hash that cargo puts behind it.
+/// A bench target's name without the hash that cargo puts after it.
 fn without_hash(name: &str) -> &str {
     let is_hash =
         |tail: &str| tail.len() == 16 && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -161,7 +161,7 @@ mod tests {
             (run_id(now, 1, "host a, container 1"), run_id(now, 1, "host a, container 2"));
         assert_ne!(one, two);
         assert_ne!(new_run_id(), new_run_id());
-        // Later ones sort behind, and so does what an older version called its run.
+        // Later ones sort after, and so does what an older version called its run.
         let later = jiff::Timestamp::from_second(1_700_000_001).unwrap();
         assert!(one < run_id(later, 1, "") && one > RunId("20231114T221319Z-99999".to_owned()));
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';

@@ -62,9 +62,9 @@ pub fn code(result: anyhow::Result<u8>) -> ExitCode {
     }
 }
 
-/// Does what a verb does. A panic, which is a fault of this program or of a library, ends in an error like any
-/// other, and its message in text that does nothing to a screen.
-pub fn guarded(verb: impl FnOnce() -> anyhow::Result<u8>) -> ExitCode {
+/// Does what a verb does. A panic, which is a fault of this program or of a library, ends in an error
+/// like any other, and its message in text that does nothing to a screen.
+pub fn catch_panic(verb: impl FnOnce() -> anyhow::Result<u8>) -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(String::new, |place| format!(" at {place}"));
         let thread = std::thread::current();

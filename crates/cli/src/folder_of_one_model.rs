@@ -10,11 +10,11 @@ use crate::arguments::Selection;
 use crate::plan::Plan;
 use crate::sources;
 
-/// Refuses a plan, chosen by no filter, of several models on the weights of one folder, and names those that the folder's own
-/// configuration fits.
+/// Refuses a plan, chosen by no filter, of several models on the weights of one folder, and names those
+/// that the folder's own configuration fits.
 pub(crate) fn check(
     selection: &Selection,
-    request: &warpmark_models::Request,
+    request: &warpmark_models::RunOptions,
     plan: &Plan,
 ) -> anyhow::Result<()> {
     let Source::Folder(folder) = request.source.as_ref() else { return Ok(()) };
@@ -38,7 +38,7 @@ pub(crate) fn check(
     let advice = match fitting.as_slice() {
         [] => format!(
             "choose the one whose weights they are with --filter, for one --filter {}/; `warpmark models` \
-             lists them, and a model that is not among them needs a stanza in a file of your own (--models)",
+             lists them, and a model that is not among them needs an entry in a file of your own (--models)",
             planned[0].id
         ),
         [one] => format!("its configuration is that of {one}: choose it with --filter {one}/"),

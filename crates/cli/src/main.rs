@@ -12,8 +12,8 @@ use warpmark::{exit, interrupt, own_memory, terminal, threads, verbs, worker};
 fn main() -> ExitCode {
     threads::bound_the_environment();
     // It leaves interrupts to the run that started it, and that ends it.
-    if worker::is_meant() {
-        return exit::guarded(worker::run);
+    if worker::is_worker() {
+        return exit::catch_panic(worker::run);
     }
     own_memory::heed_aborts();
     if let Err(error) = own_memory::check() {
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     };
     terminal::choose(arguments.terminal);
     interrupt::install();
-    exit::guarded(|| verb(arguments.verb))
+    exit::catch_panic(|| verb(arguments.verb))
 }
 
 fn verb(verb: Verb) -> anyhow::Result<u8> {

@@ -68,7 +68,7 @@ pub(crate) fn show_json(data: &impl serde::Serialize) -> anyhow::Result<()> {
 /// Tells what a user must hear of on standard error: errors, warnings. Where nobody can hear it, that
 /// ends nothing.
 pub(crate) fn warn(text: &str) {
-    // Lines of a message stand behind its first one, so that none can be taken for another message.
+    // Lines of a message stand after its first one, so that none can be taken for another message.
     let text = plain(&shortened(text.trim_end())).replace('\n', "\n  ");
     tell(&format!("warpmark: {text}\n"));
 }

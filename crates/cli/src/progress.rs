@@ -138,7 +138,7 @@ fn summary(record: &Record) -> String {
 
 /// The rate that matters and the time of an iteration.
 fn figures(record: &Record) -> String {
-    if let Some(load) = &record.load {
+    if let Some(load) = &record.load_test {
         let mean = load.latency.mean().map_or("no answer".to_owned(), |time| time.to_string());
         return format!("{:.3} answers/s, {mean} each", load.rate());
     }

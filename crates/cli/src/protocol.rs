@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use warpmark_measure::{Depth, Step};
+use warpmark_measure::{Mode, Step};
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Record, RunId};
 
 use crate::arguments::{Selection, Serve};
@@ -20,11 +20,11 @@ pub(crate) struct Setup {
     /// What was selected; filter and device are the supervisor's, and the budget is what is left of it.
     pub selection: Selection,
     /// How far benchmarks are taken.
-    pub depth: Depth,
+    pub mode: Mode,
     /// Whether criterion's own report is shown.
     pub verbose: bool,
     /// The load to put on services, where it is not benchmarks that are measured.
-    pub load: Option<Box<Serve>>,
+    pub serve: Option<Box<Serve>>,
 }
 
 /// What a worker tells.

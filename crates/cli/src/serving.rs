@@ -1,7 +1,7 @@
 //! Load on services: each is loaded, checked, loaded with every level, and checked again; each level is a
 //! row that is kept before the next begins.
 
-mod station;
+mod runner;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use anyhow::bail;
 use warpmark_device::Described;
 use warpmark_measure::{Entry, Observer, Offer, Sampling};
-use warpmark_models::service::{self, Form};
+use warpmark_models::service::{self, ServiceSettings};
 use warpmark_models::weights::Progress;
-use warpmark_record::load::Arrivals;
+use warpmark_record::load_test::Arrivals;
 use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, Field, RunId, Seconds};
 use warpmark_serve::Cancellation;
 
 use crate::arguments::{Selection, Serve, Traffic, WrongUsage};
-use crate::campaign::{alone, open, settings};
+use crate::campaign::{lock_device, open, settings};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, sources, threads};
 
-pub(crate) use station::{Station, sensors};
+pub(crate) use runner::{ServiceRunner, sensors};
 pub(crate) use warpmark_serve::Level;
 
 /// What the stamp of a run calls it.
@@ -45,7 +45,7 @@ pub(crate) fn levels(traffic: &Traffic) -> anyhow::Result<Vec<Level>> {
     let level = |arrivals| Level {
         arrivals,
         warm_up: traffic.warm_up,
-        window: traffic.window,
+        window: traffic.duration,
         timeout: traffic.timeout,
         queue_limit: traffic.queue as usize,
         target: traffic.target,
@@ -109,14 +109,14 @@ pub(crate) fn offers(
                    all the same, such as `--dtype f16`"
             );
         };
-        let form = Form {
+        let settings = ServiceSettings {
             phase: wanted.phase.clone(),
             dtype: Some(dtype),
-            most: wanted.most as usize,
+            max_batch: wanted.max_batch as usize,
             prompt: wanted.prompt.map(|tokens| tokens as usize),
             tokens: wanted.tokens.map(|tokens| tokens as usize),
         };
-        let found = service::offers(&catalog, std::slice::from_ref(name), &request, &form)?;
+        let found = service::offers(&catalog, std::slice::from_ref(name), &request, &settings)?;
         match (found.into_iter().next(), &wanted.phase) {
             (Some(offer), _) => offers.push(held_against(offer, spec)),
             (None, Some(phase)) => bail!("{name} answers no requests for {phase:?}"),
@@ -143,7 +143,7 @@ fn held_against(mut offer: Offer, spec: &DeviceSpec) -> Offer {
     if let (None, Some(reason)) = (&offer.skip, reason) {
         let needed = needed.binary();
         offer.skip =
-            Some(format!("needs {needed}, {reason}; ask for fewer at a time with `--most`"));
+            Some(format!("needs {needed}, {reason}; ask for fewer at a time with `--max-batch`"));
     }
     offer
 }
@@ -171,7 +171,7 @@ pub(crate) fn entries(offer: &Offer, levels: &[Level]) -> Vec<Entry> {
 
 /// The longest that a level of load may take, the last answers included.
 pub(crate) fn longest(traffic: &Traffic) -> Duration {
-    traffic.warm_up + traffic.window + traffic.timeout
+    traffic.warm_up + traffic.duration + traffic.timeout
 }
 
 impl Serving<'_> {
@@ -189,16 +189,16 @@ impl Serving<'_> {
     pub(crate) fn run(&self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
         threads::join(&self.described.spec);
         let cache = sources::cache()?;
-        let _alone = alone(&cache, &self.described.spec)?;
+        let _lock = lock_device(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
         let mut run = environment::run(self.selection, device.spec(), settings(&device), id);
         SUITE.clone_into(&mut run.suite);
-        let mut station = Station {
+        let mut runner = ServiceRunner {
             device: &device,
             run: run.run.clone(),
             service: self.options.service.clone(),
             sensors: sensors(&device),
-            gate: Box::new(|_| None),
+            admission: Box::new(|_| None),
         };
         let mut recorder = Recorder::open(&self.options.results, run)?;
         self.begin(&offers);
@@ -206,7 +206,7 @@ impl Serving<'_> {
         let mut shown = self.bars.clone();
         for offer in offers {
             let levels = entries(&offer, self.levels).into_iter().zip(self.levels.iter().cloned());
-            station.put(levels.collect(), offer, &mut bars, &mut |row| {
+            runner.put(levels.collect(), offer, &mut bars, &mut |row| {
                 recorder.keep(row).map(|row| shown.done(row))
             })?;
         }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(held_against(offer(1e6), &spec).skip, None);
         let reason = held_against(offer(1e15), &spec).skip.unwrap();
         assert!(reason.starts_with("needs 909 TiB, device has "), "{reason}");
-        assert!(reason.contains("--most"), "{reason}");
+        assert!(reason.contains("--max-batch"), "{reason}");
         // Within what is there and above what is left.
         spec.memory = Field::Known(Bytes(1e18));
         let reason = held_against(offer(1e15), &spec).skip.unwrap();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use warpmark_analyze::Prices;
 use warpmark_analyze::cost::Tariffs;
-use warpmark_analyze::prices::Wanted;
+use warpmark_analyze::prices::PriceFilter;
 use warpmark_models::Catalog;
 use warpmark_models::audio::{Audio, AudioError};
-use warpmark_models::request::Spoken;
+use warpmark_models::options::InputAudio;
 use warpmark_models::weights::{Cache, HubOptions, Progress, Source};
 use warpmark_record::source;
 
@@ -56,14 +56,14 @@ pub(crate) fn cache() -> anyhow::Result<Cache> {
 
 /// The audio that the options name, read whole. A path that leads to nothing is refused; a file that is
 /// there and is no audio is a fault of the rows that need it alone.
-fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<Spoken>>> {
+fn spoken(option: &AudioOption) -> anyhow::Result<Option<Arc<InputAudio>>> {
     let Some(path) = &option.audio else { return Ok(None) };
     let text = option.reference_text.as_deref().map(reference_text);
     let audio = match Audio::read(path) {
         Err(error @ AudioError::Read { .. }) => return Err(error.into()),
         audio => audio,
     };
-    Ok(Some(Arc::new(Spoken { audio, text: text.transpose()? })))
+    Ok(Some(Arc::new(InputAudio { audio, text: text.transpose()? })))
 }
 
 /// What is said in the audio, from a file.
@@ -85,9 +85,9 @@ pub(crate) fn request(
     selection: &Selection,
     spec: &warpmark_record::DeviceSpec,
     progress: Arc<dyn Progress>,
-) -> anyhow::Result<warpmark_models::Request> {
+) -> anyhow::Result<warpmark_models::RunOptions> {
     let options = &selection.weights;
-    Ok(warpmark_models::Request {
+    Ok(warpmark_models::RunOptions {
         full: selection.suite == crate::arguments::Suite::Full,
         seed: options.seed,
         source: Arc::new(weights(&options.weights, options.seed, options.offline)?),
@@ -107,7 +107,7 @@ pub(crate) fn tariffs(options: &PriceOptions) -> anyhow::Result<Tariffs> {
     };
     let mut tariffs = Tariffs {
         list,
-        wanted: Wanted {
+        wanted: PriceFilter {
             region: options.region.clone(),
             terms: options.terms.map(|terms| terms.name().to_owned()),
         },

@@ -1,14 +1,14 @@
-//! `warpmark run`, `verify` and `serve` on a GPU: each group, and each service, in a process of its own, every row
-//! kept by this one.
+//! `warpmark run`, `verify` and `serve` on a GPU: each group, and each service, in a process of its
+//! own, every row kept by this one.
 //!
 //! A fault that poisons a context, a crash in a library, the kernel's out-of-memory killer or a hang
 //! then cost the benchmark that ran, and nothing else: its row says what happened, and a fresh process
-//! goes on behind it. This process never opens the device, so that it holds none of its memory.
+//! goes on after it. This process never opens the device, so that it holds none of its memory.
 //!
 //! `cargo bench` does without: there each bench target is a process already. So does a run on the CPU,
 //! which has no context to lose, and where a second process would take a core from what is measured.
 
-mod ending;
+mod exit_status;
 mod process;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use warpmark_measure::{Depth, Entry, Gate, Observer, Offer, Step, timestamp};
+use warpmark_measure::{Admission, Entry, Mode, Observer, Offer, Step, timestamp};
 use warpmark_models::weights::Progress;
 use warpmark_record::{BenchmarkId, Outcome, Record, Run, RunId};
 
@@ -30,7 +30,7 @@ use crate::protocol::{Answer, Message, Setup};
 use crate::recorder::{Recorder, Results};
 use crate::serving::{self, Serving};
 use crate::{environment, sources};
-use process::{End, Heard, Process};
+use process::{End, Process, Received};
 
 /// How long opening the device may take: a driver that has to start first, on eight cards, takes half a
 /// minute.
@@ -54,16 +54,16 @@ pub(crate) fn measure(
     let (selection, output) = (&options.selection, &options.output);
     let spec = &campaign.described.spec;
     let cache = sources::cache()?;
-    let _alone = campaign::alone(&cache, spec)?;
+    let _lock = campaign::lock_device(&cache, spec)?;
     campaign::clear_log(&cache)?;
     campaign::clear_criterion(&cache, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: id,
         selection: selection.clone(),
-        depth: Depth::Measure,
+        mode: Mode::Measure,
         verbose: output.verbose,
-        load: None,
+        serve: None,
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
     let (bars, results) = (campaign.bars.clone(), Some(output.results.as_path()));
@@ -85,14 +85,14 @@ pub(crate) fn verify(
 ) -> anyhow::Result<Vec<Record>> {
     let spec = &campaign.described.spec;
     let cache = sources::cache()?;
-    let _alone = campaign::alone(&cache, spec)?;
+    let _lock = campaign::lock_device(&cache, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: environment::new_run_id(),
         selection: options.selection.clone(),
-        depth: Depth::Verify,
+        mode: Mode::Verify,
         verbose: false,
-        load: None,
+        serve: None,
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
     let bars = campaign.bars.clone();
@@ -114,14 +114,14 @@ pub(crate) fn check(
     hang_limit: Option<Duration>,
 ) -> anyhow::Result<(Run, Vec<Record>)> {
     let spec = &campaign.described.spec;
-    let _alone = campaign::alone(&sources::cache()?, spec)?;
+    let _lock = campaign::lock_device(&sources::cache()?, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: environment::new_run_id(),
         selection: selection.clone(),
-        depth: Depth::Measure,
+        mode: Mode::Measure,
         verbose: false,
-        load: None,
+        serve: None,
     };
     let limits = Limits { hang: hang_limit, by_plan: Duration::ZERO };
     let bars = campaign.bars.clone();
@@ -140,14 +140,14 @@ pub(crate) fn check(
 pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyhow::Result<Results> {
     let options = serving.options;
     let spec = &serving.described.spec;
-    let _alone = campaign::alone(&sources::cache()?, spec)?;
+    let _lock = campaign::lock_device(&sources::cache()?, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: id,
         selection: serving.selection.clone(),
-        depth: Depth::Measure,
+        mode: Mode::Measure,
         verbose: false,
-        load: Some(Box::new(options.clone())),
+        serve: Some(Box::new(options.clone())),
     };
     let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
     let (bars, results) = (serving.bars.clone(), Some(options.results.as_path()));
@@ -169,14 +169,16 @@ fn open(setup: &Setup, hang_limit: Option<Duration>, bars: &Bars) -> anyhow::Res
     process.tell(setup)?;
     loop {
         match process.listen(limit) {
-            Ok(Heard::Message(Message::Ready { settings })) => return Ok(Ok((process, settings))),
-            Ok(Heard::Message(Message::Refused { reason })) => return Ok(Err(reason)),
-            Ok(Heard::Line(line)) => bars.line(&line),
-            Ok(Heard::Message(_)) => {}
+            Ok(Received::Message(Message::Ready { settings })) => {
+                return Ok(Ok((process, settings)));
+            }
+            Ok(Received::Message(Message::Refused { reason })) => return Ok(Err(reason)),
+            Ok(Received::Line(line)) => bars.line(&line),
+            Ok(Received::Message(_)) => {}
             Err(silence) => {
                 let end = process.end(&silence);
                 let doing = format!("opening {}", setup.spec.name);
-                return Ok(Err(ending::words(&end, &doing, limit, process.last_words())));
+                return Ok(Err(exit_status::describe(&end, &doing, limit, process.last_words())));
             }
         }
     }
@@ -195,7 +197,7 @@ struct Supervisor {
     setup: Setup,
     bars: Bars,
     transfers: Arc<dyn Progress>,
-    gate: Gate<'static>,
+    admission: Admission<'static>,
     limits: Limits,
     /// What a worker may still take for weights on their way.
     budget: Budget,
@@ -236,13 +238,13 @@ impl Supervisor {
             Err(reason) => bail!("{reason}"),
         };
         let mut run = environment::run(&setup.selection, &setup.spec, settings, setup.run.clone());
-        if setup.load.is_some() {
+        if setup.serve.is_some() {
             serving::SUITE.clone_into(&mut run.suite);
         }
         Ok(Self {
             transfers: bars.transfers(budget),
             bars,
-            gate: budget.gate(),
+            admission: budget.admission(),
             budget,
             setup,
             limits,
@@ -299,7 +301,7 @@ impl Supervisor {
             let reason = if queue.hangs >= HANGS {
                 Some(format!("left out: {HANGS} benchmarks of its group hung before it"))
             } else {
-                (self.gate)(entry)
+                (self.admission)(entry)
             };
             let (Some(reason), id) = (reason, entry.id.clone()) else { return Ok(()) };
             queue.left.pop_front();
@@ -326,13 +328,13 @@ impl Supervisor {
         loop {
             let limit = self.patience(queue, doing.as_ref());
             match process.listen(limit) {
-                Ok(Heard::Message(Message::Ask { id })) => {
+                Ok(Received::Message(Message::Ask { id })) => {
                     process.tell(&self.answer(queue, &id))?;
                     may_end = false;
                     self.bars.step(&id, Step::Opening);
                     doing = Some(Doing { id, step: Step::Opening, began: timestamp() });
                 }
-                Ok(Heard::Message(Message::Row { row })) => {
+                Ok(Received::Message(Message::Row { row })) => {
                     doing = None;
                     may_end = matches!(row.outcome, Outcome::Failed { .. });
                     queue.left.retain(|entry| entry.id != row.id);
@@ -349,12 +351,13 @@ impl Supervisor {
                     let words = process.last_words();
                     if !may_end {
                         queue.hangs += usize::from(matches!(end, End::Hung { .. }));
-                        return self
-                            .blame(queue, doing, |doing| ending::words(&end, doing, limit, words));
+                        return self.blame(queue, doing, |doing| {
+                            exit_status::describe(&end, doing, limit, words)
+                        });
                     }
                     if !end.is_well() {
-                        let words = ending::words(&end, "cleaning up", limit, words);
-                        self.bars.line(&format!("behind the row before: {words}"));
+                        let words = exit_status::describe(&end, "cleaning up", limit, words);
+                        self.bars.line(&format!("after the row before: {words}"));
                     }
                     return Ok(());
                 }
@@ -375,26 +378,28 @@ impl Supervisor {
     /// Whether a benchmark may begin.
     fn answer(&mut self, queue: &Queue, id: &BenchmarkId) -> Answer {
         let entry = queue.left.iter().find(|entry| entry.id == *id);
-        match entry.and_then(|entry| (self.gate)(entry)) {
+        match entry.and_then(|entry| (self.admission)(entry)) {
             Some(reason) => Answer::Skip { reason },
             None => Answer::Go,
         }
     }
 
     /// Shows what is no row.
-    fn hear(&mut self, heard: Heard, doing: Option<&mut Doing>) {
+    fn hear(&mut self, heard: Received, doing: Option<&mut Doing>) {
         match heard {
-            Heard::Message(Message::Step { id, step }) => {
+            Received::Message(Message::Step { id, step }) => {
                 self.bars.step(&id, step);
                 if let Some(doing) = doing {
                     doing.step = step;
                 }
             }
-            Heard::Message(Message::Begin { file, total }) => self.transfers.begin(&file, total),
-            Heard::Message(Message::Advance { file, done }) => self.transfers.advance(&file, done),
-            Heard::Message(Message::Finish { file }) => self.transfers.finish(&file),
-            Heard::Message(_) => {}
-            Heard::Line(line) => self.bars.line(&line),
+            Received::Message(Message::Begin { file, total }) => self.transfers.begin(&file, total),
+            Received::Message(Message::Advance { file, done }) => {
+                self.transfers.advance(&file, done);
+            }
+            Received::Message(Message::Finish { file }) => self.transfers.finish(&file),
+            Received::Message(_) => {}
+            Received::Line(line) => self.bars.line(&line),
         }
     }
 

@@ -5,7 +5,7 @@
 //! (`supervisor.rs`) and writes to no results file. It measures as `cargo bench` does, with the
 //! same runner; the supervisor is told of steps between samples, never inside the timed region.
 
-mod voice;
+mod channel;
 
 use std::io::{BufRead, Lines, StdinLock};
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 use warpmark_device::Device;
-use warpmark_measure::{Entry, Gate, Group, Offer};
+use warpmark_measure::{Admission, Entry, Group, Offer};
 use warpmark_record::{BenchmarkId, DeviceSpec, Field, Outcome, Record, Seconds};
 
 use crate::arguments::Serve;
 use crate::campaign::{self, criterion};
 use crate::plan::Plan;
 use crate::protocol::{Answer, Message, Setup};
-use crate::serving::{self, Level, Station};
+use crate::serving::{self, Level, ServiceRunner};
 use crate::{exit, sources};
-use voice::Voice;
+use channel::WorkerChannel;
 
 /// The one argument of a worker. It is no verb, so that neither help nor completions offer it.
 pub(crate) const ARGUMENT: &str = "worker";
 
 /// Whether this process was started as a worker.
-pub fn is_meant() -> bool {
+pub fn is_worker() -> bool {
     let mut arguments = std::env::args_os().skip(1);
     arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none()
 }
@@ -39,30 +39,31 @@ pub fn is_meant() -> bool {
 /// Standard input is not that of a worker, or the plan lacks what is asked for.
 pub fn run() -> anyhow::Result<u8> {
     die_with_parent()?;
-    let mut voice = Voice::of_stdout().context("standard output cannot be kept for messages")?;
+    let mut channel =
+        WorkerChannel::of_stdout().context("standard output cannot be kept for messages")?;
     let mut orders = Orders(std::io::stdin().lock().lines());
     let Some(setup) = orders.next::<Setup>()? else {
         bail!("`worker` is started by `warpmark` alone, which tells it what to measure");
     };
-    voice.allow(setup.selection.budget);
+    channel.allow(setup.selection.budget);
     let device = match open(&setup.spec) {
         Ok(device) => device,
         Err(error) => {
-            voice.say(&Message::Refused { reason: exit::words(&error) });
+            channel.say(&Message::Refused { reason: exit::words(&error) });
             return Ok(exit::ERROR);
         }
     };
-    voice.say(&Message::Ready { settings: campaign::settings(&device) });
+    channel.say(&Message::Ready { settings: campaign::settings(&device) });
     let Some(ids) = orders.next::<Vec<BenchmarkId>>()? else {
         return Ok(exit::OK);
     };
-    let progress = Arc::new(voice.clone());
-    if let Some(load) = &setup.load {
+    let progress = Arc::new(channel.clone());
+    if let Some(load) = &setup.serve {
         let offers = serving::offers(load, &setup.selection, &setup.spec, progress)?;
-        serve(&setup, load, &device, (offers, &ids), orders, &voice)?;
+        serve(&setup, load, &device, (offers, &ids), orders, &channel)?;
     } else {
         let groups = campaign::groups(&setup.selection, &setup.spec, progress)?;
-        measure(&setup, &device, group_of(groups, &ids)?, orders, &voice)?;
+        measure(&setup, &device, group_of(groups, &ids)?, orders, &channel)?;
     }
     Ok(exit::OK)
 }
@@ -124,20 +125,21 @@ fn measure(
     device: &Device,
     group: Group,
     orders: Orders,
-    voice: &Voice,
+    channel: &WorkerChannel,
 ) -> anyhow::Result<()> {
     let cache = sources::cache()?;
     let folder = campaign::criterion_folder(&cache, &setup.spec)?;
-    let own_report = campaign::own_report(&cache, setup.verbose)?;
+    let criterion_output = campaign::criterion_output(&cache, setup.verbose)?;
     let criterion = criterion(Some(&folder));
     let run = setup.run.clone();
-    let gate = orders.gate(voice);
-    let mut runner = campaign::runner(device, run, criterion, own_report, setup.depth, gate)?;
+    let admission = orders.admission(channel);
+    let mut runner =
+        campaign::runner(device, run, criterion, criterion_output, setup.mode, admission)?;
     runner.whole = setup.verbose;
-    let mut observer = voice.clone();
+    let mut observer = channel.clone();
     // What is lost is the device's; the supervisor knows it by the row.
     let _: Result<(), Lost> =
-        runner.run_group(group, &mut observer, &mut |row| tell(row, device, voice));
+        runner.run_group(group, &mut observer, &mut |row| tell(row, device, channel));
     Ok(())
 }
 
@@ -148,7 +150,7 @@ fn serve(
     device: &Device,
     (offers, ids): (Vec<Offer>, &[BenchmarkId]),
     orders: Orders,
-    voice: &Voice,
+    channel: &WorkerChannel,
 ) -> anyhow::Result<()> {
     let levels = serving::levels(&load.traffic)?;
     let found = offers.into_iter().find_map(|offer| {
@@ -161,22 +163,22 @@ fn serve(
         (wanted.len() == ids.len()).then_some((offer, wanted))
     });
     let Some((offer, levels)) = found else { bail!("{UNLIKE}") };
-    let mut station = Station {
+    let mut runner = ServiceRunner {
         device,
         run: setup.run.clone(),
         service: load.service.clone(),
         sensors: serving::sensors(device),
-        gate: orders.gate(voice),
+        admission: orders.admission(channel),
     };
     let _: Result<(), Lost> =
-        station.put(levels, offer, &mut voice.clone(), &mut |row| tell(row, device, voice));
+        runner.put(levels, offer, &mut channel.clone(), &mut |row| tell(row, device, channel));
     Ok(())
 }
 
-/// Tells a row, and whether more can come behind it.
-fn tell(row: Record, device: &Device, voice: &Voice) -> Result<(), Lost> {
+/// Tells a row, and whether more can come after it.
+fn tell(row: Record, device: &Device, channel: &WorkerChannel) -> Result<(), Lost> {
     let failed = matches!(row.outcome, Outcome::Failed { .. });
-    voice.say(&Message::Row { row: Box::new(row) });
+    channel.say(&Message::Row { row: Box::new(row) });
     if failed && !still_works(device) { Err(Lost) } else { Ok(()) }
 }
 
@@ -192,8 +194,8 @@ struct Orders(Lines<StdinLock<'static>>);
 
 impl Orders {
     /// Asks before each benchmark whether it may run.
-    fn gate(mut self, voice: &Voice) -> Gate<'static> {
-        let asking = voice.clone();
+    fn admission(mut self, channel: &WorkerChannel) -> Admission<'static> {
+        let asking = channel.clone();
         Box::new(move |entry| {
             asking.say(&Message::Ask { id: entry.id.clone() });
             match self.next::<Answer>() {

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::all_powers;
+use super::elementary::exp_rows;
 use super::{Element, by_dtype, contiguous};
 
 /// Attention of one new position over a cache: `q` is `[b, h, 1, d]` and already scaled, `k` and `v`
@@ -125,7 +125,7 @@ fn attend<T: Element>(query: &[f32], keys: &[T], values: &[T]) -> Vec<f32> {
         })
         .collect();
     let (count, mut totals) = (scores.len(), [0f32]);
-    all_powers(&mut scores, count, &mut totals, count, 0);
+    exp_rows(&mut scores, count, &mut totals, count, 0);
     let [total] = totals;
     let mut mixture = vec![0f32; width];
     for (value, score) in values.chunks(width).zip(&scores) {

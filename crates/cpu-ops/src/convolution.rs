@@ -13,10 +13,10 @@ use super::{Element, by_dtype, contiguous};
 /// `x * w + bias`: `x` is `[b, c, h, w]`, the weight `[o, c, k, k]` and the bias `[b or 1, o]`. Returns
 /// `[b, o, h', w']`; with `relu`, zero in the place of what is below it.
 ///
-/// The input is unfolded (every value under every tap of the kernel) for a tile of pixels and a few
-/// channels at a time, so that what is multiplied lies in the cache, and so do the sums until they are
-/// whole; a tile may run on over the next image of the batch, or a small image would leave each weight
-/// that is read too little to do.
+/// The input is written out by im2col (every value under every element of the kernel) for a tile of
+/// pixels and a few channels at a time, so that what is multiplied lies in the cache, and so do the
+/// sums until they are whole; a tile may run on over the next image of the batch, or a small image
+/// would leave each weight that is read too little to do.
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -78,8 +78,8 @@ struct Extents {
 /// Pixels of a tile at most.
 const TILE: usize = 512;
 
-/// Unfolded values of a tile at most: half a MiB of them.
-const UNFOLDED: usize = 1 << 17;
+/// Values of one im2col at most: half a MiB of them.
+const IM2COL: usize = 1 << 17;
 
 impl Extents {
     fn new(op: &Convolution, x: &Layout, weight: &Layout) -> Result<Self> {
@@ -107,7 +107,7 @@ impl Extents {
         })
     }
 
-    fn taps(&self) -> usize {
+    fn kernel_elements(&self) -> usize {
         self.kernel * self.kernel
     }
 
@@ -122,14 +122,14 @@ impl Extents {
         let all = self.batch * self.pixels();
         let tile = all.div_ceil(threads).clamp(1, TILE).max(128.min(all));
         let tiles = all.div_ceil(tile);
-        // Channels are shared out only where there are too few tiles: each part unfolds anew.
+        // Channels are shared out only where there are too few tiles: each part takes im2col of anew.
         let parts = threads.div_ceil(tiles).min(self.outputs.div_ceil(16));
         (tile, self.outputs.div_ceil(parts).next_multiple_of(16).min(self.outputs))
     }
 
-    /// Channels that are unfolded together.
+    /// Channels of one im2col.
     fn channels_at_once(&self, tile: usize) -> usize {
-        (UNFOLDED / (tile * self.taps())).clamp(1, self.channels)
+        (IM2COL / (tile * self.kernel_elements())).clamp(1, self.channels)
     }
 }
 
@@ -189,7 +189,7 @@ fn tasks<'a, T>(shape: &Extents, y: &'a mut [T]) -> Vec<Made<'a, T>> {
 /// Buffers of a thread.
 #[derive(Default)]
 struct Scratch {
-    unfolded: Vec<f32>,
+    columns: Vec<f32>,
     weight: Vec<f32>,
     row: Vec<f32>,
     /// `[output][pixel]`
@@ -210,15 +210,15 @@ impl<T: Element> Task<'_, T> {
     fn run(&self, scratch: &mut Scratch) {
         let (shape, outputs) = (self.shape, self.outputs.len());
         scratch.sums.resize(outputs * self.count, 0.0);
-        let depth = shape.channels * shape.taps();
+        let depth = shape.channels * shape.kernel_elements();
         let step = shape.channels_at_once(self.count);
         for channel in (0..shape.channels).step_by(step) {
             let channels = step.min(shape.channels - channel);
-            let part = channels * shape.taps();
-            scratch.unfolded.resize(part * self.count, 0.0);
-            self.unfold(channel, &mut scratch.unfolded, &mut scratch.row);
-            let unfolded = Strided { elements: &scratch.unfolded, strides: (self.count, 1) };
-            let start = self.outputs.start * depth + channel * shape.taps();
+            let part = channels * shape.kernel_elements();
+            scratch.columns.resize(part * self.count, 0.0);
+            self.im2col(channel, &mut scratch.columns, &mut scratch.row);
+            let columns = Strided { elements: &scratch.columns, strides: (self.count, 1) };
+            let start = self.outputs.start * depth + channel * shape.kernel_elements();
             let (rows, next_row) = if let Some(weight) = T::as_f32(self.weight) {
                 (&weight[start..start + (outputs - 1) * depth + part], depth)
             } else {
@@ -230,7 +230,7 @@ impl<T: Element> Task<'_, T> {
                 (scratch.weight.as_slice(), part)
             };
             let sums = &mut scratch.sums;
-            add_product(sums, self.count, (rows, next_row), &unfolded, part, channel > 0);
+            add_product(sums, self.count, (rows, next_row), &columns, part, channel > 0);
         }
     }
 
@@ -259,15 +259,16 @@ impl<T: Element> Task<'_, T> {
         }
     }
 
-    /// Writes the values under each tap of each channel, `[channel][tap][pixel]`.
-    fn unfold(&self, channel: usize, unfolded: &mut [f32], row: &mut Vec<f32>) {
+    /// Writes the values under each element of each channel, `[channel][element][pixel]`.
+    fn im2col(&self, channel: usize, columns: &mut [f32], row: &mut Vec<f32>) {
         let shape = self.shape;
         let plane = shape.height * shape.width;
         row.resize(shape.width, 0.0);
-        let taps = unfolded.chunks_mut(self.count).enumerate();
-        for (index, target) in taps {
-            let (c, tap) = (channel + index / shape.taps(), index % shape.taps());
-            let (down, across) = (tap / shape.kernel, tap % shape.kernel);
+        let elements = columns.chunks_mut(self.count).enumerate();
+        for (index, target) in elements {
+            let (c, element) =
+                (channel + index / shape.kernel_elements(), index % shape.kernel_elements());
+            let (down, across) = (element / shape.kernel, element % shape.kernel);
             let mut done = 0;
             while done < self.count {
                 // One row of one image that comes out, or what of it is in the tile.
@@ -284,13 +285,13 @@ impl<T: Element> Task<'_, T> {
                 }
                 let start = (image * shape.channels + c) * plane + line * shape.width;
                 let source = &self.x[start..start + shape.width];
-                self.unfold_row(source, column, across, target, row);
+                self.im2col_row(source, column, across, target, row);
             }
         }
     }
 
-    /// The values under one tap for neighbouring pixels of a row from `column` on.
-    fn unfold_row(
+    /// The values under one element for neighbouring pixels of a row from `column` on.
+    fn im2col_row(
         &self,
         source: &[T],
         column: usize,
@@ -300,7 +301,7 @@ impl<T: Element> Task<'_, T> {
     ) {
         let shape = self.shape;
         if shape.stride == 1 {
-            // The pixels whose tap lies inside the row: `column + i + across - padding` in it.
+            // The pixels whose element lies inside the row: `column + i + across - padding` in it.
             let from = shape.padding.saturating_sub(column + across).min(target.len());
             let inside = (column + from + across).saturating_sub(shape.padding);
             let to = (from + shape.width.saturating_sub(inside)).min(target.len());

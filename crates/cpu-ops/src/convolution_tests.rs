@@ -19,7 +19,7 @@ const CASES: [[usize; 8]; 9] = [
     // More than a tile of pixels, and tiles that end inside a row and inside an image.
     [2, 5, 27, 25, 4, 3, 1, 1],
     [3, 2, 33, 31, 3, 3, 2, 1],
-    // More channels than are unfolded at once.
+    // More channels than one im2col takes.
     [1, 200, 12, 12, 8, 3, 1, 1],
     [1, 2, 1, 1, 2, 3, 1, 1],
     [2, 3, 4, 2, 5, 3, 2, 0],

@@ -45,10 +45,10 @@ macro_rules! widest {
 }
 
 widest! {
-    /// `x = curve(x + bias)`.
-    pub(super) fn curve_of_sum(x: &mut [f32], bias: &[f32], curve: impl Fn(f32) -> f32) {
+    /// `x = activation(x + bias)`.
+    pub(super) fn activation_of_sum(x: &mut [f32], bias: &[f32], activation: impl Fn(f32) -> f32) {
         for (x, bias) in x.iter_mut().zip(bias) {
-            *x = curve(*x + bias);
+            *x = activation(*x + bias);
         }
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn gelu_erf(x: f32) -> f32 {
 widest! {
     /// [`powers`] of each row of scores: of the first `seen` of the first one, and `more` from one to the
     /// next. What is not seen becomes 0.
-    pub(super) fn all_powers(scores: &mut [f32], row: usize, totals: &mut [f32], seen: usize, more: usize) {
+    pub(super) fn exp_rows(scores: &mut [f32], row: usize, totals: &mut [f32], seen: usize, more: usize) {
         for (index, (total, scores)) in totals.iter_mut().zip(scores.chunks_mut(row)).enumerate() {
             let (seen, rest) = scores.split_at_mut(seen + index * more);
             *total = powers(seen);

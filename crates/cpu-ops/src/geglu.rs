@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{curve_of_sum, gelu_erf, scale};
+use super::elementary::{activation_of_sum, gelu_erf, scale};
 use super::{Element, by_dtype, contiguous};
 
 /// `a · gelu(b)` with `[a, b] = x + bias` (Shazeer 2020, `GEGLU`) and the error function in the GELU: `x`
@@ -55,7 +55,7 @@ fn gate<T: Element>(x: Operand<'_>, bias: Operand<'_>) -> Result<CpuStorage> {
             let (values, gates) = wide.split_at_mut(n);
             let (value_bias, gate_bias) = bias.split_at(n);
             f32::add_to(values, value_bias);
-            curve_of_sum(gates, gate_bias, gelu_erf);
+            activation_of_sum(gates, gate_bias, gelu_erf);
             scale(values, gates);
             T::narrow_all(values, y);
         },

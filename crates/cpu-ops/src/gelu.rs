@@ -5,34 +5,34 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::elementary::{curve_of_sum, gelu_erf, logistic};
+use super::elementary::{activation_of_sum, gelu_erf, logistic};
 use super::{Element, by_dtype, contiguous};
 
 /// `gelu(x + bias)` with the tanh approximation, `x` being `[.., n]` and `bias` `[n]`.
 pub fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Tanh })
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { activation: Activation::Tanh })
 }
 
 /// `gelu(x + bias)` with the error function, `x` being `[.., n]` and `bias` `[n]`.
 pub fn bias_gelu_erf(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Erf })
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { activation: Activation::Erf })
 }
 
 /// `y · logistic(1.702 y)` with `y = x + bias`, `x` being `[.., n]` and `bias` `[n]` (Hendrycks and Gimpel
 /// 2016, section 2).
 pub fn bias_quick_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { curve: Curve::Quick })
+    x.contiguous()?.apply_op2_no_bwd(bias, &BiasGelu { activation: Activation::Quick })
 }
 
 #[derive(Clone, Copy)]
-enum Curve {
+enum Activation {
     Tanh,
     Erf,
     Quick,
 }
 
 struct BiasGelu {
-    curve: Curve,
+    activation: Activation,
 }
 
 impl CustomOp2 for BiasGelu {
@@ -47,7 +47,7 @@ impl CustomOp2 for BiasGelu {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        by_dtype!(x, bias_gelu_of((x, x_layout), (bias, bias_layout), self.curve))
+        by_dtype!(x, bias_gelu_of((x, x_layout), (bias, bias_layout), self.activation))
     }
 }
 
@@ -56,29 +56,33 @@ type Operand<'a> = (&'a CpuStorage, &'a Layout);
 fn bias_gelu_of<T: Element>(
     x: Operand<'_>,
     bias: Operand<'_>,
-    curve: Curve,
+    activation: Activation,
 ) -> Result<(CpuStorage, Shape)> {
     let shape = x.1.shape().clone();
     let x = contiguous::<T>(x.0, x.1)?;
     let mut wide_bias = vec![0f32; bias.1.shape().elem_count()];
     T::widen(contiguous::<T>(bias.0, bias.1)?, &mut wide_bias);
-    let y = match curve {
-        Curve::Tanh => rows(x, &wide_bias, gelu_tanh),
-        Curve::Erf => rows(x, &wide_bias, gelu_erf),
-        Curve::Quick => rows(x, &wide_bias, gelu_quick),
+    let y = match activation {
+        Activation::Tanh => rows(x, &wide_bias, gelu_tanh),
+        Activation::Erf => rows(x, &wide_bias, gelu_erf),
+        Activation::Quick => rows(x, &wide_bias, gelu_quick),
     };
     Ok((T::storage(y), shape))
 }
 
-/// `curve(x + bias)` row by row.
-fn rows<T: Element>(x: &[T], bias: &[f32], curve: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<T> {
+/// `activation(x + bias)` row by row.
+fn rows<T: Element>(
+    x: &[T],
+    bias: &[f32],
+    activation: impl Fn(f32) -> f32 + Sync + Copy,
+) -> Vec<T> {
     let n = bias.len();
     let mut y = vec![T::narrow(0.0); x.len()];
     y.par_chunks_mut(n).zip(x.par_chunks(n)).for_each_init(
         || vec![0f32; n],
         |wide, (y, x)| {
             T::widen(x, wide);
-            curve_of_sum(wide, bias, curve);
+            activation_of_sum(wide, bias, activation);
             T::narrow_all(wide, y);
         },
     );

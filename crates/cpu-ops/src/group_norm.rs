@@ -9,7 +9,7 @@ use super::elementary::silu;
 use super::{Element, by_dtype, contiguous};
 
 /// Group normalisation (Wu and He 2018) of `x`, `[b, c, ..]`, with a gain and a bias for each channel,
-/// and SiLU behind it where asked for. Statistics and arithmetic in f32.
+/// and SiLU after it where asked for. Statistics and arithmetic in f32.
 pub fn group_norm(
     x: &Tensor,
     gain: &Tensor,

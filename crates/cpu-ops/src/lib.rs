@@ -16,7 +16,7 @@ mod fixture;
 mod geglu;
 mod gelu;
 mod group_norm;
-mod many_rows;
+mod large_gemm;
 mod mixture;
 mod prefill_attention;
 mod product;
@@ -35,13 +35,13 @@ pub use convolution::conv2d;
 pub use geglu::bias_geglu;
 pub use gelu::{bias_gelu, bias_gelu_erf, bias_quick_gelu};
 pub use group_norm::group_norm;
-pub use many_rows::many_rows;
+pub use large_gemm::large_gemm;
 pub use prefill_attention::prefill_attention;
-pub use product::{DOTS_ROWS, few_rows};
+pub use product::{DOTS_ROWS, skinny_gemm};
 pub use swiglu::swiglu;
 pub use transpose::transpose;
 pub use upsample::upsample;
-pub use whole_attention::{Sight, whole_attention};
+pub use whole_attention::{AttentionMask, whole_attention};
 
 /// A storage type that is summed in f32.
 trait Element: Copy + Send + Sync + 'static {

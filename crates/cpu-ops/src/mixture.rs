@@ -1,6 +1,6 @@
 //! Attention of some queries of one head, all of it on the calling thread.
 
-use super::elementary::all_powers;
+use super::elementary::exp_rows;
 use super::product::{Strided, add_product};
 
 /// Buffers of a thread, of scores and of what they mix.
@@ -34,7 +34,7 @@ impl Mixture {
         self.scores.resize(rows * row, 0.0);
         add_product(&mut self.scores, row, (queries, width), keys, width, false);
         self.totals.resize(rows, 0.0);
-        all_powers(&mut self.scores, row, &mut self.totals, seen.first, seen.more);
+        exp_rows(&mut self.scores, row, &mut self.totals, seen.first, seen.more);
         self.values.resize(rows * width, 0.0);
         let scores = (self.scores.as_slice(), row);
         add_product(&mut self.values, width, scores, values, attended, false);

@@ -53,7 +53,7 @@ fn attend_all<T: Element>(
     let (_, heads, new, width) = q.1.shape().dims4()?;
     let attended = k.1.shape().dims4()?.2;
     if new == 0 || attended != length + new || v.1.shape().dims4()?.2 != attended {
-        bail!("{new} positions behind {length} cannot attend to {attended}");
+        bail!("{new} positions after {length} cannot attend to {attended}");
     }
     let (keys, values) = (Heads::<T>::new(k, heads)?, Heads::<T>::new(v, heads)?);
     let queries = contiguous::<T>(q.0, q.1)?;

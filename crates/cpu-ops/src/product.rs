@@ -9,7 +9,7 @@ use super::{Element, by_dtype, contiguous};
 
 /// `x · w` for few rows: `x` is `[m, k]`; `w` is `[k, n]`, either as stored or as the transposed view
 /// of `[n, k]`. Returns `[m, n]`.
-pub fn few_rows(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+pub fn skinny_gemm(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2_no_bwd(w, &FewRows)
 }
 

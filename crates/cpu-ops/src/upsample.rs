@@ -22,13 +22,13 @@ impl CustomOp1 for Upsample {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut dims = layout.dims().to_vec();
         let [.., height, width] = dims.as_mut_slice() else { bail!("no image in {dims:?}") };
-        let y = by_dtype!(x, double((x, layout), *width))?;
+        let y = by_dtype!(x, upsample2x((x, layout), *width))?;
         (*height, *width) = (2 * *height, 2 * *width);
         Ok((y, Shape::from(dims)))
     }
 }
 
-fn double<T: Element>(x: (&CpuStorage, &Layout), width: usize) -> Result<CpuStorage> {
+fn upsample2x<T: Element>(x: (&CpuStorage, &Layout), width: usize) -> Result<CpuStorage> {
     /// Lines of a task: one alone would be too little to hand over.
     const LINES: usize = 64;
     let x = contiguous::<T>(x.0, x.1)?;

@@ -15,7 +15,7 @@ use super::{Element, by_dtype, contiguous};
 /// Attention of every query over every key: `q` is `[b, n, h·d]`, `k` and `v` are `[b, t, h·d]`, with
 /// the heads beside each other. Returns `[b, n, h·d]`.
 ///
-/// `sight` is what a query sees of the keys.
+/// `mask` is what a query sees of the keys.
 ///
 /// A task takes a block of queries, one head of it after the other, so that of all scores only a few
 /// rows are ever held.
@@ -24,24 +24,24 @@ pub fn whole_attention(
     k: &Tensor,
     v: &Tensor,
     heads: usize,
-    sight: Sight,
+    mask: AttentionMask,
 ) -> Result<Tensor> {
-    let op = WholeAttention { heads, sight };
+    let op = WholeAttention { heads, mask };
     q.contiguous()?.apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &op)
 }
 
 /// What each query attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum AttentionMask {
     /// Every key.
-    All,
+    Full,
     /// The keys up to its own place; there are as many as queries.
-    Back,
+    Causal,
 }
 
 struct WholeAttention {
     heads: usize,
-    sight: Sight,
+    mask: AttentionMask,
 }
 
 impl CustomOp3 for WholeAttention {
@@ -64,11 +64,11 @@ impl CustomOp3 for WholeAttention {
         if !fits || self.heads == 0 || width % self.heads != 0 {
             bail!("{} heads cannot attend with {:?} to {:?}", self.heads, q_layout, k_layout);
         }
-        if self.sight == Sight::Back && queries != keys {
+        if self.mask == AttentionMask::Causal && queries != keys {
             bail!("{queries} queries have no places among {keys} keys");
         }
-        let (heads, sight) = (self.heads, self.sight);
-        let extents = Extents { queries, keys, width, heads, head_width: width / heads, sight };
+        let (heads, mask) = (self.heads, self.mask);
+        let extents = Extents { queries, keys, width, heads, head_width: width / heads, mask };
         let y = by_dtype!(q, attend((q, q_layout), (k, k_layout), (v, v_layout), &extents))?;
         Ok((y, q_layout.shape().clone()))
     }
@@ -80,7 +80,7 @@ struct Extents {
     width: usize,
     heads: usize,
     head_width: usize,
-    sight: Sight,
+    mask: AttentionMask,
 }
 
 /// Queries of a block at least and at most, and scores that a block should hold: with half a MiB of
@@ -132,7 +132,7 @@ fn attend<T: Element>(
 }
 
 impl Extents {
-    /// Scores of a row: one for each key and zeros behind them. Whole vectors, and an odd number of
+    /// Scores of a row: one for each key and zeros after them. Whole vectors, and an odd number of
     /// cache lines: at a power of two, all rows would compete for the same few sets of the cache.
     fn row(&self) -> usize {
         (self.keys.div_ceil(LANES) | 1) * LANES
@@ -198,9 +198,9 @@ impl Scratch {
         for query in &mut self.queries {
             *query *= scale;
         }
-        let seen = match extents.sight {
-            Sight::All => Seen { first: keys, more: 0 },
-            Sight::Back => Seen { first: first + 1, more: 1 },
+        let seen = match extents.mask {
+            AttentionMask::Full => Seen { first: keys, more: 0 },
+            AttentionMask::Causal => Seen { first: first + 1, more: 1 },
         };
         let transposed = Strided { elements: &head.keys, strides: (row, 1) };
         let values = Strided { elements: &head.values, strides: (head_width, 1) };
@@ -229,7 +229,7 @@ mod tests {
     use warpmark_record::agreement::relative_error;
 
     /// The plain formula, `[b, n, h·d]`.
-    fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, sight: Sight) -> Tensor {
+    fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: AttentionMask) -> Tensor {
         let split = |x: &Tensor| {
             let (batch, count, width) = x.dims3().unwrap();
             let x = x.reshape((batch, count, heads, width / heads)).unwrap();
@@ -239,9 +239,9 @@ mod tests {
         let scores = split(q).matmul(&split(k).t().unwrap()).unwrap();
         let scale = 1.0 / ((width / heads) as f64).sqrt();
         let scores = (scores * scale).unwrap();
-        let scores = match sight {
-            Sight::All => scores,
-            Sight::Back => {
+        let scores = match mask {
+            AttentionMask::Full => scores,
+            AttentionMask::Causal => {
                 scores.broadcast_add(&upper_triangle(count, &Device::Cpu).unwrap()).unwrap()
             }
         };
@@ -255,22 +255,22 @@ mod tests {
         for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 1e-3), (DType::BF16, 8e-3)] {
             // One key; fewer than a vector of them; more queries than a block; blocks cut short by
             // the number of keys.
-            for (queries, keys, sight) in [
-                (3, 1, Sight::All),
-                (5, 7, Sight::All),
-                (300, 77, Sight::All),
-                (9, 70_001, Sight::All),
-                (1, 1, Sight::Back),
-                (150, 150, Sight::Back),
+            for (queries, keys, mask) in [
+                (3, 1, AttentionMask::Full),
+                (5, 7, AttentionMask::Full),
+                (300, 77, AttentionMask::Full),
+                (9, 70_001, AttentionMask::Full),
+                (1, 1, AttentionMask::Causal),
+                (150, 150, AttentionMask::Causal),
             ] {
                 let random = |count: usize| {
                     let x = Tensor::randn(0f32, 1.0, (2, count, 24), &Device::Cpu).unwrap();
                     x.to_dtype(dtype).unwrap()
                 };
                 let (q, k, v) = (random(queries), random(keys), random(keys));
-                let found = whole_attention(&q, &k, &v, 3, sight).unwrap();
+                let found = whole_attention(&q, &k, &v, 3, mask).unwrap();
                 let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
-                let expected = plain(&wide(&q), &wide(&k), &wide(&v), 3, sight);
+                let expected = plain(&wide(&q), &wide(&k), &wide(&v), 3, mask);
                 let flat = |x: &Tensor| wide(x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let off = relative_error(&flat(&found), &flat(&expected));
                 assert!(off <= tolerance, "{dtype:?} {queries} x {keys}: {off:e}");
@@ -281,8 +281,8 @@ mod tests {
     #[test]
     fn heads_that_do_not_divide_the_width_are_refused() {
         let x = Tensor::zeros((1, 2, 10), DType::F32, &Device::Cpu).unwrap();
-        assert!(whole_attention(&x, &x, &x, 3, Sight::All).is_err());
+        assert!(whole_attention(&x, &x, &x, 3, AttentionMask::Full).is_err());
         let y = Tensor::zeros((1, 3, 10), DType::F32, &Device::Cpu).unwrap();
-        assert!(whole_attention(&x, &y, &y, 2, Sight::Back).is_err());
+        assert!(whole_attention(&x, &y, &y, 2, AttentionMask::Causal).is_err());
     }
 }

@@ -108,7 +108,7 @@ const ADVICE: &[(u32, &str)] = &[
     (
         999,
         "the driver failed without saying why; `nvidia-smi` and `dmesg` may tell, and reloading the \
-         module (`modprobe -r nvidia_uvm && modprobe nvidia_uvm`) or a reboot often mends it",
+         module (`modprobe -r nvidia_uvm && modprobe nvidia_uvm`) or a reboot often fixes it",
     ),
 ];
 

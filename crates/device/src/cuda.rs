@@ -13,7 +13,7 @@ use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field, Hertz, Seconds};
 use crate::code::CudaError;
 use crate::driver::{self, OpenError};
 use crate::footprint::Baseline;
-use crate::{CudaDevice, book, nvml, probe, slug};
+use crate::{CudaDevice, datasheet, nvml, probe, slug};
 
 use CUdevice_attribute as Attribute;
 use facts::{bandwidth, real_name, uuid_hash, variables};
@@ -212,7 +212,7 @@ impl Card {
             slug: slug(&name),
             name,
             memory,
-            memory_bandwidth: bandwidth(&gpu.memory_clock, &gpu.memory_bus_bits, &gpu.book),
+            memory_bandwidth: bandwidth(&gpu.memory_clock, &gpu.memory_bus_bits, &gpu.datasheet),
             last_level_cache: self.bytes(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
             gpu: Some(Box::new(gpu)),
             cpu: None,
@@ -227,7 +227,7 @@ impl Card {
         Ok(GpuSpec {
             compute_capability: self.compute_capability()?,
             cuda_driver_version: probe::driver().map_or(Ok(0), probe::Driver::version)?,
-            book: book::find(real_name(name), memory, &sm_count),
+            datasheet: datasheet::find(real_name(name), memory, &sm_count),
             sm_count,
             sm_clock: self.clock(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
             // NVML counts memory clocks as the driver does, and still answers where the driver says 0.
@@ -265,7 +265,7 @@ impl Card {
     }
 }
 
-/// What stands behind this driver.
+/// What is below this driver.
 fn kind() -> DeviceKind {
     let simulated = probe::driver().is_ok_and(probe::Driver::is_simulated);
     if simulated { DeviceKind::Simulated } else { DeviceKind::Cuda }

@@ -1,4 +1,4 @@
-//! What is there to measure a GPU with, what is not, and how to mend it.
+//! What is there to measure a GPU with, what is not, and how to fix it.
 
 use warpmark_record::machine::GpuSpec;
 use warpmark_record::{DeviceSpec, Field};
@@ -63,14 +63,14 @@ fn disturbing(value: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
             what: name.to_owned(),
             state: FindingState::Broken,
             detail: format!("is \"{value}\": {what}"),
-            mend: Some(format!("unset {name}")),
+            fix: Some(format!("unset {name}")),
         })
     });
     set.collect()
 }
 
 fn driver(library: &Field<LibraryInfo>, cards: &Result<Vec<DeviceSpec>, OpenError>) -> Finding {
-    let (state, detail, mend) = match cards {
+    let (state, detail, fix) = match cards {
         Ok(cards) => {
             let names: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
             let detail = format!("{}; {}", library_words(library), names.join(", "));
@@ -81,12 +81,12 @@ fn driver(library: &Field<LibraryInfo>, cards: &Result<Vec<DeviceSpec>, OpenErro
             let state = if missing { FindingState::Missing } else { FindingState::Broken };
             // The error's own text ends in what to do.
             let text = error.to_string();
-            let (detail, mend) =
+            let (detail, fix) =
                 text.split_once("; ").unwrap_or((&text, "measure with `--device cpu`"));
-            (state, detail.to_owned(), Some(mend.to_owned()))
+            (state, detail.to_owned(), Some(fix.to_owned()))
         }
     };
-    Finding { what: "CUDA driver".to_owned(), state, detail, mend }
+    Finding { what: "CUDA driver".to_owned(), state, detail, fix }
 }
 
 fn library_words(library: &Field<LibraryInfo>) -> String {
@@ -103,29 +103,29 @@ fn library_words(library: &Field<LibraryInfo>) -> String {
     }
 }
 
-fn library(what: &str, found: &Field<LibraryInfo>, without: &str, mend: &str) -> Finding {
+fn library(what: &str, found: &Field<LibraryInfo>, without: &str, fix: &str) -> Finding {
     let present = found.known().is_some();
     let words = library_words(found);
     if words.ends_with(NEWER) {
-        let mend = "update NVIDIA's driver, or take the libraries of CUDA 12 (`eval \
+        let fix = "update NVIDIA's driver, or take the libraries of CUDA 12 (`eval \
                     \"$(scripts/cuda-toolkit --libraries 12.9)\"`)";
         return Finding {
             what: what.to_owned(),
             state: FindingState::Broken,
             detail: words,
-            mend: Some(mend.to_owned()),
+            fix: Some(fix.to_owned()),
         };
     }
     Finding {
         what: what.to_owned(),
         state: if present { FindingState::Ok } else { FindingState::Missing },
         detail: if present { words } else { format!("{words}; {without}") },
-        mend: (!present).then(|| mend.to_owned()),
+        fix: (!present).then(|| fix.to_owned()),
     }
 }
 
 fn persistence(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
-    let (state, detail, mend) = match &gpu.persistence {
+    let (state, detail, fix) = match &gpu.persistence {
         Field::Known(true) => (FindingState::Ok, "on".to_owned(), None),
         Field::Known(false) => (
             FindingState::Ok,
@@ -135,11 +135,11 @@ fn persistence(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
         ),
         Field::Absent { absent } => (FindingState::Missing, absent.clone(), None),
     };
-    Finding { what: format!("persistence mode of cuda:{}", card.index), state, detail, mend }
+    Finding { what: format!("persistence mode of cuda:{}", card.index), state, detail, fix }
 }
 
 fn others(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
-    let (state, detail, mend) = match &gpu.other_processes {
+    let (state, detail, fix) = match &gpu.other_processes {
         Field::Known(0) => (FindingState::Ok, "none".to_owned(), None),
         Field::Known(count) => (
             FindingState::Broken,
@@ -151,7 +151,7 @@ fn others(card: &DeviceSpec, gpu: &GpuSpec) -> Finding {
         ),
         Field::Absent { absent } => (FindingState::Missing, absent.clone(), None),
     };
-    Finding { what: format!("other processes on cuda:{}", card.index), state, detail, mend }
+    Finding { what: format!("other processes on cuda:{}", card.index), state, detail, fix }
 }
 
 /// nvidia-smi counts cards as NVML does, so it is given the PCI id rather than CUDA's index.
@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(found.state, FindingState::Broken);
         assert!(found.detail.contains("/x/libnvrtc.so.13 is of CUDA 13.0"), "{}", found.detail);
         assert!(found.detail.contains("for CUDA 12.4"), "{}", found.detail);
-        let mend = found.mend.unwrap();
-        assert!(mend.contains("update NVIDIA's driver") && mend.contains("--libraries 12.9"));
+        let fix = found.fix.unwrap();
+        assert!(fix.contains("update NVIDIA's driver") && fix.contains("--libraries 12.9"));
         assert_eq!(library("NVRTC", &Field::absent("none"), "", "x").state, FindingState::Missing);
     }
 

@@ -12,7 +12,8 @@ pub struct Finding {
     /// What was found, in a sentence.
     pub detail: String,
     /// What to do, as a command where there is one. Something in order may still carry advice.
-    pub mend: Option<String>,
+    #[serde(rename = "mend")]
+    pub fix: Option<String>,
 }
 
 /// How a thing stands.

@@ -9,14 +9,14 @@ use warpmark_record::{Bytes, DeviceMemory, Field, Memory};
 use crate::{CudaDevice, pool};
 
 /// How the peak is measured where there are no memory pools, as under many a vGPU.
-pub const WITHOUT_POOLS: &str = "cuMemGetInfo behind the samples (the device has no memory pools): without what was given back before";
+pub const WITHOUT_POOLS: &str = "cuMemGetInfo after the samples (the device has no memory pools): without what was given back before";
 
 /// What the device had when it was opened.
 #[derive(Debug, Clone)]
 pub struct Baseline {
     /// What making the context took.
     pub(crate) context: Field<Bytes>,
-    /// What was free behind it.
+    /// What was free after it.
     pub(crate) free: Field<Bytes>,
 }
 

@@ -139,7 +139,7 @@ fn own_ticks() -> Option<u64> {
 /// User and system ticks of a process from its `/proc/PID/stat`.
 fn ticks_of(stat: &str) -> Option<u64> {
     // `pid (name) state ...`: the name may hold spaces and parentheses, what follows may not. The two are
-    // fields 14 and 15 of the line, the 12th and 13th behind the name.
+    // fields 14 and 15 of the line, the 12th and 13th after the name.
     let (_, tail) = stat.rsplit_once(") ")?;
     let mut fields = tail.split_whitespace().skip(11);
     let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);

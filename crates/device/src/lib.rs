@@ -16,11 +16,11 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaStream};
 use warpmark_record::{Bytes, DeviceSpec, Field};
 
-pub mod book;
 pub mod choice;
 pub mod code;
 pub mod cpu;
 pub mod cuda;
+pub mod datasheet;
 pub mod doctor;
 pub mod driver;
 pub mod finding;

@@ -24,8 +24,8 @@ pub fn available() -> Field<Bytes> {
     bounded("MemAvailable", groups.iter().filter_map(Group::left).chain(own))
 }
 
-/// The limit of the process itself (`ulimit -v`, `ulimit -d`) that leaves least, and what it leaves; `None` where
-/// none is set.
+/// The limit of the process itself (`ulimit -v`, `ulimit -d`) that leaves least, and what it leaves;
+/// `None` where none is set.
 pub fn own_limit() -> Option<(Bytes, Bytes)> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = limits().into_iter().map(|limit| (limit.most, limit.left(&status)));
@@ -125,7 +125,7 @@ impl Group {
     }
 }
 
-/// A line of `memory.stat`; `name` ends with the blank behind it.
+/// A line of `memory.stat`; `name` ends with the blank after it.
 fn amount(stat: &str, name: &str) -> Option<Bytes> {
     let bytes: u64 = stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())?;
     Some(Bytes(bytes as f64))

@@ -8,9 +8,9 @@
 //!   from the target's minor one on. On another card each launch fails and candle does not look:
 //!   results stay what they were, and what is timed is nothing. So the refusal must be ours.
 //!
-//! Behind a target's number an `a` (architecture) confines both forms to that compute capability, an
-//! `f` (family) to the same major one from that minor one on. cudaforge puts an `a` behind 90 to 120 and an
-//! `f` behind what is newer. Source: CUDA C++ Programming Guide, "Compute Capabilities, feature set
+//! After a target's number an `a` (architecture) confines both forms to that compute capability, an
+//! `f` (family) to the same major one from that minor one on. cudaforge puts an `a` after 90 to 120 and an
+//! `f` after what is newer. Source: CUDA C++ Programming Guide, "Compute Capabilities, feature set
 //! compiler targets"; PTX ISA, "Release notes" for the versions.
 
 use std::fmt;
@@ -42,7 +42,7 @@ pub enum Reach {
 
 /// A form of compiled kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum CodeKind {
     /// Text that the driver compiles on for the card.
     Ptx,
     /// Instructions of a card.
@@ -88,12 +88,12 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Whether kernels of this form run on a card of that compute capability.
-    pub fn runs_on(self, card: (u32, u32), form: Form) -> bool {
+    pub fn runs_on(self, card: (u32, u32), kind: CodeKind) -> bool {
         let same_major = card.0 == self.capability.0 && card.1 >= self.capability.1;
-        match (self.reach, form) {
+        match (self.reach, kind) {
             (Reach::Exact, _) => card == self.capability,
-            (Reach::Family, _) | (Reach::Forward, Form::MachineCode) => same_major,
-            (Reach::Forward, Form::Ptx) => card >= self.capability,
+            (Reach::Family, _) | (Reach::Forward, CodeKind::MachineCode) => same_major,
+            (Reach::Forward, CodeKind::Ptx) => card >= self.capability,
         }
     }
 }
@@ -157,7 +157,7 @@ impl Kernels {
         let ptx = version
             .split_once('.')
             .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        // Behind the target may stand options, as in `sm_90a, debug`.
+        // After the target may stand options, as in `sm_90a, debug`.
         let target = directive(".target")?.split(',').next().unwrap_or_default().trim();
         Ok(Self {
             target: target.parse().map_err(|error: TargetError| error.to_string())?,
@@ -178,12 +178,12 @@ impl Kernels {
     }
 
     /// Why these kernels cannot run on a card with its driver, and what to do; `None` where they can.
-    pub fn refusal(&self, card: Card<'_>, form: Form) -> Option<String> {
+    pub fn refusal(&self, card: Card<'_>, kind: CodeKind) -> Option<String> {
         let (major, minor) = card.capability;
-        if !self.target.runs_on(card.capability, form) {
-            let what = match form {
-                Form::Ptx => "candle's kernels in this build",
-                Form::MachineCode => "candle's quantised kernels in this build",
+        if !self.target.runs_on(card.capability, kind) {
+            let what = match kind {
+                CodeKind::Ptx => "candle's kernels in this build",
+                CodeKind::MachineCode => "candle's quantised kernels in this build",
             };
             return Some(format!(
                 "{what} are compiled for {}, which {} (compute capability {major}.{minor}) cannot run; build \
@@ -239,7 +239,7 @@ fn toolkit(card: Card<'_>) -> Option<&'static str> {
 }
 
 /// The CUDA version (as 12080 for 12.8) that a driver must have to take PTX of a version; `None` for a
-/// version that is not in the book yet.
+/// version that is not in the datasheets yet.
 pub fn driver_for(ptx: (u32, u32)) -> Option<u32> {
     match ptx {
         (..8, _) => Some(11_080),

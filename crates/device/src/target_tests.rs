@@ -53,8 +53,8 @@ fn which_card_runs_what() {
         ("sm_121f", (12, 1), true, true),
     ];
     for (name, card, ptx, machine_code) in table {
-        assert_eq!(target(name).runs_on(card, Form::Ptx), ptx, "{name} as PTX on {card:?}");
-        let runs = target(name).runs_on(card, Form::MachineCode);
+        assert_eq!(target(name).runs_on(card, CodeKind::Ptx), ptx, "{name} as PTX on {card:?}");
+        let runs = target(name).runs_on(card, CodeKind::MachineCode);
         assert_eq!(runs, machine_code, "{name} as machine code on {card:?}");
     }
 }
@@ -101,13 +101,13 @@ fn the_head_of_a_ptx_text_says_what_it_is() {
 fn a_refusal_names_the_command_that_builds_for_the_card() {
     let kernels = |name| Kernels { target: target(name), ptx: (9, 0), simulated: false };
     let refusal = |name, capability, form| kernels(name).refusal(card(capability, 13_000), form);
-    let reason = refusal("sm_90a", (7, 5), Form::Ptx).unwrap();
+    let reason = refusal("sm_90a", (7, 5), CodeKind::Ptx).unwrap();
     let parts = ["sm_90a", "the card", "7.5", "CUDA_COMPUTE_CAP=75 cargo build"];
     assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
-    assert_eq!(refusal("sm_80", (9, 0), Form::Ptx), None);
-    let reason = refusal("sm_80", (9, 0), Form::MachineCode).unwrap();
+    assert_eq!(refusal("sm_80", (9, 0), CodeKind::Ptx), None);
+    let reason = refusal("sm_80", (9, 0), CodeKind::MachineCode).unwrap();
     assert!(reason.contains("quantised") && reason.contains("CUDA_COMPUTE_CAP=90"), "{reason}");
-    let volta = refusal("sm_75", (7, 0), Form::Ptx).unwrap();
+    let volta = refusal("sm_75", (7, 0), CodeKind::Ptx).unwrap();
     assert!(
         volta.contains("cuda-toolkit 12.9") && volta.contains("CUDA_COMPUTE_CAP=70"),
         "{volta}"
@@ -141,7 +141,7 @@ fn each_driver_is_told_the_toolkit_that_it_takes() {
 #[test]
 fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
     let kernels = Kernels { target: target("sm_80"), ptx: (8, 8), simulated: false };
-    let refusal = |driver| kernels.refusal(card((8, 0), driver), Form::Ptx);
+    let refusal = |driver| kernels.refusal(card((8, 0), driver), CodeKind::Ptx);
     assert_eq!(refusal(12_090), None);
     assert_eq!(refusal(13_010), None);
     let reason = refusal(12_080).unwrap();
@@ -149,7 +149,7 @@ fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
         assert!(reason.contains(part), "{part}: {reason}");
     }
     let unknown = Kernels { ptx: (11, 0), ..kernels };
-    assert_eq!(unknown.refusal(card((8, 0), 12_000), Form::Ptx), None);
+    assert_eq!(unknown.refusal(card((8, 0), 12_000), CodeKind::Ptx), None);
 }
 
 #[test]

@@ -192,7 +192,7 @@ pub fn summarise(readings: &[Reading]) -> Telemetry {
         gpu_utilisation_mean: shares(|state| &state.gpu_utilisation),
         memory_utilisation_mean: shares(|state| &state.memory_utilisation),
         other_processes: present(tenants.max(), &first.state.other_processes),
-        doubts: energy.doubt.into_iter().collect(),
+        warnings: energy.warning.into_iter().collect(),
         throttle_causes: causes(readings, &first.state.throttle_causes),
     }
 }

@@ -12,7 +12,7 @@ use warpmark_record::{DeviceSpec, Field};
 use crate::finding::{Finding, FindingState};
 use crate::loader::{already_linked, load};
 use crate::probe::version_words;
-use crate::target::{Card, Form, Target, how_to_build};
+use crate::target::{Card, CodeKind, Target, how_to_build};
 
 /// Libraries that a program with candle's CUDA kernels is linked with, each with one of its functions.
 /// Without one of them it does not start.
@@ -69,7 +69,7 @@ fn release_in(words: &str) -> Option<(u32, u32)> {
 }
 
 fn toolkit(found: Result<(PathBuf, (u32, u32)), String>, card: Option<Card<'_>>) -> Finding {
-    let (state, detail, mend) = match (found, card) {
+    let (state, detail, fix) = match (found, card) {
         (Err(reason), card) => {
             let build = card.map_or_else(
                 || "`eval \"$(scripts/cuda-toolkit 13.0)\"` installs one without root".to_owned(),
@@ -94,7 +94,7 @@ fn toolkit(found: Result<(PathBuf, (u32, u32)), String>, card: Option<Card<'_>>)
             }
         }
     };
-    Finding { what: "CUDA toolkit".to_owned(), state, detail, mend }
+    Finding { what: "CUDA toolkit".to_owned(), state, detail, fix }
 }
 
 /// Whether what is compiled for `CUDA_COMPUTE_CAP` runs on the card.
@@ -104,7 +104,7 @@ fn architecture(told: &str, card: Card<'_>) -> Finding {
     let target: Option<Target> = format!("sm_{digits}").parse().ok();
     let (major, minor) = card.capability;
     let (state, detail) = match target {
-        Some(target) if target.runs_on(card.capability, Form::Ptx) => {
+        Some(target) if target.runs_on(card.capability, CodeKind::Ptx) => {
             (FindingState::Ok, format!("{told}; {} has {major}.{minor}", card.name))
         }
         Some(_) => (
@@ -113,8 +113,8 @@ fn architecture(told: &str, card: Card<'_>) -> Finding {
         ),
         None => (FindingState::Broken, format!("\"{told}\" is no compute capability")),
     };
-    let mend = (state != FindingState::Ok).then(|| how_to_build(card));
-    Finding { what: "CUDA_COMPUTE_CAP".to_owned(), state, detail, mend }
+    let fix = (state != FindingState::Ok).then(|| how_to_build(card));
+    Finding { what: "CUDA_COMPUTE_CAP".to_owned(), state, detail, fix }
 }
 
 /// What a program with candle's kernels loads when it starts.
@@ -140,7 +140,7 @@ fn libraries() -> Finding {
             let missing = missing.join(", ");
             format!("{missing} not found; a build with `--features cuda` does not start without")
         },
-        mend: (!present).then(|| {
+        fix: (!present).then(|| {
             "`eval \"$(scripts/cuda-toolkit 13.0)\"` in the shell that starts the program, or put the \
              toolkit's lib64 into LD_LIBRARY_PATH"
                 .to_owned()
@@ -169,13 +169,13 @@ pub(crate) fn sensors(card: &DeviceSpec) -> Option<Finding> {
     Some(if refused.is_empty() {
         let detail =
             "power, energy, clocks, temperature and throttle causes can be read".to_owned();
-        Finding { what, state: FindingState::Ok, detail, mend: None }
+        Finding { what, state: FindingState::Ok, detail, fix: None }
     } else {
         Finding {
             what,
             state: FindingState::Missing,
             detail: format!("{}; rows will lack them", refused.join("; ")),
-            mend: Some(
+            fix: Some(
                 "where it is a matter of permission, ask the host for NVML (docker: the `utility` \
                  capability), or measure as root; a vGPU or slice may have no such sensor"
                     .to_owned(),
@@ -202,13 +202,13 @@ mod tests {
     fn a_toolkit_is_held_against_the_driver() {
         let found = |release| Ok((PathBuf::from("/x/nvcc"), release));
         let fits = toolkit(found((12, 8)), Some(CARD));
-        assert_eq!((fits.state, fits.mend), (FindingState::Ok, None));
+        assert_eq!((fits.state, fits.fix), (FindingState::Ok, None));
         let newer = toolkit(found((13, 0)), Some(CARD));
         assert_eq!(newer.state, FindingState::Missing);
         assert!(newer.detail.contains("13.0") && newer.detail.contains("12.8"), "{newer:?}");
         assert_eq!(toolkit(found((13, 0)), None).state, FindingState::Ok);
         let none = toolkit(Err("no nvcc".to_owned()), Some(CARD));
-        assert!(none.mend.unwrap().contains("CUDA_COMPUTE_CAP=80"));
+        assert!(none.fix.unwrap().contains("CUDA_COMPUTE_CAP=80"));
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         ] {
             let finding = architecture(told, CARD);
             assert_eq!(finding.state, state, "{finding:?}");
-            assert_eq!(finding.mend.is_some(), state == FindingState::Broken, "{finding:?}");
+            assert_eq!(finding.fix.is_some(), state == FindingState::Broken, "{finding:?}");
         }
     }
 }

@@ -183,7 +183,7 @@ fn an_index_that_does_not_exist_is_told_with_those_that_do() {
 }
 
 #[test]
-fn a_card_is_described_by_driver_nvml_and_book() {
+fn a_card_is_described_by_driver_nvml_and_datasheet() {
     let machine = Fake::driver(&[]).and_nvml();
     let answer = machine.ask("auto");
     assert_eq!(answer["note"], Value::Null);

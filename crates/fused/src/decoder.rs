@@ -28,11 +28,12 @@ pub struct Net {
 const GRAPHS: u32 = 11_040;
 
 impl Net {
-    /// Compiles the kernels for the card and brings the weights there. It has to be known that there is an NVRTC.
+    /// Compiles the kernels for the card and brings the weights there. It has to be known that there is
+    /// an NVRTC.
     ///
     /// # Errors
-    /// What no kernel takes, a driver that has no graphs, a compiler's or driver's refusal, or memory that is not
-    /// there.
+    /// What no kernel takes, a driver that has no graphs, a compiler's or driver's refusal, or memory
+    /// that is not there.
     pub fn load(
         device: &CudaDevice,
         shape: Shape,
@@ -79,8 +80,8 @@ impl Net {
 }
 
 impl Shape {
-    /// Bytes that decoding takes beside the weights, for `batch` sequences of up to `capacity` positions on a card of
-    /// so many multiprocessors.
+    /// Bytes that decoding takes beside the weights, for `batch` sequences of up to `capacity`
+    /// positions on a card of so many multiprocessors.
     pub fn memory(
         &self,
         dtype: Dtype,
@@ -142,7 +143,8 @@ impl Sizes {
 struct Buffers {
     keys: Vec<Buffer>,
     values: Vec<Buffer>,
-    /// Cosine and sine of each position and pair, `[capacity, head width / 2]`; none without rotary positions.
+    /// Cosine and sine of each position and pair, `[capacity, head width / 2]`; none without rotary
+    /// positions.
     turns: Option<Buffer>,
     /// The residual stream, `[batch, width]` as all below, rows padded to whole vectors.
     x: Buffer,
@@ -166,7 +168,7 @@ pub struct Decoder<'a> {
     sizes: Sizes,
     batch: usize,
     capacity: usize,
-    /// Where writing begins, and behind which position it begins again.
+    /// Where writing begins, and after which position it begins again.
     window: (usize, usize),
     graph: Option<Graph>,
     /// The first token that each sequence writes.
@@ -174,8 +176,8 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the prompts, all of the same length, token by token, and is ready to write: up to `spare` tokens, behind
-    /// which it goes back to the end of the prompts.
+    /// Reads the prompts, all of the same length, token by token, and is ready to write: up to `spare`
+    /// tokens, after which it goes back to the end of the prompts.
     ///
     /// # Errors
     /// What no kernel takes, memory that is not there, a token that is none, or the driver's refusal.
@@ -189,7 +191,7 @@ impl<'a> Decoder<'a> {
             return Err(WorkloadError::Failed(format!("token {token} of {vocabulary}")));
         }
         if context == 0 || spare == 0 || prompts.iter().any(|prompt| prompt.len() != context) {
-            let what = "prompts have one length, which is not 0, and room for a token behind it";
+            let what = "prompts have one length, which is not 0, and room for a token after it";
             return Err(WorkloadError::Failed(what.to_owned()));
         }
         let sizes = Sizes::of(&net.shape, (batch, capacity), net.multiprocessors);
@@ -218,7 +220,8 @@ impl<'a> Decoder<'a> {
         let first: Vec<u32> = prompts.iter().filter_map(|prompt| prompt.first().copied()).collect();
         self.go_to(0, &first)?;
         if self.graph.is_none() {
-            // Once by itself: a kernel that is launched for the first time may be loaded then, which no capture takes.
+            // Once by itself: a kernel that is launched for the first time may be loaded then, which no
+            // capture takes.
             self.enqueue()?;
             self.net.wait()?;
             let graph = Graph::capture(&self.net.stream, || self.enqueue())?;
@@ -231,7 +234,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Enqueues one step: the tokens that were chosen are read, and the next are chosen from the logits behind them.
+    /// Enqueues one step: the tokens that were chosen are read, and the next are chosen from the logits
+    /// after them.
     ///
     /// # Errors
     /// The driver's refusal.
@@ -447,8 +451,8 @@ impl<'a> Decoder<'a> {
         geometry: Geometry,
         arguments: &mut [*mut c_void],
     ) -> Result<(), WorkloadError> {
-        // SAFETY: the arguments are those of the kernel, in order, and the buffers have the sizes that `Sizes` and
-        // the shape give them.
+        // SAFETY: the arguments are those of the kernel, in order, and the buffers have the sizes that
+        // `Sizes` and the shape give them.
         unsafe { launch(&self.net.stream, kernel, geometry, arguments) }
     }
 }

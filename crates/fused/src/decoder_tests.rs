@@ -55,12 +55,13 @@ fn max_error(found: &[f32], expected: &[f64]) -> f64 {
     off.fold(0.0, f64::max)
 }
 
-/// Sums of f32 in another order, and powers of two that are rounded: 2^-21 was seen to become 6e-6 over two layers. A
-/// key or value that is rounded the other way for it is off by a unit of its type once in a few thousand.
+/// Sums of f32 in another order, and powers of two that are rounded: 2^-21 was seen to become 6e-6 over
+/// two layers. A key or value that is rounded the other way for it is off by a unit of its type once in
+/// a few thousand.
 const TOLERANCE: [(Dtype, f64); 2] = [(Dtype::F16, 2e-4), (Dtype::Bf16, 2e-3)];
 
-/// Reads prompts, writes 16 tokens, and holds the logits of every step against the reference; then once more with
-/// other prompts on the same decoder, whose cache and graph are those of before.
+/// Reads prompts, writes 16 tokens, and holds the logits of every step against the reference; then once
+/// more with other prompts on the same decoder, whose cache and graph are those of before.
 fn writes_what_the_formulas_say(shape: &Shape, batch: usize, length: usize) {
     on_card("t4", |device| {
         for (dtype, tolerance) in TOLERANCE {
@@ -81,7 +82,7 @@ fn writes_what_the_formulas_say(shape: &Shape, batch: usize, length: usize) {
     });
 }
 
-/// Writes so many tokens behind the prompts; the largest error of the logits of any step.
+/// Writes so many tokens after the prompts; the largest error of the logits of any step.
 fn written(made: &Made, decoder: &mut Decoder<'_>, prompts: &[Vec<u32>], steps: usize) -> f64 {
     let mut written: Vec<Vec<u32>> = prompts.to_vec();
     let mut logits = Vec::new();

@@ -1,5 +1,5 @@
-//! A net once more, from the formulas in f64: a whole sequence at a time, without a cache and without a kernel. Only
-//! keys and values are rounded, as the cache keeps them.
+//! A net once more, from the formulas in f64: a whole sequence at a time, without a cache and without a
+//! kernel. Only keys and values are rounded, as the cache keeps them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -116,7 +116,7 @@ impl Made {
         out
     }
 
-    /// The logits behind each of the last `count` tokens of a sequence.
+    /// The logits after each of the last `count` tokens of a sequence.
     pub(crate) fn logits(&self, tokens: &[u32], count: usize) -> Vec<Vec<f64>> {
         let s = &self.shape;
         let table = self.values(Part::Embedding);

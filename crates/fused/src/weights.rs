@@ -20,19 +20,19 @@ pub enum Part {
     Positions,
     /// What is done before the attention of a layer.
     AttentionNorm(usize),
-    /// Queries, keys and values of a layer, one behind the other: `[(heads + 2 key-value heads) · head width,
+    /// Queries, keys and values of a layer, one after the other: `[(heads + 2 key-value heads) · head width,
     /// width]`.
     Qkv(usize),
-    /// The product behind the attention of a layer, `[width, heads · head width]`.
+    /// The product after the attention of a layer, `[width, heads · head width]`.
     Output(usize),
     /// What is done before the feed-forward layer.
     FeedForwardNorm(usize),
-    /// Its first product, `[hidden, width]`; of a gated one gates and values row by row in turn, `[2 · hidden,
-    /// width]`.
+    /// Its first product, `[hidden, width]`; of a gated one gates and values row by row in turn, `[2 ·
+    /// hidden, width]`.
     Up(usize),
     /// Its second product, `[width, hidden]`.
     Down(usize),
-    /// The norm behind all layers.
+    /// The norm after all layers.
     LastNorm,
     /// The head, `[vocabulary, width]`, unless it is the table of embeddings.
     Head,
@@ -63,7 +63,7 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
 }
 
-/// A norm's factors, and what is added behind them.
+/// A norm's factors, and what is added after them.
 pub(crate) struct Norm {
     pub(crate) weight: Buffer,
     pub(crate) bias: Option<Buffer>,

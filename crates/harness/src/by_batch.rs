@@ -12,16 +12,16 @@ use warpmark_weights::Dtype;
 use crate::device::OWN;
 use crate::parameters::{Parameters, PlannedGroup};
 
-/// The form of a service; what it leaves open is the stanza's or the family's choice.
+/// The settings of a service; what they leave open is the entry's or the family's choice.
 #[derive(Debug, Clone, Default)]
-pub struct Form {
+pub struct ServiceSettings {
     /// What a request asks for: `generate`, `prefill`, `transcribe/30s`; what the family offers first without
     /// it.
     pub phase: Option<String>,
-    /// The dtype; those of the request without it.
+    /// The dtype; those of the run without it.
     pub dtype: Option<Dtype>,
     /// The most requests side by side.
-    pub most: usize,
+    pub max_batch: usize,
     /// Tokens of a prompt, for text.
     pub prompt: Option<usize>,
     /// Tokens of an answer, for text.
@@ -39,32 +39,33 @@ pub fn offers(
     model: &str,
     last: Option<&&'static str>,
     groups: Vec<PlannedGroup>,
-    form: &Form,
+    settings: &ServiceSettings,
 ) -> Result<Vec<Offer>, IdError> {
-    let wanted = form.phase.as_deref().or(last.copied()).unwrap_or_default();
+    let wanted = settings.phase.as_deref().or(last.copied()).unwrap_or_default();
     let wanted: Vec<String> = wanted
         .split('/')
         .map(str::to_owned)
-        .chain(form.dtype.map(|dtype| dtype.to_string()))
+        .chain(settings.dtype.map(|dtype| dtype.to_string()))
         .collect();
     for mut group in groups {
-        let lots = lots(&group, &wanted, form.most);
+        let batches = batches(&group, &wanted, settings.max_batch);
         // What is said of a request is that of the smallest pass.
-        let Some((smallest, _)) = lots.first().filter(|(alone, _)| alone.batch() == 1) else {
+        let Some((smallest, _)) = batches.first().filter(|(alone, _)| alone.batch() == 1) else {
             continue;
         };
-        let most = lots[lots.len() - 1].0.batch();
+        let most = batches[batches.len() - 1].0.batch();
         let id = smallest.served(model, most)?;
-        group.group.entries.retain(|entry| lots.iter().any(|(_, lot)| lot.id == entry.id));
-        let lots = lots.into_iter().map(|(parameters, lot)| (parameters.batch(), lot)).collect();
-        return Ok(vec![offer(id, group.group, lots)]);
+        group.group.entries.retain(|entry| batches.iter().any(|(_, batch)| batch.id == entry.id));
+        let batches =
+            batches.into_iter().map(|(parameters, batch)| (parameters.batch(), batch)).collect();
+        return Ok(vec![offer(id, group.group, batches)]);
     }
     Ok(Vec::new())
 }
 
 /// The benchmarks of rising batches that have all the wanted segments and, those of the batch apart, the
 /// same ones.
-fn lots(group: &PlannedGroup, wanted: &[String], most: usize) -> Vec<(Parameters, Entry)> {
+fn batches(group: &PlannedGroup, wanted: &[String], most: usize) -> Vec<(Parameters, Entry)> {
     let entries = group.group.entries.iter();
     let fits = |(parameters, entry): &(&Parameters, &Entry)| {
         let segments = entry.id.segments();
@@ -72,30 +73,30 @@ fn lots(group: &PlannedGroup, wanted: &[String], most: usize) -> Vec<(Parameters
             && parameters.batch() <= most
             && wanted.iter().all(|part| segments.contains(part))
     };
-    let mut lots: Vec<(Parameters, Entry)> = Vec::new();
+    let mut batches: Vec<(Parameters, Entry)> = Vec::new();
     for (parameters, entry) in group.parameters.iter().zip(entries).filter(fits) {
-        if lots.iter().all(|(first, _)| first.is_of_the_sweep(parameters)) {
-            lots.push((parameters.clone(), entry.clone()));
+        if batches.iter().all(|(first, _)| first.is_of_the_sweep(parameters)) {
+            batches.push((parameters.clone(), entry.clone()));
         }
     }
-    lots.sort_by_key(|(parameters, _)| parameters.batch());
-    lots
+    batches.sort_by_key(|(parameters, _)| parameters.batch());
+    batches
 }
 
-fn offer(id: BenchmarkId, group: Group, lots: Vec<(usize, Entry)>) -> Offer {
-    let alone = lots[0].1.clone();
+fn offer(id: BenchmarkId, group: Group, batches: Vec<(usize, Entry)>) -> Offer {
+    let alone = batches[0].1.clone();
     let named = id.clone();
     Offer {
         name: format!("{}, {}", group.name, alone.id),
         request_estimate: alone.iteration_estimate,
-        memory_estimate: lots
+        memory_estimate: batches
             .iter()
             .map(|(_, entry)| entry.memory_estimate)
             .fold(Bytes(0.0), Bytes::max),
-        skip: lots.iter().find_map(|(_, entry)| entry.skip.clone()),
+        skip: batches.iter().find_map(|(_, entry)| entry.skip.clone()),
         open: Box::new(move |device: &Device| {
             let session = (group.open)(device)?;
-            Ok(Service::Batched(Box::new(ByBatch::new(session, lots, named)?)))
+            Ok(Service::Batched(Box::new(ByBatch::new(session, batches, named)?)))
         }),
         id,
     }
@@ -105,9 +106,9 @@ fn offer(id: BenchmarkId, group: Group, lots: Vec<(usize, Entry)>) -> Offer {
 struct ByBatch {
     session: Box<dyn Session>,
     /// By the requests that each takes, rising.
-    lots: Vec<(usize, Entry)>,
+    batches: Vec<(usize, Entry)>,
     about: Description,
-    /// The check, as long as nothing was answered behind it.
+    /// The check, as long as nothing was answered after it.
     checked: Option<Check>,
     /// The most that a pass held.
     memory: Option<Memory>,
@@ -116,24 +117,24 @@ struct ByBatch {
 impl ByBatch {
     fn new(
         mut session: Box<dyn Session>,
-        lots: Vec<(usize, Entry)>,
+        batches: Vec<(usize, Entry)>,
         id: BenchmarkId,
     ) -> Result<Self, WorkloadError> {
         session.keep_inputs();
-        let mut about = session.workload(&lots[0].1)?.describe();
+        let mut about = session.workload(&batches[0].1)?.describe();
         // What passes are fed is made here, in no answer's time.
-        for (_, lot) in &lots[1..] {
-            session.workload(lot)?;
+        for (_, batch) in &batches[1..] {
+            session.workload(batch)?;
         }
         about.id = id;
         about.parameters.remove("batch");
-        about.parameters.insert("most".to_owned(), lots[lots.len() - 1].0.into());
-        let sizes: Vec<String> = lots.iter().map(|(size, _)| size.to_string()).collect();
+        about.parameters.insert("most".to_owned(), batches[batches.len() - 1].0.into());
+        let sizes: Vec<String> = batches.iter().map(|(size, _)| size.to_string()).collect();
         about.caveats.push(format!(
-            "passes take {} requests: a smaller lot costs as much as the next larger one",
+            "passes take {} requests: a smaller batch costs as much as the next larger one",
             sizes.join(", ")
         ));
-        Ok(Self { session, lots, about, checked: None, memory: None })
+        Ok(Self { session, batches, about, checked: None, memory: None })
     }
 }
 
@@ -142,16 +143,16 @@ impl Batched for ByBatch {
         self.about.clone()
     }
 
-    fn most(&self) -> usize {
-        self.lots[self.lots.len() - 1].0
+    fn max_batch(&self) -> usize {
+        self.batches[self.batches.len() - 1].0
     }
 
     fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
         self.checked = None;
-        let Some((_, lot)) = self.lots.iter().find(|(size, _)| *size >= requests) else {
+        let Some((_, batch)) = self.batches.iter().find(|(size, _)| *size >= requests) else {
             return Err(WorkloadError::Failed(format!("{requests} requests fit into no pass")));
         };
-        let mut pass = self.session.workload(lot)?;
+        let mut pass = self.session.workload(batch)?;
         pass.prepare(1)?;
         pass.launch()?;
         pass.wait()?;
@@ -169,7 +170,7 @@ impl Batched for ByBatch {
         if let Some(check) = &self.checked {
             return Ok(check.clone());
         }
-        let check = self.session.workload(&self.lots[0].1)?.verify()?;
+        let check = self.session.workload(&self.batches[0].1)?.verify()?;
         self.checked = Some(check.clone());
         Ok(check)
     }

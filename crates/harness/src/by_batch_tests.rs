@@ -87,9 +87,13 @@ fn offered(phase: Option<&str>, most: usize, log: &Log) -> Vec<Offer> {
         open: Box::new(move |_| Ok(Box::new(Fake(log)))),
     };
     let group = PlannedGroup { group, parameters: cases() };
-    let form =
-        Form { phase: phase.map(str::to_owned), dtype: Some(Dtype::F32), most, ..Form::default() };
-    offers("w", Some(&"transcribe"), vec![group], &form).unwrap()
+    let settings = ServiceSettings {
+        phase: phase.map(str::to_owned),
+        dtype: Some(Dtype::F32),
+        max_batch: most,
+        ..ServiceSettings::default()
+    };
+    offers("w", Some(&"transcribe"), vec![group], &settings).unwrap()
 }
 
 fn id_of(phase: Option<&str>, most: usize) -> Option<String> {
@@ -114,8 +118,8 @@ fn each_pass_is_the_smallest_that_takes_its_requests() {
     let Service::Batched(mut service) = (offer.open)(&device).unwrap() else {
         panic!("whole requests are answered in batches")
     };
-    assert_eq!(service.most(), 4);
-    // Before the first request, so that no answer's time holds it.
+    assert_eq!(service.max_batch(), 4);
+    // Before the first options, so that no answer's time holds it.
     assert_eq!(*log.borrow(), ["kept", "fed b1", "fed b2", "fed b4"]);
     log.borrow_mut().clear();
     for requests in [1, 2, 3, 4] {

@@ -6,29 +6,31 @@ use warpmark_measure::workload::checked;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::Rounding;
 use warpmark_record::Check;
-use warpmark_record::agreement::{relative_error, worst};
+use warpmark_record::agreement::{max_error, relative_error};
 
 use warpmark_weights::{Dtype, Format};
 
-/// How far a net in a half type may be from exact answers, in errors of the plain net that rounds each step to
-/// the same type. Both round at places of their own, so that either may be the nearer one by chance.
+/// How far a net in a half type may be from exact answers, in errors of the plain net that rounds each
+/// step to the same type. Both round at places of their own, so that either may be the nearer one by chance.
 const PLAIN_ERRORS: f64 = 4.0;
 
 /// What a format's errors are held against, relative to the largest of the answers.
 ///
-/// How much of a half type's rounding reaches an answer is the model's own: nets whose answers are large against
-/// their residual stream, or that are deep, magnify it. So errors are held against those of the plain net in the
-/// same type, on the same inputs; below two unit roundoffs (2⁻¹¹ for f16, 2⁻⁸ for bf16) that figure is luck.
+/// How much of a half type's rounding reaches an answer is the model's own: nets whose answers are
+/// large against their residual stream, or that are deep, magnify it. So errors are held against those
+/// of the plain net in the same type, on the same inputs; below two unit roundoffs (2⁻¹¹ for f16, 2⁻⁸
+/// for bf16) that figure is luck.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Allowed {
     /// A figure.
     Figure(f64),
-    /// [`PLAIN_ERRORS`] of the plain net's own worst error, or so many where that one is smaller.
+    /// [`PLAIN_ERRORS`] of the plain net's own largest error, or so many where that one is smaller.
     Plain(Rounding, f64),
 }
 
 impl Allowed {
-    /// For a format: figures for f32, which differs by the order of its sums alone, and for quantised weights.
+    /// For a format: figures for f32, which differs by the order of its sums alone, and for quantised
+    /// weights.
     pub fn of(format: Format, f32: f64, quantised: f64) -> Self {
         match format {
             Format::Plain(Dtype::F32) => Self::Figure(f32),
@@ -50,11 +52,11 @@ impl Allowed {
     pub fn tolerance(self, plain_errors: impl IntoIterator<Item = f64>) -> f64 {
         match self {
             Self::Figure(figure) => figure,
-            Self::Plain(_, least) => PLAIN_ERRORS * worst(plain_errors).max(least),
+            Self::Plain(_, least) => PLAIN_ERRORS * max_error(plain_errors).max(least),
         }
     }
 
-    /// What a check says of it, behind what was compared.
+    /// What a check says of it, after what was compared.
     pub fn words(self, format: Format) -> String {
         match self {
             Self::Figure(_) => String::new(),
@@ -77,7 +79,7 @@ pub struct Held {
 impl Held {
     /// How much of what is allowed its worst error takes; more than any number where it is none.
     fn share(&self) -> f64 {
-        let share = worst(self.errors.iter().copied()) / self.tolerance;
+        let share = max_error(self.errors.iter().copied()) / self.tolerance;
         if share.is_nan() { f64::INFINITY } else { share }
     }
 }
@@ -108,7 +110,7 @@ impl Comparison {
         if self.errors.is_empty() {
             return Err(WorkloadError::Failed("nothing was compared".to_owned()));
         }
-        checked(self.what, worst(self.errors), self.tolerance)
+        checked(self.what, max_error(self.errors), self.tolerance)
     }
 }
 

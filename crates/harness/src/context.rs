@@ -81,7 +81,7 @@ impl Context {
 
 /// One benchmark of a loaded model.
 #[derive(Clone, Copy)]
-pub struct Bench<'a> {
+pub struct BenchContext<'a> {
     /// What it shares with the others.
     pub context: &'a Context,
     /// Its id.
@@ -90,7 +90,7 @@ pub struct Bench<'a> {
     pub parameters: &'a Parameters,
 }
 
-impl Bench<'_> {
+impl BenchContext<'_> {
     /// What the benchmark is fed: what was kept for it, or what is made now.
     pub fn fed<T: 'static>(
         &self,

@@ -7,7 +7,7 @@ mod backend;
 use std::collections::BTreeMap;
 
 use warpmark_device::Device;
-use warpmark_device::target::{Card, Form, Kernels};
+use warpmark_device::target::{Card, CodeKind, Kernels};
 use warpmark_measure::WorkloadError;
 use warpmark_record::{Bytes, DeviceSpec};
 
@@ -43,8 +43,8 @@ pub fn candle_device(device: &Device) -> Result<candle_core::Device, WorkloadErr
 ///
 /// # Errors
 /// What was noted.
-pub fn aftermath(device: &candle_core::Device) -> Result<(), WorkloadError> {
-    backend::aftermath(device)
+pub fn check_sticky_error(device: &candle_core::Device) -> Result<(), WorkloadError> {
+    backend::check_sticky_error(device)
         .map_err(|error| WorkloadError::Failed(format!("the device reported afterwards: {error}")))
 }
 
@@ -63,7 +63,7 @@ pub fn refusal(spec: &DeviceSpec) -> Option<String> {
     let kernels = compiled_kernels().and_then(Result::ok);
     kernels
         .and_then(|kernels| kernels.refusal_of_kind(card, spec.kind))
-        .or_else(|| backend::refusal(card, Form::Ptx))
+        .or_else(|| backend::refusal(card, CodeKind::Ptx))
 }
 
 /// Whether candle's CUDA kernels in this program are names without bodies, made for tests.
@@ -96,7 +96,7 @@ pub fn unsupported(spec: &DeviceSpec, dtype: Dtype) -> Option<String> {
 /// are machine code, which runs on fewer cards than the others, and fail without a word elsewhere.
 pub fn unsupported_quantised(spec: &DeviceSpec) -> Option<String> {
     let card = Card::of(spec)?;
-    refusal(spec).or_else(|| backend::refusal(card, Form::MachineCode))
+    refusal(spec).or_else(|| backend::refusal(card, CodeKind::MachineCode))
 }
 
 /// Refuses before anything is allocated what the host's memory cannot hold: the kernel would end the

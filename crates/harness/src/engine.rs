@@ -6,7 +6,7 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::{Bytes, Value, Work};
 
 use crate::check::Comparison;
-use crate::context::Bench;
+use crate::context::BenchContext;
 
 /// A program for a family's nets on loaded weights.
 pub trait Engine {
@@ -21,7 +21,7 @@ pub trait Engine {
     fn prepare<'a>(
         &'a mut self,
         case: Self::Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError>;
 }
 
@@ -42,7 +42,7 @@ pub trait Program {
     fn compare(&mut self) -> Result<Comparison, WorkloadError>;
 
     /// Parts of the last iteration's wall time by name.
-    fn phases(&mut self) -> BTreeMap<String, f64> {
+    fn stages(&mut self) -> BTreeMap<String, f64> {
         BTreeMap::new()
     }
 

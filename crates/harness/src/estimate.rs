@@ -46,7 +46,7 @@ fn arithmetic_rate(dtype: Dtype, spec: &DeviceSpec) -> FlopsPerSecond {
     match (&spec.gpu, &spec.cpu) {
         (Some(gpu), _) => {
             let name = format!("{dtype}/f32");
-            let peak = gpu.book.known().and_then(|book| book.peaks.get(&name));
+            let peak = gpu.datasheet.known().and_then(|datasheet| datasheet.peaks.get(&name));
             peak.map_or(FlopsPerSecond(30e12), |peak| peak.value) * 0.4
         }
         (None, Some(cpu)) => FlopsPerSecond(60e9 * f64::from(cpu.cores.max(1))),
@@ -55,8 +55,9 @@ fn arithmetic_rate(dtype: Dtype, spec: &DeviceSpec) -> FlopsPerSecond {
 }
 
 fn memory_rate(spec: &DeviceSpec) -> BytesPerSecond {
-    let book = || spec.gpu.as_ref()?.book.known()?.bandwidth.as_ref().map(|figure| figure.value);
-    match spec.memory_bandwidth.known().copied().or_else(book) {
+    let datasheet =
+        || spec.gpu.as_ref()?.datasheet.known()?.bandwidth.as_ref().map(|figure| figure.value);
+    match spec.memory_bandwidth.known().copied().or_else(datasheet) {
         Some(peak) => peak * 0.6,
         None => match &spec.cpu {
             Some(cpu) => BytesPerSecond(10e9 * f64::from(cpu.cores.clamp(1, 8))),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use warpmark_measure::{Description, Entry, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
-use crate::context::{Bench, Context};
-use crate::device::{aftermath, check_host_memory};
+use crate::context::{BenchContext, Context};
+use crate::device::{check_host_memory, check_sticky_error};
 use crate::engine::{Engine, Program};
 use crate::parameters::Parameters;
 
@@ -76,8 +76,8 @@ pub struct ModelSession<C> {
 }
 
 impl<C: Copy> Session for ModelSession<C> {
-    fn aftermath(&mut self) -> Result<(), WorkloadError> {
-        aftermath(&self.context.device)
+    fn check_sticky_error(&mut self) -> Result<(), WorkloadError> {
+        check_sticky_error(&self.context.device)
     }
 
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
@@ -91,7 +91,7 @@ impl<C: Copy> Session for ModelSession<C> {
             let needed = engine.host_memory(known.of_family);
             check_host_memory(&format!("the caches and activations of {}", known.id), needed)?;
         }
-        let bench = Bench { context, id: &known.id, parameters: &known.parameters };
+        let bench = BenchContext { context, id: &known.id, parameters: &known.parameters };
         let program = engine.prepare(known.of_family, bench)?;
         Ok(Box::new(Measured { bench, program }))
     }
@@ -103,13 +103,13 @@ impl<C: Copy> Session for ModelSession<C> {
 
 /// A prepared case as a workload.
 struct Measured<'a> {
-    bench: Bench<'a>,
+    bench: BenchContext<'a>,
     program: Box<dyn Program + 'a>,
 }
 
 impl Workload for Measured<'_> {
     fn describe(&self) -> Description {
-        let Bench { context, id, parameters } = self.bench;
+        let BenchContext { context, id, parameters } = self.bench;
         let notes = self.program.notes();
         let mut fields = parameters.fields(&context.model);
         fields.extend(notes.fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -141,8 +141,8 @@ impl Workload for Measured<'_> {
         self.program.compare()?.verdict()
     }
 
-    fn phases(&mut self) -> BTreeMap<String, f64> {
-        self.program.phases()
+    fn stages(&mut self) -> BTreeMap<String, f64> {
+        self.program.stages()
     }
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use criterion::Criterion;
 use warpmark_device::{Device, DeviceChoice};
 use warpmark_measure::{
-    Depth, Description, Entry, Group, OwnReport, Runner, Sampling, Session, Silent, WallClock,
+    CriterionOutput, Description, Entry, Group, Mode, Runner, Sampling, Session, Silent, WallClock,
     Workload, WorkloadError,
 };
 use warpmark_record::{Bytes, Check, RunId, Seconds, Work, stats};
@@ -91,11 +91,11 @@ fn recorded(device: &Device, steps: u64) -> Result<f64, Box<dyn std::error::Erro
             .without_plots()
             .nresamples(2000)
             .output_directory(folder.path()),
-        own_report: OwnReport::to_file(&folder.path().join("log"))?,
+        criterion_output: CriterionOutput::to_file(&folder.path().join("log"))?,
         clock: Box::new(WallClock::default()),
         sensors: None,
-        depth: Depth::Measure,
-        gate: Box::new(|_| None),
+        mode: Mode::Measure,
+        admission: Box::new(|_| None),
         alarm: None,
         whole: true,
     };

@@ -8,7 +8,7 @@ use crate::stamps::Counted;
 
 /// What a stopwatch read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Lap {
+pub struct TimedInterval {
     /// Time on the device's own clock; `None` where the wall is all there is.
     pub device: Option<Seconds>,
     /// Time on the wall, from the start to the moment the work was known to be done.
@@ -20,8 +20,8 @@ pub struct Lap {
     pub counted: Option<Counted>,
 }
 
-impl Lap {
-    /// The two laps as one.
+impl TimedInterval {
+    /// The two intervals as one.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let both = |a: Option<Seconds>, b: Option<Seconds>| a.zip(b).map(|(a, b)| a + b);
@@ -34,22 +34,22 @@ impl Lap {
     }
 }
 
-/// A stopwatch for one lap at a time: `start`, launches, `queued`, wait, `finish`.
+/// A stopwatch for one interval at a time: `start`, launches, `queued`, wait, `finish`.
 pub trait Clock {
     /// Which kind of times it takes.
     fn kind(&self) -> ClockKind;
 
-    /// Gets what it needs beside its times; called once nothing is held back, before the first lap.
+    /// Gets what it needs beside its times; called once nothing is held back, before the first interval.
     fn get_ready(&mut self) {}
 
-    /// Starts the lap.
+    /// Starts the interval.
     fn start(&mut self) -> Result<(), ClockError>;
 
-    /// Everything of this lap has been launched; a device clock marks its end here.
+    /// Everything of this interval has been launched; a device clock marks its end here.
     fn queued(&mut self) -> Result<(), ClockError>;
 
-    /// Everything of this lap is done; reads the lap.
-    fn finish(&mut self) -> Result<Lap, ClockError>;
+    /// Everything of this interval is done; reads the interval.
+    fn finish(&mut self) -> Result<TimedInterval, ClockError>;
 
     /// Why a device's clock does not read the device's counters beside its times, if that is so.
     fn lacks_counters(&self) -> Option<&str> {
@@ -89,15 +89,15 @@ impl Clock for WallClock {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Lap, ClockError> {
+    fn finish(&mut self) -> Result<TimedInterval, ClockError> {
         let wall = self.elapsed()?;
         self.started = None;
-        Ok(Lap { device: None, wall, launch: None, counted: None })
+        Ok(TimedInterval { device: None, wall, launch: None, counted: None })
     }
 }
 
 impl WallClock {
-    /// Time since the start of this lap.
+    /// Time since the start of this interval.
     pub(crate) fn elapsed(&self) -> Result<Seconds, ClockError> {
         let started = self.started.ok_or(ClockError::NotStarted)?;
         Ok(Seconds(started.elapsed().as_secs_f64()))

@@ -40,8 +40,8 @@ impl LibraryPanic {
 
 /// What a library makes of something foreign, or its panic as an error, of which nothing is printed.
 ///
-/// What `work` changes must not be used after an error, but for what is sound at every moment. A panic on
-/// another thread is caught where the library hands it on to this one, and printed.
+/// What `work` changes must not be used after an error, but for what is consistent at every moment. A
+/// panic on another thread is caught where the library hands it on to this one, and printed.
 pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, LibraryPanic> {
     static HOOK: Once = Once::new();
     // Hooks cannot be changed while a panic is under way.

@@ -1,13 +1,13 @@
 //! CUDA events on the working stream.
 //!
-//! The start event is queued before the first launch and the end event behind the last one, so the
+//! The start event is queued before the first launch and the end event after the last one, so the
 //! device times the work on its own clock (about 0.5 µs resolution); the wall is read beside it, from
 //! before the first launch to after the synchronisation, and once more when all is launched. Where the
 //! host launches more slowly than the device works, the gaps between launches are in the device's time:
-//! such a lap ends as soon as its last launch is queued, which is how a row shows it. Short kernels are
-//! therefore held back until they are queued ([`crate::Hold`]).
+//! such an interval ends as soon as its last launch is queued, which is how a row shows it. Short kernels are
+//! therefore held back until they are queued ([`crate::Blocking`]).
 //!
-//! In front of the first event and behind the last one the device's own counters are read, which tell its
+//! In front of the first event and after the last one the device's own counters are read, which tell its
 //! clock meanwhile ([`crate::Counted`]).
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream};
 use warpmark_record::{ClockKind, Seconds};
 
-use crate::clock::{Clock, ClockError, Lap, WallClock};
+use crate::clock::{Clock, ClockError, TimedInterval, WallClock};
 use crate::stamps::{End, Stamps};
 
-/// Two timing events on one stream, reused for every lap, and the wall beside them.
+/// Two timing events on one stream, reused for every interval, and the wall beside them.
 pub struct CudaEvents {
     stream: Arc<CudaStream>,
     start: CudaEvent,
@@ -82,14 +82,14 @@ impl Clock for CudaEvents {
         self.stamp(End::Stop)
     }
 
-    fn finish(&mut self) -> Result<Lap, ClockError> {
+    fn finish(&mut self) -> Result<TimedInterval, ClockError> {
         self.end.synchronize().map_err(device)?;
         let wall = self.wall.finish()?.wall;
         // Both events are complete, so this costs no wait.
         let elapsed = warpmark_device::elapsed(&self.start, &self.end);
         let device = elapsed.map_err(|error| ClockError::Device(error.to_string()))?;
         let counted = self.stamps().map_or(Ok(None), Stamps::read).map_err(self::device)?;
-        Ok(Lap { device: Some(device), wall, launch: self.launched.take(), counted })
+        Ok(TimedInterval { device: Some(device), wall, launch: self.launched.take(), counted })
     }
 
     fn lacks_counters(&self) -> Option<&str> {

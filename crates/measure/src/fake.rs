@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use warpmark_record::{ClockKind, Seconds};
 
-use crate::clock::{Clock, ClockError, Lap};
+use crate::clock::{Clock, ClockError, TimedInterval};
 
-/// A clock that reads the laps it was given, then repeats the last one.
+/// A clock that reads the intervals it was given, then repeats the last one.
 #[derive(Debug, Clone)]
 pub struct FakeClock {
-    laps: VecDeque<Lap>,
+    intervals: VecDeque<TimedInterval>,
     running: bool,
 }
 
@@ -17,17 +17,17 @@ impl FakeClock {
     /// A clock that will read these wall times, and the same on the device.
     ///
     /// Without any it reads zero for ever.
-    pub fn reading(laps: impl IntoIterator<Item = f64>) -> Self {
-        let laps = laps
+    pub fn reading(intervals: impl IntoIterator<Item = f64>) -> Self {
+        let intervals = intervals
             .into_iter()
-            .map(|time| Lap {
+            .map(|time| TimedInterval {
                 device: Some(Seconds(time)),
                 wall: Seconds(time),
                 launch: None,
                 counted: None,
             })
             .collect();
-        Self { laps, running: false }
+        Self { intervals, running: false }
     }
 }
 
@@ -45,15 +45,15 @@ impl Clock for FakeClock {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Lap, ClockError> {
+    fn finish(&mut self) -> Result<TimedInterval, ClockError> {
         if !std::mem::take(&mut self.running) {
             return Err(ClockError::NotStarted);
         }
-        let next = match self.laps.len() {
-            0 | 1 => self.laps.front().copied(),
-            _ => self.laps.pop_front(),
+        let next = match self.intervals.len() {
+            0 | 1 => self.intervals.front().copied(),
+            _ => self.intervals.pop_front(),
         };
-        Ok(next.unwrap_or(Lap {
+        Ok(next.unwrap_or(TimedInterval {
             device: Some(Seconds(0.0)),
             wall: Seconds(0.0),
             launch: None,

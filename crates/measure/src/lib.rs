@@ -5,12 +5,12 @@
 
 pub mod clock;
 mod contained;
+mod criterion_output;
 mod cuda_events;
 mod ending;
 mod fake;
-mod lap;
+mod interval;
 pub mod observer;
-mod own_report;
 pub mod plan;
 mod runner;
 mod sampling;
@@ -19,15 +19,15 @@ mod stamps;
 mod warm_up;
 pub mod workload;
 
-pub use clock::{Clock, ClockError, Lap, Stopwatch, WallClock, timestamp};
+pub use clock::{Clock, ClockError, Stopwatch, TimedInterval, WallClock, timestamp};
 pub use contained::{LibraryPanic, contained};
+pub use criterion_output::CriterionOutput;
 pub use cuda_events::CudaEvents;
 pub use fake::FakeClock;
 pub use observer::{Observer, Silent, Step};
-pub use own_report::OwnReport;
 pub use plan::{Entry, Group, Open, Sampling, Session};
-pub use runner::{Alarm, Depth, Gate, Runner, Sink};
+pub use runner::{Admission, Alarm, Mode, Runner, Sink};
 pub use service::{Batched, Offer, OpenService, Service, Streaming};
 pub use stamps::Counted;
 pub use warm_up::WarmUp;
-pub use workload::{Description, Hold, Workload, WorkloadError};
+pub use workload::{Blocking, Description, Workload, WorkloadError};

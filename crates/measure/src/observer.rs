@@ -11,7 +11,7 @@ pub enum Step {
     Opening,
     /// The answer is being checked.
     Verifying,
-    /// It runs until its times settle.
+    /// It runs until its times converge.
     WarmingUp,
     /// criterion takes samples.
     Sampling {

@@ -83,7 +83,7 @@ pub trait Session {
     ///
     /// # Errors
     /// What was noted.
-    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+    fn check_sticky_error(&mut self) -> Result<(), WorkloadError> {
         Ok(())
     }
 
@@ -92,7 +92,7 @@ pub trait Session {
     fn keep_inputs(&mut self) {}
 
     /// What may have made an answer wrong, such as a damaged file, in words with what was done about it.
-    /// Asked behind a wrong answer; it may take as long as reading the files.
+    /// Asked after a wrong answer; it may take as long as reading the files.
     fn cause(&self) -> Option<String> {
         None
     }

@@ -11,9 +11,9 @@ use warpmark_record::{Field, Hertz, Outcome, Record, RunId, Telemetry};
 
 use crate::clock::{Clock, Stopwatch, timestamp};
 use crate::contained::LibraryPanic;
-use crate::lap::feeding;
+use crate::criterion_output::CriterionOutput;
+use crate::interval::launch_mode;
 use crate::observer::{Observer, Step};
-use crate::own_report::OwnReport;
 use crate::plan::{Entry, Group, Open, Session};
 use crate::sampling::{Means, Ready, sample, warm_up};
 use crate::workload::{Workload, WorkloadError};
@@ -24,7 +24,7 @@ const BUSY: f64 = 0.9;
 /// How far a benchmark is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Depth {
+pub enum Mode {
     /// Checked, sampled, checked again.
     Measure,
     /// Checked only: no times are taken, and the rows say so.
@@ -40,15 +40,15 @@ pub struct Runner<'a> {
     /// What plans the samples.
     pub criterion: Criterion,
     /// Where criterion's own report goes.
-    pub own_report: OwnReport,
+    pub criterion_output: CriterionOutput,
     /// The stopwatch.
     pub clock: Box<dyn Clock>,
     /// The device's sensors, or why there are none; `None` on a device that has none to read.
     pub sensors: Option<Result<Sampler, String>>,
     /// How far benchmarks are taken.
-    pub depth: Depth,
+    pub mode: Mode,
     /// Asked before each benchmark.
-    pub gate: Gate<'a>,
+    pub admission: Admission<'a>,
     /// Whether every sample of a plan is taken, however well a row is known before.
     pub whole: bool,
     /// Asked between samples.
@@ -60,7 +60,7 @@ pub type Alarm<'a> = Box<dyn Fn() -> Option<String> + 'a>;
 
 /// May hold a benchmark back: the reason it gives becomes a skipped row. A budget that is used up
 /// speaks through it.
-pub type Gate<'a> = Box<dyn FnMut(&Entry) -> Option<String> + 'a>;
+pub type Admission<'a> = Box<dyn FnMut(&Entry) -> Option<String> + 'a>;
 
 /// What a runner's caller does with a row; an error (a full disk) stops the run.
 pub type Sink<'s, E> = dyn FnMut(Record) -> Result<(), E> + 's;
@@ -101,21 +101,21 @@ impl Runner<'_> {
     fn row(&mut self, entry: &Entry, running: &mut Running, observer: &mut dyn Observer) -> Record {
         let mut row = self.blank(entry);
         let full = entry.sweep.as_ref().and_then(|sweep| running.full.get(sweep).cloned());
-        if let Some(reason) = entry.skip.clone().or(full).or_else(|| (self.gate)(entry)) {
+        if let Some(reason) = entry.skip.clone().or(full).or_else(|| (self.admission)(entry)) {
             row.outcome = Outcome::Skipped { reason };
             return row;
         }
         if let Some(open) = running.open.take() {
             observer.step(&entry.id, Step::Opening);
-            running.session = Some(guarded(|| open(self.device)));
+            running.session = Some(catch_panic(|| open(self.device)));
         }
         let result = match &mut running.session {
             Some(Ok(session)) => {
                 let measured =
-                    guarded(|| self.measure(entry, session.as_mut(), observer, &mut row));
+                    catch_panic(|| self.measure(entry, session.as_mut(), observer, &mut row));
                 // Both asked in any case: what a failed benchmark leaves is no fault of the next one.
-                let after = aftermath(self.device);
-                let noted = session.aftermath();
+                let after = check_sticky_error(self.device);
+                let noted = session.check_sticky_error();
                 with_cause(measured, session.as_ref()).and(after).and(noted)
             }
             Some(Err(error)) => Err(copy_of(error)),
@@ -128,7 +128,7 @@ impl Runner<'_> {
                     running.full.insert(sweep.clone(), reason);
                 }
                 // The next one must find what this one could not use.
-                given_back(self.device).and(Err(error))
+                trim_pool(self.device).and(Err(error))
             }
             other => other,
         };
@@ -158,7 +158,7 @@ impl Runner<'_> {
 
         observer.step(&entry.id, Step::Verifying);
         row.check = Some(workload.verify()?);
-        if self.depth == Depth::Verify {
+        if self.mode == Mode::Verify {
             return Ok(());
         }
         // What the clock takes of the memory is none of the workload's.
@@ -196,17 +196,17 @@ impl Runner<'_> {
         observer.step(&entry.id, Step::WarmingUp);
         let clock = self.clock.as_mut();
         let (warm_up, burst) = warm_up(entry.sampling, workload, clock)?;
-        let feeding = feeding(workload, clock, warm_up.iteration())?;
+        let launch_mode = launch_mode(workload, clock, warm_up.iteration())?;
         let watch = Stopwatch::start();
         if let Some(Ok(sensors)) = &mut self.sensors {
             sensors.start();
         }
         let host = HostWatch::start();
-        let (criterion, own_report) = (&mut self.criterion, &self.own_report);
+        let (criterion, criterion_output) = (&mut self.criterion, &self.criterion_output);
         let alarm = self.alarm.as_deref();
         let whole = self.whole;
-        let means = Means { criterion, own_report, clock, observer, watch, alarm, whole };
-        let sampled = sample(means, entry, Ready { warm_up, feeding, burst }, workload);
+        let means = Means { criterion, criterion_output, clock, observer, watch, alarm, whole };
+        let sampled = sample(means, entry, Ready { warm_up, launch_mode, burst }, workload);
         row.host = host.and_then(|host| host.read());
         let watched = match &mut self.sensors {
             Some(Ok(sensors)) => Some(sensors.stop()),
@@ -218,7 +218,7 @@ impl Runner<'_> {
         };
         let mut sampled = sampled?;
         sampled.mark_slow(self.highest_clock());
-        row.caveats.extend(sampled.doubt().cloned());
+        row.caveats.extend(sampled.warning().cloned());
         row.caveats.extend(sampled.caveat.map(str::to_owned));
         row.caveats.extend(self.clock.lacks_counters().map(no_counters));
         let taken = match &watched {
@@ -239,9 +239,9 @@ impl Runner<'_> {
     }
 
     fn outcome(&self, result: Result<(), WorkloadError>) -> Outcome {
-        match (result, self.depth) {
-            (Ok(()), Depth::Measure) => Outcome::Measured,
-            (Ok(()), Depth::Verify) => Outcome::Skipped {
+        match (result, self.mode) {
+            (Ok(()), Mode::Measure) => Outcome::Measured,
+            (Ok(()), Mode::Verify) => Outcome::Skipped {
                 reason: "its answer is right; no times were asked for".to_owned(),
             },
             (
@@ -272,7 +272,7 @@ fn with_cause(
 ) -> Result<(), WorkloadError> {
     match measured {
         Err(error @ (WorkloadError::WrongAnswer { .. } | WorkloadError::Failed(_))) => {
-            Err(match guarded(|| Ok(session.cause())) {
+            Err(match catch_panic(|| Ok(session.cause())) {
                 Ok(Some(cause)) => WorkloadError::Failed(format!("{error}: {cause}")),
                 Ok(None) | Err(_) => error,
             })
@@ -300,7 +300,7 @@ fn only_of_the_work(telemetry: &mut Telemetry, duty: Option<f64>) {
 
 /// Errors that a driver noted while things were being dropped: cudarc keeps them for the next call, and
 /// the next benchmark would be blamed.
-fn aftermath(device: &Device) -> Result<(), WorkloadError> {
+fn check_sticky_error(device: &Device) -> Result<(), WorkloadError> {
     let Device::Cuda(gpu) = device else {
         return Ok(());
     };
@@ -312,7 +312,7 @@ fn aftermath(device: &Device) -> Result<(), WorkloadError> {
 
 /// Lets a device that was full have back what nothing holds any more: the pool keeps what was freed, and
 /// libraries do not allocate from it.
-fn given_back(device: &Device) -> Result<(), WorkloadError> {
+fn trim_pool(device: &Device) -> Result<(), WorkloadError> {
     let Device::Cuda(gpu) = device else {
         return Ok(());
     };
@@ -336,7 +336,7 @@ fn copy_of(error: &WorkloadError) -> WorkloadError {
 }
 
 /// Turns a panic of a library into a failure of this benchmark alone.
-fn guarded<T>(f: impl FnOnce() -> Result<T, WorkloadError>) -> Result<T, WorkloadError> {
+fn catch_panic<T>(f: impl FnOnce() -> Result<T, WorkloadError>) -> Result<T, WorkloadError> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         Err(WorkloadError::failed(LibraryPanic::from_payload(panic.as_ref())))
     })

@@ -15,12 +15,12 @@ use warpmark_device::telemetry::Watched;
 use warpmark_record::row::SLOW_CLOCK;
 use warpmark_record::{BenchmarkId, Burst, Ended, Hertz, Samples, Seconds};
 
-use crate::clock::{Clock, Lap, Stopwatch};
+use crate::clock::{Clock, Stopwatch, TimedInterval};
 use crate::contained::LibraryPanic;
+use crate::criterion_output::CriterionOutput;
 use crate::ending::{Ending, FEWEST};
-use crate::lap::{Feeding, lap};
+use crate::interval::{LaunchMode, time_interval};
 use crate::observer::{Observer, Step};
-use crate::own_report::OwnReport;
 use crate::plan::{Entry, Sampling};
 use crate::stamps::{Counted, SHORTEST};
 use crate::warm_up::WarmUp;
@@ -33,8 +33,8 @@ const BURST: Seconds = Seconds(1.0);
 /// One call that criterion made.
 struct Call {
     iterations: u64,
-    lap: Lap,
-    phases: BTreeMap<String, f64>,
+    interval: TimedInterval,
+    stages: BTreeMap<String, f64>,
     distributions: BTreeMap<String, Vec<f64>>,
     /// When it began and ended, by the watch that runs beside the sensors.
     between: (Seconds, Seconds),
@@ -43,7 +43,7 @@ struct Call {
 /// How a workload was made ready for its samples.
 pub(crate) struct Ready {
     pub(crate) warm_up: WarmUp,
-    pub(crate) feeding: Feeding,
+    pub(crate) launch_mode: LaunchMode,
     pub(crate) burst: Option<Burst>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Sampled {
     pub(crate) caveat: Option<&'static str>,
     between: Vec<(Seconds, Seconds)>,
     /// What is to be known of how they came about.
-    doubt: Option<String>,
+    warning: Option<String>,
 }
 
 impl Sampled {
@@ -83,12 +83,12 @@ impl Sampled {
     }
 
     /// What is to be known of how they came about, if anything.
-    pub(crate) fn doubt(&self) -> Option<&String> {
-        self.doubt.as_ref()
+    pub(crate) fn warning(&self) -> Option<&String> {
+        self.warning.as_ref()
     }
 }
 
-/// Runs a workload until its times settle or its limit is reached; after a rest, where it wants one,
+/// Runs a workload until its times converge or its limit is reached; after a rest, where it wants one,
 /// to the end of that limit.
 pub(crate) fn warm_up(
     sampling: Sampling,
@@ -98,7 +98,7 @@ pub(crate) fn warm_up(
     let Some(rest) = workload.rest() else {
         let mut warm_up = WarmUp::new(sampling.warm_up, sampling.single);
         while let Some(iterations) = warm_up.next_batch() {
-            warm_up.ran(lap(workload, clock, iterations, &mut Feeding::Free)?.wall);
+            warm_up.ran(time_interval(workload, clock, iterations, &mut LaunchMode::Direct)?.wall);
         }
         return Ok((warm_up, None));
     };
@@ -107,16 +107,16 @@ pub(crate) fn warm_up(
     let mut ended = Seconds(0.0);
     let mut burst = Burst { rest_s: rest.get(), iterations: vec![], seconds: vec![], load_s: 0.0 };
     while let Some(iterations) = warm_up.next_batch() {
-        let lap = lap(workload, clock, iterations, &mut Feeding::Free)?;
+        let interval = time_interval(workload, clock, iterations, &mut LaunchMode::Direct)?;
         // One that is longer than the burst is the burst, and one that is too short to be judged by is
         // no part of it.
-        let counts = burst.seconds.is_empty() || warm_up.spent() + lap.wall <= BURST;
+        let counts = burst.seconds.is_empty() || warm_up.spent() + interval.wall <= BURST;
         let load = warm_up.spent();
-        warm_up.ran(lap.wall);
+        warm_up.ran(interval.wall);
         if counts && warm_up.iteration().is_some() {
             burst.iterations.push(iterations);
-            burst.seconds.push(lap.device.unwrap_or(lap.wall).get());
-            ended = load + lap.wall;
+            burst.seconds.push(interval.device.unwrap_or(interval.wall).get());
+            ended = load + interval.wall;
         }
     }
     burst.load_s = (warm_up.spent() - ended).get();
@@ -126,7 +126,7 @@ pub(crate) fn warm_up(
 /// What samples are taken with.
 pub(crate) struct Means<'a> {
     pub(crate) criterion: &'a mut Criterion,
-    pub(crate) own_report: &'a OwnReport,
+    pub(crate) criterion_output: &'a CriterionOutput,
     pub(crate) clock: &'a mut dyn Clock,
     pub(crate) observer: &'a mut dyn Observer,
     /// Runs since the sensors were started.
@@ -144,8 +144,8 @@ pub(crate) fn sample(
     ready: Ready,
     workload: &mut dyn Workload,
 ) -> Result<Sampled, WorkloadError> {
-    let Means { criterion, own_report, clock, observer, watch, alarm, whole } = means;
-    let Ready { warm_up, mut feeding, burst } = ready;
+    let Means { criterion, criterion_output, clock, observer, watch, alarm, whole } = means;
+    let Ready { warm_up, mut launch_mode, burst } = ready;
     let Entry { id, sampling, .. } = entry;
     let sampling = *sampling;
     let mut calls = Calls::new(Ending::new(sampling, whole));
@@ -168,13 +168,13 @@ pub(crate) fn sample(
         observer.step(id, Step::Sampling { done, total: sampling.samples });
         let began = watch.elapsed();
         measuring.set(true);
-        let lap = lap(workload, clock, iterations, &mut feeding);
+        let interval = time_interval(workload, clock, iterations, &mut launch_mode);
         measuring.set(false);
-        match lap {
-            Ok(lap) => {
+        match interval {
+            Ok(interval) => {
                 let between = (began, watch.elapsed());
-                let (phases, distributions) = (workload.phases(), workload.distributions());
-                let call = Call { iterations, lap, phases, distributions, between };
+                let (stages, distributions) = (workload.stages(), workload.distributions());
+                let call = Call { iterations, interval, stages, distributions, between };
                 calls.keep(call)
             }
             Err(error) => {
@@ -184,10 +184,10 @@ pub(crate) fn sample(
         }
     };
     let driven = catch_unwind(AssertUnwindSafe(|| {
-        own_report.divert(|| drive(criterion, id, sampling, &mut routine));
+        criterion_output.divert(|| drive(criterion, id, sampling, &mut routine));
     }));
     outcome?;
-    let doubt = match driven {
+    let warning = match driven {
         Ok(()) => None,
         // Whatever criterion makes of the samples (with a clock before 1970, or a damaged file of an
         // earlier run, it panics) costs nothing that was measured.
@@ -197,8 +197,8 @@ pub(crate) fn sample(
         )),
         Err(panic) => resume_unwind(panic),
     };
-    let sampled = keep_last(calls, sampling.samples, clock, Ready { warm_up, feeding, burst })?;
-    Ok(Sampled { doubt, ..sampled })
+    let sampled = keep_last(calls, sampling.samples, clock, Ready { warm_up, launch_mode, burst })?;
+    Ok(Sampled { warning, ..sampled })
 }
 
 /// The calls that criterion made.
@@ -217,7 +217,7 @@ impl Calls {
     /// Keeps a call, and gives what criterion is told of it.
     fn keep(&mut self, call: Call) -> Duration {
         let (time, iterations) = (call.time(), call.iterations);
-        if let Some(why) = self.ending.after(iterations, time, call.lap.wall) {
+        if let Some(why) = self.ending.after(iterations, time, call.interval.wall) {
             self.ended = Some((why, 0));
         }
         self.made.push(call);
@@ -258,7 +258,7 @@ impl Calls {
 impl Call {
     /// Its time by the row's own clock.
     fn time(&self) -> Seconds {
-        self.lap.device.unwrap_or(self.lap.wall)
+        self.interval.device.unwrap_or(self.interval.wall)
     }
 }
 
@@ -279,7 +279,7 @@ fn drive(
     let (target, warm_up) = if sampling.single {
         (shortest, shortest)
     } else {
-        // Ours has settled the workload; criterion's only has to estimate the time of an iteration.
+        // Ours has brought the times to rest; criterion's only has to estimate the time of an iteration.
         let target = sampling.target.get();
         (Duration::from_secs_f64(target), Duration::from_secs_f64(target / 20.0))
     };
@@ -310,34 +310,34 @@ fn keep_last(
     };
     let ended = calls.ended.map_or(Ended::Limit, |(why, _)| why);
     let mut calls = calls.made;
-    let before: Seconds = calls.drain(..first).map(|call| call.lap.wall).sum();
-    let all = |time: fn(&Lap) -> Option<Seconds>| -> Option<Vec<f64>> {
-        calls.iter().map(|call| time(&call.lap).map(Seconds::get)).collect()
+    let before: Seconds = calls.drain(..first).map(|call| call.interval.wall).sum();
+    let all = |time: fn(&TimedInterval) -> Option<Seconds>| -> Option<Vec<f64>> {
+        calls.iter().map(|call| time(&call.interval).map(Seconds::get)).collect()
     };
-    let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut stages: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut distributions: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for call in &calls {
-        for (name, time) in &call.phases {
-            phases.entry(name.clone()).or_default().push(*time);
+        for (name, time) in &call.stages {
+            stages.entry(name.clone()).or_default().push(*time);
         }
         for (name, times) in &call.distributions {
             distributions.entry(name.clone()).or_default().extend(times);
         }
     }
-    let Ready { warm_up, feeding, burst } = ready;
-    let held = matches!(feeding, Feeding::Held(_));
+    let Ready { warm_up, launch_mode, burst } = ready;
+    let blocked = matches!(launch_mode, LaunchMode::Blocked(_));
     let samples = Samples {
         clock: clock.kind(),
         iterations: calls.iter().map(|call| call.iterations).collect(),
-        device_s: all(|lap| lap.device),
-        wall_s: calls.iter().map(|call| call.lap.wall.get()).collect(),
+        device_s: all(|interval| interval.device),
+        wall_s: calls.iter().map(|call| call.interval.wall.get()).collect(),
         warm_up_s: (warm_up.spent() + before).get(),
-        settled: warm_up.settled(),
-        phases,
+        converged: warm_up.converged(),
+        stages,
         distributions,
-        launch_s: all(|lap| lap.launch),
-        held,
-        duty: if held { duty(&calls) } else { None },
+        launch_s: all(|interval| interval.launch),
+        blocked,
+        duty: if blocked { duty(&calls) } else { None },
         burst: burst.map(|burst| Burst { load_s: burst.load_s + before.get(), ..burst }),
         ended: Some(ended),
         throttled: BTreeMap::new(),
@@ -345,13 +345,14 @@ fn keep_last(
         slow_clock: Vec::new(),
     };
     let between = calls.iter().map(|call| call.between).collect();
-    Ok(Sampled { samples, caveat: feeding.caveat(), between, doubt: None })
+    Ok(Sampled { samples, caveat: launch_mode.caveat(), between, warning: None })
 }
 
 /// The mean SM clock of each call; `None` unless all of them have one that was counted long enough.
 fn clocks(calls: &[Call]) -> Option<Vec<f64>> {
     let clock = |call: &Call| {
-        let Counted { cycles, time } = call.lap.counted.filter(|told| told.time >= SHORTEST)?;
+        let Counted { cycles, time } =
+            call.interval.counted.filter(|told| told.time >= SHORTEST)?;
         Some(cycles / time.get())
     };
     calls.iter().map(clock).collect()
@@ -359,7 +360,7 @@ fn clocks(calls: &[Call]) -> Option<Vec<f64>> {
 
 /// The share of the time of the calls in which the device worked; `None` where the wall is the only clock.
 fn duty(calls: &[Call]) -> Option<f64> {
-    let device: Option<Seconds> = calls.iter().map(|call| call.lap.device).sum();
+    let device: Option<Seconds> = calls.iter().map(|call| call.interval.device).sum();
     let all: Seconds = calls.iter().map(|call| call.between.1 - call.between.0).sum();
     (all.get() > 0.0).then(|| device.map(|device| (device.get() / all.get()).min(1.0)))?
 }

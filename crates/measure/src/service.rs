@@ -72,10 +72,10 @@ pub trait Batched {
     fn describe(&self) -> Description;
 
     /// The most requests that fit into one pass.
-    fn most(&self) -> usize;
+    fn max_batch(&self) -> usize;
 
     /// Answers `requests` of them in one pass, and waits for the answers. Between 1 and
-    /// [`most`](Self::most).
+    /// [`max_batch`](Self::max_batch).
     fn answer(&mut self, requests: usize) -> Result<(), WorkloadError>;
 
     /// Checks its answers against an independent computation; not under load.

@@ -1,7 +1,7 @@
 //! The SM clock while something was timed, by the device's own counters: `kernels/stamp.ptx`.
 //!
 //! NVML tells a clock ten times a second, and a sample may be shorter than that. A small kernel in front of
-//! the start event and one behind the end event read `%globaltimer` and `%clock64`; cycles over nanoseconds
+//! the start event and one after the end event read `%globaltimer` and `%clock64`; cycles over nanoseconds
 //! are the mean clock in between. Neither kernel is between the two events.
 
 use std::sync::Arc;
@@ -22,8 +22,8 @@ type Reading = [u64; 3];
 /// The readings of the two kernels.
 type Pair = [[Reading; BLOCKS]; 2];
 
-/// Below this time `%globaltimer`, of which many cards show a new value every microsecond, tells a clock worse
-/// than to a percent.
+/// Below this time `%globaltimer`, of which many cards show a new value every microsecond, tells a
+/// clock worse than to a percent.
 pub(crate) const SHORTEST: Seconds = Seconds(100e-6);
 
 /// Cycles of the SM clock, and the seconds in which they were counted.
@@ -86,11 +86,11 @@ impl Stamps {
 
     /// Queues a reading.
     pub(crate) fn take(&self, end: End) -> Result<(), DriverError> {
-        let behind = match end {
+        let after = match end {
             End::Start => 0,
             End::Stop => size_of::<Pair>() as u64 / 2,
         };
-        let out = self.out + behind;
+        let out = self.out + after;
         let mut arguments = [std::ptr::from_ref(&out).cast_mut().cast()];
         // SAFETY: the kernel takes one address and writes one reading for each block there, for which there
         // is room; the function belongs to a loaded module that it keeps alive.

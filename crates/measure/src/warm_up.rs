@@ -9,7 +9,7 @@ use warpmark_record::{Seconds, stats};
 /// How many batches are compared with as many before them.
 const WINDOW: usize = 4;
 /// How far the two medians may lie apart.
-const SETTLED: f64 = 0.02;
+const CONVERGED: f64 = 0.02;
 /// The wall time a batch should take: long against the clock's resolution, short against the ramp.
 const BATCH: Seconds = Seconds(0.01);
 /// The most iterations in a batch, so that an empty workload or a clock that stands still ends too.
@@ -20,7 +20,7 @@ const LARGEST_BATCH: u64 = 1 << 20;
 pub struct WarmUp {
     limit: Seconds,
     single: bool,
-    /// Whether it goes on to its limit, settled or not.
+    /// Whether it goes on to its limit, converged or not.
     whole: bool,
     spent: Seconds,
     batch: u64,
@@ -42,14 +42,15 @@ impl WarmUp {
         }
     }
 
-    /// A warm-up that lasts `limit` whether times settle or not.
+    /// A warm-up that lasts `limit` whether times converge or not.
     pub fn of_length(limit: Seconds) -> Self {
         Self { whole: true, ..Self::new(limit, false) }
     }
 
     /// The iterations of the next batch, or `None` when the warm-up is over. It runs at least one.
     pub fn next_batch(&self) -> Option<u64> {
-        let over = self.batches > 0 && (self.spent >= self.limit || !self.whole && self.settled());
+        let over =
+            self.batches > 0 && (self.spent >= self.limit || !self.whole && self.converged());
         (!over).then_some(self.batch)
     }
 
@@ -67,7 +68,7 @@ impl WarmUp {
     }
 
     /// Whether the last batches took as long as those before them.
-    pub fn settled(&self) -> bool {
+    pub fn converged(&self) -> bool {
         // A batch that takes a good part of the limit leaves no room for two windows: then the last
         // two batches are compared.
         let slow = self
@@ -80,7 +81,7 @@ impl WarmUp {
         };
         let (before, after) = self.times[first..].split_at(window);
         match (stats::median(before), stats::median(after)) {
-            (Some(before), Some(after)) => (after - before).abs() <= SETTLED * before.abs(),
+            (Some(before), Some(after)) => (after - before).abs() <= CONVERGED * before.abs(),
             _ => false,
         }
     }
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn it_stops_when_times_are_level() {
         let (warm_up, batches) = run(WarmUp::new(Seconds(10.0), false), |_, n| 0.02 * n as f64);
-        assert!(warm_up.settled());
+        assert!(warm_up.converged());
         assert_eq!(batches, 2 * WINDOW);
     }
 
@@ -121,7 +122,7 @@ mod tests {
     fn it_waits_for_a_falling_ramp_to_end() {
         let (warm_up, batches) =
             run(WarmUp::new(Seconds(100.0), false), |i, _| 0.02 + 0.1 * (-(i as f64) / 10.0).exp());
-        assert!(warm_up.settled());
+        assert!(warm_up.converged());
         assert!(batches > 20, "{batches}");
     }
 
@@ -132,14 +133,14 @@ mod tests {
             time *= 1.1;
             time
         });
-        assert!(!warm_up.settled());
+        assert!(!warm_up.converged());
         assert!(warm_up.spent() >= Seconds(1.0));
     }
 
     #[test]
     fn one_of_a_given_length_goes_on_when_times_are_level() {
         let (warm_up, _) = run(WarmUp::of_length(Seconds(3.0)), |_, n| 0.02 * n as f64);
-        assert!(warm_up.settled());
+        assert!(warm_up.converged());
         assert!((3.0..3.1).contains(&warm_up.spent().get()), "{:?}", warm_up.spent());
         assert_eq!(warm_up.iteration(), Some(Seconds(0.02)));
     }
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn short_iterations_are_batched() {
         let (warm_up, _) = run(WarmUp::new(Seconds(1.0), false), |_, n| 1e-6 * n as f64);
-        assert!(warm_up.settled());
+        assert!(warm_up.converged());
         assert!(warm_up.batch as f64 * 1e-6 >= BATCH.get());
     }
 

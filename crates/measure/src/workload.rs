@@ -24,9 +24,9 @@ pub trait Workload {
         Ok(())
     }
 
-    /// What can hold the device back while launches are queued; for work that only enqueues kernels
+    /// What can block the device while launches are queued; for work that only enqueues kernels
     /// and never waits for one of them, since it would wait for ever.
-    fn hold(&self) -> Option<&dyn Hold> {
+    fn blocking(&self) -> Option<&dyn Blocking> {
         None
     }
 
@@ -40,8 +40,8 @@ pub trait Workload {
     /// sampling. An answer outside the tolerance is [`WorkloadError::WrongAnswer`].
     fn verify(&mut self) -> Result<Check, WorkloadError>;
 
-    /// Parts of the last iteration's wall time by name, for workloads that have phases.
-    fn phases(&mut self) -> BTreeMap<String, f64> {
+    /// Parts of the last iteration's wall time by name, for workloads that have stages.
+    fn stages(&mut self) -> BTreeMap<String, f64> {
         BTreeMap::new()
     }
 
@@ -57,18 +57,18 @@ pub trait Workload {
     }
 }
 
-/// Holds a device's queue back, so that the host's launches are not in the device's times.
-pub trait Hold {
-    /// Holds the queue: what is launched from here on begins after [`Hold::open`].
+/// Blocks a device's queue, so that the host's launches are not in the device's times.
+pub trait Blocking {
+    /// Blocks the queue: what is launched from here on begins after [`Blocking::unblock`].
     ///
     /// # Errors
-    /// The device's refusal; then nothing is held.
-    fn close(&self) -> Result<(), WorkloadError>;
+    /// The device's refusal; then nothing is blocked.
+    fn block(&self) -> Result<(), WorkloadError>;
 
-    /// Lets the queue go.
-    fn open(&self);
+    /// Lets the queue go on.
+    fn unblock(&self);
 
-    /// Whether the queue was held until it was opened; false where the hold gave up before that, which
+    /// Whether the queue was blocked until it was unblocked; false where it went on before that, which
     /// it does so that nothing can wait for ever. Asked when everything is done.
     fn lasted(&self) -> bool;
 }

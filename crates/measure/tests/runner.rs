@@ -12,7 +12,7 @@ use criterion::Criterion;
 use warpmark_device::{CpuDevice, Device};
 use warpmark_measure::workload::checked;
 use warpmark_measure::{
-    Clock, Depth, Description, Entry, FakeClock, Group, OwnReport, Runner, Sampling, Session,
+    Clock, CriterionOutput, Description, Entry, FakeClock, Group, Mode, Runner, Sampling, Session,
     Silent, Workload, WorkloadError,
 };
 use warpmark_record::{
@@ -102,7 +102,7 @@ impl Session for Script {
         Ok(Box::new(Scripted { entry: entry.clone(), behaviour, launches, verified: 0 }))
     }
 
-    fn aftermath(&mut self) -> Result<(), WorkloadError> {
+    fn check_sticky_error(&mut self) -> Result<(), WorkloadError> {
         self.noted.take().map_or(Ok(()), Err)
     }
 }
@@ -145,8 +145,8 @@ struct Outcomes {
     launches: u64,
 }
 
-fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, depth: Depth) -> Outcomes {
-    run_in(tempfile::tempdir().unwrap().path(), behaviours, clock, depth, |_| {})
+fn run_with(behaviours: &[Behaviour], clock: Box<dyn Clock>, mode: Mode) -> Outcomes {
+    run_in(tempfile::tempdir().unwrap().path(), behaviours, clock, mode, |_| {})
 }
 
 /// With criterion's files in `folder`.
@@ -154,10 +154,10 @@ fn run_in(
     folder: &Path,
     behaviours: &[Behaviour],
     clock: Box<dyn Clock>,
-    depth: Depth,
+    mode: Mode,
     change: impl FnOnce(&mut Runner<'_>),
 ) -> Outcomes {
-    run_sampled(folder, behaviours, entry("text/any@test", true).sampling, clock, depth, change)
+    run_sampled(folder, behaviours, entry("text/any@test", true).sampling, clock, mode, change)
 }
 
 fn run_sampled(
@@ -165,7 +165,7 @@ fn run_sampled(
     behaviours: &[Behaviour],
     sampling: Sampling,
     clock: Box<dyn Clock>,
-    depth: Depth,
+    mode: Mode,
     change: impl FnOnce(&mut Runner<'_>),
 ) -> Outcomes {
     let device = device();
@@ -183,11 +183,11 @@ fn run_sampled(
         device: &device,
         run: RunId("test".to_owned()),
         criterion: Criterion::default().without_plots().nresamples(10).output_directory(folder),
-        own_report: OwnReport::Shown,
+        criterion_output: CriterionOutput::Shown,
         clock,
         sensors: None,
-        depth,
-        gate: Box::new(|_| None),
+        mode,
+        admission: Box::new(|_| None),
         alarm: None,
         whole: false,
     };
@@ -203,7 +203,7 @@ fn run_sampled(
 }
 
 fn run(behaviours: &[Behaviour]) -> Outcomes {
-    run_with(behaviours, Box::new(FakeClock::reading([1.0])), Depth::Measure)
+    run_with(behaviours, Box::new(FakeClock::reading([1.0])), Mode::Measure)
 }
 
 /// Samples of 100 ms each, of which forty are planned.
@@ -218,7 +218,7 @@ fn samples_of_an_even_row(whole: bool) -> Samples {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Box::new(FakeClock::reading([0.1])));
     let good = [Behaviour::Good];
     let outcomes =
-        run_sampled(folder.path(), &good, sampling, clock, Depth::Measure, |r| r.whole = whole);
+        run_sampled(folder.path(), &good, sampling, clock, Mode::Measure, |r| r.whole = whole);
     outcomes.rows[0].samples.clone().unwrap()
 }
 
@@ -236,9 +236,10 @@ fn a_row_ends_as_soon_as_its_median_is_known_and_keeps_what_was_taken() {
 
 #[test]
 fn a_good_workload_keeps_the_samples_that_criterion_saw() {
-    // One lap of warm-up, one that criterion warms up with, ten samples.
-    let laps = (0..12).map(|i| 1.0 + f64::from(i));
-    let outcomes = run_with(&[Behaviour::Good], Box::new(FakeClock::reading(laps)), Depth::Measure);
+    // One timed interval of warm-up, one that criterion warms up with, ten samples.
+    let intervals = (0..12).map(|i| 1.0 + f64::from(i));
+    let outcomes =
+        run_with(&[Behaviour::Good], Box::new(FakeClock::reading(intervals)), Mode::Measure);
     let row = &outcomes.rows[0];
     assert_eq!(row.outcome, Outcome::Measured);
     let samples = row.samples.as_ref().unwrap();
@@ -307,10 +308,10 @@ fn a_damaged_file_of_criterions_costs_its_analysis_and_no_sample() {
     let folder = tempfile::tempdir().unwrap();
     let run = || {
         // Times that differ, or criterion has nothing to analyse.
-        let laps = (0..200).map(|i| 1.0 + f64::from(i % 7) * 0.01);
-        let clock = Box::new(FakeClock::reading(laps));
+        let intervals = (0..200).map(|i| 1.0 + f64::from(i % 7) * 0.01);
+        let clock = Box::new(FakeClock::reading(intervals));
         let behaviours = [Behaviour::Good, Behaviour::Good];
-        run_in(folder.path(), &behaviours, clock, Depth::Measure, |_| {}).rows
+        run_in(folder.path(), &behaviours, clock, Mode::Measure, |_| {}).rows
     };
     assert!(run().iter().all(|row| row.caveats.is_empty()));
     let damaged = files(folder.path(), "sample.json");
@@ -331,7 +332,7 @@ fn an_alarm_between_two_samples_ends_a_benchmark_as_skipped() {
     let asked = Rc::new(RefCell::new(0));
     let times = Rc::clone(&asked);
     let clock = Box::new(FakeClock::reading([1.0]));
-    let outcomes = run_in(folder.path(), &[Behaviour::Good], clock, Depth::Measure, |runner| {
+    let outcomes = run_in(folder.path(), &[Behaviour::Good], clock, Mode::Measure, |runner| {
         runner.alarm = Some(Box::new(move || {
             *times.borrow_mut() += 1;
             (*times.borrow() == 5).then(|| "the budget ran out".to_owned())
@@ -354,7 +355,7 @@ fn a_panic_in_a_library_is_a_failure_of_its_benchmark_alone() {
 #[test]
 fn verifying_takes_no_times_and_says_so() {
     let clock = Box::new(FakeClock::reading([1.0]));
-    let outcomes = run_with(&[Behaviour::Good, Behaviour::WrongAnswer], clock, Depth::Verify);
+    let outcomes = run_with(&[Behaviour::Good, Behaviour::WrongAnswer], clock, Mode::Verify);
     assert!(matches!(outcomes.rows[0].outcome, Outcome::Skipped { .. }));
     assert!(outcomes.rows[0].check.is_some());
     assert!(matches!(outcomes.rows[1].outcome, Outcome::Failed { .. }));

@@ -14,7 +14,7 @@ use warpmark_record::{
 use crate::cases::{self, Cases};
 use crate::cuda::Compiler;
 use crate::cuda::{self, Buffer, Library, argument};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -55,7 +55,7 @@ impl Spread {
     }
 }
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let multiprocessors =
         spec.gpu.as_ref().and_then(|gpu| gpu.sm_count.known().copied()).unwrap_or(40);
     let threads = f64::from(BLOCKS * THREADS * multiprocessors);
@@ -65,7 +65,7 @@ fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
         let iteration = Seconds(threads * f64::from(ROUNDS) / rate);
         let segments = ["atomics", spread.name()];
         let entry =
-            cases::entry((spec, request), &segments, ENGINE, iteration, Bytes(32.0 * threads));
+            cases::entry((spec, options), &segments, ENGINE, iteration, Bytes(32.0 * threads));
         Some((entry?, spread))
     });
     vec![cases::group("atomics of the GPU", planned.collect(), Atomics::open)]

@@ -12,11 +12,11 @@ use warpmark_measure::Entry;
 use warpmark_record::{Bytes, DeviceSpec, Value, Work};
 
 use crate::memory::size_name;
-use crate::{Request, cases, guess};
+use crate::{RunOptions, cases, guess};
 
 /// The entry of a working set; `traffic` is what an iteration reads, `memory` what it takes.
 fn entry(
-    (spec, request): (&DeviceSpec, &Request),
+    (spec, options): (&DeviceSpec, &RunOptions),
     engine: &str,
     size: usize,
     traffic: usize,
@@ -25,7 +25,7 @@ fn entry(
     let segments = ["cache", "read", "f32", &size_name(size)];
     // Caches are faster, so that this is the most it takes.
     let iteration = Bytes::from_count(traffic) / guess::bandwidth(spec);
-    cases::entry((spec, request), &segments, engine, iteration, Bytes::from_count(memory))
+    cases::entry((spec, options), &segments, engine, iteration, Bytes::from_count(memory))
 }
 
 /// What every row on caches says about itself.

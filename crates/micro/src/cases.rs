@@ -4,7 +4,7 @@ use warpmark_device::Device;
 use warpmark_measure::{Entry, Group, Session, WorkloadError};
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds};
 
-use crate::{Request, guess};
+use crate::{RunOptions, guess};
 
 /// What each benchmark of a group stands for.
 #[derive(Default)]
@@ -42,7 +42,7 @@ pub(crate) fn group<C: 'static, S: Session + 'static>(
 
 /// The entry of `micro/<segments>@engine`; an iteration takes about `iteration`.
 pub(crate) fn entry(
-    (spec, request): (&DeviceSpec, &Request),
+    (spec, options): (&DeviceSpec, &RunOptions),
     segments: &[&str],
     engine: &str,
     iteration: Seconds,
@@ -52,7 +52,7 @@ pub(crate) fn entry(
     Some(Entry {
         sweep: Some(format!("micro/{}@{engine}", id.subject())),
         id,
-        sampling: guess::brief_sampling(request, iteration),
+        sampling: guess::brief_sampling(options, iteration),
         iteration_estimate: iteration,
         preparation_estimate: Seconds(0.0),
         memory_estimate: memory,

@@ -1,7 +1,7 @@
 //! What the GPU benchmarks share beside `warpmark-cuda`: filled buffers, gates, timers, contests.
 
+pub(crate) mod blocking;
 pub(crate) mod contest;
-pub(crate) mod hold;
 pub(crate) mod sum;
 pub(crate) mod timer;
 
@@ -89,7 +89,7 @@ impl Filler {
         let (address, elements) = (buffer.address + offset as u64, elements as u64);
         let mut arguments = [argument(&address), argument(&elements), argument(&numbers.key)];
         // SAFETY: the kernels take a pointer, a count and a key, and write `elements` elements of
-        // `dtype`, for which there is room behind the offset.
+        // `dtype`, for which there is room after the offset.
         unsafe { launch(stream, kernel, 1024, 256, &mut arguments) }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
             })
             .collect();
         assert!(sources.len() >= 7, "{}", sources.len());
-        sources.extend(crate::memory::ways::sources());
+        sources.extend(crate::memory::variants::sources());
         for arch in warpmark_cuda::known_architectures().unwrap() {
             for (name, source) in &sources {
                 let cubin = warpmark_cuda::image(name, source, Target::Cubin(arch)).unwrap();

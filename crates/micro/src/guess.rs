@@ -6,7 +6,7 @@ use warpmark_measure::Sampling;
 use warpmark_record::machine::{CpuSpec, GpuSpec};
 use warpmark_record::{Bytes, BytesPerSecond, DeviceSpec, FlopsPerSecond, Seconds};
 
-use crate::Request;
+use crate::RunOptions;
 use crate::data::Dtype;
 
 /// The share of a peak that a good library reaches.
@@ -27,8 +27,8 @@ pub(crate) fn flops(spec: &DeviceSpec, operand: Dtype, accumulate: Dtype) -> Flo
 
 fn gpu_peak(gpu: &GpuSpec, operand: Dtype, accumulate: Dtype) -> FlopsPerSecond {
     let arithmetic = format!("{}/{}", operand.name(), accumulate.name());
-    let book = gpu.book.known().and_then(|book| book.peaks.get(&arithmetic));
-    if let Some(peak) = book {
+    let datasheet = gpu.datasheet.known().and_then(|datasheet| datasheet.peaks.get(&arithmetic));
+    if let Some(peak) = datasheet {
         return peak.value;
     }
     let per_clock = per_clock(operand, gpu.compute_capability);
@@ -74,12 +74,10 @@ pub(crate) fn bandwidth(spec: &DeviceSpec) -> BytesPerSecond {
     if let Some(peak) = spec.memory_bandwidth.known() {
         return *peak * ATTAINED;
     }
-    let book = spec
-        .gpu
-        .as_ref()
-        .and_then(|gpu| gpu.book.known())
-        .and_then(|book| book.bandwidth.as_ref().map(|bandwidth| bandwidth.value * ATTAINED));
-    book.unwrap_or_else(|| match &spec.cpu {
+    let datasheet = spec.gpu.as_ref().and_then(|gpu| gpu.datasheet.known()).and_then(|datasheet| {
+        datasheet.bandwidth.as_ref().map(|bandwidth| bandwidth.value * ATTAINED)
+    });
+    datasheet.unwrap_or_else(|| match &spec.cpu {
         // A core can ask for about this much; a handful of them fill the memory channels.
         Some(cpu) => BytesPerSecond(10e9 * f64::from(cpu.cores.clamp(1, 8))),
         None => BytesPerSecond(200e9),
@@ -90,8 +88,8 @@ pub(crate) fn bandwidth(spec: &DeviceSpec) -> BytesPerSecond {
 ///
 /// Long iterations get fewer samples, down to criterion's minimum of 10, so that one benchmark does
 /// not take more than about four times the time meant for it.
-pub(crate) fn sampling(request: &Request, iteration: Seconds) -> Sampling {
-    let (most, target) = if request.full { (50, 3.0) } else { (20, 1.0) };
+pub(crate) fn sampling(options: &RunOptions, iteration: Seconds) -> Sampling {
+    let (most, target) = if options.full { (50, 3.0) } else { (20, 1.0) };
     let affordable = 4.0 * target / iteration.0.max(1e-9);
     Sampling {
         samples: (affordable as usize).clamp(10, most),
@@ -103,8 +101,8 @@ pub(crate) fn sampling(request: &Request, iteration: Seconds) -> Sampling {
 }
 
 /// The same for benchmarks of which there are many: half a second each in the quick suite.
-pub(crate) fn brief_sampling(request: &Request, iteration: Seconds) -> Sampling {
-    let (most, target) = if request.full { (30, 1.0) } else { (10, 0.5) };
+pub(crate) fn brief_sampling(options: &RunOptions, iteration: Seconds) -> Sampling {
+    let (most, target) = if options.full { (30, 1.0) } else { (10, 0.5) };
     let affordable = 4.0 * target / iteration.0.max(1e-9);
     Sampling {
         samples: (affordable as usize).clamp(10, most),

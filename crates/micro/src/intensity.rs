@@ -1,5 +1,5 @@
-//! Operations a byte: one kernel under a GPU's roofline (`kernels/intensity.cu`), so that where the slope ends
-//! and what the roof holds is measured and not read off two other benchmarks.
+//! Operations a byte: one kernel under a GPU's roofline (`kernels/intensity.cu`), so that where the
+//! slope ends and what the roof holds is measured and not read off two other benchmarks.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::cuda::Compiler;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{Dtype, Stream, described};
 use crate::memory::nvrtc::least;
-use crate::{Micro, Processor, Request, guess};
+use crate::{Micro, Processor, RunOptions, guess};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -62,10 +62,10 @@ impl Intensity {
     }
 }
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let size = least(spec).next_power_of_two();
     let all: Vec<u32> =
-        if request.full { (0..FULL).map(|n| 1 << n).collect() } else { QUICK.to_vec() };
+        if options.full { (0..FULL).map(|n| 1 << n).collect() } else { QUICK.to_vec() };
     let planned = all.into_iter().filter_map(|steps| {
         let intensity = Intensity { steps };
         let work = intensity.work(size);
@@ -74,10 +74,10 @@ fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
         let segments = ["intensity", "f32", &intensity.name()];
         let iteration = reading.max(computing);
         let memory = Bytes::from_count(size);
-        let entry = cases::entry((spec, request), &segments, ENGINE, iteration, memory)?;
+        let entry = cases::entry((spec, options), &segments, ENGINE, iteration, memory)?;
         Some((entry, intensity))
     });
-    let seed = request.seed;
+    let seed = options.seed;
     vec![cases::group("operations a byte on the GPU", planned.collect(), move |device, cases| {
         Sweep::open(device, cases, (size, seed))
     })]

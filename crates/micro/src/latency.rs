@@ -13,7 +13,7 @@ use warpmark_record::{Bytes, DeviceSpec, ItemUnit, Items, Seconds, Value, Work};
 
 use crate::data::Stream;
 use crate::memory::size_name;
-use crate::{Request, cases};
+use crate::{RunOptions, cases};
 
 /// A cycle through `n` places.
 struct Cycle {
@@ -47,7 +47,7 @@ impl Cycle {
 
 /// The entry of a chase of `loads` loads through `size` bytes, each of which takes about `latency`.
 fn entry(
-    (spec, request): (&DeviceSpec, &Request),
+    (spec, options): (&DeviceSpec, &RunOptions),
     engine: &str,
     size: usize,
     loads: u32,
@@ -55,7 +55,7 @@ fn entry(
 ) -> Option<Entry> {
     let segments = ["latency", "chase", &size_name(size)];
     let iteration = latency * f64::from(loads);
-    cases::entry((spec, request), &segments, engine, iteration, Bytes::from_count(size))
+    cases::entry((spec, options), &segments, engine, iteration, Bytes::from_count(size))
 }
 
 /// What every row on latency says about itself.

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use cudarc::driver::{CudaFunction, CudaStream, result};
 use warpmark_device::Device;
 use warpmark_measure::workload::checked;
-use warpmark_measure::{Description, Entry, Group, Hold, Session, Workload, WorkloadError};
+use warpmark_measure::{Blocking, Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{
     BenchmarkId, Bytes, Check, DeviceSpec, ItemUnit, Items, Seconds, Value, Work,
 };
 
 use crate::cases::{self, Cases};
 use crate::cuda::Compiler;
-use crate::cuda::hold::Gate;
+use crate::cuda::blocking::BlockingKernel;
 use crate::cuda::{self, Buffer, Graph, Library, argument, refused};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -58,7 +58,7 @@ impl Call {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Empty => "one empty kernel, launched one behind the other",
+            Self::Empty => "one empty kernel, launched one after the other",
             Self::Queued => "one empty kernel, all of a part launched before the first one runs",
             Self::Graph => "one launch of a graph of empty kernels",
             Self::Synchronise => "one empty kernel and a wait for it",
@@ -77,12 +77,12 @@ impl Call {
     }
 }
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let planned = Call::ALL.into_iter().filter_map(|call| {
         let iteration = Seconds(call.guess() * 1e-6);
         let memory = Bytes::from_count(ALLOCATION);
         let segments = ["launch", call.name()];
-        Some((cases::entry((spec, request), &segments, ENGINE, iteration, memory)?, call))
+        Some((cases::entry((spec, options), &segments, ENGINE, iteration, memory)?, call))
     });
     vec![cases::group("launches of the GPU", planned.collect(), Launches::open)]
 }
@@ -93,7 +93,7 @@ struct Launches {
     kernel: CudaFunction,
     /// What checking launches add to.
     sum: Buffer,
-    gate: Gate,
+    blocking: BlockingKernel,
     cases: Cases<Call>,
 }
 
@@ -108,7 +108,7 @@ impl Launches {
         cuda::wait(&stream)?;
         Ok(Self {
             kernel: cuda::function(&kernels.module, "launch_empty")?,
-            gate: Gate::new(&compiler, &stream)?,
+            blocking: BlockingKernel::new(&compiler, &stream)?,
             pools: device.context.has_async_alloc(),
             stream,
             sum,
@@ -265,8 +265,8 @@ impl Workload for Ask<'_> {
         cuda::wait(&self.session.stream)
     }
 
-    fn hold(&self) -> Option<&dyn Hold> {
-        (self.call == Call::Queued).then_some(&self.session.gate)
+    fn blocking(&self) -> Option<&dyn Blocking> {
+        (self.call == Call::Queued).then_some(&self.session.blocking)
     }
 
     /// Timed calls leave nothing; one more of the same kind is made that does.

@@ -2,8 +2,9 @@
 //! checked.
 //!
 //! They say what the card itself can do, so that a model's numbers can be read against a limit measured
-//! in the same run. Each is one file with its entry in one list, `MICROS`; GPU kernels lie in `kernels/` and are
-//! compiled at run time. Nothing here times anything: that is `warpmark-measure`'s business.
+//! in the same run. Each is one file with its entry in one list, `MICROS`; GPU kernels lie in
+//! `kernels/` and are compiled at run time. Nothing here times anything: that is `warpmark-measure`'s
+//! business.
 
 mod atomics;
 mod cache;
@@ -26,7 +27,7 @@ use warpmark_record::{DeviceKind, DeviceSpec};
 
 /// Which micro benchmarks are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Request {
+pub struct RunOptions {
     /// The full suite: more sizes and more samples.
     pub full: bool,
     /// Searches that take an hour where the full suite's take half a minute.
@@ -38,7 +39,7 @@ pub struct Request {
 /// One micro benchmark: where it runs, and what it plans for a device.
 struct Micro {
     runs_on: Processor,
-    plan: fn(&DeviceSpec, &Request) -> Vec<Group>,
+    plan: fn(&DeviceSpec, &RunOptions) -> Vec<Group>,
 }
 
 #[derive(PartialEq)]
@@ -68,13 +69,13 @@ const MICROS: &[Micro] = &[
 /// The micro benchmarks of a device, in order, those that cannot run on it included with their reason.
 ///
 /// Opens and measures nothing: only the specification decides.
-pub fn groups(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+pub fn groups(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let here = match spec.kind {
         DeviceKind::Cpu => Processor::Cpu,
         DeviceKind::Cuda | DeviceKind::Simulated => Processor::Gpu,
     };
     let chosen = MICROS.iter().filter(|micro| micro.runs_on == here);
-    chosen.flat_map(|micro| (micro.plan)(spec, request)).collect()
+    chosen.flat_map(|micro| (micro.plan)(spec, options)).collect()
 }
 
 #[cfg(test)]

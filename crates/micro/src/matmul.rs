@@ -26,7 +26,7 @@ use warpmark_measure::Entry;
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Flops, Seconds, Value, Work};
 
 use crate::data::{self, Dtype, Stream};
-use crate::{Request, guess};
+use crate::{RunOptions, guess};
 
 /// Multiplications that take longer than this say nothing that the next smaller ones do not.
 const LONGEST: Seconds = Seconds(2.0);
@@ -113,14 +113,14 @@ impl Problem {
         Bytes::from_count(operands + self.m * self.n * self.result().size())
     }
 
-    /// The entry of this problem under `engine`: `name` is what its id has behind the arithmetic,
+    /// The entry of this problem under `engine`: `name` is what its id has after the arithmetic,
     /// `memory` all that it takes.
     fn entry(
         &self,
         name: &[&str],
         engine: &str,
         spec: &DeviceSpec,
-        request: &Request,
+        options: &RunOptions,
         memory: Bytes,
     ) -> Option<Entry> {
         let arithmetic = self.arithmetic();
@@ -128,7 +128,7 @@ impl Problem {
         let iteration = self.estimate(spec);
         Some(Entry {
             id: BenchmarkId::new(segments, engine).ok()?,
-            sampling: guess::sampling(request, iteration),
+            sampling: guess::sampling(options, iteration),
             iteration_estimate: iteration,
             preparation_estimate: Seconds(0.0),
             memory_estimate: memory,

@@ -11,8 +11,8 @@ pub(crate) mod array;
 pub(crate) mod host;
 pub(crate) mod nvrtc;
 pub(crate) mod sweep;
-pub(crate) mod team;
-pub(crate) mod ways;
+pub(crate) mod thread_pool;
+pub(crate) mod variants;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds, Value, Work};
 
 use crate::cases::{self, Cases};
 use crate::data::Stream;
-use crate::{Request, guess, sustained};
+use crate::{RunOptions, guess, sustained};
 
 /// The factor of `scale` and `triad`.
 const FACTOR: f32 = 0.4;
@@ -120,9 +120,9 @@ impl Contents {
 
 /// The bytes of one array, for each size that is wanted: the smallest power of two that is at least `least`,
 /// and in the full suite twice and four times that.
-fn sizes(request: &Request, least: usize) -> Vec<usize> {
+fn sizes(options: &RunOptions, least: usize) -> Vec<usize> {
     let least = least.next_power_of_two();
-    let factors: &[usize] = if request.full { &[1, 2, 4] } else { &[1] };
+    let factors: &[usize] = if options.full { &[1, 2, 4] } else { &[1] };
     factors.iter().map(|factor| factor * least).collect()
 }
 
@@ -137,24 +137,24 @@ pub(crate) fn size_name(bytes: usize) -> String {
 
 /// A group for each size, of the operations planned there; `open` makes its session.
 fn groups<S: Session + 'static>(
-    (spec, request): (&DeviceSpec, &Request),
+    (spec, options): (&DeviceSpec, &RunOptions),
     (processor, engine): (&str, &str),
     least: usize,
     open: fn(&Device, Cases<Operation>, usize, Contents) -> Result<S, WorkloadError>,
 ) -> Vec<Group> {
-    let contents = Contents::new(request.seed);
-    let sizes = sizes(request, least);
+    let contents = Contents::new(options.seed);
+    let sizes = sizes(options, least);
     let group = |size| {
         let each = Operation::ALL.into_iter();
         let mut planned: Vec<(Entry, Operation)> = each
-            .filter_map(|operation| entry(operation, size, engine, spec, request, &[]))
+            .filter_map(|operation| entry(operation, size, engine, spec, options, &[]))
             .collect();
         // The stream with the most traffic, on the smallest of the sizes, once.
         if spec.gpu.is_some() && Some(&size) == sizes.first() {
             let name = [sustained::NAME];
-            let kept = entry(Operation::Triad, size, engine, spec, request, &name);
+            let kept = entry(Operation::Triad, size, engine, spec, options, &name);
             planned.extend(kept.map(|(mut entry, operation)| {
-                sustained::plan(&mut entry, request);
+                sustained::plan(&mut entry, options);
                 (entry, operation)
             }));
         }
@@ -170,7 +170,7 @@ fn entry(
     size: usize,
     engine: &str,
     spec: &DeviceSpec,
-    request: &Request,
+    options: &RunOptions,
     more: &[&str],
 ) -> Option<(Entry, Operation)> {
     let name = size_name(size);
@@ -180,7 +180,7 @@ fn entry(
     let memory = Bytes::from_count(3 * size);
     let entry = Entry {
         id,
-        sampling: guess::sampling(request, iteration),
+        sampling: guess::sampling(options, iteration),
         iteration_estimate: iteration,
         preparation_estimate: Seconds(0.0),
         memory_estimate: memory,

@@ -12,7 +12,7 @@ use crate::cases::{self, Cases};
 use crate::cuda::Compiler;
 use crate::cuda::sum::Sum;
 use crate::cuda::{self, Library, Split, argument};
-use crate::{Micro, Processor, Request, guess};
+use crate::{Micro, Processor, RunOptions, guess};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -29,13 +29,13 @@ const BLOCKS: u32 = 4;
 /// Reads of each thread, a multiple of the steps that lead once round the tile.
 const STEPS: u32 = 8192;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let multiprocessors =
         spec.gpu.as_ref().and_then(|gpu| gpu.sm_count.known().copied()).unwrap_or(40);
     // Some eight times as fast as memory, for the plan.
     let iteration = bytes(BLOCKS * multiprocessors) / (guess::bandwidth(spec) * 8.0);
-    let entry = cases::entry((spec, request), &["shared", "read"], ENGINE, iteration, Bytes(4.0));
-    let key = request.seed as u32;
+    let entry = cases::entry((spec, options), &["shared", "read"], ENGINE, iteration, Bytes(4.0));
+    let key = options.seed as u32;
     let planned = entry.into_iter().map(|entry| (entry, ())).collect();
     vec![cases::group("shared memory of the GPU", planned, move |device, cases| {
         Shared::open(device, cases, key)

@@ -8,7 +8,7 @@
 use warpmark_measure::{Entry, Sampling};
 use warpmark_record::{BenchmarkId, Seconds};
 
-use crate::Request;
+use crate::RunOptions;
 
 /// What their ids end in.
 pub(crate) const NAME: &str = "sustained";
@@ -23,8 +23,8 @@ pub(crate) fn rest_before(id: &BenchmarkId) -> Option<Seconds> {
 }
 
 /// Makes an entry one of these: a load before the samples, and samples over as long again.
-pub(crate) fn plan(entry: &mut Entry, request: &Request) {
-    let (samples, load) = if request.full { (20, Seconds(20.0)) } else { (10, Seconds(5.0)) };
+pub(crate) fn plan(entry: &mut Entry, options: &RunOptions) {
+    let (samples, load) = if options.full { (20, Seconds(20.0)) } else { (10, Seconds(5.0)) };
     entry.sampling =
         Sampling { samples, target: load, warm_up: load, single: false, may_end_early: false };
     entry.preparation_estimate = entry.preparation_estimate + REST;

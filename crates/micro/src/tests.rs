@@ -70,7 +70,7 @@ fn gpu(name: &str, capability: (u32, u32), memory: f64, l2: f64, bandwidth: f64)
             persistence: Field::absent(unknown),
             other_processes: Field::absent(unknown),
             idle: Field::absent(unknown),
-            book: Field::absent(unknown),
+            datasheet: Field::absent(unknown),
         })),
         cpu: None,
     }
@@ -89,7 +89,7 @@ pub(crate) fn h200() -> DeviceSpec {
 }
 
 fn entries(spec: &DeviceSpec, full: bool) -> Vec<warpmark_measure::Entry> {
-    let groups = groups(spec, &Request { full, ..Request::default() });
+    let groups = groups(spec, &RunOptions { full, ..RunOptions::default() });
     groups.into_iter().flat_map(|group| group.entries).collect()
 }
 
@@ -147,7 +147,7 @@ fn every_level_of_the_hierarchy_and_every_call_is_planned() {
 
 #[test]
 fn a_group_opened_on_the_wrong_kind_of_device_says_so() {
-    for group in groups(&h200(), &Request { full: false, ..Request::default() }) {
+    for group in groups(&h200(), &RunOptions { full: false, ..RunOptions::default() }) {
         let Err(error) = (group.open)(&cpu_device(1)) else {
             panic!("{} opened on a CPU", group.name);
         };

@@ -21,7 +21,7 @@ use crate::cases::{self, Cases};
 use crate::cuda::{self, Buffer, refused};
 use crate::data::Stream;
 use crate::memory::size_name;
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -74,8 +74,8 @@ struct Case {
     size: usize,
 }
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    let sizes: &[usize] = if request.full { &SIZES } else { &[QUICK] };
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
+    let sizes: &[usize] = if options.full { &SIZES } else { &[QUICK] };
     let cases = Direction::ALL.into_iter().flat_map(|direction| {
         Kind::ALL
             .into_iter()
@@ -87,22 +87,22 @@ fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
         let possible = case.kind == Kind::Pinned || case.direction != Direction::Both;
         // One pageable row tells the quick suite's reader what not pinning costs.
         let dear = case.kind == Kind::Pageable && case.direction == Direction::ToHost;
-        possible && (request.full || !dear)
+        possible && (options.full || !dear)
     };
-    let planned = cases.filter(wanted).filter_map(|case| Some((entry(spec, request, case)?, case)));
-    let seed = request.seed;
+    let planned = cases.filter(wanted).filter_map(|case| Some((entry(spec, options, case)?, case)));
+    let seed = options.seed;
     vec![cases::group("transfers to and from the GPU", planned.collect(), move |device, cases| {
         Transfers::open(device, cases, seed)
     })]
 }
 
-fn entry(spec: &DeviceSpec, request: &Request, case: Case) -> Option<Entry> {
+fn entry(spec: &DeviceSpec, options: &RunOptions, case: Case) -> Option<Entry> {
     let segments = ["transfer", case.direction.name(), case.kind.name(), &size_name(case.size)];
     // Guesses, for the plan.
     let rate = if case.kind == Kind::Pinned { 20e9 } else { 6e9 };
     let iteration = Bytes::from_count(case.size) / BytesPerSecond(rate);
     let memory = Bytes::from_count(2 * case.size);
-    cases::entry((spec, request), &segments, ENGINE, iteration, memory)
+    cases::entry((spec, options), &segments, ENGINE, iteration, memory)
 }
 
 struct Transfers {
@@ -264,7 +264,7 @@ impl Workload for Copy {
     }
 
     /// Downloads go on the side stream where there is one. It begins with the first upload of a sample, and
-    /// the working stream waits for it behind the last: so that the events around them time the longer of the
+    /// the working stream waits for it after the last: so that the events around them time the longer of the
     /// two, and neither direction ever waits for the other in between.
     fn launch(&mut self) -> Result<(), WorkloadError> {
         self.launched = true;

@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::Dtype;
 use crate::fixture::device_spec;
 
-const STANZA: &str = r#"
+const ENTRY: &str = r#"
 [[model]]
 id = "tiny"
 family = "gpt2"
@@ -25,10 +25,10 @@ fn parse(text: &str) -> Result<Catalog, CatalogError> {
     Catalog::parse(text, "test.toml")
 }
 
-/// The error of the stanza with one piece of its text replaced.
+/// The error of the entry with one piece of its text replaced.
 fn fault(from: &str, to: &str) -> String {
-    assert!(STANZA.contains(from), "{from}");
-    parse(&STANZA.replacen(from, to, 1)).expect_err(to).to_string()
+    assert!(ENTRY.contains(from), "{from}");
+    parse(&ENTRY.replacen(from, to, 1)).expect_err(to).to_string()
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn the_built_in_catalog_is_sound_and_its_models_have_their_published_sizes() {
 }
 
 #[test]
-fn one_more_variant_is_one_more_stanza() {
+fn one_more_variant_is_one_more_entry() {
     let shipped = include_str!("../../../models.toml");
-    let catalog = parse(&format!("{shipped}{STANZA}")).unwrap();
+    let catalog = parse(&format!("{shipped}{ENTRY}")).unwrap();
     assert_eq!(catalog.models().len(), Catalog::builtin().unwrap().models().len() + 1);
     let tiny = catalog.model("tiny").unwrap();
     assert_eq!(tiny.files, ["model.safetensors"]);
@@ -67,7 +67,7 @@ fn one_more_variant_is_one_more_stanza() {
 
 #[test]
 fn a_suite_measures_the_dtypes_it_lists_for_the_device_and_nothing_else() {
-    let catalog = parse(STANZA).unwrap();
+    let catalog = parse(ENTRY).unwrap();
     let tiny = catalog.model("tiny").unwrap();
     assert_eq!(tiny.dtypes(false, &device_spec(DeviceKind::Cpu)), [Dtype::F32]);
     assert!(tiny.dtypes(false, &device_spec(DeviceKind::Cuda)).is_empty());
@@ -119,7 +119,7 @@ fn text_that_is_no_toml_is_refused_with_its_line() {
 
 #[test]
 fn a_duplicate_id_is_named_with_both_lines() {
-    let error = parse(&format!("{STANZA}{STANZA}")).unwrap_err().to_string();
+    let error = parse(&format!("{ENTRY}{ENTRY}")).unwrap_err().to_string();
     assert!(error.contains("test.toml:18") && error.contains("line 3"), "{error}");
     assert!(error.contains("\"tiny\""), "{error}");
 }
@@ -182,7 +182,7 @@ fn values_that_cannot_be_meant_are_refused_with_the_right_form() {
 
 #[test]
 fn a_model_that_is_not_there_is_answered_with_those_that_are() {
-    let error = parse(STANZA).unwrap().model("gpt3").unwrap_err().to_string();
+    let error = parse(ENTRY).unwrap().model("gpt3").unwrap_err().to_string();
     assert!(error.contains("\"gpt3\"") && error.contains("known: tiny"), "{error}");
 }
 
@@ -192,7 +192,7 @@ fn a_catalog_file_that_cannot_be_read_is_named() {
     let error = Catalog::read(&folder.path().join("gone.toml")).unwrap_err().to_string();
     assert!(error.contains("gone.toml"), "{error}");
     let path = folder.path().join("mine.toml");
-    std::fs::write(&path, STANZA).unwrap();
+    std::fs::write(&path, ENTRY).unwrap();
     assert_eq!(Catalog::read(&path).unwrap().models()[0].title, "Tiny");
 }
 
@@ -203,7 +203,7 @@ fn a_quantisation_in_which_nothing_would_be_quantised_is_refused_with_the_reason
             "architecture = {{ vocabulary = 64, context = 32, width = {width}, hidden = {hidden}, layers = 1, \
              heads = 2, key_value_heads = 1, norm_epsilon = 1e-5, rope_theta = 1e4, tied = true }}"
         );
-        let text = STANZA
+        let text = ENTRY
             .replace("family = \"gpt2\"", "family = \"llama\"")
             .replace("[\"f32\"]", "[\"q8_0\"]");
         let lines = text.lines().map(|line| {

@@ -1,14 +1,14 @@
-//! Weights held against the stanza that they are measured as, by what their own configuration says.
+//! Weights held against the entry that they are measured as, by what their own configuration says.
 
 use std::cell::Cell;
 
 pub use warpmark_catalog::configuration::*;
 
 use crate::catalog::Model;
-use crate::request::Request;
-use crate::weights::{self, Checkpoint, Progress, Source, Wanted, WeightFiles};
+use crate::options::RunOptions;
+use crate::weights::{self, Checkpoint, Progress, Source, WeightFiles, WeightSpec};
 
-/// Refuses weights whose configuration says that they are of another net than the stanza's.
+/// Refuses weights whose configuration says that they are of another net than the entry's.
 ///
 /// # Errors
 /// [`ConfigurationError::Unsupported`] and [`ConfigurationError::Differs`] with the key and both values.
@@ -28,7 +28,7 @@ pub fn check(
     model.family().check_configuration(model, &find)
 }
 
-/// Whether weights come with a configuration that is the stanza's: `None` where they have none of its family.
+/// Whether weights come with a configuration that is the entry's: `None` where they have none of its family.
 pub fn fits(model: &Model, source: &Source, progress: &dyn Progress) -> Option<bool> {
     let found = Cell::new(false);
     let checkpoint = model.checkpoint_in(model.checkpoint).ok()?;
@@ -41,20 +41,20 @@ pub fn fits(model: &Model, source: &Source, progress: &dyn Progress) -> Option<b
     found.get().then_some(checked.is_ok())
 }
 
-/// Finds what is wanted of a model, and refuses it where its own configuration is another model's: before it is
-/// fetched, where the configuration is a file of its own.
+/// Finds what is wanted of a model, and refuses it where its own configuration is another model's:
+/// before it is fetched, where the configuration is a file of its own.
 pub(crate) fn locate(
     model: &Model,
-    wanted: &Wanted,
+    wanted: &WeightSpec,
     checkpoint: &Checkpoint,
-    request: &Request,
+    options: &RunOptions,
 ) -> Result<WeightFiles, ConfigurationError> {
-    let (source, progress) = (&request.source, request.progress.as_ref());
-    if matches!(wanted, Wanted::Plain(..)) {
+    let (source, progress) = (&options.source, options.progress.as_ref());
+    if matches!(wanted, WeightSpec::Plain(..)) {
         check(model, source, progress)?;
     }
-    let files = wanted.locate(checkpoint, source, &request.cache, progress)?;
-    if matches!(wanted, Wanted::Quantised(..)) && source.is_real() {
+    let files = wanted.locate(checkpoint, source, &options.cache, progress)?;
+    if matches!(wanted, WeightSpec::Quantised(..)) && source.is_real() {
         check_quantised(model, &files)?;
     }
     Ok(files)

@@ -29,7 +29,7 @@ fn a_folder_is_checked_by_the_files_in_it_and_damaged_ones_are_named() {
         let error = checked(text).unwrap_err();
         assert!(error.contains(word) && error.contains("config.json"), "{error}");
     }
-    // The stanza that a folder fits is told from the others, and from those that it says nothing of.
+    // The entry that a folder fits is told from the others, and from those that it says nothing of.
     checked(GPT2).unwrap();
     let fits = |id: &str| fits(catalog.model(id).unwrap(), &source, &Quiet);
     assert_eq!(fits("gpt2-124m"), Some(true));
@@ -40,7 +40,7 @@ fn a_folder_is_checked_by_the_files_in_it_and_damaged_ones_are_named() {
 }
 
 #[test]
-fn a_repository_whose_configuration_is_not_in_an_offline_cache_is_taken_at_its_stanzas_word() {
+fn a_repository_whose_configuration_is_not_in_an_offline_cache_is_taken_at_its_entries_word() {
     let catalog = Catalog::builtin().unwrap();
     let model = catalog.model("gpt2-124m").unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -7,14 +7,14 @@ use warpmark_measure::{
 use warpmark_record::{Check, Memory};
 
 use crate::catalog::{Format, Model, Quantisation};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::WeightsError;
 
 /// The group, where a failure to load or a wrong answer says whether a cached file is damaged.
-pub(crate) fn examined(group: Group, model: &Model, request: &Request) -> Group {
+pub(crate) fn examined(group: Group, model: &Model, options: &RunOptions) -> Group {
     let Group { name, entries, open } = group;
-    let (model, request) = (model.clone(), request.clone());
-    let cause = move || cause(&model, &request);
+    let (model, options) = (model.clone(), options.clone());
+    let cause = move || cause(&model, &options);
     let open = Box::new(move |device: &Device| {
         let inner = open(device).map_err(|error| explained(error, &cause))?;
         Ok(Box::new(Examined { inner, cause: Box::new(cause) }) as Box<dyn Session>)
@@ -23,10 +23,10 @@ pub(crate) fn examined(group: Group, model: &Model, request: &Request) -> Group 
 }
 
 /// The service, where a failure to load or a wrong answer says the same.
-pub(crate) fn examined_offer(offer: Offer, model: &Model, request: &Request) -> Offer {
+pub(crate) fn examined_offer(offer: Offer, model: &Model, options: &RunOptions) -> Offer {
     let Offer { id, name, request_estimate, memory_estimate, skip, open } = offer;
-    let (model, request) = (model.clone(), request.clone());
-    let cause = move || cause(&model, &request);
+    let (model, options) = (model.clone(), options.clone());
+    let cause = move || cause(&model, &options);
     let open = Box::new(move |device: &Device| {
         let service = open(device).map_err(|error| explained(error, &cause))?;
         let cause = Box::new(cause);
@@ -61,8 +61,8 @@ impl Batched for Examined<dyn Batched> {
         self.inner.describe()
     }
 
-    fn most(&self) -> usize {
-        self.inner.most()
+    fn max_batch(&self) -> usize {
+        self.inner.max_batch()
     }
 
     fn answer(&mut self, requests: usize) -> Result<(), WorkloadError> {
@@ -123,8 +123,8 @@ impl Session for Examined<dyn Session> {
         self.inner.workload(entry)
     }
 
-    fn aftermath(&mut self) -> Result<(), WorkloadError> {
-        self.inner.aftermath()
+    fn check_sticky_error(&mut self) -> Result<(), WorkloadError> {
+        self.inner.check_sticky_error()
     }
 
     fn keep_inputs(&mut self) {
@@ -146,8 +146,8 @@ fn explained(error: WorkloadError, cause: &dyn Fn() -> Option<String>) -> Worklo
     }
 }
 
-fn cause(model: &Model, request: &Request) -> Option<String> {
-    match examine(model, request) {
+fn cause(model: &Model, options: &RunOptions) -> Option<String> {
+    match examine(model, options) {
         Ok(damaged) => Some(damaged.join("; ")).filter(|words| !words.is_empty()),
         Err(error @ WeightsError::Damaged { .. }) => Some(error.to_string()),
         // Whatever else keeps the files from being read has made the row fail already.
@@ -156,18 +156,18 @@ fn cause(model: &Model, request: &Request) -> Option<String> {
 }
 
 /// Examines what is cached of the model in every format.
-fn examine(model: &Model, request: &Request) -> Result<Vec<String>, WeightsError> {
+fn examine(model: &Model, options: &RunOptions) -> Result<Vec<String>, WeightsError> {
     let formats = std::iter::once(Format::Plain(model.checkpoint))
         .chain([Quantisation::Q8_0, Quantisation::Q4KM].map(Format::Quantised));
     let mut damaged = Vec::new();
     for format in formats {
         // Not every family has all formats.
-        let (Ok(wanted), Ok(checkpoint)) = (model.wanted(format), model.checkpoint_in(format))
+        let (Ok(wanted), Ok(checkpoint)) = (model.weight_spec(format), model.checkpoint_in(format))
         else {
             continue;
         };
-        let progress = request.progress.as_ref();
-        damaged.extend(wanted.examine(&checkpoint, &request.source, &request.cache, progress)?);
+        let progress = options.progress.as_ref();
+        damaged.extend(wanted.examine(&checkpoint, &options.source, &options.cache, progress)?);
     }
     Ok(damaged)
 }

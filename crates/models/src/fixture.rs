@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use warpmark_record::{DeviceKind, DeviceSpec, Field};
 
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::{Cache, Quiet, Source};
 
 /// A device of that kind of which nothing is known.
@@ -23,8 +23,8 @@ pub(crate) fn device_spec(kind: DeviceKind) -> DeviceSpec {
 }
 
 /// What a run asks on this machine's CPU, of synthetic weights.
-pub(crate) fn request(full: bool) -> Request {
-    Request {
+pub(crate) fn options(full: bool) -> RunOptions {
+    RunOptions {
         full,
         seed: 1,
         source: Arc::new(Source::Synthetic { seed: 1 }),

@@ -12,7 +12,7 @@ pub mod family;
 mod fixture;
 pub mod load;
 mod model;
-pub mod request;
+pub mod options;
 pub mod service;
 mod shipped;
 pub mod tokenizer;
@@ -24,22 +24,22 @@ use examined::examined;
 
 pub use catalog::{CatalogError, Dtype, Format, Model, Quantisation};
 pub use family::{FAMILIES, Family};
-pub use request::Request;
+pub use options::RunOptions;
 pub use shipped::Catalog;
 pub use warpmark_audio as audio;
 pub use warpmark_harness::device as engine;
 pub use warpmark_harness::device::candle_device;
 pub use warpmark_weights as weights;
 
-/// Everything that a request measures of the catalog's models, in the order in which it runs: first
+/// Everything that a run measures of the catalog's models, in the order in which it runs: first
 /// the loads, then each model's own phases.
-pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
-    let mut groups = load::groups(catalog, request)?;
+pub fn groups(catalog: &Catalog, options: &RunOptions) -> Result<Vec<Group>, CatalogError> {
+    let mut groups = load::groups(catalog, options)?;
     for model in catalog.models() {
-        let own = model.family().groups(model, request)?;
-        groups.extend(own.into_iter().map(|planned| examined(planned.group, model, request)));
+        let own = model.family().groups(model, options)?;
+        groups.extend(own.into_iter().map(|planned| examined(planned.group, model, options)));
     }
-    if let Some(capacity) = request.spec.memory.known() {
+    if let Some(capacity) = options.spec.memory.known() {
         let entries = groups.iter_mut().flat_map(|group| &mut group.entries);
         entries.for_each(|entry| skip_what_does_not_fit(entry, *capacity));
     }
@@ -70,7 +70,7 @@ mod tests {
             Some(bytes) => Field::Known(Bytes(bytes)),
             None => Field::absent("for the test"),
         };
-        let request = Request {
+        let options = RunOptions {
             full: true,
             seed: 1,
             source: Source::Synthetic { seed: 1 }.into(),
@@ -80,7 +80,7 @@ mod tests {
             dtypes: None,
             audio: None,
         };
-        groups(&catalog, &request).unwrap().into_iter().flat_map(|group| group.entries).collect()
+        groups(&catalog, &options).unwrap().into_iter().flat_map(|group| group.entries).collect()
     }
 
     #[test]

@@ -17,29 +17,29 @@ use crate::bench::PeakMemory;
 use crate::catalog::{CatalogError, Format, LOAD, Model};
 use crate::configuration;
 use crate::engine::{
-    OWN, aftermath, candle_device, check_host_memory, unsupported, unsupported_quantised,
+    OWN, candle_device, check_host_memory, check_sticky_error, unsupported, unsupported_quantised,
 };
 use crate::examined::examined;
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::shipped::Catalog;
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{self, Checkpoint, Loaded, PageCache, TensorSpec, Wanted, WeightFiles};
-use warpmark_record::agreement::worst;
+use crate::weights::{self, Checkpoint, Loaded, PageCache, TensorSpec, WeightFiles, WeightSpec};
+use warpmark_record::agreement::max_error;
 
-/// The load workloads of every model that the request takes in: `load/<model>/<format>/cold@warpmark`
+/// The load workloads of every model that the run takes in: `load/<model>/<format>/cold@warpmark`
 /// and `.../warm@warpmark`, a group for each model and format.
-pub fn groups(catalog: &Catalog, request: &Request) -> Result<Vec<Group>, CatalogError> {
+pub fn groups(catalog: &Catalog, options: &RunOptions) -> Result<Vec<Group>, CatalogError> {
     let mut groups = Vec::new();
     for model in catalog.models().iter().filter(|model| model.has_phase(LOAD)) {
-        for format in request.formats(model) {
-            groups.push(group(model, format, request)?);
+        for format in options.formats(model) {
+            groups.push(group(model, format, options)?);
         }
     }
     Ok(groups)
 }
 
-fn group(model: &Model, format: Format, request: &Request) -> Result<Group, CatalogError> {
-    let wanted = model.wanted(format)?;
+fn group(model: &Model, format: Format, options: &RunOptions) -> Result<Group, CatalogError> {
+    let wanted = model.weight_spec(format)?;
     let (stored, largest) = wanted.stored(model.checkpoint);
     // A GPU holds the largest tensor twice while it is converted; a CPU a staging buffer.
     let memory = wanted.held() + largest;
@@ -48,7 +48,7 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
         // Guesses for the plan only: a disk at 0.5 GB/s, memory at 2 GB/s, and what a load takes however
         // small it is. A GPU wakes up once.
         let rate = if cache == PageCache::Cold { 0.5e9 } else { 2e9 };
-        let (least, wake_up) = match request.spec.kind {
+        let (least, wake_up) = match options.spec.kind {
             DeviceKind::Cpu => (0.002, 0.0),
             DeviceKind::Cuda | DeviceKind::Simulated => (0.02, 0.5),
         };
@@ -67,18 +67,18 @@ fn group(model: &Model, format: Format, request: &Request) -> Result<Group, Cata
             memory_estimate: memory,
             sweep: None,
             skip: match format {
-                Format::Plain(dtype) => unsupported(&request.spec, dtype),
-                Format::Quantised(_) => unsupported_quantised(&request.spec),
+                Format::Plain(dtype) => unsupported(&options.spec, dtype),
+                Format::Quantised(_) => unsupported_quantised(&options.spec),
             },
         });
     }
     let name = format!("load {} {format}", model.id);
-    let (of, with) = (model.clone(), request.clone());
+    let (of, with) = (model.clone(), options.clone());
     let open = Box::new(move |device: &Device| {
         let session = LoadSession::open(of, (format, wanted), &with, device)?;
         Ok(Box::new(session) as Box<dyn Session>)
     });
-    Ok(examined(Group { name, entries, open }, model, request))
+    Ok(examined(Group { name, entries, open }, model, options))
 }
 
 fn id(model: &Model, format: Format, cache: PageCache) -> Result<BenchmarkId, CatalogError> {
@@ -91,7 +91,7 @@ fn id(model: &Model, format: Format, cache: PageCache) -> Result<BenchmarkId, Ca
 struct LoadSession {
     model: Model,
     format: Format,
-    wanted: Wanted,
+    wanted: WeightSpec,
     checkpoint: Checkpoint,
     files: WeightFiles,
     /// What a load reads of them.
@@ -103,13 +103,13 @@ struct LoadSession {
 impl LoadSession {
     fn open(
         model: Model,
-        (format, wanted): (Format, Wanted),
-        request: &Request,
+        (format, wanted): (Format, WeightSpec),
+        options: &RunOptions,
         device: &Device,
     ) -> Result<Self, WorkloadError> {
         let candle = candle_device(device)?;
         let checkpoint = model.checkpoint_in(format).map_err(WorkloadError::failed)?;
-        let files = configuration::locate(&model, &wanted, &checkpoint, request)?;
+        let files = configuration::locate(&model, &wanted, &checkpoint, options)?;
         let bytes = wanted.read_by_load(&files)?;
         let marks = PeakMemory::of(device);
         Ok(Self { model, format, wanted, checkpoint, files, bytes, device: candle, marks })
@@ -125,7 +125,7 @@ impl LoadSession {
 
     fn check(&self, loaded: &Loaded) -> Result<Check, WorkloadError> {
         match &self.wanted {
-            Wanted::Plain(tensors, dtype) => {
+            WeightSpec::Plain(tensors, dtype) => {
                 let shape = |spec: &TensorSpec| {
                     loaded.tensors.get(&spec.name).is_some_and(|found| found.dims() == spec.shape)
                 };
@@ -141,13 +141,13 @@ impl LoadSession {
                 let difference =
                     |(found, stored): (&f32, &f32)| f64::from((found - dtype.round(*stored)).abs());
                 let error = if found.len() == stored.len() {
-                    worst(found.iter().zip(&stored).map(difference))
+                    max_error(found.iter().zip(&stored).map(difference))
                 } else {
                     f64::NAN
                 };
                 verdict(tensors.len(), &sample.name, "value", error)
             }
-            Wanted::Quantised(tensors, _) => {
+            WeightSpec::Quantised(tensors, _) => {
                 let shape = |tensor: &StoredTensor| loaded.has(&tensor.spec);
                 complete(loaded, tensors, shape)?;
                 let blocks: Vec<&StoredTensor> = tensors
@@ -201,8 +201,8 @@ fn verdict(count: usize, sample: &str, by: &str, error: f64) -> Result<Check, Wo
 }
 
 impl Session for LoadSession {
-    fn aftermath(&mut self) -> Result<(), WorkloadError> {
-        aftermath(&self.device)
+    fn check_sticky_error(&mut self) -> Result<(), WorkloadError> {
+        check_sticky_error(&self.device)
     }
 
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {

@@ -18,8 +18,8 @@ fn tiny() -> String {
     entry.to_string()
 }
 
-fn request(folder: &tempfile::TempDir) -> Request {
-    Request {
+fn options(folder: &tempfile::TempDir) -> RunOptions {
+    RunOptions {
         full: false,
         seed: 0,
         source: Arc::new(Source::Synthetic { seed: 5 }),
@@ -37,7 +37,7 @@ fn open(group: Group) -> (Vec<Entry>, Box<dyn Session>) {
 }
 
 fn tiny_groups(folder: &tempfile::TempDir) -> Vec<Group> {
-    groups(&Catalog::parse(&tiny(), "test.toml").unwrap(), &request(folder)).unwrap()
+    groups(&Catalog::parse(&tiny(), "test.toml").unwrap(), &options(folder)).unwrap()
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn a_warm_load_has_its_phases_its_bytes_and_its_answer_checked() {
         load.prepare(1).unwrap();
         load.launch().unwrap();
         load.wait().unwrap();
-        let names: Vec<String> = load.phases().into_keys().collect();
+        let names: Vec<String> = load.stages().into_keys().collect();
         assert_eq!(names, ["first_run_s", "host_to_device_s", "open_s", "read_s"]);
-        assert!(load.phases().values().all(|seconds| *seconds >= 0.0));
+        assert!(load.stages().values().all(|seconds| *seconds >= 0.0));
         let memory = load.memory().unwrap();
         assert!(memory.weights.known().unwrap().0 > 0.0);
         let described = load.describe();

@@ -5,12 +5,12 @@ use std::ops::Deref;
 
 use warpmark_catalog::configuration::{Configuration, ConfigurationError, Find};
 use warpmark_catalog::{CatalogError, Format, MAX_PARAMETERS, Model as Entry, Quantisation};
-use warpmark_harness::{Form, PlannedGroup, by_batch};
+use warpmark_harness::{PlannedGroup, ServiceSettings, by_batch};
 use warpmark_measure::{Offer, WorkloadError};
 
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::gguf::StoredTensor;
-use crate::weights::{Checkpoint, Loaded, TensorNames, TensorSpec, Wanted};
+use crate::weights::{Checkpoint, Loaded, TensorNames, TensorSpec, WeightSpec};
 
 /// A model of the catalog, with the family that knows how to build it.
 #[derive(Clone)]
@@ -62,16 +62,16 @@ impl Model {
     ///
     /// # Errors
     /// Where the model's family cannot compute with quantised weights.
-    pub fn wanted(&self, format: Format) -> Result<Wanted, CatalogError> {
+    pub fn weight_spec(&self, format: Format) -> Result<WeightSpec, CatalogError> {
         let family = self.of_family;
         match format {
-            Format::Plain(dtype) => Ok(Wanted::Plain(family.tensors(self)?, dtype)),
+            Format::Plain(dtype) => Ok(WeightSpec::Plain(family.tensors(self)?, dtype)),
             Format::Quantised(quantisation) => {
                 let Some(tensors) = family.quantised(self, quantisation)? else {
                     let advice = format!("a {} is measured in f32, f16 and bf16", self.family);
                     return Err(self.invalid("suites", format, advice));
                 };
-                Ok(Wanted::Quantised(tensors, quantisation))
+                Ok(WeightSpec::Quantised(tensors, quantisation))
             }
         }
     }
@@ -98,10 +98,10 @@ pub trait Family: Sync {
     /// The bench target its workloads belong to: `text`.
     fn group(&self) -> &'static str;
 
-    /// The phases it can measure apart, as stanzas name them; loading is everybody's.
+    /// The phases it can measure apart, as entries name them; loading is everybody's.
     fn phases(&self) -> &'static [&'static str];
 
-    /// Refuses a stanza whose sections hold what cannot be meant, architecture and inputs alike.
+    /// Refuses an entry whose sections hold invalid values, architecture and inputs alike.
     fn check(&self, model: &Model) -> Result<(), CatalogError>;
 
     /// The tensors a variant consists of: names, shapes, and how a synthetic one is filled. Refuses an
@@ -111,11 +111,11 @@ pub trait Family: Sync {
     /// What it passes over, renames and compares among the tensors of a checkpoint.
     fn tensor_names(&self) -> TensorNames;
 
-    /// Refuses weights whose own configurations are not the stanza's, those that `find` finds.
+    /// Refuses weights whose own configurations are not the entry's, those that `find` finds.
     fn check_configuration(&self, model: &Model, find: &Find<'_>)
     -> Result<(), ConfigurationError>;
 
-    /// Refuses a quantised file whose metadata is not the stanza's.
+    /// Refuses a quantised file whose metadata is not the entry's.
     fn check_metadata(
         &self,
         model: &Model,
@@ -140,19 +140,23 @@ pub trait Family: Sync {
     fn first_run(&self, model: &Model, weights: &Loaded) -> Result<(), WorkloadError>;
 
     /// The workloads of a variant that suit the request, in the order in which they run.
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError>;
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError>;
 
     /// The services that a variant can be under load: without a family's own, its last phase, the whole of
     /// it, in batches.
     fn services(
         &self,
         model: &Model,
-        request: &Request,
-        form: &Form,
+        options: &RunOptions,
+        settings: &ServiceSettings,
     ) -> Result<Vec<Offer>, CatalogError> {
-        let every = Request { full: true, ..request.clone() };
+        let every = RunOptions { full: true, ..options.clone() };
         let last = self.phases().iter().rfind(|phase| model.has_phase(phase));
-        by_batch::offers(&model.id, last, self.groups(model, &every)?, form)
+        by_batch::offers(&model.id, last, self.groups(model, &every)?, settings)
             .map_err(|error| model.invalid("id", &model.id, error.to_string()))
     }
 }

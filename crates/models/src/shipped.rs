@@ -1,4 +1,4 @@
-//! The catalog held against the families: what their stanzas must say.
+//! The catalog held against the families: what their entries must say.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ impl Catalog {
 
     /// Parses a catalog; `origin` is what errors call it.
     ///
-    /// Every stanza is checked to the end, its family's sections included, so that a catalog that
+    /// Every entry is checked to the end, its family's sections included, so that a catalog that
     /// parses can be planned from.
     pub fn parse(text: &str, origin: &str) -> Result<Self, CatalogError> {
         let mut models = Vec::new();
@@ -64,7 +64,7 @@ impl Catalog {
 fn family(entry: &warpmark_catalog::Model) -> Result<&'static dyn Family, CatalogError> {
     FAMILIES.iter().copied().find(|family| family.name() == entry.family).ok_or_else(|| {
         CatalogError::UnknownFamily {
-            place: entry.place("family"),
+            location: entry.location("family"),
             model: entry.id.clone(),
             family: entry.family.clone(),
             known: FAMILIES.iter().map(|family| family.name()).collect(),

@@ -21,8 +21,8 @@ use warpmark_record::{Bytes, Field};
 /// The buffer through which weights are converted.
 const STAGE: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// The numbers of some 60 MB of each family in f32, so that neither the buffer nor the program hides what is held
-/// twice, and what it is fed.
+/// The numbers of some 60 MB of each family in f32, so that neither the buffer nor the program hides
+/// what is held twice, and what it is fed.
 const NUMBERS: [(&str, &str, &str); 4] = [
     (
         "gpt2",
@@ -111,7 +111,7 @@ fn load(model: &Model, files: &WeightFiles, dtype: Dtype) -> HashMap<String, Ten
     loaded.tensors
 }
 
-/// Writes tensors as the files that the stanza lists: components by their names, shards by halves.
+/// Writes tensors as the files that the entry lists: components by their names, shards by halves.
 fn write(folder: &Path, model: &Model, tensors: HashMap<String, Tensor>) {
     let half = tensors.len() / 2;
     let mut files: HashMap<String, HashMap<String, Tensor>> = HashMap::new();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use entry::ModelEntry;
-use warpmark_models::weights::{Cache, Init, Loaded, Quiet, Source, Wanted};
+use warpmark_models::weights::{Cache, Init, Loaded, Quiet, Source, WeightSpec};
 use warpmark_models::{Catalog, Format, Quantisation};
 use warpmark_nets::llama::{Architecture, Llama};
 use warpmark_nets::reference;
@@ -56,9 +56,9 @@ fn written(kind: &str, folder: &Path) -> (PathBuf, Loaded) {
     let model = catalog.model("tiny").unwrap();
     let quantisation =
         if kind.starts_with("q8_0") { Quantisation::Q8_0 } else { Quantisation::Q4KM };
-    let mut wanted = model.wanted(Format::Quantised(quantisation)).unwrap();
+    let mut wanted = model.weight_spec(Format::Quantised(quantisation)).unwrap();
     // More than the usual spread: attention is far from uniform and every weight counts.
-    if let Wanted::Quantised(tensors, _) = &mut wanted {
+    if let WeightSpec::Quantised(tensors, _) = &mut wanted {
         for tensor in tensors {
             if let Init::Normal { std } = &mut tensor.spec.init {
                 *std = 0.05;
@@ -111,7 +111,7 @@ fn logits_of_a_batch_of_three_equal_those_of_transformers_on_the_dequantised_fil
         let logits = net.prefill(&expected["prompts"], &mut cache).unwrap();
         let off = error(&logits, &expected["prefill"]);
         assert!(off <= ROUNDED, "{kind} prefill: {off:e}");
-        // The fixture's tokens are fed, so that one close choice does not decide about all behind it.
+        // The fixture's tokens are fed, so that one close choice does not decide about all after it.
         for step in 1..=16 {
             let fed = expected["ids"].get(step - 1).unwrap();
             let logits = net.decode(&fed, &mut cache).unwrap();

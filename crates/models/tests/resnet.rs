@@ -1,5 +1,5 @@
-//! Our residual net against torchvision's on small committed models; `scripts/fixtures/resnet.py` made the fixtures
-//! and says how.
+//! Our residual net against torchvision's on small committed models; `scripts/fixtures/resnet.py` made
+//! the fixtures and says how.
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
@@ -20,7 +20,7 @@ use warpmark_nets::{NetError, Weights, reference};
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 const STATISTICS: [Statistics; 2] = [Statistics::Folded, Statistics::Separate];
 
-/// The fixtures, and their architectures as stanzas have them.
+/// The fixtures, and their architectures as entries have them.
 const KINDS: [(&str, &str); 2] = [
     ("bottleneck", "blocks = [2, 1, 2, 1]\nbottleneck = true\nwidth = 6\nclasses = 7"),
     ("basic", "blocks = [1, 2, 1, 1]\nbottleneck = false\nwidth = 5\nclasses = 11"),
@@ -64,8 +64,8 @@ fn error(found: &Tensor, expected: &Tensor) -> f64 {
     f64::from(off / largest(&mut expected.iter().copied()))
 }
 
-/// Both sides round activations to `dtype` after each op, at places that differ, and ours rounds the folded weights
-/// too. In f32 only the order of sums differs.
+/// Both sides round activations to `dtype` after each op, at places that differ, and ours rounds the
+/// folded weights too. In f32 only the order of sums differs.
 fn tolerance(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 5e-6,

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use warpmark_models::Dtype;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::Rounding;
-use warpmark_nets::reference::whisper::{Dialect, Reference};
+use warpmark_nets::reference::whisper::{Dialect, ReferenceWhisper};
 use warpmark_nets::whisper::beam::{Plan, transcribe};
 use warpmark_nets::whisper::mel::MelSpectrogram;
 use warpmark_nets::whisper::{Architecture, Whisper, argmax};
@@ -28,7 +28,7 @@ const TINY: Architecture = Architecture {
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
-/// Steps whose logits the fixture holds (the first is that behind the prompt), and all there are.
+/// Steps whose logits the fixture holds (the first is that after the prompt), and all there are.
 const KEPT: [usize; 4] = [0, 1, 10, 19];
 const STEPS: usize = 20;
 
@@ -78,7 +78,7 @@ struct Run {
     ids: Vec<Vec<u32>>,
 }
 
-/// Encodes clips and writes greedy tokens behind the fixture's prompt.
+/// Encodes clips and writes greedy tokens after the fixture's prompt.
 fn run(net: &Whisper, mels: &Tensor, prompt: &[u32]) -> Run {
     let clips = mels.dim(0).unwrap();
     let encoded = net.encode(mels).unwrap();
@@ -181,7 +181,7 @@ fn decoding_over_the_cache_equals_recomputing_the_whole_transcript() {
     for dtype in DTYPES {
         let weights = weights(dtype);
         let run = run(&Whisper::new(TINY, &weights).unwrap(), &expected["mels"], &prompt);
-        let reference = Reference {
+        let reference = ReferenceWhisper {
             architecture: &TINY,
             tensors: &weights,
             dialect: Dialect::Published,

@@ -15,13 +15,13 @@ pub use architecture::Architecture;
 
 use super::NetError;
 use super::causal::causal_mask;
-use super::kv_cache::{Cache, Extents, Place, append};
-use super::ops::{Biased, activate, add, add_bias, causal_over_cache, multiply, multiply_each};
+use super::kv_cache::{Cache, Extents, Positions, append};
+use super::ops::{Biased, activate, add, add_bias, causal_over_cache, linear, multiply};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;
 
-struct Product {
+struct Linear {
     /// `[in, out]`, as stored.
     weight: Tensor,
     /// `[out]`.
@@ -35,11 +35,11 @@ struct Norm {
 
 struct Block {
     ln_1: Norm,
-    c_attn: Product,
-    attn_c_proj: Product,
+    c_attn: Linear,
+    attn_c_proj: Linear,
     ln_2: Norm,
-    c_fc: Product,
-    mlp_c_proj: Product,
+    c_fc: Linear,
+    mlp_c_proj: Linear,
 }
 
 /// The net, its weights loaded in one dtype on one device.
@@ -76,8 +76,8 @@ impl Gpt2 {
                 bias: get(&format!("{name}.bias"))?,
             })
         };
-        let product = |name: &str| -> Result<Product, NetError> {
-            Ok(Product {
+        let linear = |name: &str| -> Result<Linear, NetError> {
+            Ok(Linear {
                 weight: get(&format!("{name}.weight"))?,
                 bias: get(&format!("{name}.bias"))?,
             })
@@ -85,11 +85,11 @@ impl Gpt2 {
         let block = |layer: usize| -> Result<Block, NetError> {
             Ok(Block {
                 ln_1: norm(&format!("h.{layer}.ln_1"))?,
-                c_attn: product(&format!("h.{layer}.attn.c_attn"))?,
-                attn_c_proj: product(&format!("h.{layer}.attn.c_proj"))?,
+                c_attn: linear(&format!("h.{layer}.attn.c_attn"))?,
+                attn_c_proj: linear(&format!("h.{layer}.attn.c_proj"))?,
                 ln_2: norm(&format!("h.{layer}.ln_2"))?,
-                c_fc: product(&format!("h.{layer}.mlp.c_fc"))?,
-                mlp_c_proj: product(&format!("h.{layer}.mlp.c_proj"))?,
+                c_fc: linear(&format!("h.{layer}.mlp.c_fc"))?,
+                mlp_c_proj: linear(&format!("h.{layer}.mlp.c_proj"))?,
             })
         };
         let wte = get("wte.weight")?;
@@ -136,13 +136,13 @@ impl Gpt2 {
         Ok(Cache::new(extents, self.dtype(), self.device())?)
     }
 
-    /// Reads prompts, `[batch, tokens]` of u32, behind what the cache holds. Returns the logits that
+    /// Reads prompts, `[batch, tokens]` of u32, after what the cache holds. Returns the logits that
     /// follow the last position, `[batch, vocab]`.
     pub fn prefill(&self, tokens: &Tensor, cache: &mut Cache) -> Result<Tensor, NetError> {
         let (batch, count) = tokens.dims2()?;
         cache.check(batch, count)?;
-        let place = Place::Together { length: cache.len() };
-        let logits = self.pass(tokens, cache, &place)?;
+        let positions = Positions::Uniform { length: cache.len() };
+        let logits = self.pass(tokens, cache, &positions)?;
         cache.advance(count);
         Ok(logits)
     }
@@ -153,7 +153,7 @@ impl Gpt2 {
         self.prefill(&tokens.unsqueeze(1)?, cache)
     }
 
-    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each behind a
+    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each after a
     /// number of positions of its own. Returns the logits that follow, `[sequences, vocab]`. Whoever
     /// calls it keeps count of the lengths; the cache's own stays.
     pub fn decode_apart(
@@ -163,25 +163,30 @@ impl Gpt2 {
         cache: &Cache,
     ) -> Result<Tensor, NetError> {
         cache.check_apart(lengths)?;
-        let place = Place::apart(lengths, self.device())?;
-        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &place)?)
+        let positions = Positions::ragged(lengths, self.device())?;
+        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
     }
 
-    fn pass(&self, tokens: &Tensor, cache: &Cache, place: &Place) -> candle_core::Result<Tensor> {
+    fn pass(
+        &self,
+        tokens: &Tensor,
+        cache: &Cache,
+        positions: &Positions,
+    ) -> candle_core::Result<Tensor> {
         let (batch, count) = tokens.dims2()?;
         let width = self.architecture.width;
         let embedded = self.wte.embedding(&tokens.flatten_all()?)?;
         let embedded = embedded.reshape((batch, count, width))?;
-        let mut x = match place {
-            Place::Together { length } => {
+        let mut x = match positions {
+            Positions::Uniform { length } => {
                 embedded.broadcast_add(&self.wpe.narrow(0, *length, count)?)?
             }
-            Place::Apart(apart) => {
-                (embedded + self.wpe.index_select(&apart.positions, 0)?.unsqueeze(1)?)?
+            Positions::Ragged(ragged) => {
+                (embedded + self.wpe.index_select(&ragged.positions, 0)?.unsqueeze(1)?)?
             }
         };
         for (block, buffers) in self.blocks.iter().zip(cache.layers()) {
-            x = self.block(block, &x, buffers, place)?;
+            x = self.block(block, &x, buffers, positions)?;
         }
         let last = x.narrow(1, count - 1, 1)?.reshape((batch, width))?;
         multiply(&self.ln_f.apply(&last.contiguous()?)?, &self.head)
@@ -192,9 +197,9 @@ impl Gpt2 {
         block: &Block,
         x: &Tensor,
         buffers: &(Tensor, Tensor),
-        place: &Place,
+        positions: &Positions,
     ) -> candle_core::Result<Tensor> {
-        let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, place)?;
+        let mixed = self.attention(block, &block.ln_1.apply(x)?, buffers, positions)?;
         let x = add(x, mixed)?;
         let hidden = block.c_fc.gelu(&block.ln_2.apply(&x)?)?;
         add(&x, block.mlp_c_proj.apply(&hidden)?)
@@ -207,17 +212,17 @@ impl Gpt2 {
         block: &Block,
         x: &Tensor,
         buffers: &(Tensor, Tensor),
-        place: &Place,
+        positions: &Positions,
     ) -> candle_core::Result<Tensor> {
         let (batch, count, width) = x.dims3()?;
         let heads = self.architecture.heads;
         let qkv = block.c_attn.apply(x)?.reshape((batch, count, 3, heads, width / heads))?;
         let part =
             |index: usize| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let (k, v) = append(buffers, (&part(1)?, &part(2)?), place)?;
+        let (k, v) = append(buffers, (&part(1)?, &part(2)?), positions)?;
         // A power of two for every published size, so that scaling first is exact in half precision.
         let q = (part(0)? * (1.0 / ((width / heads) as f64).sqrt()))?;
-        let mixed = causal_over_cache(&q, &k, &v, place, &self.mask)?;
+        let mixed = causal_over_cache(&q, &k, &v, positions, &self.mask)?;
         block.attn_c_proj.apply(&mixed.transpose(1, 2)?.reshape((batch, count, width))?)
     }
 }
@@ -228,7 +233,7 @@ impl Norm {
     }
 }
 
-impl Product {
+impl Linear {
     fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         add_bias(self.multiply(x)?, &self.bias)
     }
@@ -238,6 +243,6 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        multiply_each(x, &self.weight)
+        linear(x, &self.weight)
     }
 }

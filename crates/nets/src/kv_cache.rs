@@ -25,30 +25,30 @@ pub(super) struct Extents {
 }
 
 /// Where the new positions of a pass stand.
-pub(super) enum Place {
-    /// Behind the same number of positions in every sequence.
-    Together {
+pub(super) enum Positions {
+    /// After the same number of positions in every sequence.
+    Uniform {
         /// Positions that are there.
         length: usize,
     },
-    /// One new position in each sequence, behind a number of its own.
-    Apart(Apart),
+    /// One new position in each sequence, after a number of its own.
+    Ragged(RaggedPositions),
 }
 
-/// One new position in each sequence, behind a number of its own.
-pub(super) struct Apart {
+/// One new position in each sequence, after a number of its own.
+pub(super) struct RaggedPositions {
     /// Positions that each sequence has, the new one not counted.
     pub(super) lengths: Vec<usize>,
     /// The same on the device, `[sequences]` of u32.
     pub(super) positions: Tensor,
-    /// 0 on the positions that a sequence attends to, -inf behind them: `[sequences, 1, 1, attended]` of
+    /// 0 on the positions that a sequence attends to, -inf after them: `[sequences, 1, 1, attended]` of
     /// f32. On a CPU the lengths themselves do.
     pub(super) mask: Option<Tensor>,
 }
 
-impl Place {
-    /// One new position in each of the first sequences, behind these numbers of positions.
-    pub(super) fn apart(lengths: &[usize], device: &Device) -> Result<Self> {
+impl Positions {
+    /// One new position in each of the first sequences, after these numbers of positions.
+    pub(super) fn ragged(lengths: &[usize], device: &Device) -> Result<Self> {
         let positions: Vec<u32> = lengths.iter().map(|length| *length as u32).collect();
         let attended = attended(lengths);
         let mask = if reads_lengths(device) {
@@ -62,7 +62,7 @@ impl Place {
             Some(Tensor::from_vec(mask, (lengths.len(), 1, 1, attended), device)?)
         };
         let positions = Tensor::new(positions, device)?;
-        Ok(Self::Apart(Apart { lengths: lengths.to_vec(), positions, mask }))
+        Ok(Self::Ragged(RaggedPositions { lengths: lengths.to_vec(), positions, mask }))
     }
 }
 
@@ -196,23 +196,23 @@ impl Cache {
 pub(super) fn append(
     (keys, values): &(Tensor, Tensor),
     (new_keys, new_values): (&Tensor, &Tensor),
-    place: &Place,
+    positions: &Positions,
 ) -> Result<(Tensor, Tensor)> {
-    match place {
-        Place::Together { length } => {
+    match positions {
+        Positions::Uniform { length } => {
             let attended = length + new_keys.dim(2)?;
             keys.slice_set(new_keys, 2, *length)?;
             values.slice_set(new_values, 2, *length)?;
             Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
         }
-        Place::Apart(apart) => {
-            let sequences = apart.lengths.len();
-            let index = apart.positions.reshape((sequences, 1, 1, 1))?;
+        Positions::Ragged(ragged) => {
+            let sequences = ragged.lengths.len();
+            let index = ragged.positions.reshape((sequences, 1, 1, 1))?;
             let index = index.broadcast_as(new_keys.shape())?.contiguous()?;
             let (keys, values) = (keys.narrow(0, 0, sequences)?, values.narrow(0, 0, sequences)?);
             keys.scatter_set(&index, new_keys, 2)?;
             values.scatter_set(&index, new_values, 2)?;
-            let attended = attended(&apart.lengths);
+            let attended = attended(&ragged.lengths);
             Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
         }
     }

@@ -21,7 +21,7 @@ pub use rotary::inverse_frequencies;
 
 use super::NetError;
 use super::causal::causal_mask;
-use super::kv_cache::{Cache, Extents, Place, append};
+use super::kv_cache::{Cache, Extents, Positions, append};
 use super::matrix::{Matrix, Table};
 use super::ops::{add, causal_over_cache, swiglu};
 use rotary::Rotary;
@@ -195,13 +195,13 @@ impl Llama {
         Ok(Cache::new(extents, self.dtype(), self.device())?)
     }
 
-    /// Reads prompts, `[batch, tokens]` of u32, behind what the cache holds. Returns the logits that
+    /// Reads prompts, `[batch, tokens]` of u32, after what the cache holds. Returns the logits that
     /// follow the last position, `[batch, vocab]`.
     pub fn prefill(&self, tokens: &Tensor, cache: &mut Cache) -> Result<Tensor, NetError> {
         let (batch, count) = tokens.dims2()?;
         cache.check(batch, count)?;
-        let place = Place::Together { length: cache.len() };
-        let logits = self.pass(tokens, cache, &place)?;
+        let positions = Positions::Uniform { length: cache.len() };
+        let logits = self.pass(tokens, cache, &positions)?;
         cache.advance(count);
         Ok(logits)
     }
@@ -212,7 +212,7 @@ impl Llama {
         self.prefill(&tokens.unsqueeze(1)?, cache)
     }
 
-    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each behind a
+    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each after a
     /// number of positions of its own. Returns the logits that follow, `[sequences, vocab]`. Whoever
     /// calls it keeps count of the lengths; the cache's own stays.
     pub fn decode_apart(
@@ -222,18 +222,23 @@ impl Llama {
         cache: &Cache,
     ) -> Result<Tensor, NetError> {
         cache.check_apart(lengths)?;
-        let place = Place::apart(lengths, self.device())?;
-        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &place)?)
+        let positions = Positions::ragged(lengths, self.device())?;
+        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
     }
 
-    fn pass(&self, tokens: &Tensor, cache: &Cache, place: &Place) -> candle_core::Result<Tensor> {
+    fn pass(
+        &self,
+        tokens: &Tensor,
+        cache: &Cache,
+        positions: &Positions,
+    ) -> candle_core::Result<Tensor> {
         let (batch, count) = tokens.dims2()?;
         let embedded = self.embedding.rows(&tokens.flatten_all()?)?;
         let mut x = embedded.reshape((batch, count, self.architecture.width))?;
-        let rotation = self.rotary.at(place, count)?;
+        let rotation = self.rotary.at(positions, count)?;
         for (block, buffers) in self.blocks.iter().zip(cache.layers()) {
             let normal = self.normalise(&x, &block.input_norm)?;
-            x = add(&x, self.attention(block, &normal, buffers, place, &rotation)?)?;
+            x = add(&x, self.attention(block, &normal, buffers, positions, &rotation)?)?;
             let normal = self.normalise(&x, &block.post_attention_norm)?;
             x = add(&x, feed_forward(block, &normal)?)?;
         }
@@ -252,26 +257,26 @@ impl Llama {
         block: &Block,
         x: &Tensor,
         buffers: &(Tensor, Tensor),
-        place: &Place,
+        positions: &Positions,
         (cos, sin): &(Tensor, Tensor),
     ) -> candle_core::Result<Tensor> {
         let (batch, count, _) = x.dims3()?;
         let width = self.architecture.head_width();
         let part = |weight: &Matrix, heads: usize| {
-            let part = weight.multiply_each(x)?.reshape((batch, count, heads, width))?;
+            let part = weight.linear(x)?.reshape((batch, count, heads, width))?;
             part.transpose(1, 2)?.contiguous()
         };
         let (heads, shared) = (self.architecture.heads, self.architecture.key_value_heads);
         let q = (self.rope)(&part(&block.query, heads)?, cos, sin)?;
         let k = (self.rope)(&part(&block.key, shared)?, cos, sin)?;
-        let (k, v) = append(buffers, (&k, &part(&block.value, shared)?), place)?;
+        let (k, v) = append(buffers, (&k, &part(&block.value, shared)?), positions)?;
         let q = (q * (1.0 / (width as f64).sqrt()))?;
-        let mixed = causal_over_cache(&q, &k, &v, place, &self.mask)?;
-        block.output.multiply_each(&mixed.transpose(1, 2)?.reshape((batch, count, ()))?)
+        let mixed = causal_over_cache(&q, &k, &v, positions, &self.mask)?;
+        block.output.linear(&mixed.transpose(1, 2)?.reshape((batch, count, ()))?)
     }
 }
 
 fn feed_forward(block: &Block, x: &Tensor) -> candle_core::Result<Tensor> {
-    let (gate, up) = (block.gate.multiply_each(x)?, block.up.multiply_each(x)?);
-    block.down.multiply_each(&swiglu(&gate, &up)?)
+    let (gate, up) = (block.gate.linear(x)?, block.up.linear(x)?);
+    block.down.linear(&swiglu(&gate, &up)?)
 }

@@ -39,15 +39,16 @@ impl Matrix {
     }
 
     /// `[sequences, new, in]` to `[sequences, new, out]`.
-    pub(super) fn multiply_each(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn linear(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, count, width) = x.dims3()?;
         self.multiply(&x.reshape((batch * count, width))?)?.reshape((batch, count, ()))
     }
 }
 
-/// Whether candle's product asserts, in unoptimised builds and on a CPU, that rows of these kinds have an even
-/// number of blocks (`vec_dot` of `Q4_1`, `Q5_0` and `Q5_1`). Its sums take any number, and optimised builds
-/// use them; no other kind asks for more than whole blocks. llama.cpp stores rows of 96 weights so.
+/// Whether candle's product asserts, in unoptimised builds and on a CPU, that rows of these kinds have
+/// an even number of blocks (`vec_dot` of `Q4_1`, `Q5_0` and `Q5_1`). Its sums take any number, and
+/// optimised builds use them; no other kind asks for more than whole blocks. llama.cpp stores rows of
+/// 96 weights so.
 fn has_an_odd_number_of_blocks(stored: &QTensor) -> bool {
     let kind = stored.dtype();
     let row = stored.shape().dims().last().copied().unwrap_or(0);

@@ -33,15 +33,15 @@ pub(crate) fn multiply(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (rows, depth) = x.dims2()?;
     let few = if w.stride() == [1, depth] { cpu_ops::DOTS_ROWS } else { FEW_ROWS };
     match x.dtype() {
-        DType::F32 if rows > few => cpu_ops::many_rows(x, w),
+        DType::F32 if rows > few => cpu_ops::large_gemm(x, w),
         DType::F16 if rows > FEW_ROWS => x.matmul(w),
         // candle has no bf16 product on a CPU: it widens the whole of both operands first, each time.
-        _ => cpu_ops::few_rows(x, w),
+        _ => cpu_ops::skinny_gemm(x, w),
     }
 }
 
 /// `x · w` over the last dimension: `[.., k] · [k, n]`.
-pub(crate) fn multiply_each(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let mut dims = x.dims().to_vec();
     let rows: usize = dims.iter().rev().skip(1).product();
     let y = multiply(&x.reshape((rows, ()))?, w)?;

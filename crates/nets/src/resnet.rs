@@ -1,9 +1,9 @@
-//! Residual nets that classify images ("Deep Residual Learning for Image Recognition", He et al., 2015) on candle's
-//! ops, with a bottleneck's stride in its 3 × 3 convolution as torchvision and timm have it (v1.5), and with their
-//! names.
+//! Residual nets that classify images ("Deep Residual Learning for Image Recognition", He et al., 2015)
+//! on candle's ops, with a bottleneck's stride in its 3 × 3 convolution as torchvision and timm have it
+//! (v1.5), and with their names.
 //!
-//! Nothing here copies to the host or waits for the device. In f16 and bf16 the activations are kept in that type;
-//! the mean over pixels is taken in f32.
+//! Nothing here copies to the host or waits for the device. In f16 and bf16 the activations are kept in
+//! that type; the mean over pixels is taken in f32.
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
@@ -92,7 +92,7 @@ impl Architecture {
 
     fn block_shapes(&self) -> Vec<BlockShape> {
         let mut blocks = Vec::new();
-        // The stem and the pooling behind it each halve the image.
+        // The stem and the pooling after it each halve the image.
         let (mut inputs, mut reduction) = (self.width, 4);
         for (stage, &count) in self.blocks.iter().enumerate() {
             let (width, outputs) = (self.width_of(stage), self.width_of(stage) * self.expansion());
@@ -204,7 +204,7 @@ impl Resnet {
         }
         let pooled =
             x.flatten_from(2)?.to_dtype(DType::F32)?.mean(D::Minus1)?.to_dtype(x.dtype())?;
-        Ok(ops::add_bias(ops::multiply_each(&pooled, &self.head)?, &self.head_bias)?)
+        Ok(ops::add_bias(ops::linear(&pooled, &self.head)?, &self.head_bias)?)
     }
 }
 

@@ -162,7 +162,7 @@ impl Whisper {
         Ok(Cache { layers, rows, capacity, length: 0 })
     }
 
-    /// Reads tokens, `[rows, count]` of u32, behind those that the cache holds; the rows of one clip lie
+    /// Reads tokens, `[rows, count]` of u32, after those that the cache holds; the rows of one clip lie
     /// beside each other. Returns the logits that follow the last one, `[rows, vocabulary]`.
     pub fn read(
         &self,

@@ -137,7 +137,7 @@ pub fn segment_matches(pattern: &str, segment: &str) -> bool {
 /// grows with the product of both lengths at worst.
 fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Behind the last star, and what of the text it has not taken.
+    // After the last star, and what of the text it has not taken.
     let mut star: Option<(usize, usize)> = None;
     while read < text.len() {
         if pattern.get(at) == Some(&b'*') {
@@ -146,10 +146,10 @@ fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
         } else if pattern.get(at) == text.get(read) {
             at += 1;
             read += 1;
-        } else if let Some((behind, taken)) = star {
-            at = behind;
+        } else if let Some((after, taken)) = star {
+            at = after;
             read = taken + 1;
-            star = Some((behind, read));
+            star = Some((after, read));
         } else {
             return false;
         }

@@ -1,7 +1,7 @@
 //! Benchmark ids: `text/gpt2-124m/decode/f16/b8/c128@warpmark`.
 //!
 //! The first segment names the bench target (`micro`, `load`, `text`, ...), the next ones go from the
-//! general to the particular, and behind `@` stands the engine: two programs never share one name.
+//! general to the particular, and after `@` stands the engine: two programs never share one name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ pub(crate) const LONGEST_FILTER: usize = 10_000;
 /// Why a text is no benchmark id or filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// No engine behind `@`.
+    /// No engine after `@`.
     #[error("benchmark id {0:?} has no engine: expected group/subject/...@engine")]
     NoEngine(String),
     /// Fewer than two segments.

@@ -8,7 +8,7 @@ pub mod agreement;
 pub mod filter;
 pub mod group;
 pub mod id;
-pub mod load;
+pub mod load_test;
 pub mod machine;
 pub mod message;
 pub mod row;
@@ -21,7 +21,7 @@ pub mod units;
 pub use filter::Filter;
 pub use group::{GROUPS, Group};
 pub use id::{BenchmarkId, IdError};
-pub use load::Load;
+pub use load_test::LoadTest;
 pub use machine::{DeviceKind, DeviceSpec, Field, HostSpec};
 pub use row::{
     Burst, Check, ClockKind, DeviceMemory, Ended, HostLoad, Memory, Outcome, Record, Samples,

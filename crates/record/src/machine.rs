@@ -110,7 +110,7 @@ pub struct DeviceSpec {
     pub slug: String,
     /// The capacity of its memory.
     pub memory: Field<Bytes>,
-    /// The bandwidth that the memory clock and bus width allow, or that the book states.
+    /// The bandwidth that the memory clock and bus width allow, or that the datasheet states.
     pub memory_bandwidth: Field<BytesPerSecond>,
     /// The size of the last cache before memory (L2 on a GPU, usually L3 on a CPU).
     pub last_level_cache: Field<Bytes>,
@@ -173,8 +173,9 @@ pub struct GpuSpec {
     pub other_processes: Field<u32>,
     /// Clocks, power, temperature and utilisation before anything was run.
     pub idle: Field<GpuState>,
-    /// Which entry of the book of peaks fits this card, and what it says.
-    pub book: Field<BookEntry>,
+    /// Which datasheet fits this card, and what it says.
+    #[serde(rename = "book")]
+    pub datasheet: Field<DatasheetEntry>,
 }
 
 /// A PCIe link.
@@ -220,14 +221,14 @@ fn not_counted() -> Field<u32> {
     Field::absent("not counted in this look")
 }
 
-/// The book figures of a card: dense, without sparsity, each with its source.
+/// The datasheet figures of a card: dense, without sparsity, each with its source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BookEntry {
-    /// The stanza's name: `h200-sxm`.
+pub struct DatasheetEntry {
+    /// The entry's name: `h200-sxm`.
     pub name: String,
     /// Peaks by arithmetic: `f16/f32` is f16 operands with f32 accumulation.
     pub peaks: BTreeMap<String, Sourced<crate::units::FlopsPerSecond>>,
-    /// Why there is no peak, for arithmetic that the card lacks or the book does not know.
+    /// Why there is no peak, for arithmetic that the card lacks or the datasheet does not know.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub absent: BTreeMap<String, String>,
     /// The SM clock that `peaks` are stated for, which is not always the highest one: it turns them
@@ -245,7 +246,7 @@ pub struct BookEntry {
     pub tdp: Option<Sourced<Watts>>,
 }
 
-impl BookEntry {
+impl DatasheetEntry {
     /// The SM clock that the peak of an arithmetic is stated for.
     pub fn clock_of(&self, arithmetic: &str) -> Option<Hertz> {
         self.clocks.get(arithmetic).or(self.clock.as_ref()).map(|clock| clock.value)

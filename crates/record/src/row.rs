@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::BenchmarkId;
-use crate::load::Load;
+use crate::load_test::LoadTest;
 use crate::machine::Field;
 use crate::run::RunId;
 use crate::units::{Bytes, Celsius, Hertz, Joules, Seconds, Watts, Work};
@@ -46,7 +46,8 @@ pub struct Record {
     pub samples: Option<Samples>,
     /// What requests met, where the row is one of load rather than of iterations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<Box<Load>>,
+    #[serde(rename = "load")]
+    pub load_test: Option<Box<LoadTest>>,
     /// Memory held on the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
@@ -82,7 +83,7 @@ impl Record {
             weights: None,
             check: None,
             samples: None,
-            load: None,
+            load_test: None,
             memory: None,
             telemetry: None,
             host: None,
@@ -173,11 +174,12 @@ pub struct Samples {
     pub wall_s: Vec<f64>,
     /// Seconds spent on warming up before the first sample.
     pub warm_up_s: f64,
-    /// Whether times had settled when sampling began.
-    pub settled: bool,
-    /// Parts of a sample's wall time by name, each as long as `wall_s`: the phases of a load.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub phases: BTreeMap<String, Vec<f64>>,
+    /// Whether times had converged when sampling began.
+    #[serde(rename = "settled")]
+    pub converged: bool,
+    /// Parts of a sample's wall time by name, each as long as `wall_s`: the stages of a load.
+    #[serde(default, rename = "phases", skip_serializing_if = "BTreeMap::is_empty")]
+    pub stages: BTreeMap<String, Vec<f64>>,
     /// Seconds of what happened within iterations, by name, in the order in which it happened: the time
     /// to the first token of each generation, the time between two tokens. As many values as there were.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -188,8 +190,8 @@ pub struct Samples {
     pub launch_s: Option<Vec<f64>>,
     /// Whether the device was held back until the launches it then ran were queued: its times are its
     /// own, whatever the host's launches take. The wall then has launches and work one after the other.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub held: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "held")]
+    pub blocked: bool,
     /// The share of the time of the samples in which the device worked, 0 to 1, where it was held: it
     /// rests while launches are queued, and its power and clocks are those of both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,24 +231,24 @@ pub enum Ended {
     Limit,
 }
 
-/// The first laps under load after a rest, before clocks fall to what power and heat allow.
+/// The first timed intervals under load after a rest, before clocks fall to what power and heat allow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Burst {
-    /// Seconds of rest before the first lap.
+    /// Seconds of rest before the first timed interval.
     pub rest_s: f64,
-    /// Iterations in each lap.
+    /// Iterations in each timed interval.
     pub iterations: Vec<u64>,
-    /// Seconds of each lap by the row's own clock, all its iterations together.
+    /// Seconds of each timed interval by the row's own clock, all its iterations together.
     pub seconds: Vec<f64>,
-    /// Seconds under load between the end of the last of these laps and the first sample.
+    /// Seconds under load between the end of the last of these intervals and the first sample.
     pub load_s: f64,
 }
 
 impl Burst {
     /// Median time of one iteration.
     pub fn median(&self) -> Option<Seconds> {
-        let laps = self.seconds.iter().zip(&self.iterations);
-        let each: Vec<f64> = laps.map(|(time, n)| time / (*n).max(1) as f64).collect();
+        let intervals = self.seconds.iter().zip(&self.iterations);
+        let each: Vec<f64> = intervals.map(|(time, n)| time / (*n).max(1) as f64).collect();
         crate::stats::median(&each).map(Seconds)
     }
 }
@@ -370,8 +372,8 @@ pub struct Telemetry {
     /// Throttle causes that were seen, and in how many readings each.
     pub throttle_causes: Field<BTreeMap<String, u32>>,
     /// Where the sensors contradict themselves or each other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub doubts: Vec<String>,
+    #[serde(default, rename = "doubts", skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a field of an older record holds.
@@ -404,7 +406,7 @@ impl Telemetry {
             memory_utilisation_mean: Field::absent(reason),
             other_processes: Field::absent(reason),
             throttle_causes: Field::absent(reason),
-            doubts: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

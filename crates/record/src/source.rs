@@ -7,15 +7,15 @@ use std::path::Path;
 /// The longest text that a person or a tool writes for this suite: catalogs, prices, published figures.
 pub const LONGEST_TEXT: u64 = 16 << 20;
 
-/// Opens a file. A named pipe is refused, since opening it may wait for ever; what a shell hands over (`/dev/stdin`,
-/// `/dev/fd/63`) has no name of its own and is opened.
+/// Opens a file. A named pipe is refused, since opening it may wait for ever; what a shell hands over
+/// (`/dev/stdin`, `/dev/fd/63`) has no name of its own and is opened.
 ///
 /// # Errors
 /// The system's; [`io::ErrorKind::InvalidInput`] for a named pipe.
 pub fn open(path: &Path) -> io::Result<File> {
     if is_named_pipe(path) {
         let reason = "it is a named pipe, which may be waited for without end; give a file, or \
-                      `/dev/stdin` behind a `|`";
+                      `/dev/stdin` after a `|`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     File::open(path)

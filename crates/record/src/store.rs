@@ -190,7 +190,7 @@ pub enum StoreError {
     },
     /// The line is not what a results file is made of.
     #[error(
-        "{path}:{line}:{column}: {reason}; mend or delete the line, or restore the file",
+        "{path}:{line}:{column}: {reason}; fix or delete the line, or restore the file",
         path = .path.display()
     )]
     BadLine {
@@ -241,7 +241,7 @@ struct Probe {
     schema: Option<u64>,
 }
 
-/// Writes a recording as the lines of one results file: each run, and behind it its rows; rows of lost
+/// Writes a recording as the lines of one results file: each run, and after it its rows; rows of lost
 /// runs at the end. Warnings have no place in it.
 pub fn write_lines(recording: &Recording, mut to: impl io::Write) -> io::Result<()> {
     let mut line = |line: &Line<'_>| {

@@ -139,7 +139,7 @@ pub fn link(path: &str) -> String {
 
 /// Text for a cell of CSV: a spreadsheet takes it for text and not for a formula. Quoting is left to
 /// the CSV writer; a spreadsheet that parts cells at semicolons heeds none of its quotes, so what stands
-/// behind one counts as a cell.
+/// after one counts as a cell.
 pub fn csv(text: &str) -> String {
     let text = terminal(text);
     let neutral = |cell: &str| {

@@ -1,6 +1,6 @@
 //! The figures of a row by name, in SI units: what CSV and JSON have in common.
 
-use crate::load;
+use crate::load_test;
 use serde_json::{Map, Value, json};
 use warpmark_analyze::{
     Distribution, Limit, Resource, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
@@ -15,7 +15,8 @@ pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static 
     fields.extend(speech(row));
     fields.extend(rounds(row));
     fields.push(("distributions", distributions(row)));
-    fields.push(("load", json!(row.record.load.as_ref().map(|load| load::figures(load)))));
+    fields
+        .push(("load", json!(row.record.load_test.as_ref().map(|load| load_test::figures(load)))));
     fields.extend(limits(row));
     fields.extend(surroundings(row.record));
     let caveats: Vec<String> = row.caveats.iter().map(ToString::to_string).collect();
@@ -65,9 +66,9 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     let number = |value: Option<f64>| json!(value);
     let interval = rates.and_then(|rates| rates.interval);
     let items = rates.and_then(|rates| rates.items);
-    let phases: Map<String, Value> = rates
+    let stages: Map<String, Value> = rates
         .map(|rates| {
-            rates.phases.iter().map(|(name, time)| (name.clone(), json!(time.0))).collect()
+            rates.stages.iter().map(|(name, time)| (name.clone(), json!(time.0))).collect()
         })
         .unwrap_or_default();
     vec![
@@ -78,7 +79,7 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
         ("interval_confidence", number(interval.map(|interval| interval.confidence))),
         ("spread_mad_s", number(rates.map(|rates| rates.spread.0))),
         ("wall_s", number(rates.map(|rates| rates.wall.0))),
-        ("phases_s", Value::Object(phases)),
+        ("phases_s", Value::Object(stages)),
         ("flop_per_s", number(rates.and_then(|rates| rates.flops).map(|rate| rate.0))),
         ("byte_per_s", number(rates.and_then(|rates| rates.bytes).map(|rate| rate.0))),
         ("item_per_s", number(items.map(|items| items.rate))),
@@ -89,7 +90,7 @@ fn times(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
         ("host_share", number(rates.and_then(|rates| rates.host_share))),
         ("drift", number(rates.and_then(|rates| rates.drift))),
         ("outliers", json!(rates.map(|rates| rates.outliers))),
-        ("settled", json!(row.record.samples.as_ref().map(|samples| samples.settled))),
+        ("settled", json!(row.record.samples.as_ref().map(|samples| samples.converged))),
         ("warm_up_s", number(row.record.samples.as_ref().map(|samples| samples.warm_up_s))),
     ]
 }
@@ -140,10 +141,10 @@ fn limits(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
     };
     vec![
         ("intensity_flop_per_byte", json!(placement.and_then(|placement| placement.intensity))),
-        ("share_book_compute", share(Limit::Book, Resource::Compute)),
-        ("share_book_bandwidth", share(Limit::Book, Resource::Bandwidth)),
-        ("share_settled_compute", share(Limit::Settled, Resource::Compute)),
-        ("share_settled_bandwidth", share(Limit::Settled, Resource::Bandwidth)),
+        ("share_book_compute", share(Limit::Datasheet, Resource::Compute)),
+        ("share_book_bandwidth", share(Limit::Datasheet, Resource::Bandwidth)),
+        ("share_settled_compute", share(Limit::DatasheetAtClock, Resource::Compute)),
+        ("share_settled_bandwidth", share(Limit::DatasheetAtClock, Resource::Bandwidth)),
         ("share_measured_compute", share(Limit::Measured, Resource::Compute)),
         ("share_measured_bandwidth", share(Limit::Measured, Resource::Bandwidth)),
         ("bound", json!(placement.map(|placement| placement.bound.to_string()))),

@@ -74,9 +74,9 @@ pub(crate) fn recording() -> Recording {
             "weights": {"source": "synthetic", "seed": 1},
         }),
     );
-    let phases = &mut load.samples.as_mut().unwrap().phases;
-    phases.insert("read_s".to_owned(), vec![0.4; 10]);
-    phases.insert("first_run_s".to_owned(), vec![0.08; 10]);
+    let stages = &mut load.samples.as_mut().unwrap().stages;
+    stages.insert("read_s".to_owned(), vec![0.4; 10]);
+    stages.insert("first_run_s".to_owned(), vec![0.08; 10]);
     let mut decode = row(
         "text/gpt2-124m/decode/f32/b1/c128@warpmark",
         0.04,

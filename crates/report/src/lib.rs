@@ -13,7 +13,7 @@ pub mod html;
 pub mod index;
 pub mod json;
 pub mod list;
-pub mod load;
+pub mod load_test;
 pub mod markdown;
 pub mod specs;
 #[cfg(feature = "sqlite")]
@@ -88,7 +88,7 @@ pub enum ReportError {
     Json(#[from] serde_json::Error),
 }
 
-/// The report of a recording: every run with its rows, limits, doubts, and what was not measured.
+/// The report of a recording: every run with its rows, limits, warnings, and what was not measured.
 pub fn render_run(
     recording: &Recording,
     format: Format,

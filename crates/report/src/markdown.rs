@@ -119,8 +119,8 @@ fn section(page: &mut Page, section: &Section) {
     });
     page.table(&header, &right, rows);
     page.list(section.rows.iter().filter_map(|row| {
-        let phases = row.phases.as_ref()?;
-        Some(format!("{} phases: {}", code(&row.name), escape(phases)))
+        let stages = row.stages.as_ref()?;
+        Some(format!("{} stages: {}", code(&row.name), escape(stages)))
     }));
     page.list(section.rows.iter().flat_map(|row| {
         let line = |(what, figures): &(String, String)| {

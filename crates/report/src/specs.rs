@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use warpmark_record::machine::{BookEntry, CpuSpec, GpuSpec, GpuState, Sourced};
+use warpmark_record::machine::{CpuSpec, DatasheetEntry, GpuSpec, GpuState, Sourced};
 use warpmark_record::{DeviceSpec, Field, HostSpec, Run};
 
 /// Properties that belong together.
@@ -34,7 +34,10 @@ pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
         sheets.push(Sheet { title: "multiprocessors", facts: multiprocessor_facts(gpu) });
         sheets.push(Sheet { title: "card", facts: card_facts(gpu) });
         sheets.push(Sheet { title: "idle state", facts: facts("sensors", &gpu.idle, idle_facts) });
-        sheets.push(Sheet { title: "book figures", facts: facts("entry", &gpu.book, book_facts) });
+        sheets.push(Sheet {
+            title: "datasheet",
+            facts: facts("entry", &gpu.datasheet, datasheet_facts),
+        });
     }
     sheets.push(host_sheet(host));
     sheets
@@ -178,21 +181,21 @@ fn idle_facts(state: &GpuState) -> Vec<Fact> {
     ]
 }
 
-fn book_facts(book: &BookEntry) -> Vec<Fact> {
-    let mut facts = vec![known("entry", &book.name)];
-    facts.extend(book.peaks.iter().map(|(name, peak)| {
+fn datasheet_facts(datasheet: &DatasheetEntry) -> Vec<Fact> {
+    let mut facts = vec![known("entry", &datasheet.name)];
+    facts.extend(datasheet.peaks.iter().map(|(name, peak)| {
         let value = peak.value.to_string();
         // The operations of integers are no floating-point ones.
         let value = if name.starts_with("int") { value.replace("FLOP/s", "OP/s") } else { value };
         sourced(name, peak, value)
     }));
-    facts.extend(book.absent.iter().map(|(name, reason)| absent(name, reason)));
+    facts.extend(datasheet.absent.iter().map(|(name, reason)| absent(name, reason)));
     let mut optional = |name: &str, fact: Option<Fact>| {
-        facts.push(fact.unwrap_or_else(|| absent(name, "the book does not say")));
+        facts.push(fact.unwrap_or_else(|| absent(name, "the datasheet does not say")));
     };
-    let clock = book.clock.as_ref();
+    let clock = datasheet.clock.as_ref();
     optional("clock of the peaks", clock.map(|c| sourced("clock of the peaks", c, c.value)));
-    let clocks: Vec<String> = book
+    let clocks: Vec<String> = datasheet
         .clocks
         .iter()
         .map(|(name, clock)| format!("{name} at {} ({})", clock.value, clock.source))
@@ -200,11 +203,11 @@ fn book_facts(book: &BookEntry) -> Vec<Fact> {
     if !clocks.is_empty() {
         optional("other clocks", Some(known("other clocks", clocks.join("; "))));
     }
-    let bandwidth = book.bandwidth.as_ref();
+    let bandwidth = datasheet.bandwidth.as_ref();
     optional("bandwidth", bandwidth.map(|b| sourced("bandwidth", b, b.value)));
-    let l2 = book.l2.as_ref();
+    let l2 = datasheet.l2.as_ref();
     optional("L2", l2.map(|size| sourced("L2", size, size.value.binary())));
-    let tdp = book.tdp.as_ref();
+    let tdp = datasheet.tdp.as_ref();
     optional("board power", tdp.map(|power| sourced("board power", power, power.value)));
     facts
 }

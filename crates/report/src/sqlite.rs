@@ -172,7 +172,7 @@ fn add_times(all: &Transaction<'_>, number: i64, row: &Record) -> Result<(), Sql
     if let Some(samples) = &row.samples {
         add_samples(all, number, samples)?;
     }
-    let Some(load) = &row.load else { return Ok(()) };
+    let Some(load) = &row.load_test else { return Ok(()) };
     let mut insert = all.prepare("INSERT INTO latencies VALUES (?1, ?2, ?3, ?4)")?;
     let kinds = [
         ("latency", Some(&load.latency)),
@@ -202,7 +202,7 @@ fn add_samples(all: &Transaction<'_>, number: i64, samples: &Samples) -> Result<
         ])?;
     }
     let mut insert = all.prepare("INSERT INTO parts VALUES (?1, ?2, ?3, ?4)")?;
-    for (name, times) in samples.phases.iter().chain(&samples.distributions) {
+    for (name, times) in samples.stages.iter().chain(&samples.distributions) {
         for (at, time) in times.iter().enumerate() {
             insert.execute(params![number, name, at.cast_signed() as i64, time])?;
         }
@@ -259,7 +259,7 @@ mod tests {
         recording.runs[0].device.name.clone_from(&name);
         recording.rows[0].parameters.insert(name.clone(), name.as_str().into());
         if let Some(samples) = &mut recording.rows[0].samples {
-            samples.phases.insert(name.clone(), vec![1.0]);
+            samples.stages.insert(name.clone(), vec![1.0]);
         }
         let (_folder, database) = written(&recording);
         let found: String =

@@ -6,7 +6,7 @@ use warpmark_record::store::Warning;
 use crate::Style;
 use crate::comparison::ComparisonView;
 use crate::decision::{Decision, Grid, Note, Tone};
-use crate::load::LoadSection;
+use crate::load_test::LoadSection;
 use crate::specs::Sheet;
 use crate::view::{Column, RunView, Section};
 
@@ -37,7 +37,7 @@ impl Style {
     }
 }
 
-/// The parts of a word that are no longer than a line; ids and paths are parted behind a slash.
+/// The parts of a word that are no longer than a line; ids and paths are parted after a slash.
 fn parts(word: &str, width: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = String::new();
@@ -229,8 +229,8 @@ fn section(page: &mut Page, section: &Section) {
     }
     page.table(table);
     for row in &section.rows {
-        if let Some(phases) = &row.phases {
-            page.paragraph(None, &format!("  {} phases: ", style.cell(&row.name)), phases);
+        if let Some(stages) = &row.stages {
+            page.paragraph(None, &format!("  {} stages: ", style.cell(&row.name)), stages);
         }
         for (what, figures) in &row.distributions {
             page.paragraph(None, "  ", &format!("{} {what}: {figures}", row.name));

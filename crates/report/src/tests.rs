@@ -55,7 +55,7 @@ load/gpt2-124m @warpmark
   best: f32 1.00 GB/s
   benchmark   time     ±  n      rate of limit bound
   f32/cold  500 ms 0.4 % 10 1.00 GB/s        - transfer
-  f32/cold phases: read 400 ms, first run 80.0 ms
+  f32/cold stages: read 400 ms, first run 80.0 ms
 
 text/gpt2-124m @warpmark
   best: f32 25.0 tok/s
@@ -113,7 +113,7 @@ best: f32 1.00 GB/s
 | :-- | --: | --: | --: | --: | --: | :-- |
 | `f32/cold` | 500 ms | 0.4 % | 10 | 1.00 GB/s | - | transfer |
 
-- `f32/cold` phases: read 400 ms, first run 80.0 ms
+- `f32/cold` stages: read 400 ms, first run 80.0 ms
 
 ### `text/gpt2-124m@warpmark`
 
@@ -263,7 +263,7 @@ host
 fn a_comparison_shows_pairs_refusals_absences_and_the_verdict() {
     let text = render_comparison(&comparison_found(), Format::Terminal, style(80)).unwrap();
     let expected = r"  benchmark                  A       B B / A interval       B is
-  micro/matmul/f32.f32 12.5 ms 13.7 ms 1.100 1.040 to 1.163 slower
+  micro/matmul/f32.f32 12.5 ms 13.7 ms 1.100 1.041 to 1.163 slower
   1024x1024x1024@gemm
 
 refused: micro/matmul/f32.f32/2048x2048x2048@gemm: method version: 1 in A, 2 in

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::format::percent;
-use crate::load::{self, LoadSection};
+use crate::load_test::{self, LoadSection};
 use crate::memory;
 use warpmark_analyze::{
     Caveat, Distribution, Limit, Rates, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
@@ -18,7 +18,7 @@ pub struct RunView {
     pub title: String,
     /// What was measured where and with what, as name and value.
     pub facts: Vec<(&'static str, String)>,
-    /// Doubts about all rows.
+    /// Warnings about all rows.
     pub caveats: Vec<String>,
     /// The measured rows.
     pub sections: Vec<Section>,
@@ -26,7 +26,7 @@ pub struct RunView {
     pub loads: Vec<LoadSection>,
     /// The other rows.
     pub unmeasured: Vec<Unmeasured>,
-    /// Doubts about single rows; a row's `notes` count from 1.
+    /// Warnings about single rows; a row's `notes` count from 1.
     pub footnotes: Vec<String>,
 }
 
@@ -68,12 +68,12 @@ pub struct RowView {
     pub intensity: Option<f64>,
     /// What bounds it.
     pub bound: String,
-    /// The change from the first third of the samples to the last, where it is worth a doubt.
+    /// The change from the first third of the samples to the last, where it is worth a warning.
     pub drift: String,
     /// The most memory it held.
     pub memory: String,
-    /// Its phases, if it has any.
-    pub phases: Option<String>,
+    /// Its stages, if it has any.
+    pub stages: Option<String>,
     /// What happened within it, each as name and figures: its pace through audio, its distributions.
     pub distributions: Vec<(String, String)>,
     /// Its footnotes.
@@ -157,7 +157,7 @@ fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
     for row in &analysis.rows {
         let id = &row.record.id;
         let outcome = match row.record.outcome {
-            Outcome::Measured if row.record.load.is_some() => {
+            Outcome::Measured if row.record.load_test.is_some() => {
                 loads.push(row);
                 continue;
             }
@@ -182,7 +182,7 @@ fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
         facts: facts(analysis),
         caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
         sections,
-        loads: load::sections(&loads, |caveat| footnotes.number(caveat.without_figure())),
+        loads: load_test::sections(&loads, |caveat| footnotes.number(caveat.without_figure())),
         unmeasured,
         footnotes: footnotes.texts,
     }
@@ -257,7 +257,7 @@ fn row_view(
         memory: memory
             .and_then(|memory| memory.peak.known())
             .map_or_else(String::new, |peak| peak.binary()),
-        phases: rates.filter(|rates| !rates.phases.is_empty()).map(phases),
+        stages: rates.filter(|rates| !rates.stages.is_empty()).map(stages),
         distributions: within(row),
         notes: row.caveats.iter().map(|caveat| footnotes.number(caveat.without_figure())).collect(),
     }
@@ -278,20 +278,20 @@ fn drift(caveats: &[Caveat]) -> String {
     drift.map_or_else(String::new, |by| format!("{:+.0} %", by * 100.0))
 }
 
-/// The phases of a load in the order in which they happen, others behind them, in words.
-pub(crate) fn ordered_phases(rates: &Rates) -> Vec<(String, Seconds)> {
+/// The stages of a load in the order in which they happen, others after them, in words.
+pub(crate) fn ordered_stages(rates: &Rates) -> Vec<(String, Seconds)> {
     const ORDER: [&str; 4] = ["open_s", "read_s", "host_to_device_s", "first_run_s"];
     let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
-    let mut phases: Vec<_> = rates.phases.iter().collect();
-    phases.sort_by_key(|(name, _)| place(name));
+    let mut stages: Vec<_> = rates.stages.iter().collect();
+    stages.sort_by_key(|(name, _)| place(name));
     let words =
         |(name, time): (&String, &Seconds)| (name.trim_end_matches("_s").replace('_', " "), *time);
-    phases.into_iter().map(words).collect()
+    stages.into_iter().map(words).collect()
 }
 
-fn phases(rates: &Rates) -> String {
-    let phases = ordered_phases(rates).into_iter();
-    phases.map(|(name, time)| format!("{name} {time}")).collect::<Vec<_>>().join(", ")
+fn stages(rates: &Rates) -> String {
+    let stages = ordered_stages(rates).into_iter();
+    stages.map(|(name, time)| format!("{name} {time}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A distribution's name in words, and its percentiles; those that it has too few times for are named
@@ -383,21 +383,21 @@ fn of_run(run: &Run) -> Vec<(&'static str, String)> {
         facts.push(("settings", settings.join(" ")));
     }
     if let Some(gpu) = &run.device.gpu {
-        let book = match (gpu.book.known(), gpu.book.reason()) {
-            (Some(book), _) => {
-                let peaks: Vec<String> = book
+        let datasheet = match (gpu.datasheet.known(), gpu.datasheet.reason()) {
+            (Some(datasheet), _) => {
+                let peaks: Vec<String> = datasheet
                     .peaks
                     .iter()
                     .map(|(name, peak)| format!("{name} {}", peak.value))
                     .collect();
-                let bandwidth = book.bandwidth.as_ref();
+                let bandwidth = datasheet.bandwidth.as_ref();
                 let bandwidth =
                     bandwidth.map_or_else(|| "unknown".to_owned(), |b| b.value.to_string());
-                format!("{}: {}, memory {bandwidth}", book.name, peaks.join(", "))
+                format!("{}: {}, memory {bandwidth}", datasheet.name, peaks.join(", "))
             }
             (None, reason) => format!("unknown ({})", reason.unwrap_or_default()),
         };
-        facts.push(("book", book));
+        facts.push(("datasheet", datasheet));
     }
     facts
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use warpmark_measure::{Batched, Description, WorkloadError};
 use warpmark_record::Check;
-use warpmark_record::load::Arrivals;
+use warpmark_record::load_test::Arrivals;
 use warpmark_serve::{Dynamic, Level, ServeError, Timeline, Wall, batched};
 
 /// Spins for so long in each pass.
@@ -20,7 +20,7 @@ impl Batched for Spin {
         unreachable!("nothing here becomes a row")
     }
 
-    fn most(&self) -> usize {
+    fn max_batch(&self) -> usize {
         512
     }
 
@@ -35,7 +35,7 @@ impl Batched for Spin {
     }
 }
 
-fn measure(pass: Duration, users: u64, most: usize) -> Result<(), ServeError> {
+fn measure(pass: Duration, users: u64, max_batch: usize) -> Result<(), ServeError> {
     let level = Level {
         arrivals: Arrivals::Closed { users },
         warm_up: Duration::from_millis(500),
@@ -45,12 +45,12 @@ fn measure(pass: Duration, users: u64, most: usize) -> Result<(), ServeError> {
         target: None,
         cancellation: None,
     };
-    let batching = Dynamic { most, delay: Duration::ZERO };
+    let batching = Dynamic { max_batch, max_queue_delay: Duration::ZERO };
     let load = batched(&mut Spin(pass), &level, batching, &Wall::start())?;
     let overhead = load.overhead_per_request().map_or(f64::NAN, |time| time.0 * 1e6);
     let share = load.passes.generator_s / load.window_s * 100.0;
     println!(
-        "pass {pass:?}, {users} users, {most} a pass: {} requests, {overhead:.3} µs of the \
+        "pass {pass:?}, {users} users, {max_batch} a pass: {} requests, {overhead:.3} µs of the \
          generator's own each, {share:.3} % of the window",
         load.requests.asked
     );
@@ -60,10 +60,10 @@ fn measure(pass: Duration, users: u64, most: usize) -> Result<(), ServeError> {
 fn main() -> ExitCode {
     let pass = Duration::from_millis(10);
     let all = [(Duration::ZERO, 1, 1), (Duration::ZERO, 512, 1), (Duration::ZERO, 512, 32)];
-    for (pass, users, most) in
+    for (pass, users, max_batch) in
         all.into_iter().chain([(pass, 1, 1), (pass, 512, 1), (pass, 512, 32)])
     {
-        if let Err(error) = measure(pass, users, most) {
+        if let Err(error) = measure(pass, users, max_batch) {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use warpmark_measure::{Batched, WorkloadError};
-use warpmark_record::Load;
-use warpmark_record::load::Batching;
+use warpmark_record::LoadTest;
+use warpmark_record::load_test::Batching;
 
 use crate::level::{Level, ServeError};
 use crate::timeline::Timeline;
@@ -14,9 +14,9 @@ use crate::traffic::{End, Traffic};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dynamic {
     /// The most requests of a pass.
-    pub most: usize,
+    pub max_batch: usize,
     /// The longest that the first waits for company.
-    pub delay: Duration,
+    pub max_queue_delay: Duration,
 }
 
 /// After so many passes in a row that failed, the service counts as broken.
@@ -46,17 +46,21 @@ impl Failures {
 /// Puts a level of load on a service that answers whole requests.
 ///
 /// # Errors
-/// A level that cannot be meant, and a service that fails many times in a row; single failures
+/// An invalid level, and a service that fails many times in a row; single failures
 /// are counted.
 pub fn batched(
     service: &mut dyn Batched,
     level: &Level,
     batching: Dynamic,
     timeline: &dyn Timeline,
-) -> Result<Load, ServeError> {
-    if batching.most == 0 || batching.most > service.most() {
+) -> Result<LoadTest, ServeError> {
+    if batching.max_batch == 0 || batching.max_batch > service.max_batch() {
         let advice = "a pass takes at least one request, and no more than the service has room for";
-        return Err(ServeError::Level { what: "batch", value: batching.most.to_string(), advice });
+        return Err(ServeError::Level {
+            what: "batch",
+            value: batching.max_batch.to_string(),
+            advice,
+        });
     }
     let mut traffic = Traffic::new(level)?;
     let mut failures = Failures::default();
@@ -73,7 +77,7 @@ pub fn batched(
             now = woken;
             continue;
         }
-        let requests = traffic.take(batching.most, now);
+        let requests = traffic.take(batching.max_batch, now);
         let begin = timeline.now();
         let result = service.answer(requests.len());
         now = timeline.now();
@@ -83,8 +87,9 @@ pub fn batched(
             traffic.end(request, end, now);
         }
     }
-    let most = batching.most as u64;
-    let batching = Batching::Dynamic { most, delay_s: batching.delay.as_secs_f64() };
+    let max_batch = batching.max_batch as u64;
+    let batching =
+        Batching::Dynamic { max_batch, max_queue_delay_s: batching.max_queue_delay.as_secs_f64() };
     Ok(traffic.finish(batching, now))
 }
 
@@ -95,8 +100,8 @@ fn idle_until(
     batching: Dynamic,
     now: Duration,
 ) -> Option<Duration> {
-    let full = traffic.waiting() >= batching.most;
-    let ready = traffic.oldest().map(|due| due + batching.delay);
+    let full = traffic.waiting() >= batching.max_batch;
+    let ready = traffic.oldest().map(|due| due + batching.max_queue_delay);
     if full || ready.is_some_and(|ready| ready <= now) {
         return None;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warpmark_measure::WorkloadError;
-use warpmark_record::load::Arrivals;
+use warpmark_record::load_test::Arrivals;
 
 /// One level of load.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub struct Cancellation {
 /// Why a load could not be put on a service.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A level that cannot be meant.
+    /// An invalid level.
     #[error("{what} = {value}: {advice}")]
     Level {
         /// Which of its values.
@@ -62,7 +62,7 @@ pub enum ServeError {
 }
 
 impl Level {
-    /// Refuses what cannot be meant.
+    /// Refuses invalid levels.
     pub fn check(&self) -> Result<(), ServeError> {
         let refuse = |what, value: String, advice| Err(ServeError::Level { what, value, advice });
         match self.arrivals {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use warpmark_measure::Streaming;
-use warpmark_record::Load;
-use warpmark_record::load::Batching;
+use warpmark_record::LoadTest;
+use warpmark_record::load_test::Batching;
 
 use crate::batched::Failures;
 use crate::level::{Level, ServeError};
@@ -29,13 +29,13 @@ struct Slots {
 /// all that fit at once: their prompts hold the others up, which shows between tokens.
 ///
 /// # Errors
-/// A level that cannot be meant, and a service that fails many times in a row; single failures are
+/// An invalid level, and a service that fails many times in a row; single failures are
 /// counted.
 pub fn streaming(
     service: &mut dyn Streaming,
     level: &Level,
     timeline: &dyn Timeline,
-) -> Result<Load, ServeError> {
+) -> Result<LoadTest, ServeError> {
     let mut traffic = Traffic::new(level)?;
     let mut failures = Failures::default();
     let mut slots = Slots { slots: vec![None; service.slots()], tokens: service.tokens() };

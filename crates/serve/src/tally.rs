@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram as Buckets;
-use warpmark_record::load::{Histogram, Passes, Queue, Requests};
+use warpmark_record::load_test::{Histogram, Passes, Queue, Requests};
 
 use crate::level::{Level, ServeError};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use warpmark_measure::{Batched, Description, Streaming, WorkloadError};
-use warpmark_record::load::Arrivals;
-use warpmark_record::{Check, Load, Work};
+use warpmark_record::load_test::Arrivals;
+use warpmark_record::{Check, LoadTest, Work};
 
 use crate::{Cancellation, Dynamic, Level, ServeError, Timeline, batched, streaming};
 
@@ -71,7 +71,7 @@ impl Batched for Fixed<'_> {
         description()
     }
 
-    fn most(&self) -> usize {
+    fn max_batch(&self) -> usize {
         64
     }
 
@@ -128,9 +128,9 @@ fn open(rate: f64) -> Level {
     Level { arrivals: Arrivals::Open { rate, seed: 3 }, ..closed(1) }
 }
 
-const ONE_BY_ONE: Dynamic = Dynamic { most: 1, delay: Duration::ZERO };
+const ONE_BY_ONE: Dynamic = Dynamic { max_batch: 1, max_queue_delay: Duration::ZERO };
 
-fn run(level: &Level, batching: Dynamic, each: Duration) -> Load {
+fn run(level: &Level, batching: Dynamic, each: Duration) -> LoadTest {
     let time = Numbers::default();
     let load =
         batched(&mut Fixed::new(&time, Duration::ZERO, each), level, batching, &time).unwrap();
@@ -139,7 +139,7 @@ fn run(level: &Level, batching: Dynamic, each: Duration) -> Load {
 }
 
 /// Everything that was asked has come to one end.
-fn assert_balanced(load: &Load) {
+fn assert_balanced(load: &LoadTest) {
     let requests = load.requests;
     let ended = requests.completed + requests.failed + requests.timed_out + requests.cancelled;
     assert_eq!(requests.asked, ended + requests.rejected + requests.unfinished, "{requests:?}");
@@ -190,7 +190,7 @@ impl Batched for Stalls<'_, '_> {
         description()
     }
 
-    fn most(&self) -> usize {
+    fn max_batch(&self) -> usize {
         1
     }
 
@@ -222,7 +222,7 @@ fn a_stall_is_seen_by_everybody_who_would_have_asked_meanwhile() {
 fn a_batch_goes_when_it_is_full_or_its_first_has_waited_long_enough() {
     let time = Numbers::default();
     let mut service = Fixed::new(&time, 10 * MS, Duration::ZERO);
-    let full = Dynamic { most: 8, delay: Duration::from_secs(5) };
+    let full = Dynamic { max_batch: 8, max_queue_delay: Duration::from_secs(5) };
     let load = batched(&mut service, &closed(16), full, &time).unwrap();
     assert!(service.sizes.keys().all(|size| *size == 8), "{:?}", service.sizes);
     assert_eq!(load.batch_efficiency(), Some(1.0));
@@ -231,7 +231,7 @@ fn a_batch_goes_when_it_is_full_or_its_first_has_waited_long_enough() {
     // Three users never fill it: each pass waits for its delay.
     let time = Numbers::default();
     let mut service = Fixed::new(&time, 10 * MS, Duration::ZERO);
-    let slow = Dynamic { most: 8, delay: 20 * MS };
+    let slow = Dynamic { max_batch: 8, max_queue_delay: 20 * MS };
     let load = batched(&mut service, &closed(3), slow, &time).unwrap();
     close(load.latency.mean().unwrap().0, 0.030, 1e-6);
     assert_eq!(load.batch_efficiency(), Some(3.0 / 8.0));
@@ -288,7 +288,7 @@ fn goodput_counts_the_answers_that_kept_to_the_target() {
     assert!(good > 1.0 && good < load.rate() * 0.8, "{good} of {}", load.rate());
 }
 
-fn stream(level: &Level, time: &Numbers, fails: fn(u32) -> bool) -> Load {
+fn stream(level: &Level, time: &Numbers, fails: fn(u32) -> bool) -> LoadTest {
     let mut service = Fixed::new(time, 10 * MS, Duration::ZERO);
     service.fails = fails;
     let load = streaming(&mut service, level, time).unwrap();
@@ -346,8 +346,8 @@ fn the_same_seed_asks_at_the_same_moments() {
 fn what_cannot_be_meant_is_refused_with_its_value() {
     let time = Numbers::default();
     let mut service = Fixed::new(&time, Duration::ZERO, MS);
-    let mut refused = |level: Level, most: usize| {
-        let batching = Dynamic { most, delay: Duration::ZERO };
+    let mut refused = |level: Level, max_batch: usize| {
+        let batching = Dynamic { max_batch, max_queue_delay: Duration::ZERO };
         let error = batched(&mut service, &level, batching, &time).unwrap_err();
         assert!(matches!(error, ServeError::Level { .. }), "{error}");
         error.to_string()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use warpmark_record::load::{Arrivals, Batching, Load, Requests};
+use warpmark_record::load_test::{Arrivals, Batching, LoadTest, Requests};
 
 use crate::level::{Level, ServeError};
 use crate::tally::Tally;
@@ -227,12 +227,12 @@ impl<'a> Traffic<'a> {
     }
 
     /// The level as a record has it.
-    pub(crate) fn finish(mut self, batching: Batching, ended: Duration) -> Load {
+    pub(crate) fn finish(mut self, batching: Batching, ended: Duration) -> LoadTest {
         while let Some(request) = self.queue.pop_front() {
             self.abandon(&request);
         }
         let tallied = self.tally.finish();
-        Load {
+        LoadTest {
             arrivals: self.level.arrivals,
             batching,
             warm_up_s: self.level.warm_up.as_secs_f64(),

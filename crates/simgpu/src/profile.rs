@@ -47,7 +47,7 @@ pub struct Profile {
     pub power_limit_w: f64,
     /// What it draws when it does not.
     pub idle_w: f64,
-    /// Book bandwidth, in 10⁹ bytes a second.
+    /// Datasheet bandwidth, in 10⁹ bytes a second.
     pub bandwidth_gb_s: f64,
     /// The share of it that every operation reaches.
     pub bandwidth_efficiency: f64,
@@ -73,7 +73,7 @@ pub struct Profile {
     pub graph_node_us: f64,
     /// What taking memory from the pool holds the stream up, and what giving it back does.
     pub alloc_us: f64,
-    /// Book peaks in 10¹² FLOP a second, by operand and accumulator, as `f16/f32`.
+    /// Datasheet peaks in 10¹² FLOP a second, by operand and accumulator, as `f16/f32`.
     pub peaks_tflops: BTreeMap<String, f64>,
 }
 
@@ -190,8 +190,11 @@ mod tests {
             let by_clock =
                 2.0 * f64::from(card.memory_clock_mhz) * 1e6 * f64::from(card.memory_bus_bits)
                     / 8.0;
-            let book = card.bandwidth_gb_s * 1e9;
-            assert!((by_clock / book - 1.0).abs() < 0.01, "{name}: {by_clock} against {book}");
+            let datasheet = card.bandwidth_gb_s * 1e9;
+            assert!(
+                (by_clock / datasheet - 1.0).abs() < 0.01,
+                "{name}: {by_clock} against {datasheet}"
+            );
             assert!(card.bandwidth_efficiency < 1.0 && card.matmul_efficiency < 1.0, "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! Models that come in components: a folder for each net, and the same tensor names in several of them.
 //!
-//! The rule: a weight file that a stanza lists below a folder, `unet/x.safetensors`, holds the component
+//! The rule: a weight file that an entry lists below a folder, `unet/x.safetensors`, holds the component
 //! of that name, and its tensors are called `unet.` and what the file calls them. Synthetic weights are
 //! written under these names into one file.
 

@@ -100,13 +100,13 @@ pub(super) fn view_mut<T: Element>(words: &mut [u32], count: usize) -> &mut [T] 
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), count) }
 }
 
-/// Elements that one thread works on before it takes the next lot: small enough to share the work
+/// Elements that one thread works on before it takes the next chunk: small enough to share the work
 /// out, large enough that sharing costs nothing.
-const LOT: usize = 1 << 18;
+const CHUNK: usize = 1 << 18;
 
 /// Converts numbers on all threads.
 pub(super) fn convert<S: Element, T: Element>(from: &[S], to: &mut [T]) {
-    to.par_chunks_mut(LOT).zip(from.par_chunks(LOT)).for_each(|(to, from)| {
+    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| {
         for (to, from) in to.iter_mut().zip(from) {
             *to = T::narrow(from.widen());
         }
@@ -116,11 +116,11 @@ pub(super) fn convert<S: Element, T: Element>(from: &[S], to: &mut [T]) {
 /// The first number that `target` cannot hold: its place, and its value.
 pub(super) fn unfit<S: Element>(values: &[S], target: Dtype) -> Option<(usize, f32)> {
     let limit = limit::<S>(target);
-    // The largest of a lot is found without a branch; only a lot that holds an offender is searched.
-    let lot = values.par_chunks(LOT).position_first(|lot| {
-        lot.iter().fold(0, |largest, value| value.magnitude().max(largest)) >= limit
+    // The largest of a chunk is found without a branch; only a chunk that holds an offender is searched.
+    let chunk = values.par_chunks(CHUNK).position_first(|chunk| {
+        chunk.iter().fold(0, |largest, value| value.magnitude().max(largest)) >= limit
     })?;
-    let start = lot * LOT;
+    let start = chunk * CHUNK;
     let within = values[start..].iter().position(|value| value.magnitude() >= limit)?;
     Some((start + within, values[start + within].widen()))
 }
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn the_first_number_that_does_not_fit_is_found_with_its_place() {
-        let mut values = vec![0.5f32; LOT + 10];
+        let mut values = vec![0.5f32; CHUNK + 10];
         assert_eq!(unfit(&values, Dtype::F16), None);
-        values[LOT + 7] = f32::NEG_INFINITY;
-        values[LOT + 3] = -70000.0;
-        assert_eq!(unfit(&values, Dtype::F16), Some((LOT + 3, -70000.0)));
-        assert_eq!(unfit(&values, Dtype::F32), Some((LOT + 7, f32::NEG_INFINITY)));
-        assert_eq!(unfit(&values, Dtype::Bf16), Some((LOT + 7, f32::NEG_INFINITY)));
+        values[CHUNK + 7] = f32::NEG_INFINITY;
+        values[CHUNK + 3] = -70000.0;
+        assert_eq!(unfit(&values, Dtype::F16), Some((CHUNK + 3, -70000.0)));
+        assert_eq!(unfit(&values, Dtype::F32), Some((CHUNK + 7, f32::NEG_INFINITY)));
+        assert_eq!(unfit(&values, Dtype::Bf16), Some((CHUNK + 7, f32::NEG_INFINITY)));
         values[3] = f32::NAN;
         assert!(matches!(unfit(&values, Dtype::F32), Some((3, value)) if value.is_nan()));
     }

@@ -84,7 +84,7 @@ pub enum WeightsError {
         found: u64,
     },
     /// The header is wrong.
-    #[error("{} is no sound safetensors file: {problem}; remove it and fetch it again", path.display())]
+    #[error("{} is a malformed safetensors file: {problem}; remove it and fetch it again", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -283,7 +283,7 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
-    /// For `map_err` behind a call into the file system.
+    /// For `map_err` after a call into the file system.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }

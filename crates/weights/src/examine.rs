@@ -6,9 +6,9 @@
 //! its SHA-256. Both take a reading of the whole file, so it is done where something went wrong, and by
 //! `fetch`.
 
-use super::{Cache, Checkpoint, Progress, Source, Wanted, WeightsError, gguf, hub, synthetic};
+use super::{Cache, Checkpoint, Progress, Source, WeightSpec, WeightsError, gguf, hub, synthetic};
 
-impl Wanted {
+impl WeightSpec {
     /// Examines the files that are cached of a model, and says which were damaged and are removed. Nothing is
     /// fetched or written.
     ///

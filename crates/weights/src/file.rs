@@ -14,7 +14,7 @@ use super::component;
 use super::copies::{Pair, Stored};
 use super::header::Header;
 use super::read::{Placed, Reader};
-use super::{LoadPhases, Loaded, TensorSpec, WeightsError};
+use super::{LoadStages, Loaded, TensorSpec, WeightsError};
 use crate::Dtype;
 
 /// How many names an error lists.
@@ -97,7 +97,7 @@ impl WeightFiles {
     /// Loads the expected tensors onto a device as `dtype`, one of f32, f16 and bf16.
     ///
     /// Every tensor is held against its expected shape, and every weight must be finite and fit the
-    /// dtype; that check is in none of the [`LoadPhases`].
+    /// dtype; that check is in none of the [`LoadStages`].
     pub fn load(
         &self,
         expected: &[TensorSpec],
@@ -148,7 +148,7 @@ impl WeightFiles {
             dtype,
             device: device.clone(),
             bytes,
-            phases: LoadPhases {
+            stages: LoadStages {
                 open,
                 read: Seconds(reader.read_s),
                 host_to_device: Seconds(reader.host_to_device_s),

@@ -83,7 +83,7 @@ fn tensors_arrive_with_their_values_and_shapes_in_every_dtype() {
             w.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(values, VALUES.map(narrow));
         assert_eq!(loaded.bytes, case.files.bytes().unwrap());
-        assert!(loaded.phases.open.0 > 0.0 && loaded.phases.read.0 > 0.0);
+        assert!(loaded.stages.open.0 > 0.0 && loaded.stages.read.0 > 0.0);
         assert!(loaded.var_builder().get((2, 3), "w").is_ok());
         assert!(loaded.tensor("other").is_err_and(|e| e.to_string().contains("\"other\"")));
     }

@@ -18,8 +18,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The weight files of a folder: where the model comes in components, the files that its stanza lists;
-/// else the shards that the folder's index lists, else those that the stanza lists, where one of them is
+/// The weight files of a folder: where the model comes in components, the files that its entry lists;
+/// else the shards that the folder's index lists, else those that the entry lists, where one of them is
 /// there, else `model.safetensors`, else the one safetensors file in it.
 pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, WeightsError> {
     let problem = |problem: String| WeightsError::Folder { path: path.to_owned(), problem };
@@ -47,8 +47,8 @@ pub(super) fn locate(path: &Path, files: &[String]) -> Result<WeightFiles, Weigh
     Ok(WeightFiles::new(paths, stamp))
 }
 
-/// The files of a model in components: those that its stanza lists, or in place of one the shards that the index
-/// beside it lists.
+/// The files of a model in components: those that its entry lists, or in place of one the shards that
+/// the index beside it lists.
 fn components(
     path: &Path,
     files: &[String],
@@ -68,7 +68,7 @@ fn components(
     Ok(WeightFiles::of_repo(paths, &names, stamp))
 }
 
-/// The files that a stanza lists, all of which must be in the folder; `why` says so to whoever lacks one.
+/// The files that an entry lists, all of which must be in the folder; `why` says so to whoever lacks one.
 fn listed(folder: &Path, files: &[String], why: &str) -> Result<Vec<PathBuf>, WeightsError> {
     let missing: Vec<&str> =
         files.iter().map(String::as_str).filter(|file| !folder.join(file).is_file()).collect();
@@ -151,7 +151,7 @@ mod tests {
         folder
     }
 
-    /// What a stanza lists that says nothing.
+    /// What an entry lists that says nothing.
     fn nothing_said() -> Vec<String> {
         vec![SINGLE.to_owned()]
     }
@@ -202,17 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn shards_without_an_index_are_those_of_the_stanza_and_a_missing_one_is_named() {
-        let stanza = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"].map(str::to_owned);
-        let half = folder(&[(&stanza[0], "")]);
-        let error = locate(half.path(), &stanza).unwrap_err().to_string();
+    fn shards_without_an_index_are_those_of_the_entry_and_a_missing_one_is_named() {
+        let entry = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"].map(str::to_owned);
+        let half = folder(&[(&entry[0], "")]);
+        let error = locate(half.path(), &entry).unwrap_err().to_string();
         assert!(error.contains("no model-2-of-2") && error.contains("fetch"), "{error}");
-        std::fs::write(half.path().join(&stanza[1]), "").unwrap();
-        let located = locate(half.path(), &stanza).unwrap();
-        assert_eq!(located.paths(), [&stanza[0], &stanza[1]].map(|file| half.path().join(file)));
+        std::fs::write(half.path().join(&entry[1]), "").unwrap();
+        let located = locate(half.path(), &entry).unwrap();
+        assert_eq!(located.paths(), [&entry[0], &entry[1]].map(|file| half.path().join(file)));
         // One file that holds them all is as good.
         let merged = folder(&[(SINGLE, "")]);
-        assert_eq!(locate(merged.path(), &stanza).unwrap().paths(), [merged.path().join(SINGLE)]);
+        assert_eq!(locate(merged.path(), &entry).unwrap().paths(), [merged.path().join(SINGLE)]);
     }
 
     #[test]

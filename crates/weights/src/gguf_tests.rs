@@ -105,7 +105,7 @@ fn a_sound_file_is_used_again_and_a_damaged_one_is_replaced() {
     assert!(std::fs::read(&path).unwrap() == whole);
 }
 
-/// The error of a load from a copy of the sound file in which something was changed.
+/// The error of a load from a copy of the well-formed file in which something was changed.
 fn refused(change: impl FnOnce(&mut Vec<u8>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let files = files(&folder);
@@ -288,13 +288,13 @@ fn a_damaged_file_is_refused_and_nothing_panics() {
     let text = refused(|bytes| bytes.truncate(bytes.len() / 2));
     assert!(text.contains("truncated"), "{text}");
     let text = refused(|bytes| bytes.truncate(20));
-    assert!(text.contains("no sound GGUF file"), "{text}");
+    assert!(text.contains("malformed GGUF file"), "{text}");
     let text = refused(|bytes| bytes[0] = b'X');
-    assert!(text.contains("no sound GGUF file"), "{text}");
+    assert!(text.contains("malformed GGUF file"), "{text}");
     // The scale of the last block of the last quantised tensor is not finite.
     let text = refused(|bytes| {
         let end = bytes.len();
-        // Behind it stands the norm, in an aligned place of its own.
+        // After it stands the norm, in an aligned place of its own.
         let scale = end - 32 - 2;
         bytes[scale..scale + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
     });

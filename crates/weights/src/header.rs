@@ -74,7 +74,7 @@ impl Header {
             Some(expected) if expected == file_length => Ok(Self { metadata, data_start }),
             Some(expected) if expected < file_length => Err(WeightsError::Header {
                 path: path.to_owned(),
-                problem: format!("{} bytes stand behind the last tensor", file_length - expected),
+                problem: format!("{} bytes follow the last tensor", file_length - expected),
             }),
             expected => Err(WeightsError::Truncated {
                 path: path.to_owned(),
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn sound() -> Vec<u8> {
+    fn well_formed() -> Vec<u8> {
         br#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"F16","shape":[3],"data_offsets":[16,22]}}"#
             .to_vec()
     }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_sound_header_tells_where_its_tensors_are() {
-        let text = sound();
+        let text = well_formed();
         let header = parse(&text, 22).unwrap();
         let b = header.tensors().find(|(name, _)| name == "b").unwrap().1;
         assert_eq!(b.shape, [3]);
@@ -136,14 +136,14 @@ mod tests {
 
     #[test]
     fn a_header_that_promises_more_than_the_file_holds_is_a_truncated_file() {
-        let error = parse(&sound(), 21).unwrap_err();
+        let error = parse(&well_formed(), 21).unwrap_err();
         assert!(matches!(error, WeightsError::Truncated { .. }), "{error}");
         assert!(error.to_string().contains("w.safetensors"));
     }
 
     #[test]
     fn bytes_behind_the_last_tensor_are_refused() {
-        assert!(parse(&sound(), 30).unwrap_err().to_string().contains("8 bytes stand behind"));
+        assert!(parse(&well_formed(), 30).unwrap_err().to_string().contains("8 bytes follow"));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
                 r#"{{"a":{{"dtype":"F32","shape":[2,2],"data_offsets":{a}}},"b":{{"dtype":"F16","shape":[3],"data_offsets":{b}}}}}"#
             );
             let error = parse(text.as_bytes(), 26).unwrap_err().to_string();
-            assert!(error.contains("no sound safetensors"), "{error}");
+            assert!(error.contains("malformed safetensors"), "{error}");
         }
         let huge =
             r#"{"a":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,16]}}"#;
@@ -182,7 +182,7 @@ mod tests {
             flips in prop::collection::vec((0usize..120, any::<u8>()), 0..6),
             data in 0u64..64,
         ) {
-            let mut text = sound();
+            let mut text = well_formed();
             for (at, value) in flips {
                 if let Some(byte) = text.get_mut(at) {
                     *byte = value;

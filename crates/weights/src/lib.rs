@@ -23,7 +23,7 @@ pub mod hub;
 mod page_cache;
 mod read;
 mod synthetic;
-mod wanted;
+mod weight_spec;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub use file::WeightFiles;
 pub use format::{Format, Quantisation};
 pub use hub::{HubError, HubOptions};
 pub use page_cache::{PageCache, Residency};
-pub use wanted::Wanted;
+pub use weight_spec::WeightSpec;
 
 /// Where weights come from.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ pub fn locate(
     Ok(files?.with_names(checkpoint.names))
 }
 
-/// Finds the model's tokenizer file, fetching it where the source is the hub; `None` where the stanza
+/// Finds the model's tokenizer file, fetching it where the source is the hub; `None` where the entry
 /// names none, the weights are synthetic, or the folder has none.
 pub fn locate_tokenizer(
     checkpoint: &Checkpoint,
@@ -161,8 +161,8 @@ pub fn locate_tokenizer(
     }
 }
 
-/// Finds a file that a repository may have beside its weights, fetching it where the source is the hub; `None`
-/// where there is none, or where it is not in the local cache and the network is off.
+/// Finds a file that a repository may have beside its weights, fetching it where the source is the hub;
+/// `None` where there is none, or where it is not in the local cache and the network is off.
 pub fn locate_file(
     checkpoint: &Checkpoint,
     name: &str,
@@ -194,12 +194,12 @@ pub struct Loaded {
     /// Bytes read from the files, headers included.
     pub bytes: Bytes,
     /// What the parts of the load took.
-    pub phases: LoadPhases,
+    pub stages: LoadStages,
 }
 
 /// What the parts of a load took, on the wall.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LoadPhases {
+pub struct LoadStages {
     /// Opening the files, reading their headers and holding them against what is expected.
     pub open: Seconds,
     /// Reading the tensors into host memory.

@@ -120,9 +120,9 @@ impl<'a> Reader<'a> {
         self.clock.start()?;
         let mut values = vec![T::default(); tensor.stored.elements];
         self.host_to_device_s += self.clock.finish()?.wall.0;
-        let lot = STAGE * size_of::<u32>() / size_of::<S>();
-        for (index, part) in values.chunks_mut(lot).enumerate() {
-            let first = index * lot;
+        let chunk = STAGE * size_of::<u32>() / size_of::<S>();
+        for (index, part) in values.chunks_mut(chunk).enumerate() {
+            let first = index * chunk;
             self.clock.start()?;
             let stage = element::view_mut::<S>(&mut self.stage, part.len());
             read(tensor, tensor.stored.offset + (first * size_of::<S>()) as u64, stage)?;

@@ -25,7 +25,7 @@ use crate::{Checkpoint, Dtype};
 const RECIPE: u32 = 1;
 
 /// Elements that one thread makes and writes at a time: 1 MiB of f32.
-const LOT: usize = 1 << 18;
+const CHUNK: usize = 1 << 18;
 
 /// The file of a model's synthetic weights, written where it is not there or not the right one.
 pub(super) fn locate(
@@ -88,8 +88,8 @@ struct Layout<'a> {
     length: u64,
 }
 
-/// A tensor, where its data begin in the file, the first element of the lot and how many the tensor has.
-type Lot<'a> = (&'a TensorSpec, u64, usize, usize);
+/// A tensor, where its data begin in the file, the first element of the chunk and how many the tensor has.
+type Chunk<'a> = (&'a TensorSpec, u64, usize, usize);
 
 impl<'a> Layout<'a> {
     fn new(tensors: &'a [TensorSpec], dtype: Dtype, seed: u64) -> Self {
@@ -136,12 +136,12 @@ impl<'a> Layout<'a> {
     }
 
     /// What one thread makes at a time.
-    fn lots(&self) -> Vec<Lot<'a>> {
-        let lots = self.tensors.iter().flat_map(|(tensor, start)| {
+    fn chunks(&self) -> Vec<Chunk<'a>> {
+        let chunks = self.tensors.iter().flat_map(|(tensor, start)| {
             let elements = tensor.elements().unwrap_or(0) as usize;
-            (0..elements).step_by(LOT).map(move |first| (*tensor, *start, first, elements))
+            (0..elements).step_by(CHUNK).map(move |first| (*tensor, *start, first, elements))
         });
-        lots.collect()
+        chunks.collect()
     }
 
     /// Whether the file there is this one: its length, and every byte of its header.
@@ -194,7 +194,7 @@ pub(super) fn refused(
     draft.explain(error)
 }
 
-/// Makes and writes all values. Memory is bounded by one lot per thread; each thread writes what it
+/// Makes and writes all values. Memory is bounded by one chunk per thread; each thread writes what it
 /// has made, so that making and writing overlap.
 fn fill<T: Element>(
     layout: &Layout<'_>,
@@ -205,10 +205,10 @@ fn fill<T: Element>(
 ) -> io::Result<()> {
     draft.file.write_all_at(&layout.head, 0)?;
     let done = AtomicU64::new(layout.head.len() as u64);
-    layout.lots().into_par_iter().try_for_each_init(
-        || vec![T::default(); LOT],
+    layout.chunks().into_par_iter().try_for_each_init(
+        || vec![T::default(); CHUNK],
         |buffer, (tensor, start, first, elements)| {
-            let values = &mut buffer[..LOT.min(elements - first)];
+            let values = &mut buffer[..CHUNK.min(elements - first)];
             generate(tensor, seed, first as u64, values);
             let bytes = element::bytes_of(values);
             draft.file.write_all_at(bytes, start + (first * size_of::<T>()) as u64)?;
@@ -231,8 +231,8 @@ fn differing<'a, T: Element>(
 ) -> io::Result<Option<&'a TensorSpec>> {
     let done = AtomicU64::new(layout.head.len() as u64);
     let look = |(made, found): &mut (Vec<T>, Vec<u8>),
-                (tensor, start, first, elements): Lot<'a>| {
-        let values = &mut made[..LOT.min(elements - first)];
+                (tensor, start, first, elements): Chunk<'a>| {
+        let values = &mut made[..CHUNK.min(elements - first)];
         generate(tensor, seed, first as u64, values);
         let bytes = element::bytes_of(values);
         let found = &mut found[..bytes.len()];
@@ -243,9 +243,9 @@ fn differing<'a, T: Element>(
         Ok((bytes != found).then_some(tensor))
     };
     layout
-        .lots()
+        .chunks()
         .into_par_iter()
-        .map_init(|| (vec![T::default(); LOT], vec![0; LOT * size_of::<T>()]), look)
+        .map_init(|| (vec![T::default(); CHUNK], vec![0; CHUNK * size_of::<T>()]), look)
         .find_any(|found| !matches!(found, Ok(None)))
         .unwrap_or(Ok(None))
 }
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn the_number_of_threads_does_not_change_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let tensors = [normal("w", &[3, LOT + 17])];
+        let tensors = [normal("w", &[3, CHUNK + 17])];
         let bytes = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let cache = Cache::at(folder.path().join(threads.to_string()));

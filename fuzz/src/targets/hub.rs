@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use warpmark_models::weights::{Cache, HubOptions, Quiet, Source, Wanted};
+use warpmark_models::weights::{Cache, HubOptions, Quiet, Source, WeightSpec};
 
 use super::Seeds;
 use super::weights::{checkpoint_of_hub, tensors};
@@ -61,7 +61,7 @@ pub(super) fn answer(path: &Path, input: &[u8]) {
         silence: Some(Duration::from_millis(100)),
         ..HubOptions::default()
     };
-    let wanted = Wanted::Plain(tensors(), warpmark_models::Dtype::F32);
+    let wanted = WeightSpec::Plain(tensors(), warpmark_models::Dtype::F32);
     let own = Cache::at(folder.join("cache"));
     let _ = wanted.locate(&checkpoint_of_hub(), &Source::Hub(options), &own, &Quiet);
     // What one answer left must not stand in for the next.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use warpmark_analyze::prices::Prices;
-use warpmark_analyze::reference::{Cards, Reference};
+use warpmark_analyze::reference::{Cards, PublishedTables};
 use warpmark_models::Catalog;
 use warpmark_record::{BenchmarkId, Filter, store};
 use warpmark_report::{Format, Style, render_run};
@@ -35,7 +35,7 @@ pub(super) fn prices(_: &Path, input: &[u8]) {
 
 pub(super) fn reference(_: &Path, input: &[u8]) {
     if let Some(text) = text(input) {
-        let _ = Reference::parse(&[("reference.toml", text)], &Cards::default());
+        let _ = PublishedTables::parse(&[("reference.toml", text)], &Cards::default());
     }
 }
 

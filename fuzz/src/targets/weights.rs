@@ -8,7 +8,8 @@ use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use warpmark_models::weights::gguf::StoredTensor;
 use warpmark_models::weights::{
-    Cache, Checkpoint, Dtype, Init, Quantisation, Quiet, Source, TensorNames, TensorSpec, Wanted,
+    Cache, Checkpoint, Dtype, Init, Quantisation, Quiet, Source, TensorNames, TensorSpec,
+    WeightSpec,
 };
 
 use super::Seeds;
@@ -58,7 +59,7 @@ fn stored() -> Vec<StoredTensor> {
 }
 
 /// The bytes that the suite's own writer makes of them.
-fn written(wanted: &Wanted, dtype: Dtype) -> Result<Vec<u8>, Box<dyn Error>> {
+fn written(wanted: &WeightSpec, dtype: Dtype) -> Result<Vec<u8>, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let files = wanted.locate(
         &checkpoint(dtype, &["model.safetensors"]),
@@ -69,7 +70,7 @@ fn written(wanted: &Wanted, dtype: Dtype) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(fs::read(&files.paths()[0])?)
 }
 
-fn load(wanted: &Wanted, files: &[&str], path: &Path) {
+fn load(wanted: &WeightSpec, files: &[&str], path: &Path) {
     let Some(folder) = path.parent() else { return };
     let checkpoint = checkpoint(Dtype::F32, files);
     let source = Source::Folder(folder.to_owned());
@@ -82,24 +83,24 @@ fn load(wanted: &Wanted, files: &[&str], path: &Path) {
 }
 
 pub(super) fn plain(path: &Path, _: &[u8]) {
-    load(&Wanted::Plain(tensors(), Dtype::F16), &["model.safetensors"], path);
+    load(&WeightSpec::Plain(tensors(), Dtype::F16), &["model.safetensors"], path);
 }
 
 pub(super) fn plain_seeds() -> Seeds {
     [Dtype::F32, Dtype::F16, Dtype::Bf16]
-        .map(|dtype| written(&Wanted::Plain(tensors(), dtype), dtype))
+        .map(|dtype| written(&WeightSpec::Plain(tensors(), dtype), dtype))
         .into_iter()
         .collect()
 }
 
 pub(super) fn plain_sharded(path: &Path, _: &[u8]) {
-    load(&Wanted::Plain(tensors(), Dtype::F32), &["model.safetensors"], path);
+    load(&WeightSpec::Plain(tensors(), Dtype::F32), &["model.safetensors"], path);
 }
 
 pub(super) fn write_shards(folder: &Path) -> Result<(), Box<dyn Error>> {
     let all = tensors();
     for (name, part) in SHARDS.iter().zip([&all[..1], &all[1..]]) {
-        let bytes = written(&Wanted::Plain(part.to_vec(), Dtype::F32), Dtype::F32)?;
+        let bytes = written(&WeightSpec::Plain(part.to_vec(), Dtype::F32), Dtype::F32)?;
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
@@ -107,13 +108,13 @@ pub(super) fn write_shards(folder: &Path) -> Result<(), Box<dyn Error>> {
 
 pub(super) fn quantised(path: &Path, _: &[u8]) {
     for quantisation in [Quantisation::Q8_0, Quantisation::Q4KM] {
-        load(&Wanted::Quantised(stored(), quantisation), &[], path);
+        load(&WeightSpec::Quantised(stored(), quantisation), &[], path);
     }
 }
 
 pub(super) fn quantised_seeds() -> Seeds {
     [Quantisation::Q8_0, Quantisation::Q4KM]
-        .map(|quantisation| written(&Wanted::Quantised(stored(), quantisation), Dtype::F32))
+        .map(|quantisation| written(&WeightSpec::Quantised(stored(), quantisation), Dtype::F32))
         .into_iter()
         .collect()
 }

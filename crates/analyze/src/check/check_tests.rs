@@ -11,7 +11,7 @@ fn spec(run: &mut Run) -> &mut GpuSpec {
     run.device.gpu.as_mut().unwrap()
 }
 
-/// The fixture's card with nothing wrong: 100 TFLOP/s of f16 and 1 TB/s by its book.
+/// The fixture's card with nothing wrong: 100 TFLOP/s of f16 and 1 TB/s by its datasheet.
 fn good() -> Run {
     let mut run = gpu_run();
     run.device.memory_bandwidth = Field::Known(warpmark_record::BytesPerSecond(1e12));
@@ -48,7 +48,7 @@ fn a_good_card_is_as_it_should_be() {
     let card = checked(good(), rows(70.0, 0.85));
     assert_eq!(card.verdict, Verdict::AsItShouldBe, "{card:?}");
     assert_eq!(card.figures.len(), 2);
-    assert_eq!(card.figures[0].band.as_ref().unwrap().from, "50 % of the book's peak");
+    assert_eq!(card.figures[0].band.as_ref().unwrap().from, "50 % of the datasheet's peak");
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn a_figure_below_its_band_makes_a_card_slow() {
 }
 
 #[test]
-fn a_published_figure_comes_before_the_book() {
+fn a_published_figure_comes_before_the_datasheet() {
     let cards = reference::Cards::default();
-    assert!(reference::Reference::parse(&[], &cards).unwrap().tables.is_empty());
+    assert!(reference::PublishedTables::parse(&[], &cards).unwrap().tables.is_empty());
     let card = checked(good(), rows(70.0, 0.85));
     let judged = reference::Judged {
         benchmark: "memory/copy".to_owned(),
@@ -70,10 +70,10 @@ fn a_published_figure_comes_before_the_book() {
         published: vec![reference::judge::Published {
             table: "t".to_owned(),
             source: "someone".to_owned(),
-            place: crate::place::Place { origin: "t.toml".to_owned(), line: 1 },
+            location: crate::location::Location { origin: "t.toml".to_owned(), line: 1 },
             low: 950.0,
             high: 960.0,
-            doubts: Vec::new(),
+            warnings: Vec::new(),
         }],
         ours: Some(reference::judge::Ours {
             id: card.figures[1].id.clone(),
@@ -133,10 +133,10 @@ fn a_card_that_is_not_in_the_book_is_measured_and_unknown_with_the_next_step() {
     let mut run = good();
     run.device.memory_bandwidth = Field::absent("the driver reports 0");
     let gpu = spec(&mut run);
-    gpu.book = Field::absent("the book has no \"NVIDIA Z9\"");
+    gpu.datasheet = Field::absent("the datasheet has no \"NVIDIA Z9\"");
     let card = checked(run, rows(70.0, 0.85));
     assert_eq!((card.verdict, card.verdict.exit_code()), (Verdict::Unknown, 2));
-    let said = &about(&card, "book").text;
+    let said = &about(&card, "datasheet").text;
     assert!(said.contains("NVIDIA Z9") && said.contains("warpmark compare"), "{said}");
 }
 

@@ -44,11 +44,11 @@ pub(super) fn of_settings(device: &DeviceSpec) -> Vec<Remark> {
         return vec![remark(Weight::Unknown, "card", format!("{} is no card", device.name))];
     };
     let mut remarks = vec![ecc(device, gpu), slice(gpu), link(gpu), limit(gpu), tenants(gpu)];
-    remarks.extend(gpu.book.reason().map(|reason| {
+    remarks.extend(gpu.datasheet.reason().map(|reason| {
         let step = "hold it against a run of a good one (`warpmark compare A B`)";
         remark(
             Weight::Unknown,
-            "book",
+            "datasheet",
             format!("{reason}: what it should reach is not known; {step}"),
         )
     }));

@@ -3,9 +3,9 @@
 /// A column. The unit is a part of the name, so that no figure is read in another than it was printed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Column {
-    /// Names of the book of peaks, separated by commas where the source leaves the variant open.
+    /// Names of the datasheets, separated by commas where the source leaves the variant open.
     Card,
-    /// The card or offering as the source calls it, where the book has no such card.
+    /// The card or offering as the source calls it, where no datasheet is of such a card.
     CardTitle,
     /// A model.
     Model,
@@ -13,7 +13,7 @@ pub enum Column {
     Stack,
     /// A remark of the source.
     Note,
-    /// The arithmetic, as the book keys it: `f16/f32`.
+    /// The arithmetic, as the datasheet keys it: `f16/f32`.
     Arithmetic,
     /// Cards that worked together.
     Cards,
@@ -178,7 +178,7 @@ impl Column {
 
     /// Whether 0 can be a true figure; rates, times of something that was done and sizes cannot.
     pub fn may_be_zero(self) -> bool {
-        // Documents do print a 95th percentile of 0.00: it is kept, and doubted.
+        // Documents do print a 95th percentile of 0.00: it is kept, and warned.
         matches!(self, Self::ErrorPercent | Self::LatencyP95S | Self::WordErrorPercent)
     }
 }

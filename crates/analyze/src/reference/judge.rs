@@ -1,25 +1,25 @@
 //! How a run stands to what is known of its card.
 //!
 //! Our side is the best rate of the rows that a table's `benchmark` selects, since published figures are
-//! the best of their sizes too. The published side is a band from the least to the most of all sound
+//! the best of their sizes too. The published side is a band from the least to the most of all valid
 //! figures for the same benchmark and quantity, widened downwards by [`SPREAD`]. The interval of our
 //! rate is held against the lower end:
 //!
 //! - all of it above: **as it should be**, however far above,
 //! - all of it below: **slow**,
 //! - on both sides: **ambiguous**,
-//! - no sound figure, or no row of ours: **unknown**, with the reason.
+//! - no valid figure, or no row of ours: **unknown**, with the reason.
 //!
-//! A figure that its own row or the card's book contradicts judges nothing.
+//! A figure that its own row or the card's datasheet contradicts judges nothing.
 
 use std::fmt;
 
 use warpmark_record::stats::Interval;
 use warpmark_record::{BenchmarkId, ItemUnit};
 
-use super::{Column, DependsOn, Doubt, Reference, Row, Table};
+use super::{Column, DependsOn, PublishedTables, Row, Table, Warning};
 use crate::RunAnalysis;
-use crate::place::Place;
+use crate::location::Location;
 
 /// How much cards of one name differ: stas00/ml-engineering saw 5 % and more among the GPUs of one node.
 pub const SPREAD: f64 = 0.05;
@@ -33,7 +33,7 @@ pub enum Verdict {
     Slow,
     /// The samples do not decide it.
     Ambiguous,
-    /// Nothing sound is known, or nothing was measured.
+    /// Nothing valid is known, or nothing was measured.
     Unknown,
 }
 
@@ -63,13 +63,13 @@ pub struct Published {
     /// Who says so.
     pub source: String,
     /// Where it stands.
-    pub place: Place,
+    pub location: Location,
     /// The least that was published, in the column's unit.
     pub low: f64,
     /// The most.
     pub high: f64,
     /// What contradicts it.
-    pub doubts: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// A figure of ours, in the published column's unit.
@@ -105,7 +105,7 @@ pub struct Judged {
 /// A run against what is known of its card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    /// The card's name in the book, or why there is none.
+    /// The card's name in the datasheets, or why there is none.
     pub card: Result<String, String>,
     /// Benchmark by benchmark; those that may judge the card first.
     pub judged: Vec<Judged>,
@@ -142,7 +142,7 @@ fn less_is_better(column: Column) -> bool {
 }
 
 /// Holds a run against what is published of its card.
-pub fn judge(run: &RunAnalysis<'_>, reference: &Reference, doubts: &[Doubt]) -> Standing {
+pub fn judge(run: &RunAnalysis<'_>, reference: &PublishedTables, warnings: &[Warning]) -> Standing {
     let card = card_of(run);
     let mut judged: Vec<Judged> = Vec::new();
     for table in &reference.tables {
@@ -151,7 +151,7 @@ pub fn judge(run: &RunAnalysis<'_>, reference: &Reference, doubts: &[Doubt]) -> 
             let ours = card.as_ref().is_ok_and(|card| table.cards(row).contains(&card.as_str()));
             let figure = if ours { figure(table, row) } else { None };
             let Some((column, low, high)) = figure else { continue };
-            let published = published(table, row, (low, high), doubts);
+            let published = published(table, row, (low, high), warnings);
             let same = |known: &&mut Judged| {
                 (&known.benchmark, known.column, known.depends_on)
                     == (benchmark, column, table.depends_on)
@@ -184,8 +184,8 @@ fn card_of(run: &RunAnalysis<'_>) -> Result<String, String> {
     let Some(gpu) = &line.device.gpu else {
         return Err(format!("{} is no card: nothing is published for it here", line.device.name));
     };
-    match (gpu.book.known(), gpu.book.reason()) {
-        (Some(book), _) => Ok(book.name.clone()),
+    match (gpu.datasheet.known(), gpu.datasheet.reason()) {
+        (Some(datasheet), _) => Ok(datasheet.name.clone()),
         (None, reason) => Err(reason.unwrap_or_default().to_owned()),
     }
 }
@@ -198,15 +198,15 @@ fn figure(table: &Table, row: &Row) -> Option<(Column, f64, f64)> {
     })
 }
 
-fn published(table: &Table, row: &Row, (low, high): (f64, f64), doubts: &[Doubt]) -> Published {
-    let doubts = doubts.iter().filter(|d| d.table == table.id && d.place == row.place);
+fn published(table: &Table, row: &Row, (low, high): (f64, f64), warnings: &[Warning]) -> Published {
+    let warnings = warnings.iter().filter(|d| d.table == table.id && d.location == row.location);
     Published {
         table: table.id.clone(),
         source: table.source.clone(),
-        place: row.place.clone(),
+        location: row.location.clone(),
         low,
         high,
-        doubts: doubts.map(|doubt| doubt.text.clone()).collect(),
+        warnings: warnings.map(|warning| warning.text.clone()).collect(),
     }
 }
 
@@ -255,19 +255,19 @@ fn verdict(judged: &Judged) -> (Verdict, Option<String>) {
     if judged.depends_on != DependsOn::Card {
         return unknown("another program made the figure, so it judges no card");
     }
-    let sound = || judged.published.iter().filter(|figure| figure.doubts.is_empty());
-    if sound().next().is_none() {
+    let valid = || judged.published.iter().filter(|figure| figure.warnings.is_empty());
+    if valid().next().is_none() {
         return unknown("every published figure is contradicted");
     }
     let Some(interval) = ours.interval else {
         return unknown("too few samples for an interval");
     };
     let (low, high, edge) = if less_is_better(judged.column) {
-        let most = sound().map(|figure| figure.high).fold(0.0, f64::max);
+        let most = valid().map(|figure| figure.high).fold(0.0, f64::max);
         // Mirrored, so that one comparison serves both.
         (-interval.high, -interval.low, -most * (1.0 + SPREAD))
     } else {
-        let least = sound().map(|figure| figure.low).fold(f64::INFINITY, f64::min);
+        let least = valid().map(|figure| figure.low).fold(f64::INFINITY, f64::min);
         (interval.low, interval.high, least * (1.0 - SPREAD))
     };
     let verdict = if low >= edge {

@@ -8,14 +8,14 @@ use warpmark_record::Filter;
 use warpmark_record::units::LARGEST;
 
 use super::{Cards, Cell, Column, DependsOn, Row, Table};
-use crate::place::{Place, Text};
+use crate::location::{Location, Text};
 
 /// What is wrong with a file of published tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {what}")]
+#[error("{location}: {what}")]
 pub struct ReferenceError {
     /// Where.
-    pub place: Place,
+    pub location: Location,
     /// What, with the next step.
     pub what: String,
 }
@@ -24,12 +24,12 @@ pub struct ReferenceError {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    table: Vec<Stanza>,
+    table: Vec<TableEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stanza {
+struct TableEntry {
     id: Spanned<String>,
     title: String,
     source: Spanned<String>,
@@ -62,14 +62,15 @@ pub(super) fn file(
 ) -> Result<(), ReferenceError> {
     let text = Text { origin, text };
     let file: File = toml::from_str(text.text).map_err(|error| {
-        let (place, what) = text.fault(&error);
-        ReferenceError { place, what }
+        let (location, what) = text.fault(&error);
+        ReferenceError { location, what }
     })?;
-    for stanza in file.table {
-        let table = Reader { text, cards }.table(stanza)?;
+    for entry in file.table {
+        let table = Reader { text, cards }.table(entry)?;
         if let Some(other) = tables.iter().find(|other| other.id == table.id) {
-            let what = format!("the id {:?} is taken at {}; choose another", table.id, other.place);
-            return Err(ReferenceError { place: table.place, what });
+            let what =
+                format!("the id {:?} is taken at {}; choose another", table.id, other.location);
+            return Err(ReferenceError { location: table.location, what });
         }
         tables.push(table);
     }
@@ -83,16 +84,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fail<T>(&self, span: &std::ops::Range<usize>, what: String) -> Result<T, ReferenceError> {
-        Err(ReferenceError { place: self.text.place(span), what })
+        Err(ReferenceError { location: self.text.location(span), what })
     }
 
-    fn table(&self, stanza: Stanza) -> Result<Table, ReferenceError> {
-        if stanza.source.get_ref().trim().is_empty() {
-            return self.fail(&stanza.source.span(), "a table needs its source".to_owned());
+    fn table(&self, entry: TableEntry) -> Result<Table, ReferenceError> {
+        if entry.source.get_ref().trim().is_empty() {
+            return self.fail(&entry.source.span(), "a table needs its source".to_owned());
         }
-        let columns = self.columns(&stanza.columns)?;
+        let columns = self.columns(&entry.columns)?;
         let mut fixed = Vec::new();
-        for (name, raw) in &stanza.fixed {
+        for (name, raw) in &entry.fixed {
             let column = self.column(name)?;
             if columns.contains(&column) {
                 let what = format!("{:?} is fixed and a column too; keep one", name.get_ref());
@@ -101,10 +102,10 @@ impl Reader<'_> {
             fixed.push((column, self.cell(column, raw)?));
         }
         let mut rows = Vec::new();
-        for row in &stanza.rows {
+        for row in &entry.rows {
             rows.push(self.row(&columns, row)?);
         }
-        let benchmark = match stanza.benchmark {
+        let benchmark = match entry.benchmark {
             None => None,
             Some(name) => {
                 let filter: Result<Filter, _> = name.get_ref().parse();
@@ -115,15 +116,15 @@ impl Reader<'_> {
             }
         };
         Ok(Table {
-            place: self.text.place(&stanza.id.span()),
-            id: stanza.id.into_inner(),
-            title: stanza.title,
-            source: stanza.source.into_inner(),
-            method: stanza.method,
-            depends_on: stanza.depends_on,
+            location: self.text.location(&entry.id.span()),
+            id: entry.id.into_inner(),
+            title: entry.title,
+            source: entry.source.into_inner(),
+            method: entry.method,
+            depends_on: entry.depends_on,
             benchmark,
-            prices: stanza.prices,
-            approximate: stanza.approximate,
+            prices: entry.prices,
+            approximate: entry.approximate,
             fixed,
             columns,
             rows,
@@ -166,7 +167,10 @@ impl Reader<'_> {
             return self.fail(&row.span(), what);
         }
         let cells = columns.iter().zip(row.get_ref()).map(|(column, raw)| self.cell(*column, raw));
-        Ok(Row { place: self.text.place(&row.span()), cells: cells.collect::<Result<_, _>>()? })
+        Ok(Row {
+            location: self.text.location(&row.span()),
+            cells: cells.collect::<Result<_, _>>()?,
+        })
     }
 
     fn cell(&self, column: Column, raw: &Spanned<Raw>) -> Result<Cell, ReferenceError> {
@@ -205,8 +209,10 @@ impl Reader<'_> {
             for name in text.split(',').map(str::trim) {
                 if self.cards.get(name).is_none() {
                     let known: Vec<&str> = self.cards.names().collect();
-                    let what =
-                        format!("{name:?} is no card of the book (it has {})", known.join(", "));
+                    let what = format!(
+                        "{name:?} is no card with a datasheet (it has {})",
+                        known.join(", ")
+                    );
                     return self.fail(&raw.span(), what);
                 }
             }

@@ -1,4 +1,4 @@
-//! The reasons to doubt a number, and their words.
+//! The reason for a warning about a number, and their words.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ const HOST_SLOWER: &str = "the host takes longer to launch this than the device 
 const MEMORY_DISAGREES: &str = "the counts of the card's memory do not add up to what NVML tells of this \
                                 process";
 
-/// A reason to doubt a number.
+/// A reason for a warning about a number.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Caveat {
-    /// Sampling began before times had settled.
-    NotSettled,
+    /// Sampling began before times had converged.
+    NotConverged,
     /// Times moved while sampling; the relative change.
     Drift(f64),
     /// The median is known only to within this share.
@@ -133,7 +133,7 @@ pub enum Caveat {
 }
 
 impl Caveat {
-    /// The caveat without the row's own figure, so that the same doubt about many rows is one footnote.
+    /// The caveat without the row's own figure, so that the same warning about many rows is one footnote.
     /// Figures that a table shows beside the row are not repeated in it.
     pub fn without_figure(&self) -> String {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
@@ -169,7 +169,7 @@ impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: &f64| format!("{:.1} %", share * 100.0);
         match self {
-            Self::NotSettled => f.write_str("times had not settled when sampling began"),
+            Self::NotConverged => f.write_str("times had not converged when sampling began"),
             Self::Drift(by) => write!(f, "times drifted by {:+.1} % while sampling", by * 100.0),
             Self::WideInterval(half) => write!(f, "the median is known to ±{} only", percent(half)),
             Self::NoInterval { samples } => {

@@ -15,8 +15,8 @@ use warpmark_nets::diffusion::{
 pub use scheduler::read as read_scheduler;
 pub use unet::read as read_unet;
 
-/// The numbers of a decoder and the channels of its latents, from `vae/config.json`. Whether it runs in f32 is
-/// a matter of ranges and changes no answer: the stanza decides.
+/// The numbers of a decoder and the channels of its latents, from `vae/config.json`. Whether it runs in
+/// f32 is a matter of ranges and changes no answer: the entry decides.
 ///
 /// # Errors
 /// Where it describes a net that is not computed.
@@ -47,8 +47,8 @@ pub fn read_vae(configuration: &Configuration) -> Result<(VaeNumbers, usize), Un
     Ok((numbers, c.count("latent_channels", 4)?))
 }
 
-/// The numbers of a text encoder, from the `config.json` in its folder. `output` is what the pipeline takes of
-/// it, which its own configuration does not say.
+/// The numbers of a text encoder, from the `config.json` in its folder. `output` is what the pipeline
+/// takes of it, which its own configuration does not say.
 ///
 /// # Errors
 /// Where it describes a net that is not computed.
@@ -79,66 +79,65 @@ pub fn read_text(
     })
 }
 
-/// Refuses configurations that are not the stanza's; those that are not there are not compared.
+/// Refuses configurations that are not the entry's; those that are not there are not compared.
 pub fn compare(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     find: &Find<'_>,
 ) -> Result<(), ConfigurationError> {
     if let Some(c) = find("unet/config.json")? {
-        unet::compare(model, &stanza.unet, &c)?;
+        unet::compare(model, &entry.unet, &c)?;
     }
     if let Some(c) = find("vae/config.json")? {
-        compare_vae(model, stanza, &c)?;
+        compare_vae(model, entry, &c)?;
     }
-    for (index, (text, folder)) in stanza.text.iter().zip(TEXT_FOLDERS).enumerate() {
+    for (index, (text, folder)) in entry.text.iter().zip(TEXT_FOLDERS).enumerate() {
         if let Some(c) = find(&format!("{folder}/config.json"))? {
             compare_text(model, (index, text), &c)?;
         }
     }
     match find("scheduler/scheduler_config.json")? {
-        Some(c) => scheduler::compare(model, &stanza.scheduler, &c),
+        Some(c) => scheduler::compare(model, &entry.scheduler, &c),
         None => Ok(()),
     }
 }
 
 fn compare_vae(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let (found, latents) = comparison.read(read_vae)?;
-    let VaeNumbers { channels, layers, groups, scaling, .. } = &stanza.vae;
+    let VaeNumbers { channels, layers, groups, scaling, .. } = &entry.vae;
     comparison.equal(("block_out_channels", &found.channels), ("vae.channels", channels))?;
     comparison.equal(("layers_per_block", found.layers), ("vae.layers", *layers))?;
     comparison.equal(("norm_num_groups", found.groups), ("vae.groups", *groups))?;
-    comparison.equal(("latent_channels", latents), ("unet.latents", stanza.unet.latents))?;
+    comparison.equal(("latent_channels", latents), ("unet.latents", entry.unet.latents))?;
     comparison.close(("scaling_factor", found.scaling), ("vae.scaling", *scaling))
 }
 
 fn compare_text(
     model: &Model,
-    (index, stanza): (usize, &TextNumbers),
+    (index, entry): (usize, &TextNumbers),
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
-    let found = comparison.read(|c| read_text(c, stanza.output))?;
+    let found = comparison.read(|c| read_text(c, entry.output))?;
     let field = |name: &str| format!("text[{index}].{name}");
-    for (key, name, found, stanza) in [
-        ("vocab_size", "vocabulary", found.vocabulary, stanza.vocabulary),
-        ("max_position_embeddings", "positions", found.positions, stanza.positions),
-        ("hidden_size", "width", found.width, stanza.width),
-        ("num_hidden_layers", "layers", found.layers, stanza.layers),
-        ("num_attention_heads", "heads", found.heads, stanza.heads),
-        ("intermediate_size", "hidden", found.hidden, stanza.hidden),
+    for (key, name, found, entry) in [
+        ("vocab_size", "vocabulary", found.vocabulary, entry.vocabulary),
+        ("max_position_embeddings", "positions", found.positions, entry.positions),
+        ("hidden_size", "width", found.width, entry.width),
+        ("num_hidden_layers", "layers", found.layers, entry.layers),
+        ("num_attention_heads", "heads", found.heads, entry.heads),
+        ("intermediate_size", "hidden", found.hidden, entry.hidden),
     ] {
-        comparison.equal((key, found), (&field(name), stanza))?;
+        comparison.equal((key, found), (&field(name), entry))?;
     }
-    comparison
-        .equal(("hidden_act", found.activation), (&field("activation"), stanza.activation))?;
-    // A width that the stanza does not use is not compared: any encoder has one in its configuration.
-    match stanza.pooled_width {
+    comparison.equal(("hidden_act", found.activation), (&field("activation"), entry.activation))?;
+    // A width that the entry does not use is not compared: any encoder has one in its configuration.
+    match entry.pooled_width {
         Some(width) => {
             let found = found.pooled_width.unwrap_or(0);
             comparison.equal(("projection_dim", found), (&field("pooled_width"), width))

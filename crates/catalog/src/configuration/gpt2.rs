@@ -38,22 +38,22 @@ pub fn read(configuration: &Configuration) -> Result<Architecture, Unsupported> 
     })
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub fn compare(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    for (key, field, found, stanza) in [
-        ("n_layer", "layers", found.layers, stanza.layers),
-        ("n_head", "heads", found.heads, stanza.heads),
-        ("n_embd", "width", found.width, stanza.width),
-        ("n_positions", "context", found.context, stanza.context),
-        ("vocab_size", "vocabulary", found.vocabulary, stanza.vocabulary),
+    for (key, field, found, entry) in [
+        ("n_layer", "layers", found.layers, entry.layers),
+        ("n_head", "heads", found.heads, entry.heads),
+        ("n_embd", "width", found.width, entry.width),
+        ("n_positions", "context", found.context, entry.context),
+        ("vocab_size", "vocabulary", found.vocabulary, entry.vocabulary),
     ] {
-        comparison.equal((key, found), (field, stanza))?;
+        comparison.equal((key, found), (field, entry))?;
     }
     Ok(())
 }

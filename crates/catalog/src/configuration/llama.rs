@@ -1,5 +1,5 @@
-//! A Llama's `config.json`, as `LlamaConfig` and `MistralConfig` of transformers write it, and the metadata of
-//! its GGUF files.
+//! A Llama's `config.json`, as `LlamaConfig` and `MistralConfig` of transformers write it, and the
+//! metadata of its GGUF files.
 
 use serde_json::json;
 
@@ -35,7 +35,8 @@ const MULTIPLIERS: [&str; 5] = [
 
 /// The architecture that a configuration describes.
 ///
-/// Its context ends where a window of attention would begin to hide something: up to there it is the same net.
+/// Its context ends where a window of attention would begin to hide something: up to there it is the
+/// same net.
 ///
 /// # Errors
 /// Where it describes a net that is not computed.
@@ -123,66 +124,65 @@ fn rope(c: &Configuration) -> Result<(f64, Option<RopeScaling>), Unsupported> {
     }
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub fn compare(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    for (key, field, found, stanza) in [
-        ("vocab_size", "vocabulary", found.vocabulary, stanza.vocabulary),
-        ("hidden_size", "width", found.width, stanza.width),
-        ("intermediate_size", "hidden", found.hidden, stanza.hidden),
-        ("num_hidden_layers", "layers", found.layers, stanza.layers),
-        ("num_attention_heads", "heads", found.heads, stanza.heads),
-        ("num_key_value_heads", "key_value_heads", found.key_value_heads, stanza.key_value_heads),
+    for (key, field, found, entry) in [
+        ("vocab_size", "vocabulary", found.vocabulary, entry.vocabulary),
+        ("hidden_size", "width", found.width, entry.width),
+        ("intermediate_size", "hidden", found.hidden, entry.hidden),
+        ("num_hidden_layers", "layers", found.layers, entry.layers),
+        ("num_attention_heads", "heads", found.heads, entry.heads),
+        ("num_key_value_heads", "key_value_heads", found.key_value_heads, entry.key_value_heads),
     ] {
-        comparison.equal((key, found), (field, stanza))?;
+        comparison.equal((key, found), (field, entry))?;
     }
     let positions =
         configuration.count("max_position_embeddings", usize::MAX).unwrap_or(usize::MAX);
     let limit =
         if found.context < positions { "sliding_window" } else { "max_position_embeddings" };
-    comparison.at_most((limit, found.context), ("context", stanza.context))?;
-    let epsilons = (f64::from(found.norm_epsilon), f64::from(stanza.norm_epsilon));
+    comparison.at_most((limit, found.context), ("context", entry.context))?;
+    let epsilons = (f64::from(found.norm_epsilon), f64::from(entry.norm_epsilon));
     comparison.close(("rms_norm_eps", epsilons.0), ("norm_epsilon", epsilons.1))?;
-    comparison.close(("rope_theta", found.rope_theta), ("rope_theta", stanza.rope_theta))?;
-    comparison
-        .equal(("rope_scaling", found.rope_scaling), ("rope_scaling", stanza.rope_scaling))?;
-    comparison.equal(("tie_word_embeddings", found.tied), ("tied", stanza.tied))
+    comparison.close(("rope_theta", found.rope_theta), ("rope_theta", entry.rope_theta))?;
+    comparison.equal(("rope_scaling", found.rope_scaling), ("rope_scaling", entry.rope_scaling))?;
+    comparison.equal(("tie_word_embeddings", found.tied), ("tied", entry.tied))
 }
 
-/// Refuses a GGUF file whose metadata is not the stanza's. What it does not say is not compared.
+/// Refuses a GGUF file whose metadata is not the entry's. What it does not say is not compared.
 pub fn compare_metadata(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     metadata: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, metadata);
-    for (key, field, stanza) in [
-        ("llama.embedding_length", "width", stanza.width),
-        ("llama.feed_forward_length", "hidden", stanza.hidden),
-        ("llama.block_count", "layers", stanza.layers),
-        ("llama.attention.head_count", "heads", stanza.heads),
-        ("llama.attention.head_count_kv", "key_value_heads", stanza.key_value_heads),
-        ("llama.rope.dimension_count", "width / heads", stanza.head_width()),
-        ("llama.attention.key_length", "width / heads", stanza.head_width()),
+    for (key, field, entry) in [
+        ("llama.embedding_length", "width", entry.width),
+        ("llama.feed_forward_length", "hidden", entry.hidden),
+        ("llama.block_count", "layers", entry.layers),
+        ("llama.attention.head_count", "heads", entry.heads),
+        ("llama.attention.head_count_kv", "key_value_heads", entry.key_value_heads),
+        ("llama.rope.dimension_count", "width / heads", entry.head_width()),
+        ("llama.attention.key_length", "width / heads", entry.head_width()),
     ] {
-        let found = comparison.read(|metadata| metadata.count(key, stanza))?;
-        comparison.equal((key, found), (field, stanza))?;
+        let found = comparison.read(|metadata| metadata.count(key, entry))?;
+        comparison.equal((key, found), (field, entry))?;
     }
     let key = "llama.context_length";
-    let found = comparison.read(|metadata| metadata.count(key, stanza.context))?;
-    comparison.at_most((key, found), ("context", stanza.context))?;
-    let epsilon = f64::from(stanza.norm_epsilon);
-    for (key, field, stanza) in [
+    let found = comparison.read(|metadata| metadata.count(key, entry.context))?;
+    comparison.at_most((key, found), ("context", entry.context))?;
+    let epsilon = f64::from(entry.norm_epsilon);
+    for (key, field, entry) in [
         ("llama.attention.layer_norm_rms_epsilon", "norm_epsilon", epsilon),
-        ("llama.rope.freq_base", "rope_theta", stanza.rope_theta),
+        ("llama.rope.freq_base", "rope_theta", entry.rope_theta),
     ] {
-        let found = comparison.read(|metadata| metadata.number(key, stanza))?;
-        comparison.close((key, found), (field, stanza))?;
+        let found = comparison.read(|metadata| metadata.number(key, entry))?;
+        comparison.close((key, found), (field, entry))?;
     }
     comparison.read(|metadata| {
         metadata.only("llama.expert_count", 0, &[json!(0)])?;
@@ -192,8 +192,8 @@ pub fn compare_metadata(
     let Some(found) = comparison.read(|metadata| metadata.numbers(ROPE_FACTORS))? else {
         return Ok(());
     };
-    let plain = Architecture { rope_scaling: None, ..stanza.clone() };
-    let lowered = inverse_frequencies(&plain).into_iter().zip(inverse_frequencies(stanza));
+    let plain = Architecture { rope_scaling: None, ..entry.clone() };
+    let lowered = inverse_frequencies(&plain).into_iter().zip(inverse_frequencies(entry));
     let expected: Vec<f64> = lowered.map(|(plain, stretched)| plain / stretched).collect();
     let same = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-3 * b.abs();
     if found.len() == expected.len() && found.iter().zip(&expected).all(same) {

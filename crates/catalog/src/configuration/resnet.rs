@@ -6,8 +6,8 @@ use super::{Comparison, Configuration, ConfigurationError, Unsupported};
 use crate::Model;
 use warpmark_nets::resnet::Architecture;
 
-/// The nets of one width that timm and torchvision name by their depth: blocks of each stage, and whether they are
-/// bottlenecks.
+/// The nets of one width that timm and torchvision name by their depth: blocks of each stage, and
+/// whether they are bottlenecks.
 const NAMED: [(&str, [usize; 4], bool); 5] = [
     ("resnet18", [2, 2, 2, 2], false),
     ("resnet34", [3, 4, 6, 3], false),
@@ -22,7 +22,8 @@ const NAMED: [(&str, [usize; 4], bool); 5] = [
 /// Where it describes a net that is not computed: timm has many relatives under names of their own.
 pub fn read(configuration: &Configuration) -> Result<Architecture, Unsupported> {
     let c = configuration;
-    // transformers writes the same net under other tensor names, and timm changes a named net by `model_args`.
+    // transformers writes the same net under other tensor names, and timm changes a named net by
+    // `model_args`.
     c.none_of(&["model_type", "quantization_config", "model_args"])?;
     let known = NAMED.map(|(name, ..)| json!(name));
     c.only("architecture", "(absent)", &known)?;
@@ -42,16 +43,16 @@ pub fn read(configuration: &Configuration) -> Result<Architecture, Unsupported> 
     Ok(architecture)
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub fn compare(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    comparison.equal(("architecture", &found.blocks), ("blocks", &stanza.blocks))?;
-    comparison.equal(("architecture", found.bottleneck), ("bottleneck", stanza.bottleneck))?;
-    comparison.equal(("architecture", found.width), ("width", stanza.width))?;
-    comparison.equal(("num_classes", found.classes), ("classes", stanza.classes))
+    comparison.equal(("architecture", &found.blocks), ("blocks", &entry.blocks))?;
+    comparison.equal(("architecture", found.bottleneck), ("bottleneck", entry.bottleneck))?;
+    comparison.equal(("architecture", found.width), ("width", entry.width))?;
+    comparison.equal(("num_classes", found.classes), ("classes", entry.classes))
 }

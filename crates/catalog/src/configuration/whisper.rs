@@ -45,25 +45,25 @@ pub fn read(configuration: &Configuration) -> Result<Architecture, Unsupported> 
     })
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub fn compare(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    for (key, field, found, stanza) in [
-        ("num_mel_bins", "mels", found.mels, stanza.mels),
-        ("max_source_positions", "audio_positions", found.audio_positions, stanza.audio_positions),
-        ("max_target_positions", "text_positions", found.text_positions, stanza.text_positions),
-        ("d_model", "width", found.width, stanza.width),
-        ("encoder_attention_heads", "heads", found.heads, stanza.heads),
-        ("encoder_layers", "encoder_layers", found.encoder_layers, stanza.encoder_layers),
-        ("decoder_layers", "decoder_layers", found.decoder_layers, stanza.decoder_layers),
-        ("vocab_size", "vocabulary", found.vocabulary, stanza.vocabulary),
+    for (key, field, found, entry) in [
+        ("num_mel_bins", "mels", found.mels, entry.mels),
+        ("max_source_positions", "audio_positions", found.audio_positions, entry.audio_positions),
+        ("max_target_positions", "text_positions", found.text_positions, entry.text_positions),
+        ("d_model", "width", found.width, entry.width),
+        ("encoder_attention_heads", "heads", found.heads, entry.heads),
+        ("encoder_layers", "encoder_layers", found.encoder_layers, entry.encoder_layers),
+        ("decoder_layers", "decoder_layers", found.decoder_layers, entry.decoder_layers),
+        ("vocab_size", "vocabulary", found.vocabulary, entry.vocabulary),
     ] {
-        comparison.equal((key, found), (field, stanza))?;
+        comparison.equal((key, found), (field, entry))?;
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ pub fn compare(
 /// Refuses a feature extractor (`preprocessor_config.json`) that makes other spectrograms than ours.
 pub fn compare_features(
     model: &Model,
-    stanza: &Architecture,
+    entry: &Architecture,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
@@ -79,7 +79,7 @@ pub fn compare_features(
         c.only("n_fft", FRAME, &[json!(FRAME)])?;
         c.only("hop_length", HOP, &[json!(HOP)])?;
         c.only("sampling_rate", RATE, &[json!(RATE)])?;
-        c.count("feature_size", stanza.mels)
+        c.count("feature_size", entry.mels)
     })?;
-    comparison.equal(("feature_size", mels), ("mels", stanza.mels))
+    comparison.equal(("feature_size", mels), ("mels", entry.mels))
 }

@@ -9,14 +9,14 @@ use warpmark_analyze::UsdPerHour;
 use warpmark_analyze::money::MoneyError;
 use warpmark_record::Filter;
 
-use super::Form;
+use super::OutputFormat;
 
 /// How a page is written.
 #[derive(Debug, Clone, Args)]
 pub struct FormOption {
     /// The format of the output
     #[arg(long, value_enum, default_value = "terminal", conflicts_with = "json")]
-    pub format: Form,
+    pub format: OutputFormat,
     /// The same as `--format json`
     #[arg(long)]
     pub json: bool,
@@ -25,7 +25,7 @@ pub struct FormOption {
 impl FormOption {
     /// The form that the options ask for.
     pub fn form(&self) -> warpmark_report::Format {
-        if self.json { Form::Json } else { self.format }.into()
+        if self.json { OutputFormat::Json } else { self.format }.into()
     }
 }
 
@@ -66,7 +66,7 @@ impl Terms {
 #[derive(Debug, Clone, Args)]
 pub struct PriceOptions {
     /// What an hour costs, in dollars: of every device (`0.75`), or of one (`a10g=0.75`, by its name in
-    /// the book or its folder under results/); goes before every list
+    /// the datasheet or its folder under results/); goes before every list
     #[arg(long, value_name = "[CARD=]USD", value_parser = own_price)]
     pub usd_per_hour: Vec<OwnPrice>,
     /// A price list in the form of crates/analyze/prices.toml instead of the one built in

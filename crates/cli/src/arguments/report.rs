@@ -10,7 +10,7 @@ use super::{PriceOptions, WrongUsage};
 
 /// A report's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum OutputFormat {
     /// A table for people
     Terminal,
     /// A table for a pull request
@@ -27,7 +27,7 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Export {
     /// A text.
-    Text(Form),
+    Text(OutputFormat),
     /// Tables for those who query.
     Sqlite,
 }
@@ -36,11 +36,11 @@ impl Export {
     /// The form of a file whose name ends in this, in small letters.
     fn of_ending(ending: &str) -> Option<Self> {
         Some(match ending {
-            "txt" | "text" => Self::Text(Form::Terminal),
-            "md" | "markdown" => Self::Text(Form::Markdown),
-            "csv" => Self::Text(Form::Csv),
-            "json" => Self::Text(Form::Json),
-            "html" | "htm" => Self::Text(Form::Html),
+            "txt" | "text" => Self::Text(OutputFormat::Terminal),
+            "md" | "markdown" => Self::Text(OutputFormat::Markdown),
+            "csv" => Self::Text(OutputFormat::Csv),
+            "json" => Self::Text(OutputFormat::Json),
+            "html" | "htm" => Self::Text(OutputFormat::Html),
             "sqlite" | "sqlite3" | "db" => Self::Sqlite,
             _ => return None,
         })
@@ -50,11 +50,11 @@ impl Export {
 impl ValueEnum for Export {
     fn value_variants<'a>() -> &'a [Self] {
         &[
-            Self::Text(Form::Terminal),
-            Self::Text(Form::Markdown),
-            Self::Text(Form::Csv),
-            Self::Text(Form::Json),
-            Self::Text(Form::Html),
+            Self::Text(OutputFormat::Terminal),
+            Self::Text(OutputFormat::Markdown),
+            Self::Text(OutputFormat::Csv),
+            Self::Text(OutputFormat::Json),
+            Self::Text(OutputFormat::Html),
             Self::Sqlite,
         ]
     }
@@ -69,14 +69,14 @@ impl ValueEnum for Export {
     }
 }
 
-impl From<Form> for warpmark_report::Format {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Terminal => Self::Terminal,
-            Form::Markdown => Self::Markdown,
-            Form::Csv => Self::Csv,
-            Form::Json => Self::Json,
-            Form::Html => Self::Html,
+impl From<OutputFormat> for warpmark_report::Format {
+    fn from(format: OutputFormat) -> Self {
+        match format {
+            OutputFormat::Terminal => Self::Terminal,
+            OutputFormat::Markdown => Self::Markdown,
+            OutputFormat::Csv => Self::Csv,
+            OutputFormat::Json => Self::Json,
+            OutputFormat::Html => Self::Html,
         }
     }
 }
@@ -126,12 +126,12 @@ impl Report {
     /// # Errors
     /// Two of them contradict each other, or the name of the output tells of no form that there is.
     pub fn export(&self) -> Result<Export, WrongUsage> {
-        let asked = if self.json { Some(Export::Text(Form::Json)) } else { self.format };
-        let asked = if self.index { Some(Export::Text(Form::Markdown)) } else { asked };
+        let asked = if self.json { Some(Export::Text(OutputFormat::Json)) } else { self.format };
+        let asked = if self.index { Some(Export::Text(OutputFormat::Markdown)) } else { asked };
         let ending = self.output.as_deref().and_then(Path::extension);
         let Some(ending) = ending.map(|ending| ending.to_string_lossy().to_ascii_lowercase())
         else {
-            return Ok(asked.unwrap_or(Export::Text(Form::Terminal)));
+            return Ok(asked.unwrap_or(Export::Text(OutputFormat::Terminal)));
         };
         let output = self.output.as_deref().unwrap_or(Path::new("")).display();
         match (asked, Export::of_ending(&ending)) {

@@ -17,9 +17,9 @@ const USERS: [u64; 10] = [1, 4, 8, 16, 32, 64, 128, 192, 256, 512];
 #[command(after_help = "\
 Examples:
   warpmark serve gpt2-124m                              1 to 512 users, 10 s each
-  warpmark serve gpt2-124m --users 1 --for 2m           one request after the other for two minutes
+  warpmark serve gpt2-124m --users 1 --duration 2m      one request after the other for two minutes
   warpmark serve gpt2-124m --rate 2,5,10 --target 500ms requests by the clock, and goodput
-  warpmark serve gpt2-124m --phase prefill --most 32 --delay 5ms
+  warpmark serve gpt2-124m --phase prefill --max-batch 32 --max-queue-delay 5ms
                                                         dynamic batches of whole requests
   warpmark serve whisper-tiny --phase transcribe/30s    transcriptions of 30 s of speech
   warpmark serve gpt2-124m --users 64 --timeout 5s --cancel 0.1 --cancel-after 1s
@@ -75,9 +75,9 @@ pub struct Traffic {
     #[arg(long, allow_negative_numbers = true, value_name = "PER_SECOND,...", value_delimiter = ',', value_parser = rate)]
     pub rate: Vec<f64>,
     /// The time for which requests are counted at each level
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = super::time)]
-    pub window: Duration,
-    /// The time of load before that
+    #[arg(long, alias = "for", value_name = "TIME", default_value = "10s", value_parser = super::time)]
+    pub duration: Duration,
+    /// The time of traffic before that
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = super::time)]
     pub warm_up: Duration,
     /// When a caller gives up; also the longest that is waited for the last answers
@@ -110,12 +110,12 @@ pub struct ServiceOptions {
     #[arg(long, value_name = "DTYPE", value_parser = dtype)]
     pub dtype: Option<Dtype>,
     /// The most requests side by side: slots of continuous batching, or the largest dynamic batch
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, alias = "most", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub most: u32,
+    pub max_batch: u32,
     /// The longest that a request waits for company in a dynamic batch; `0s` for not at all
-    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = delay)]
-    pub delay: Duration,
+    #[arg(long, alias = "delay", value_name = "TIME", default_value = "5ms", value_parser = delay)]
+    pub max_queue_delay: Duration,
     /// Tokens of a prompt, for text [default: the model's own]
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]

@@ -27,7 +27,7 @@ const TO_READ: Duration = Duration::from_millis(500);
 const LAST_WORDS: usize = 3;
 
 /// What was heard from a worker.
-pub(super) enum Heard {
+pub(super) enum Received {
     /// A message.
     Message(Message),
     /// A line on its standard error, or one on the pipe that is no message.
@@ -64,7 +64,7 @@ impl End {
 pub(super) struct Process {
     child: Child,
     orders: Option<ChildStdin>,
-    heard: Receiver<Heard>,
+    heard: Receiver<Received>,
     last_words: VecDeque<String>,
 }
 
@@ -85,10 +85,10 @@ impl Process {
         let orders = child.stdin.take();
         if let (Some(messages), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
             listen(messages, sender.clone(), |line| match serde_json::from_str(&line) {
-                Ok(message) => Heard::Message(message),
-                Err(_) => Heard::Line(line),
+                Ok(message) => Received::Message(message),
+                Err(_) => Received::Line(line),
             });
-            listen(errors, sender, Heard::Line);
+            listen(errors, sender, Received::Line);
         }
         Ok(Self { child, orders, heard, last_words: VecDeque::new() })
     }
@@ -106,7 +106,7 @@ impl Process {
     }
 
     /// Waits for the worker to say something.
-    pub(super) fn listen(&mut self, limit: Duration) -> Result<Heard, Silence> {
+    pub(super) fn listen(&mut self, limit: Duration) -> Result<Received, Silence> {
         let heard = match self.heard.recv_timeout(limit) {
             // A run that was stopped and goes on (Ctrl-Z, fg) is past every limit, while the pipe is full.
             Err(RecvTimeoutError::Timeout) => self.heard.recv_timeout(TO_READ),
@@ -114,7 +114,7 @@ impl Process {
         };
         match heard {
             Ok(heard) => {
-                if let Heard::Line(line) = &heard
+                if let Received::Line(line) = &heard
                     && !line.trim().is_empty()
                 {
                     self.last_words.push_back(line.trim().to_owned());
@@ -188,8 +188,8 @@ fn program() -> io::Result<PathBuf> {
 /// Hands every line of a pipe on, until the pipe is closed.
 fn listen(
     pipe: impl Read + Send + 'static,
-    to: Sender<Heard>,
-    read: impl Fn(String) -> Heard + Send + 'static,
+    to: Sender<Received>,
+    read: impl Fn(String) -> Received + Send + 'static,
 ) {
     thread::spawn(move || {
         let mut lines = BufReader::new(pipe).split(b'\n');

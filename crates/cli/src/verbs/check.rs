@@ -8,7 +8,7 @@ use warpmark_analyze::analyze;
 use warpmark_analyze::check::health::Weight;
 use warpmark_analyze::check::{self, Checked, Checkup, Figure};
 use warpmark_analyze::reference::judge::judge;
-use warpmark_analyze::reference::{Doubt, Reference};
+use warpmark_analyze::reference::{PublishedTables, Warning};
 use warpmark_device::DeviceChoice;
 use warpmark_record::store::Recording;
 use warpmark_record::{DeviceSpec, Filter};
@@ -25,7 +25,7 @@ const AT_MOST: Duration = Duration::from_mins(3);
 
 /// Checks one card or all of them.
 pub fn run(options: &Check) -> anyhow::Result<u8> {
-    let (reference, doubts) = reference::read(&[])?;
+    let (reference, warnings) = reference::read(&[])?;
     let cards = match options.device {
         CheckedDevice::All => warpmark_device::list()?,
         CheckedDevice::One(index) => {
@@ -33,7 +33,7 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
         }
     };
     let together = cards.len() > 1;
-    let mut checked = at_once(&cards, options, (&reference, &doubts));
+    let mut checked = at_once(&cards, options, (&reference, &warnings));
     if together {
         let first = Checkup::of(checked.clone());
         for (place, card) in cards.iter().enumerate() {
@@ -41,7 +41,7 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
             let rows: Vec<String> = suspect.figures.iter().filter(|f| shared(f)).map(id).collect();
             if !rows.is_empty() {
                 let rows = format!("{},!sustained", rows.join(","));
-                let alone = one(card, options, &rows, (&reference, &doubts));
+                let alone = one(card, options, &rows, (&reference, &warnings));
                 checked[place] = best_of(suspect, alone);
             }
         }
@@ -71,7 +71,11 @@ fn id(figure: &Figure) -> String {
 }
 
 /// Each card by a thread of its own, which waits for its workers.
-fn at_once(cards: &[DeviceSpec], options: &Check, known: (&Reference, &[Doubt])) -> Vec<Checked> {
+fn at_once(
+    cards: &[DeviceSpec],
+    options: &Check,
+    known: (&PublishedTables, &[Warning]),
+) -> Vec<Checked> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = cards
             .iter()
@@ -88,7 +92,12 @@ fn at_once(cards: &[DeviceSpec], options: &Check, known: (&Reference, &[Doubt]))
 }
 
 /// One card; that it cannot be measured is an answer too.
-fn one(card: &DeviceSpec, options: &Check, rows: &str, known: (&Reference, &[Doubt])) -> Checked {
+fn one(
+    card: &DeviceSpec,
+    options: &Check,
+    rows: &str,
+    known: (&PublishedTables, &[Warning]),
+) -> Checked {
     measure(card, options, rows, known)
         .unwrap_or_else(|error| Checked::not_measured(card.index, &card.name, format!("{error:#}")))
 }
@@ -97,7 +106,7 @@ fn measure(
     card: &DeviceSpec,
     options: &Check,
     rows: &str,
-    (reference, doubts): (&Reference, &[Doubt]),
+    (reference, warnings): (&PublishedTables, &[Warning]),
 ) -> anyhow::Result<Checked> {
     let selection = selection(card.index, rows)?;
     let campaign = Campaign::prepare_quietly(&selection, Bars::silent())?;
@@ -107,7 +116,7 @@ fn measure(
     let Some(run) = runs.first() else {
         anyhow::bail!("nothing was measured; `warpmark doctor` says what is missing");
     };
-    Ok(Checked::of(run, &judge(run, reference, doubts)))
+    Ok(Checked::of(run, &judge(run, reference, warnings)))
 }
 
 /// What is measured of a card: these rows.

@@ -84,13 +84,13 @@ fn in_question(options: &Compare) -> anyhow::Result<PathBuf> {
 }
 
 fn with_published(options: &Compare, files: &[PathBuf]) -> anyhow::Result<u8> {
-    let (reference, doubts) = reference::read(files)?;
+    let (reference, warnings) = reference::read(files)?;
     let mut recording = store::read(&in_question(options)?)?;
     left_out(&recording);
     select(options, &mut [&mut recording])?;
     let mut verdicts = Vec::new();
     for run in analyze(&recording) {
-        let standing = judge(&run, &reference, &doubts);
+        let standing = judge(&run, &reference, &warnings);
         let device = run.run.map_or("unknown device", |run| run.device.name.as_str());
         let title = format!("{device}, run {}, against what is published", run.id);
         let page = decision::reference::standing(&title, &run.caveats, &standing);

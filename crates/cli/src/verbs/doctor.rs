@@ -1,4 +1,4 @@
-//! `warpmark doctor`: what is missing on this machine, and how to mend it.
+//! `warpmark doctor`: what is missing on this machine, and how to fix it.
 
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,12 @@ fn line(finding: &Finding) -> String {
         FindingState::Missing => "missing",
         FindingState::Broken => "BROKEN",
     };
-    let mend = finding.mend.as_ref().map(|mend| format!("{:9}to mend: {mend}\n", ""));
-    format!("{state:<9}{}: {}\n{}", finding.what, finding.detail, mend.unwrap_or_default())
+    let fix = finding.fix.as_ref().map(|fix| format!("{:9}to fix: {fix}\n", ""));
+    format!("{state:<9}{}: {}\n{}", finding.what, finding.detail, fix.unwrap_or_default())
 }
 
-fn finding(what: &str, state: FindingState, detail: String, mend: Option<String>) -> Finding {
-    Finding { what: what.to_owned(), state, detail, mend }
+fn finding(what: &str, state: FindingState, detail: String, fix: Option<String>) -> Finding {
+    Finding { what: what.to_owned(), state, detail, fix }
 }
 
 /// Whether this build can run models on the cards that are there.
@@ -59,23 +59,23 @@ fn candle() -> Vec<Finding> {
     };
     let cards = warpmark_device::list().unwrap_or_default();
     if cards.is_empty() {
-        let mend = "`eval \"$(scripts/cuda-toolkit 13.0)\"` where nvcc is missing, then \
+        let fix = "`eval \"$(scripts/cuda-toolkit 13.0)\"` where nvcc is missing, then \
                     `CUDA_COMPUTE_CAP=NN cargo build --release --features cuda` (T4 75, A100 80, H100 90)";
         let built = cfg!(feature = "cuda");
         let state = if built { FindingState::Ok } else { FindingState::Missing };
-        return vec![finding("models on a GPU", state, kernels, (!built).then(|| mend.to_owned()))];
+        return vec![finding("models on a GPU", state, kernels, (!built).then(|| fix.to_owned()))];
     }
     let look = |card: &DeviceSpec| match warpmark_models::engine::refusal(card) {
         None => finding(&what(card.index), FindingState::Ok, kernels.clone(), None),
         Some(reason) => {
             // The reason ends in what to do.
-            let (detail, mend) =
+            let (detail, fix) =
                 reason.split_once("; ").unwrap_or((&reason, "measure the micro suite"));
             finding(
                 &what(card.index),
                 FindingState::Missing,
                 detail.to_owned(),
-                Some(mend.to_owned()),
+                Some(fix.to_owned()),
             )
         }
     };
@@ -138,11 +138,11 @@ fn disk(results: &Path) -> Finding {
             if free >= ROOM {
                 finding("disk", FindingState::Ok, detail, None)
             } else {
-                let mend = format!(
+                let fix = format!(
                     "free {}, or export WARPMARK_CACHE=/a/folder/with/room",
                     (ROOM - free).binary()
                 );
-                finding("disk", FindingState::Missing, detail, Some(mend))
+                finding("disk", FindingState::Missing, detail, Some(fix))
             }
         }
         Err(error) => finding(

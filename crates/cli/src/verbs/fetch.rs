@@ -35,7 +35,7 @@ pub fn run(options: &Fetch) -> anyhow::Result<u8> {
             Some(quantisation) => Format::Quantised(quantisation),
             None => Format::Plain(model.checkpoint),
         };
-        let (wanted, checkpoint) = (model.wanted(format)?, model.checkpoint_in(format)?);
+        let (wanted, checkpoint) = (model.weight_spec(format)?, model.checkpoint_in(format)?);
         // A file that is there already may have been damaged since.
         for damaged in wanted.examine(&checkpoint, &source, &cache, progress.as_ref())? {
             bars.line(&damaged);

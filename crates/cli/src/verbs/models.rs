@@ -82,7 +82,7 @@ fn listed<'a>(model: &'a Model, spec: &DeviceSpec) -> anyhow::Result<Listed<'a>>
 fn quantised(model: &Model, spec: &DeviceSpec) -> anyhow::Result<Vec<Quantised>> {
     let of = |quantisation| {
         let format = Format::Quantised(quantisation);
-        let weights_bytes = model.wanted(format)?.held();
+        let weights_bytes = model.weight_spec(format)?.held();
         let fits = spec.memory.clone().map(|capacity| weights_bytes < capacity);
         Ok(Quantised { format, weights_bytes, fits })
     };

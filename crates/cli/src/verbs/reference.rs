@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use warpmark_analyze::Prices;
-use warpmark_analyze::reference::{Card, Cards, Doubt, Reference, doubts};
+use warpmark_analyze::reference::{Card, Cards, PublishedTables, Warning, warnings};
 use warpmark_report::{decision, render_decision};
 
 use crate::arguments;
@@ -15,23 +15,27 @@ use crate::terminal::style;
 
 /// Shows published tables.
 pub fn run(options: &arguments::Reference) -> anyhow::Result<u8> {
-    let (reference, doubts) = read(&options.files)?;
-    let page = decision::reference::tables(&reference, &doubts);
+    let (reference, warnings) = read(&options.files)?;
+    let page = decision::reference::tables(&reference, &warnings);
     show(&render_decision(&page, options.form.form(), style())?)?;
-    Ok(if options.strict && !doubts.is_empty() { exit::FAILED } else { exit::OK })
+    Ok(if options.strict && !warnings.is_empty() { exit::FAILED } else { exit::OK })
 }
 
 /// The tables of some files and folders, or the built-in ones where none is named, and what contradicts
 /// them.
-pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<(Reference, Vec<Doubt>)> {
-    let book = warpmark_device::book::book()?;
+pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<(PublishedTables, Vec<Warning>)> {
+    let datasheet = warpmark_device::datasheet::datasheets()?;
     let cards = Cards(
-        book.entries()
-            .map(|entry| Card { book: entry.clone(), memories: book.memories(&entry.name) })
+        datasheet
+            .entries()
+            .map(|entry| Card {
+                datasheet: entry.clone(),
+                memories: datasheet.memories(&entry.name),
+            })
             .collect(),
     );
     let reference = if paths.is_empty() {
-        Reference::builtin(&cards)?
+        PublishedTables::builtin(&cards)?
     } else {
         let mut texts = Vec::new();
         for path in paths {
@@ -41,10 +45,10 @@ pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<(Reference, Vec<Doubt>)>
         }
         let texts: Vec<(&str, &str)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        Reference::parse(&texts, &cards)?
+        PublishedTables::parse(&texts, &cards)?
     };
-    let doubts = doubts::of(&reference, &cards, &Prices::builtin()?);
-    Ok((reference, doubts))
+    let warnings = warnings::of(&reference, &cards, &Prices::builtin()?);
+    Ok((reference, warnings))
 }
 
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -7,7 +7,7 @@ use warpmark_record::Record;
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{Format, render_index, render_page, render_selected};
 
-use crate::arguments::{Export, Form, Report, WrongUsage};
+use crate::arguments::{Export, OutputFormat, Report, WrongUsage};
 use crate::filter;
 use crate::output::{left_out, show};
 use crate::sources::tariffs;
@@ -32,7 +32,7 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
     } else {
         store::read_all(&options.paths)?
     };
-    if matches!(export, Export::Text(Form::Csv) | Export::Sqlite) {
+    if matches!(export, Export::Text(OutputFormat::Csv) | Export::Sqlite) {
         // The other forms have a place for them.
         left_out(&recording);
     }

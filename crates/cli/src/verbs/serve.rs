@@ -59,7 +59,7 @@ fn plan(offers: &[Offer], levels: &[Level], options: &Serve) -> String {
         }
         for level in levels {
             let id = serving::id(offer, level);
-            let time = options.traffic.warm_up + options.traffic.window;
+            let time = options.traffic.warm_up + options.traffic.duration;
             let _ = writeln!(text, "  {id}  {time:?}, and the last answers");
         }
     }
@@ -67,7 +67,7 @@ fn plan(offers: &[Offer], levels: &[Level], options: &Serve) -> String {
         text,
         "\n{} levels, about {:?}; the last answers of each are waited for {:?} at most",
         offers.len() * levels.len(),
-        (options.traffic.warm_up + options.traffic.window)
+        (options.traffic.warm_up + options.traffic.duration)
             * u32::try_from(offers.len() * levels.len()).unwrap_or(u32::MAX),
         options.traffic.timeout
     );

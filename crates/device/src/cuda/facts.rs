@@ -1,7 +1,7 @@
 //! What follows from a driver's answers, and what stands beside them in the environment.
 
 use cudarc::driver::sys::CUuuid;
-use warpmark_record::machine::BookEntry;
+use warpmark_record::machine::DatasheetEntry;
 use warpmark_record::{BytesPerSecond, Field, Hertz};
 
 /// Variables that change what the driver and its libraries do, where they are set.
@@ -21,7 +21,7 @@ pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The name of the card that a simulated one imitates, which the book knows; others are as they are.
+/// The name of the card that a simulated one imitates, which has a datasheet; others are as they are.
 pub(super) fn real_name(name: &str) -> &str {
     name.strip_suffix(" (simulated)").unwrap_or(name)
 }
@@ -30,19 +30,19 @@ pub(super) fn real_name(name: &str) -> &str {
 ///
 /// The factor 2 holds for GDDR5, GDDR6, GDDR6X and every HBM as the driver reports their clocks (T4:
 /// 2 × 5001 MHz × 256 bit = 320 GB/s). Where the driver gives no clock or no bus width, as on cards
-/// that share the host's memory, the book is taken; where it has none either, the value is absent.
+/// that share the host's memory, the datasheet is taken; where it has none either, the value is absent.
 pub(super) fn bandwidth(
     clock: &Field<Hertz>,
     bus_bits: &Field<u32>,
-    book: &Field<BookEntry>,
+    datasheet: &Field<DatasheetEntry>,
 ) -> Field<BytesPerSecond> {
     if let (Some(clock), Some(bits)) = (clock.known(), bus_bits.known()) {
         return Field::Known(BytesPerSecond(2.0 * clock.get() * f64::from(*bits) / 8.0));
     }
-    match book.known().and_then(|entry| entry.bandwidth.as_ref()) {
+    match datasheet.known().and_then(|entry| entry.bandwidth.as_ref()) {
         Some(figure) => Field::Known(figure.value),
         None => Field::absent(
-            "the driver tells no memory clock or bus width, and the book no bandwidth",
+            "the driver tells no memory clock or bus width, and the datasheet no bandwidth",
         ),
     }
 }
@@ -58,9 +58,9 @@ pub(super) fn uuid_hash(uuid: CUuuid) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::book;
+    use crate::datasheet;
 
-    fn no_book() -> Field<BookEntry> {
+    fn no_datasheet() -> Field<DatasheetEntry> {
         Field::absent("no entry")
     }
 
@@ -72,21 +72,21 @@ mod tests {
 
     #[test]
     fn bandwidth_is_two_transfers_a_clock() {
-        let t4 = bandwidth(&Field::Known(Hertz(5.001e9)), &Field::Known(256), &no_book());
+        let t4 = bandwidth(&Field::Known(Hertz(5.001e9)), &Field::Known(256), &no_datasheet());
         assert!((t4.known().unwrap().get() / 320.064e9 - 1.0).abs() < 1e-12);
-        let a100 = bandwidth(&Field::Known(Hertz(1.215e9)), &Field::Known(5120), &no_book());
+        let a100 = bandwidth(&Field::Known(Hertz(1.215e9)), &Field::Known(5120), &no_datasheet());
         assert!((a100.known().unwrap().get() / 1555.2e9 - 1.0).abs() < 1e-12);
     }
 
     #[test]
-    fn without_a_memory_clock_the_book_is_asked_and_without_a_book_it_is_absent() {
+    fn without_a_memory_clock_the_datasheet_is_asked_and_without_a_datasheet_it_is_absent() {
         let silent = Field::absent("the driver reports 0");
-        let t4 = book::find("Tesla T4", &Field::absent("x"), &Field::Known(40));
+        let t4 = datasheet::find("Tesla T4", &Field::absent("x"), &Field::Known(40));
         assert_eq!(
             bandwidth(&silent, &Field::Known(256), &t4).known(),
             Some(&BytesPerSecond(320e9))
         );
-        assert!(bandwidth(&silent, &Field::Known(256), &no_book()).reason().is_some());
+        assert!(bandwidth(&silent, &Field::Known(256), &no_datasheet()).reason().is_some());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Energy {
     pub(super) by_power: Field<Joules>,
     pub(super) window: Field<Seconds>,
     /// Why the counter is not believed, where it is at fault.
-    pub(super) doubt: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
 /// The energy between the first and the last look at the counter.
@@ -47,27 +47,27 @@ pub(super) fn of(readings: &[Reading]) -> Energy {
             counter: Field::absent(reason.unwrap_or("the energy counter was not read")),
             by_power: integral(readings, from, to),
             window: Field::absent(reason.unwrap_or("the energy counter was not read")),
-            doubt: None,
+            warning: None,
         };
     };
     let (energy, window) = (*end - *start, *ended - *began);
     let by_power = integral(readings, *began, *ended);
-    // Wherever it did: behind that it may have passed its first value again.
+    // Wherever it did: after that it may have passed its first value again.
     let back = counter.windows(2).any(|pair| pair[1].1 < pair[0].1);
-    let doubt =
+    let warning =
         back.then(|| "the energy counter ran backwards; was the driver reloaded?".to_owned());
     let brief = || too_brief(&counter, window);
-    let doubt = doubt.or_else(|| match brief() {
+    let warning = warning.or_else(|| match brief() {
         Some(_) => None,
         None => jump(&counter, readings).or_else(|| disagreement(energy, &by_power)),
     });
-    let refusal = doubt.clone().or_else(brief);
+    let refusal = warning.clone().or_else(brief);
     let known = |reason: &Option<String>| reason.clone().map_or(Ok(()), Err);
     Energy {
         counter: known(&refusal).map(|()| energy).into(),
         window: known(&refusal).map(|()| window).into(),
         by_power,
-        doubt,
+        warning,
     }
 }
 

@@ -79,7 +79,7 @@ impl Fake {
             .env_remove("CUDA_VISIBLE_DEVICES")
             .env("FAKE_ASK", ask)
             .env("LD_LIBRARY_PATH", format!("{}:{path}", self.folder.path().display()));
-        // A setting of the test comes behind, and what it names in front.
+        // A setting of the test comes after, and what it names in front.
         for (name, value) in &self.variables {
             if *name == "LD_LIBRARY_PATH" {
                 command.env(name, format!("{value}:{}:{path}", self.folder.path().display()));

@@ -35,7 +35,7 @@ struct Case {
     positions: Vec<(u32, u32)>,
     mask: AttentionMask,
     layout: Layout,
-    /// Positions that a sequence has room for; nobody writes those behind its keys.
+    /// Positions that a sequence has room for; nobody writes those after its keys.
     room: u32,
     /// Whether two blocks of queries fit a warp, as far as the card is concerned.
     multiprocessors: u32,
@@ -178,7 +178,7 @@ fn cases() -> Vec<Case> {
     for (queries, keys) in [(1, 1), (7, 65), (65, 7), (130, 130), (64, 128)] {
         all.push(Case::new(64, f16, queries, keys));
     }
-    // Behind the first, whole blocks and such as a mask goes through.
+    // After the first, whole blocks and such as a mask goes through.
     for (queries, first) in [(1, 0), (7, 0), (65, 0), (130, 0), (9, 61), (70, 65)] {
         let mut case = Case::new(64, f16, queries, first + queries);
         (case.positions, case.mask) = (vec![(first, first + queries)], AttentionMask::Causal);
@@ -232,7 +232,7 @@ fn attention_is_that_of_the_formula_on_an_a100() {
     on_card("a100-40", |device| cases_from_8_0().iter().for_each(|case| hold(device, case)));
 }
 
-/// The same text as on an A100, behind another driver's answers: every third case is enough.
+/// The same text as on an A100, after another driver's answers: every third case is enough.
 fn some() -> impl Iterator<Item = Case> {
     cases_from_8_0().into_iter().step_by(3)
 }

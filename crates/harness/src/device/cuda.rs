@@ -7,7 +7,7 @@ use candle_core::cuda_backend::{
     set_gemm_reduced_precision_bf16, set_gemm_reduced_precision_f16,
     set_gemm_reduced_precision_f32,
 };
-use warpmark_device::target::{Card, Form, Kernels};
+use warpmark_device::target::{Card, CodeKind, Kernels};
 use warpmark_measure::WorkloadError;
 
 /// candle's device on the primary context that is open already.
@@ -25,7 +25,7 @@ pub(super) fn device(ordinal: usize) -> Result<candle_core::Device, WorkloadErro
 }
 
 /// The error that candle's context keeps for the next call, if there is one.
-pub(super) fn aftermath(device: &candle_core::Device) -> Result<(), String> {
+pub(super) fn check_sticky_error(device: &candle_core::Device) -> Result<(), String> {
     let candle_core::Device::Cuda(cuda) = device else { return Ok(()) };
     cuda.cuda_stream().context().check_err().map_err(|error| warpmark_device::describe(&error))
 }
@@ -37,7 +37,7 @@ pub(super) fn compiled() -> Option<Result<Kernels, String>> {
 }
 
 /// Why the kernels of this build cannot run on a card.
-pub(super) fn refusal(card: Card<'_>, form: Form) -> Option<String> {
+pub(super) fn refusal(card: Card<'_>, form: CodeKind) -> Option<String> {
     match compiled()? {
         Ok(kernels) => kernels.refusal(card, form),
         Err(error) => Some(format!("candle's kernels in this build cannot be recognised: {error}")),

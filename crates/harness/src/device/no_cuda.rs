@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warpmark_device::target::{Card, Form, Kernels, how_to_build};
+use warpmark_device::target::{Card, CodeKind, Kernels, how_to_build};
 use warpmark_measure::WorkloadError;
 
 pub(super) fn device(_ordinal: usize) -> Result<candle_core::Device, WorkloadError> {
@@ -10,7 +10,7 @@ pub(super) fn device(_ordinal: usize) -> Result<candle_core::Device, WorkloadErr
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of its counterpart, which can fail")]
-pub(super) fn aftermath(_device: &candle_core::Device) -> Result<(), String> {
+pub(super) fn check_sticky_error(_device: &candle_core::Device) -> Result<(), String> {
     Ok(())
 }
 
@@ -19,7 +19,7 @@ pub(super) fn compiled() -> Option<Result<Kernels, String>> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of its counterpart, which can")]
-pub(super) fn refusal(card: Card<'_>, _form: Form) -> Option<String> {
+pub(super) fn refusal(card: Card<'_>, _form: CodeKind) -> Option<String> {
     Some(format!(
         "this build has no candle kernels for a GPU; build with them: {}",
         how_to_build(card)

@@ -9,9 +9,9 @@ use super::{entry, parameters, work};
 use crate::cases::{self, Cases};
 use crate::levels::Levels;
 use crate::memory::sweep::Stores;
-use crate::memory::team::Team;
+use crate::memory::thread_pool::ThreadPool;
 use crate::memory::{Contents, Operation, cache_caveat, size_name};
-use crate::{Micro, Processor, Request, data};
+use crate::{Micro, Processor, RunOptions, data};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
@@ -25,19 +25,19 @@ const SECOND: usize = 256 << 10;
 /// count.
 const TRAFFIC: usize = 1 << 30;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let threads = spec.cpu.as_ref().map_or(1, |cpu| cpu.cores as usize);
     let levels = Levels::of(spec, FIRST, threads);
     let mut sizes =
-        if request.full { levels.all() } else { vec![levels.first, SECOND, levels.last] };
+        if options.full { levels.all() } else { vec![levels.first, SECOND, levels.last] };
     sizes.dedup();
-    sizes.into_iter().filter_map(|size| group(spec, request, size, threads)).collect()
+    sizes.into_iter().filter_map(|size| group(spec, options, size, threads)).collect()
 }
 
-fn group(spec: &DeviceSpec, request: &Request, size: usize, threads: usize) -> Option<Group> {
+fn group(spec: &DeviceSpec, options: &RunOptions, size: usize, threads: usize) -> Option<Group> {
     let traffic = size * passes(size) as usize * threads;
-    let entry = entry((spec, request), ENGINE, size, traffic, 3 * size * threads)?;
-    let contents = Contents::new(request.seed);
+    let entry = entry((spec, options), ENGINE, size, traffic, 3 * size * threads)?;
+    let contents = Contents::new(options.seed);
     let name = format!("caches of the CPU, {} a thread", size_name(size));
     Some(cases::group(name, vec![(entry, size)], move |device, cases| {
         Caches::open(device, cases, size, contents)
@@ -52,7 +52,7 @@ fn passes(size: usize) -> u32 {
 
 /// The arrays and their threads.
 struct Caches {
-    team: Team,
+    pool: ThreadPool,
     caveat: Option<String>,
     cases: Cases<usize>,
     seed: u64,
@@ -71,15 +71,15 @@ impl Caches {
             ));
         };
         let elements = size / size_of::<f32>() * device.threads;
-        let team = Team::new(device.threads, elements, contents, Stores::best())?;
-        Ok(Self { team, caveat: cache_caveat(&device.spec), cases, seed: contents.seed })
+        let pool = ThreadPool::new(device.threads, elements, contents, Stores::best())?;
+        Ok(Self { pool, caveat: cache_caveat(&device.spec), cases, seed: contents.seed })
     }
 }
 
 impl Session for Caches {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let (id, size) = self.cases.find(entry)?;
-        self.team.spoil();
+        self.pool.spoil();
         Ok(Box::new(Sweep { id, size, session: self, launched: false }))
     }
 }
@@ -94,13 +94,13 @@ struct Sweep<'a> {
 
 impl Workload for Sweep<'_> {
     fn describe(&self) -> Description {
-        let Caches { team, caveat, seed, .. } = self.session;
+        let Caches { pool, caveat, seed, .. } = self.session;
         let mut parameters = parameters(self.size);
-        parameters.insert("threads".to_owned(), Value::from(team.threads()));
+        parameters.insert("threads".to_owned(), Value::from(pool.threads()));
         Description {
             id: self.id.clone(),
             parameters,
-            work: work(self.size * passes(self.size) as usize * team.threads()),
+            work: work(self.size * passes(self.size) as usize * pool.threads()),
             data: Some(data::described(*seed)),
             weights: None,
             caveats: caveat.clone().into_iter().collect(),
@@ -108,7 +108,7 @@ impl Workload for Sweep<'_> {
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        self.session.team.reread(passes(self.size));
+        self.session.pool.reread(passes(self.size));
         self.launched = true;
         Ok(())
     }
@@ -118,11 +118,11 @@ impl Workload for Sweep<'_> {
         if !self.launched {
             self.launch()?;
         }
-        let wrong = self.session.team.wrong(Operation::Read);
+        let wrong = self.session.pool.wrong(Operation::Read);
         let what = "count of threads whose fold of all bits read is not that of the data";
         // Each fold has one right value, so nothing is tolerated.
         let check = checked(what, wrong as f64, 0.0)?;
-        self.session.team.spoil();
+        self.session.pool.spoil();
         self.launched = false;
         Ok(check)
     }
@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn a_sweep_is_checked_and_one_that_did_not_run_is_wrong() {
         let group =
-            group(&cpu(2, "avx2"), &Request { seed: 1, ..Request::default() }, FIRST, 2).unwrap();
+            group(&cpu(2, "avx2"), &RunOptions { seed: 1, ..RunOptions::default() }, FIRST, 2)
+                .unwrap();
         let entry = group.entries[0].clone();
         let mut session = (group.open)(&cpu_device(2)).unwrap();
         let mut workload = session.workload(&entry).unwrap();

@@ -16,7 +16,7 @@ use crate::cuda::{self, Buffer, Filler, Library, Split, argument};
 use crate::data::{self, Dtype, Stream};
 use crate::levels::Levels;
 use crate::memory::cache_caveat;
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -32,14 +32,14 @@ const TILE: usize = 16 << 10;
 /// What a launch reads: so much that filling the caches first does not count.
 const TRAFFIC: usize = 4 << 30;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let levels = Levels::of(spec, FIRST, 1);
     let sizes =
-        if request.full { levels.all() } else { vec![levels.first, levels.last, levels.beyond] };
+        if options.full { levels.all() } else { vec![levels.first, levels.last, levels.beyond] };
     let planned = sizes.into_iter().filter_map(|size| {
-        Some((entry((spec, request), ENGINE, size, TRAFFIC, levels.beyond)?, size))
+        Some((entry((spec, options), ENGINE, size, TRAFFIC, levels.beyond)?, size))
     });
-    let seed = request.seed;
+    let seed = options.seed;
     vec![cases::group("caches of the GPU", planned.collect(), move |device, cases| {
         Caches::open(device, cases, levels.beyond, seed)
     })]

@@ -1,16 +1,16 @@
-//! Finding the fastest of several ways to do one thing, on a card whose clock moves meanwhile.
+//! Finding the fastest of several variants of one thing, on a card whose clock moves meanwhile.
 //!
 //! An idle card runs at a few hundred megahertz and rises under load; at its power limit it falls again.
 //! Ways that are timed one after the other are therefore timed at different clocks, and the later ones win
 //! before the clock has risen, the earlier ones once heat or power hold it down. So the card is loaded
-//! first, the ways take turns in rounds of alternating direction, and the best few are timed once more
+//! first, the variants take turns in rounds of alternating direction, and the best few are timed once more
 //! against each other.
 
 use warpmark_measure::WorkloadError;
 use warpmark_record::{Seconds, stats};
 
 /// A round of launches lasts at least about this long, so that what an event adds does not decide
-/// between ways that take microseconds.
+/// between variants that take microseconds.
 const ROUND: Seconds = Seconds(100e-6);
 
 /// The most launches of a round.
@@ -19,16 +19,16 @@ const LAUNCHES: f64 = 50.0;
 /// How many of the best are timed once more.
 const FINALISTS: usize = 3;
 
-/// How thoroughly ways are compared.
+/// How thoroughly variants are compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// Device time after which no further way is tried and no further round begun.
+    /// Device time after which no further variant is tried and no further round begun.
     pub(crate) limit: Seconds,
     /// Device time under load before the first round.
     pub(crate) load: Seconds,
-    /// Rounds of all ways.
+    /// Rounds of all variants.
     pub(crate) rounds: usize,
-    /// Rounds of the best few behind them; an even number, so that each is as often early as late.
+    /// Rounds of the best few after them; an even number, so that each is as often early as late.
     pub(crate) finals: usize,
 }
 
@@ -36,32 +36,32 @@ pub(crate) struct Rules {
 pub(crate) const LOAD: Seconds = Seconds(0.3);
 
 impl Rules {
-    /// The device time that comparing `ways` takes where a launch takes `iteration`, for a plan.
-    pub(crate) fn estimate(&self, ways: usize, iteration: Seconds) -> Seconds {
+    /// The device time that comparing `variants` takes where a launch takes `iteration`, for a plan.
+    pub(crate) fn estimate(&self, variants: usize, iteration: Seconds) -> Seconds {
         let round = iteration.max(ROUND);
         let entering = iteration * 2.0;
-        let load = if ways > 1 { self.load + round } else { Seconds(0.0) };
-        let finals = round * (self.finals * ways.min(FINALISTS)) as f64;
-        let all = (entering + round * self.rounds as f64) * ways as f64 + finals;
-        // The limit is looked at between ways and between rounds.
-        load + all.min(self.limit + entering + round * (ways + FINALISTS) as f64)
+        let load = if variants > 1 { self.load + round } else { Seconds(0.0) };
+        let finals = round * (self.finals * variants.min(FINALISTS)) as f64;
+        let all = (entering + round * self.rounds as f64) * variants as f64 + finals;
+        // The limit is looked at between variants and between rounds.
+        load + all.min(self.limit + entering + round * (variants + FINALISTS) as f64)
     }
 }
 
-/// What is compared: launches of numbered ways, and a clock on the device.
+/// What is compared: launches of numbered variants, and a clock on the device.
 pub(crate) trait Contestants {
-    /// Launches a way once, untimed, and waits for it; `Ok(Err)` where the way is refused and the device
-    /// still works.
-    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError>;
+    /// Launches a variant once, untimed, and waits for it; `Ok(Err)` where the variant is refused and
+    /// the device still works.
+    fn enter(&mut self, variant: usize) -> Result<Result<(), WorkloadError>, WorkloadError>;
 
-    /// Seconds of the device that so many launches of a way take.
-    fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError>;
+    /// Seconds of the device that so many launches of a variant take.
+    fn time(&mut self, variant: usize, launches: usize) -> Result<f64, WorkloadError>;
 }
 
-/// How ways have done.
+/// How variants have done.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// The ways that were tried and not refused, in their order.
+    /// The variants that were tried and not refused, in their order.
     pub(crate) entered: Vec<usize>,
     /// The fastest of them.
     pub(crate) best: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Standing {
     pub(crate) spent: Seconds,
 }
 
-/// Compares `count` ways; the error is the last refusal, or `none` where there is no way at all.
+/// Compares `count` variants; the error is the last refusal, or `none` where there is no variant at all.
 pub(crate) fn compare(
     rules: Rules,
     count: usize,
@@ -82,11 +82,11 @@ pub(crate) fn compare(
 ) -> Result<Standing, WorkloadError> {
     let mut contest = Contest { contestants, tries: Vec::new(), spent: 0.0 };
     let mut refusal = none;
-    for way in 0..count {
+    for variant in 0..count {
         if contest.spent > rules.limit.0 {
             break;
         }
-        if let Err(error) = contest.enter(way)? {
+        if let Err(error) = contest.enter(variant)? {
             refusal = error;
         }
     }
@@ -100,9 +100,9 @@ pub(crate) fn compare(
     Ok(contest.standing())
 }
 
-/// A way that runs.
+/// A variant that runs.
 struct Try {
-    way: usize,
+    variant: usize,
     /// What a launch took at least, by all that was seen.
     least: f64,
     /// What a launch took in each round, and in each round of the finals.
@@ -125,14 +125,14 @@ struct Contest<'a> {
 }
 
 impl Contest<'_> {
-    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
-        if let Err(refusal) = self.contestants.enter(way)? {
+    fn enter(&mut self, variant: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+        if let Err(refusal) = self.contestants.enter(variant)? {
             return Ok(Err(refusal));
         }
-        let least = self.contestants.time(way, 1)?;
+        let least = self.contestants.time(variant, 1)?;
         // This one, and the untimed one before it.
         self.spent += 2.0 * least;
-        self.tries.push(Try { way, least, rounds: Vec::new(), finals: Vec::new() });
+        self.tries.push(Try { variant, least, rounds: Vec::new(), finals: Vec::new() });
         Ok(Ok(()))
     }
 
@@ -150,7 +150,7 @@ impl Contest<'_> {
     fn time(&mut self, place: usize) -> Result<(f64, f64), WorkloadError> {
         let each = &mut self.tries[place];
         let launches = (ROUND.0 / each.least.max(1e-9)).clamp(1.0, LAUNCHES) as usize;
-        let seconds = self.contestants.time(each.way, launches)?;
+        let seconds = self.contestants.time(each.variant, launches)?;
         let launch = seconds / launches as f64;
         each.least = each.least.min(launch);
         Ok((seconds, launch))
@@ -159,7 +159,7 @@ impl Contest<'_> {
     fn take_turns(&mut self, rules: Rules) -> Result<(), WorkloadError> {
         let all: Vec<usize> = (0..self.tries.len()).collect();
         for round in 0..rules.rounds {
-            // The first one tells of every way, whatever it costs.
+            // The first one tells of every variant, whatever it costs.
             if round > 0 && self.spent > rules.limit.0 {
                 break;
             }
@@ -200,10 +200,10 @@ impl Contest<'_> {
         let finals = self.tries.iter().any(|each| !each.finals.is_empty());
         let running = self.tries.iter().filter(|each| !finals || !each.finals.is_empty());
         let best = running.min_by(|a, b| a.middle().total_cmp(&b.middle()));
-        let (way, time) = best.map_or((0, 0.0), |best| (best.way, best.middle()));
+        let (variant, time) = best.map_or((0, 0.0), |best| (best.variant, best.middle()));
         let earlier = best.and_then(|best| stats::median(&best.rounds)).unwrap_or(time);
         let slowness = |each: &Try| {
-            if each.way == way {
+            if each.variant == variant {
                 1.0
             } else if each.finals.is_empty() {
                 each.middle() / earlier
@@ -212,8 +212,8 @@ impl Contest<'_> {
             }
         };
         Standing {
-            entered: self.tries.iter().map(|each| each.way).collect(),
-            best: way,
+            entered: self.tries.iter().map(|each| each.variant).collect(),
+            best: variant,
             time: Seconds(time),
             slowness: self.tries.iter().map(slowness).collect(),
             spent: Seconds(self.spent),
@@ -233,15 +233,16 @@ mod tests {
     }
 
     impl Contestants for Card {
-        fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
-            if self.times[way].is_none() {
-                return Ok(Err(WorkloadError::failed(format!("way {way} is refused"))));
+        fn enter(&mut self, variant: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+            if self.times[variant].is_none() {
+                return Ok(Err(WorkloadError::failed(format!("variant {variant} is refused"))));
             }
-            self.time(way, 1).map(|_| Ok(()))
+            self.time(variant, 1).map(|_| Ok(()))
         }
 
-        fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError> {
-            let seconds = self.times[way].unwrap() * launches as f64 / (self.speed)(self.worked);
+        fn time(&mut self, variant: usize, launches: usize) -> Result<f64, WorkloadError> {
+            let seconds =
+                self.times[variant].unwrap() * launches as f64 / (self.speed)(self.worked);
             self.worked += seconds;
             Ok(seconds)
         }
@@ -270,12 +271,13 @@ mod tests {
         for speed in [rising, falling] {
             for count in [2, 3, 8, 16] {
                 for fastest in 0..count {
-                    let times = (0..count).map(|way| if way == fastest { 1e-4 } else { 1.03e-4 });
+                    let times =
+                        (0..count).map(|variant| if variant == fastest { 1e-4 } else { 1.03e-4 });
                     let standing = found(times.map(Some).collect(), speed).unwrap();
                     assert_eq!(standing.best, fastest, "of {count}: {standing:?}");
                     let others = standing.slowness.iter().enumerate();
-                    for (way, slowness) in others.filter(|(way, _)| *way != fastest) {
-                        assert!((slowness - 1.03).abs() < 0.02, "{way}: {standing:?}");
+                    for (variant, slowness) in others.filter(|(variant, _)| *variant != fastest) {
+                        assert!((slowness - 1.03).abs() < 0.02, "{variant}: {standing:?}");
                     }
                 }
             }
@@ -287,7 +289,7 @@ mod tests {
         let standing = found(vec![None, Some(2e-4), None, Some(1e-4)], rising).unwrap();
         assert_eq!((standing.best, standing.entered), (3, vec![1, 3]));
         let error = found(vec![None, None], rising).unwrap_err();
-        assert_eq!(error.to_string(), "way 1 is refused");
+        assert_eq!(error.to_string(), "variant 1 is refused");
         assert_eq!(found(vec![], rising).unwrap_err().to_string(), "there is none");
     }
 

@@ -1,49 +1,49 @@
-//! Timing a few launches when one of several ways is chosen, before anything is sampled.
+//! Timing a few launches when one of several variants is chosen, before anything is sampled.
 
 use std::cell::Cell;
 
 use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream};
-use warpmark_measure::{Hold, WorkloadError};
+use warpmark_measure::{Blocking, WorkloadError};
 
-use super::hold::Gate;
+use super::blocking::BlockingKernel;
 use super::refused;
 
-/// A pair of events on a stream, and the gate that holds it back, where what is tried takes microseconds:
+/// A pair of events on a stream, and the kernel that blocks it, where what is tried takes microseconds:
 /// all of it would else take as long as its launches.
 pub(crate) struct Timer<'a> {
-    gate: Option<&'a Gate>,
+    blocking: Option<&'a BlockingKernel>,
     stream: &'a CudaStream,
     start: CudaEvent,
     end: CudaEvent,
-    /// Whether a timing was taken without the gate that there is.
-    unheld: Cell<bool>,
+    /// Whether a timing was taken without the blocking kernel that there is.
+    not_blocked: Cell<bool>,
 }
 
-/// Opens a gate at the end, whatever happens before it.
-struct Opening<'a>(&'a dyn Hold);
+/// Unblocks the stream at the end, whatever happens before it.
+struct Unblock<'a>(&'a dyn Blocking);
 
-impl Drop for Opening<'_> {
+impl Drop for Unblock<'_> {
     fn drop(&mut self) {
-        self.0.open();
+        self.0.unblock();
     }
 }
 
 impl<'a> Timer<'a> {
     pub(crate) fn new(
         stream: &'a CudaStream,
-        gate: Option<&'a Gate>,
+        blocking: Option<&'a BlockingKernel>,
     ) -> Result<Self, WorkloadError> {
         let event = || {
             let made = stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
             made.map_err(refused("making an event"))
         };
-        Ok(Self { gate, stream, start: event()?, end: event()?, unheld: Cell::new(false) })
+        Ok(Self { blocking, stream, start: event()?, end: event()?, not_blocked: Cell::new(false) })
     }
 
-    /// Whether the host's pace is in a time that was told, since the gate could not be held.
-    pub(crate) fn was_unheld(&self) -> bool {
-        self.unheld.get()
+    /// Whether the host's pace is in a time that was told, since the stream could not be blocked.
+    pub(crate) fn was_not_blocked(&self) -> bool {
+        self.not_blocked.get()
     }
 
     /// Queues launches between the two events.
@@ -59,28 +59,28 @@ impl<'a> Timer<'a> {
 
     /// Seconds that `launches` take on the device.
     ///
-    /// A hold that gave up before all was queued is tried once more; after a second time the gate is left
-    /// open for good, since what waits behind it would wait at every launch.
+    /// A block that gave up before all was queued is tried once more; after a second time blocking is given
+    /// up for good, since what waits behind it would wait at every launch.
     pub(crate) fn time(
         &self,
         launches: usize,
         mut launch: impl FnMut() -> Result<(), WorkloadError>,
     ) -> Result<f64, WorkloadError> {
         for _ in 0..2 {
-            let Some(gate) = self.gate.filter(|gate| gate.holds()) else { break };
-            gate.close()?;
-            let opening = Opening(gate);
+            let Some(blocking) = self.blocking.filter(|blocking| blocking.blocks()) else { break };
+            blocking.block()?;
+            let unblock = Unblock(blocking);
             let queued = self.queue(launches, &mut launch);
-            drop(opening);
+            drop(unblock);
             queued?;
             let seconds = self.elapsed()?;
-            if gate.lasted() {
+            if blocking.lasted() {
                 return Ok(seconds);
             }
         }
-        if let Some(gate) = self.gate {
-            gate.leave_open();
-            self.unheld.set(true);
+        if let Some(blocking) = self.blocking {
+            blocking.give_up();
+            self.not_blocked.set(true);
         }
         self.queue(launches, &mut launch)?;
         self.elapsed()

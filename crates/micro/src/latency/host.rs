@@ -10,7 +10,7 @@ use crate::cases::{self, Cases};
 use crate::levels::Levels;
 use crate::memory::array::Array;
 use crate::memory::{cache_caveat, size_name};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
@@ -26,19 +26,19 @@ const LARGEST: usize = 1 << 30;
 const LINE: usize = 64;
 const WORDS: usize = LINE / size_of::<u32>();
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let levels = Levels::of(spec, FIRST, 1);
-    let wanted = if request.full { levels.all() } else { vec![levels.first, levels.beyond] };
+    let wanted = if options.full { levels.all() } else { vec![levels.first, levels.beyond] };
     let mut sizes: Vec<usize> = wanted.into_iter().map(|size| size.min(LARGEST)).collect();
     sizes.dedup();
-    sizes.into_iter().filter_map(|size| group(spec, request, size)).collect()
+    sizes.into_iter().filter_map(|size| group(spec, options, size)).collect()
 }
 
-fn group(spec: &DeviceSpec, request: &Request, size: usize) -> Option<Group> {
+fn group(spec: &DeviceSpec, options: &RunOptions, size: usize) -> Option<Group> {
     // Guesses, for the plan.
     let latency = if size <= SMALL { Seconds(5e-9) } else { Seconds(100e-9) };
-    let entry = entry((spec, request), ENGINE, size, loads(size), latency)?;
-    let seed = request.seed;
+    let entry = entry((spec, options), ENGINE, size, loads(size), latency)?;
+    let seed = options.seed;
     let caveat = truncated(spec, size);
     let name = format!("latency of the CPU, {}", size_name(size));
     Some(cases::group(name, vec![(entry, size)], move |device, cases| {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_and_is_checked_and_a_wrong_place_is_found() {
-        let group = group(&cpu(2, "avx2"), &Request::default(), FIRST).unwrap();
+        let group = group(&cpu(2, "avx2"), &RunOptions::default(), FIRST).unwrap();
         let entry = group.entries[0].clone();
         let mut session = (group.open)(&cpu_device(2)).unwrap();
         let mut workload = session.workload(&entry).unwrap();

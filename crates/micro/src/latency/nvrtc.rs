@@ -14,7 +14,7 @@ use crate::cuda::Compiler;
 use crate::cuda::{self, Buffer, Library, Split, argument};
 use crate::levels::Levels;
 use crate::memory::{ASSUMED_CACHE, cache_caveat};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -26,20 +26,21 @@ const FIRST: usize = 32 << 10;
 /// A cache line.
 const LINE: usize = 128;
 
-/// Bytes of the kernel's state: where the walk stands, and the cycles and nanoseconds that the last launch took.
+/// Bytes of the kernel's state: where the walk stands, and the cycles and nanoseconds that the last
+/// launch took.
 const STATE: usize = 24;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let levels = Levels::of(spec, FIRST, 1);
-    let sizes = if request.full { levels.all() } else { vec![levels.first, levels.beyond] };
+    let sizes = if options.full { levels.all() } else { vec![levels.first, levels.beyond] };
     let planned = sizes.into_iter().filter_map(|size| {
         // Guesses, for the plan.
         let latency = if size <= SMALL { Seconds(50e-9) } else { Seconds(500e-9) };
-        let mut entry = entry((spec, request), ENGINE, size, loads(size), latency)?;
+        let mut entry = entry((spec, options), ENGINE, size, loads(size), latency)?;
         entry.memory_estimate = entry.memory_estimate + Bytes::from_count(flushed(spec));
         Some((entry, size))
     });
-    let seed = request.seed;
+    let seed = options.seed;
     vec![cases::group("latency of the GPU", planned.collect(), move |device, cases| {
         Walks::open(device, cases, seed)
     })]

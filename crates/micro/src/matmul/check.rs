@@ -36,14 +36,18 @@ impl Problem {
         let positions = self.positions(inputs.seed);
         // The untouched operands are the first, and the only ones of all but TF32.
         let readings = self.readings();
-        let mut worst = vec![0.0_f64; readings.len()];
+        let mut max_error = vec![0.0_f64; readings.len()];
         for &(row, column) in &positions {
             let got = product(row, column)?;
             let expected = self.dots(inputs, row, column, &readings);
-            for (worst, expected) in worst.iter_mut().zip(expected) {
+            for (max_error, expected) in max_error.iter_mut().zip(expected) {
                 let error = (got - expected).abs() / spread;
                 // `max` would lose a NaN, and a NaN must fail.
-                *worst = if worst.is_nan() || error.is_nan() { f64::NAN } else { worst.max(error) };
+                *max_error = if max_error.is_nan() || error.is_nan() {
+                    f64::NAN
+                } else {
+                    max_error.max(error)
+                };
             }
         }
         let exact = if self.dtype == Dtype::Int8 { "exact" } else { "f64" };
@@ -53,11 +57,11 @@ impl Problem {
         );
         let tolerance = self.tolerance(stores);
         if self.dtype != Dtype::Tf32 {
-            return checked(what, worst[0], tolerance);
+            return checked(what, max_error[0], tolerance);
         }
         // Readings are all NaN or none is, since the product is what brings one in.
-        let least = worst[1..].iter().copied().fold(f64::NAN, f64::min);
-        if worst[0] <= tolerance && worst[0] < least {
+        let least = max_error[1..].iter().copied().fold(f64::NAN, f64::min);
+        if max_error[0] <= tolerance && max_error[0] < least {
             // Asking for TF32 allows it and no more. What was computed is right, and is not what the id says.
             return Err(WorkloadError::Unsupported(
                 "cuBLASLt multiplied in plain f32 where TF32 was asked for, as it may (is \

@@ -56,7 +56,7 @@ pub(super) struct Chosen {
     /// Device time that all trials took.
     spent: Seconds,
     /// Whether the host's pace is in the times of the trials.
-    unheld: bool,
+    not_blocked: bool,
 }
 
 impl Chosen {
@@ -68,7 +68,7 @@ impl Chosen {
         } else {
             format!("its number {}; its first choice took {favourite:.2} times as long", rank + 1)
         };
-        let pace = if self.unheld {
+        let pace = if self.not_blocked {
             "; the device could not be held back meanwhile, so that the host's pace is in these times"
         } else {
             ""
@@ -87,7 +87,7 @@ pub(super) fn choose(
     effort: Effort,
 ) -> Result<Chosen, WorkloadError> {
     let candidates = operation.candidates(&session.handle, session.workspace.bytes())?;
-    let timer = Timer::new(&session.stream, Some(&session.gate))?;
+    let timer = Timer::new(&session.stream, Some(&session.blocking))?;
     let count = candidates.len().min(effort.candidates);
     let mut trial = Trial { session, operation, candidates: &candidates, operands, timer: &timer };
     let standing = compare(effort.rules, count, &mut trial, none_proposed())?;
@@ -100,7 +100,7 @@ pub(super) fn choose(
         favourite,
         time: standing.time,
         spent: standing.spent,
-        unheld: timer.was_unheld(),
+        not_blocked: timer.was_not_blocked(),
     })
 }
 
@@ -115,8 +115,9 @@ struct Trial<'a> {
 
 impl Contestants for Trial<'_> {
     /// A candidate that is proposed and then refused is passed over; the row says how many ran.
-    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
-        let launched = self.session.launch(self.operation, &self.candidates[way], self.operands);
+    fn enter(&mut self, variant: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+        let launched =
+            self.session.launch(self.operation, &self.candidates[variant], self.operands);
         // A device that is broken answers so here, whatever the library made of it.
         cuda::wait(&self.session.stream)?;
         Ok(launched.map_err(|refusal| match refusal {
@@ -131,9 +132,9 @@ impl Contestants for Trial<'_> {
         }))
     }
 
-    fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError> {
+    fn time(&mut self, variant: usize, launches: usize) -> Result<f64, WorkloadError> {
         let Self { session, operation, candidates, operands, timer } = self;
-        timer.time(launches, || session.launch(operation, &candidates[way], operands))
+        timer.time(launches, || session.launch(operation, &candidates[variant], operands))
     }
 }
 
@@ -163,7 +164,7 @@ pub(super) fn search(
     operands: &mut Operands,
     limit: Seconds,
 ) -> Result<Found, WorkloadError> {
-    let timer = Timer::new(&session.stream, Some(&session.gate))?;
+    let timer = Timer::new(&session.stream, Some(&session.blocking))?;
     let mut spent = 0.0;
     let mut shapes: Vec<Shape> = Vec::new();
     for problem in grid {

@@ -11,7 +11,7 @@ use super::multiply::Multiply;
 use super::session::{Cache, Case, LtSession, WORKSPACE};
 use super::{Problem, capability, shapes};
 use crate::data::Dtype;
-use crate::{Micro, Processor, Request, guess, sustained};
+use crate::{Micro, Processor, RunOptions, guess, sustained};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -21,31 +21,31 @@ const ENGINE: &str = "cublaslt";
 const SEARCH: Seconds = Seconds(20.0);
 const EXHAUSTIVE_SEARCH: Seconds = Seconds(3600.0);
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let arithmetics = capability::arithmetics();
-    arithmetics.map(|(dtype, accumulate)| group(spec, request, dtype, accumulate)).collect()
+    arithmetics.map(|(dtype, accumulate)| group(spec, options, dtype, accumulate)).collect()
 }
 
-fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, accumulate: Dtype) -> Group {
-    let sides = shapes::sides(dtype, request).iter();
+fn group(spec: &DeviceSpec, options: &RunOptions, dtype: Dtype, accumulate: Dtype) -> Group {
+    let sides = shapes::sides(dtype, options).iter();
     let squares = sides.map(|&side| (Problem::square(dtype, accumulate, side), None));
     let mut shapes: Vec<(Problem, Option<&'static str>)> = squares.collect();
-    if request.full && (dtype, accumulate) == (Dtype::F16, Dtype::F32) {
+    if options.full && (dtype, accumulate) == (Dtype::F16, Dtype::F32) {
         let layers = shapes::layers(dtype, accumulate).into_iter();
         shapes.extend(layers.map(|(problem, name)| (problem, Some(name))));
     }
     let single =
-        shapes.into_iter().flat_map(|(problem, layer)| single(spec, request, problem, layer));
+        shapes.into_iter().flat_map(|(problem, layer)| single(spec, options, problem, layer));
     let mut cases: Vec<(Entry, Case)> = single.collect();
-    if request.full || request.exhaustive {
-        cases.extend(fastest(spec, request, dtype, accumulate));
+    if options.full || options.exhaustive {
+        cases.extend(fastest(spec, options, dtype, accumulate));
     }
     if (dtype, accumulate) == (Dtype::F16, Dtype::F32) {
-        cases.extend(sustained_product(spec, request, dtype, accumulate));
+        cases.extend(sustained_product(spec, options, dtype, accumulate));
     }
     let entries = cases.iter().map(|(entry, _)| entry.clone()).collect();
     let known = cases.into_iter().map(|(entry, case)| (entry.id, case)).collect();
-    let seed = request.seed;
+    let seed = options.seed;
     Group {
         name: format!("matmul {}.{} on the GPU", dtype.name(), accumulate.name()),
         entries,
@@ -56,7 +56,7 @@ fn group(spec: &DeviceSpec, request: &Request, dtype: Dtype, accumulate: Dtype) 
 /// The entries of one problem, as many as there are ways to place it in the cache.
 fn single(
     spec: &DeviceSpec,
-    request: &Request,
+    options: &RunOptions,
     problem: Problem,
     layer: Option<&'static str>,
 ) -> Vec<(Entry, Case)> {
@@ -68,13 +68,13 @@ fn single(
         let name: Vec<&str> = std::iter::once(size.as_str()).chain(cache.name()).collect();
         let matrices = Bytes(problem.bytes().0 * cache.copies() as f64);
         let memory = matrices + Bytes::from_count(WORKSPACE);
-        let mut entry = problem.entry(&name, ENGINE, spec, request, memory)?;
+        let mut entry = problem.entry(&name, ENGINE, spec, options, memory)?;
         if layer.is_some() || cache.copies() > 1 {
             // Not in the order of size, in which a full device ends a sweep.
             entry.sweep = None;
         }
         if layer.is_some() {
-            entry.sampling = guess::brief_sampling(request, entry.iteration_estimate);
+            entry.sampling = guess::brief_sampling(options, entry.iteration_estimate);
         }
         entry.preparation_estimate = Effort::THOROUGH.estimate(entry.iteration_estimate);
         entry.skip = capability::lacking(&problem, spec).or(entry.skip);
@@ -88,17 +88,17 @@ fn single(
 /// The entry that tells how much of its speed the card keeps, on a product that fills it.
 fn sustained_product(
     spec: &DeviceSpec,
-    request: &Request,
+    options: &RunOptions,
     dtype: Dtype,
     accumulate: Dtype,
 ) -> Option<(Entry, Case)> {
     let problem = Problem::square(dtype, accumulate, 8192);
     let memory = problem.bytes() + Bytes::from_count(WORKSPACE);
     let size = problem.size();
-    let mut entry = problem.entry(&[&size, sustained::NAME], ENGINE, spec, request, memory)?;
+    let mut entry = problem.entry(&[&size, sustained::NAME], ENGINE, spec, options, memory)?;
     entry.preparation_estimate = Effort::THOROUGH.estimate(entry.iteration_estimate);
     entry.skip = capability::lacking(&problem, spec).or(entry.skip);
-    sustained::plan(&mut entry, request);
+    sustained::plan(&mut entry, options);
     let (cache, problems) = (Cache::Exceeded, vec![problem]);
     Some((entry, Case { problems, cache, layer: None, search_limit: SEARCH, caveat: None }))
 }
@@ -106,13 +106,13 @@ fn sustained_product(
 /// The entry that searches for the fastest shape, among those that fit the device.
 fn fastest(
     spec: &DeviceSpec,
-    request: &Request,
+    options: &RunOptions,
     dtype: Dtype,
     accumulate: Dtype,
 ) -> Option<(Entry, Case)> {
     let workspace = Bytes::from_count(WORKSPACE);
     let multiprocessors = spec.gpu.as_ref().and_then(|gpu| gpu.sm_count.known()).copied();
-    let mut problems = shapes::grid(dtype, accumulate, request, multiprocessors);
+    let mut problems = shapes::grid(dtype, accumulate, options, multiprocessors);
     let square = *problems.first()?;
     let largest = |problems: &[Problem]| {
         let most =
@@ -124,10 +124,10 @@ fn fastest(
     while problems.len() > 1 && guess::too_large(spec, largest(&problems)).is_some() {
         problems.pop();
     }
-    let mut entry = square.entry(&["best"], ENGINE, spec, request, largest(&problems))?;
+    let mut entry = square.entry(&["best"], ENGINE, spec, options, largest(&problems))?;
     entry.sweep = None;
     entry.skip = capability::lacking(&square, spec).or(entry.skip);
-    let search_limit = if request.exhaustive { EXHAUSTIVE_SEARCH } else { SEARCH };
+    let search_limit = if options.exhaustive { EXHAUSTIVE_SEARCH } else { SEARCH };
     entry.preparation_estimate = search_estimate(&problems, spec, search_limit);
     let cache = Cache::Exceeded;
     Some((entry, Case { problems, cache, layer: None, search_limit, caveat: None }))

@@ -13,7 +13,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceSpec, Value};
 use super::kernels::{Element, Kernel, by_faer, by_gemm};
 use super::{Inputs, Problem};
 use crate::data::{self, Dtype, Stream};
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
@@ -50,28 +50,28 @@ const FULL: &[(Engine, Dtype, &[usize])] = &[
 /// that fit the cache, and a block is never shorter than this unless k is.
 const SHORTEST_BLOCK: usize = 256;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    let chosen = if request.full { FULL } else { QUICK };
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
+    let chosen = if options.full { FULL } else { QUICK };
     chosen
         .iter()
-        .map(|(engine, dtype, sides)| group(spec, request, (*engine, *dtype), sides))
+        .map(|(engine, dtype, sides)| group(spec, options, (*engine, *dtype), sides))
         .collect()
 }
 
 fn group(
     spec: &DeviceSpec,
-    request: &Request,
+    options: &RunOptions,
     (engine, dtype): (Engine, Dtype),
     sides: &[usize],
 ) -> Group {
     let problems: Vec<(Entry, Problem)> = sides
         .iter()
         .map(|&side| Problem::square(dtype, accumulated_in(dtype), side))
-        .filter_map(|problem| Some((entry(&problem, engine, spec, request)?, problem)))
+        .filter_map(|problem| Some((entry(&problem, engine, spec, options)?, problem)))
         .collect();
     let entries = problems.iter().map(|(entry, _)| entry.clone()).collect();
     let known = problems.into_iter().map(|(entry, problem)| (entry.id, problem)).collect();
-    let seed = request.seed;
+    let seed = options.seed;
     Group {
         name: format!("matmul {} on the CPU, {}", dtype.name(), engine.name()),
         entries,
@@ -79,10 +79,15 @@ fn group(
     }
 }
 
-fn entry(problem: &Problem, engine: Engine, spec: &DeviceSpec, request: &Request) -> Option<Entry> {
+fn entry(
+    problem: &Problem,
+    engine: Engine,
+    spec: &DeviceSpec,
+    options: &RunOptions,
+) -> Option<Entry> {
     // Packed panels of both operands come on top, no larger than the operands.
     let memory = problem.bytes() * 2.0;
-    let mut entry = problem.entry(&[&problem.size()], engine.name(), spec, request, memory)?;
+    let mut entry = problem.entry(&[&problem.size()], engine.name(), spec, options, memory)?;
     if problem.dtype == Dtype::Bf16 {
         entry.skip = Some("the gemm crate multiplies no bf16 matrices".to_owned());
     }
@@ -344,7 +349,7 @@ mod tests {
     #[test]
     fn long_multiplications_are_left_out_with_the_reason() {
         let cpu = crate::tests::cpu(2, "avx2");
-        let groups = plan(&cpu, &Request { full: true, ..Request::default() });
+        let groups = plan(&cpu, &RunOptions { full: true, ..RunOptions::default() });
         for (group, engine) in groups.iter().zip(["gemm", "faer"]) {
             let largest = group.entries.last().unwrap();
             assert_eq!(largest.id.engine(), engine);
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn bf16_is_skipped_because_gemm_has_none() {
         let cpu = crate::tests::cpu(2, "avx512");
-        let groups = plan(&cpu, &Request { full: false, ..Request::default() });
+        let groups = plan(&cpu, &RunOptions { full: false, ..RunOptions::default() });
         let bf16 = groups
             .iter()
             .flat_map(|group| &group.entries)
@@ -371,7 +376,8 @@ mod tests {
         let large = Problem::square(Dtype::F32, Dtype::F32, 2048).estimate(&cpu);
         assert!((large.ratio(small) - 8.0).abs() < 1e-9);
         assert!(
-            crate::guess::sampling(&Request { full: true, ..Request::default() }, large).samples
+            crate::guess::sampling(&RunOptions { full: true, ..RunOptions::default() }, large)
+                .samples
                 == 50
         );
     }

@@ -1,6 +1,6 @@
 //! One multiplication by cuBLASLt as a workload.
 
-use warpmark_measure::{Description, Hold, Workload, WorkloadError};
+use warpmark_measure::{Blocking, Description, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Seconds, Value};
 
 use super::choose::{Chosen, Effort, choose, search};
@@ -103,8 +103,8 @@ impl Workload for Multiply<'_> {
         sustained::rest_before(&self.id)
     }
 
-    fn hold(&self) -> Option<&dyn Hold> {
-        Some(&self.session.gate)
+    fn blocking(&self) -> Option<&dyn Blocking> {
+        Some(&self.session.blocking)
     }
 
     /// Checks the product that the last launch left, then spoils it, so that the next check sees only

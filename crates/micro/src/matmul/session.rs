@@ -12,7 +12,7 @@ use super::Problem;
 use super::lt::{Handle, Operation};
 use super::operands::Operands;
 use crate::cuda::Compiler;
-use crate::cuda::hold::Gate;
+use crate::cuda::blocking::BlockingKernel;
 use crate::cuda::{self, Buffer, Filler, Library};
 
 /// What NVIDIA recommends for Hopper; older cards need less and take no harm.
@@ -53,7 +53,7 @@ impl Cache {
 
     /// Every way to multiply matrices of `bytes` on the device. The copies take four times the cache and one
     /// more: a cache that lets go at random still holds a line with probability e⁻⁴, 2 %, when its turn comes
-    /// again, and behind twice its size 14 %.
+    /// again, and after twice its size 14 %.
     pub(super) fn ways(bytes: Bytes, spec: &DeviceSpec) -> Vec<Self> {
         let cache = spec.last_level_cache.known().map_or(0.0, |cache| cache.0);
         if bytes.0 >= cache {
@@ -83,7 +83,7 @@ pub(super) struct LtSession {
     pub(super) handle: Handle,
     pub(super) filler: Filler,
     pub(super) workspace: Buffer,
-    pub(super) gate: Gate,
+    pub(super) blocking: BlockingKernel,
     pub(super) cases: Vec<(BenchmarkId, Case)>,
     pub(super) seed: u64,
 }
@@ -101,7 +101,7 @@ impl LtSession {
             handle: Handle::new()?,
             filler: Filler::new(&compiler)?,
             workspace: Buffer::new(&stream, WORKSPACE, "the workspace of cuBLASLt")?,
-            gate: Gate::new(&compiler, &stream)?,
+            blocking: BlockingKernel::new(&compiler, &stream)?,
             stream,
             cases,
             seed,

@@ -1,7 +1,7 @@
 //! Which shapes are multiplied: squares, the layers of real models, and a grid to find the fastest in.
 
 use super::Problem;
-use crate::Request;
+use crate::RunOptions;
 use crate::data::Dtype;
 
 const QUICK: &[usize] = &[4096, 8192];
@@ -38,8 +38,8 @@ const LAYERS: [Layer; 12] = [
 ];
 
 /// The sides of the square products of an arithmetic.
-pub(super) fn sides(dtype: Dtype, request: &Request) -> &'static [usize] {
-    match (request.full, dtype) {
+pub(super) fn sides(dtype: Dtype, options: &RunOptions) -> &'static [usize] {
+    match (options.full, dtype) {
         (true, _) => FULL,
         (false, Dtype::F64) => QUICK_F64,
         (false, _) => QUICK,
@@ -65,8 +65,8 @@ const WAVES: [usize; 3] = [8, 16, 32];
 const LONGEST: usize = 4;
 
 /// Sides of results whose tiles come out even on so many multiprocessors: with one tile more, all but one
-/// of them would wait for a last wave. mamf-finder's best shapes are of these: 6912 × 2048 on an A100 (54 × 16
-/// tiles on 108), 6144 × 2816 on an H100 (48 × 22 on 132).
+/// of them would wait for a last wave. mamf-finder's best shapes are of these: 6912 × 2048 on an A100
+/// (54 × 16 tiles on 108), 6144 × 2816 on an H100 (48 × 22 on 132).
 fn full_waves(multiprocessors: usize) -> Vec<(usize, usize)> {
     let of = |waves: usize| {
         let tiles = waves * multiprocessors;
@@ -86,11 +86,11 @@ fn full_waves(multiprocessors: usize) -> Vec<(usize, usize)> {
 pub(super) fn grid(
     dtype: Dtype,
     accumulate: Dtype,
-    request: &Request,
+    options: &RunOptions,
     multiprocessors: Option<u32>,
 ) -> Vec<Problem> {
     let long: Vec<usize> = (1..=20).map(|i| i * 1024).collect();
-    let (sides, depths): (&[usize], &[usize]) = if request.exhaustive {
+    let (sides, depths): (&[usize], &[usize]) = if options.exhaustive {
         (&long, &[1024, 2048, 4096, 8192, 12288, 16384])
     } else {
         (&[6144, 8192, 10240], &[4096, 8192, 16384])
@@ -119,8 +119,8 @@ mod tests {
         for (exhaustive, cards, count) in
             [(false, None, 27), (true, None, 2400), (false, Some(132), 42), (true, Some(132), 2430)]
         {
-            let request = Request { exhaustive, ..Request::default() };
-            let grid = grid(Dtype::F16, Dtype::F32, &request, cards);
+            let options = RunOptions { exhaustive, ..RunOptions::default() };
+            let grid = grid(Dtype::F16, Dtype::F32, &options, cards);
             assert_eq!(grid[0], Problem::square(Dtype::F16, Dtype::F32, 8192));
             let sizes: std::collections::BTreeSet<_> = grid.iter().map(Problem::size).collect();
             assert_eq!((grid.len(), sizes.len()), (count, count));

@@ -6,10 +6,10 @@ use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadErr
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Value};
 
 use super::sweep::Stores;
-use super::team::Team;
+use super::thread_pool::ThreadPool;
 use super::{Contents, Operation, cache_caveat, groups, last_cache, parameters, work};
 use crate::cases::Cases;
-use crate::{Micro, Processor, Request, data};
+use crate::{Micro, Processor, RunOptions, data};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Cpu, plan };
 
@@ -23,13 +23,13 @@ fn least(spec: &DeviceSpec) -> usize {
     FLOOR.max((4.0 * last_cache(spec)) as usize)
 }
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    groups((spec, request), ("CPU", ENGINE), least(spec), HostSession::open)
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
+    groups((spec, options), ("CPU", ENGINE), least(spec), HostSession::open)
 }
 
 /// The arrays and their threads.
 struct HostSession {
-    team: Team,
+    pool: ThreadPool,
     stores: Stores,
     huge_pages: bool,
     cache_caveat: Option<String>,
@@ -51,17 +51,17 @@ impl HostSession {
             ));
         };
         let stores = Stores::best();
-        let team = Team::new(device.threads, size / size_of::<f32>(), contents, stores)?;
-        let huge_pages = team.huge_pages();
+        let pool = ThreadPool::new(device.threads, size / size_of::<f32>(), contents, stores)?;
+        let huge_pages = pool.huge_pages();
         let cache_caveat = cache_caveat(&device.spec);
-        Ok(Self { team, stores, huge_pages, cache_caveat, cases, size, contents })
+        Ok(Self { pool, stores, huge_pages, cache_caveat, cases, size, contents })
     }
 }
 
 impl Session for HostSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let (id, operation) = self.cases.find(entry)?;
-        self.team.spoil();
+        self.pool.spoil();
         Ok(Box::new(Pass { id, operation, session: self, launched: false }))
     }
 }
@@ -76,9 +76,9 @@ struct Pass<'a> {
 
 impl Workload for Pass<'_> {
     fn describe(&self) -> Description {
-        let HostSession { team, stores, huge_pages, size, contents, .. } = self.session;
+        let HostSession { pool, stores, huge_pages, size, contents, .. } = self.session;
         let mut parameters = parameters(self.operation, *size);
-        parameters.insert("threads".to_owned(), Value::from(team.threads()));
+        parameters.insert("threads".to_owned(), Value::from(pool.threads()));
         let pages = if *huge_pages { "huge pages asked for" } else { "the system's default" };
         parameters.insert("pages".to_owned(), Value::from(pages));
         if self.operation.writes() {
@@ -97,7 +97,7 @@ impl Workload for Pass<'_> {
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        self.session.team.run(self.operation);
+        self.session.pool.run(self.operation);
         self.launched = true;
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Workload for Pass<'_> {
         if !self.launched {
             self.launch()?;
         }
-        let wrong = self.session.team.wrong(self.operation);
+        let wrong = self.session.pool.wrong(self.operation);
         let what = if self.operation.writes() {
             "count of wrong elements of the whole array, compared to the bit"
         } else {
@@ -116,7 +116,7 @@ impl Workload for Pass<'_> {
         };
         // Each answer has one right value to the bit, so nothing is tolerated.
         let check = checked(what, wrong as f64, 0.0)?;
-        self.session.team.spoil();
+        self.session.pool.spoil();
         self.launched = false;
         Ok(check)
     }
@@ -129,11 +129,11 @@ mod tests {
     use crate::tests::{cpu, cpu_device};
 
     fn session(size: usize) -> (HostSession, Vec<Entry>) {
-        let request = Request { full: false, seed: 1, ..Request::default() };
+        let options = RunOptions { full: false, seed: 1, ..RunOptions::default() };
         let device = cpu_device(2);
         let planned: Vec<_> = Operation::ALL
             .into_iter()
-            .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &request, &[]))
+            .filter_map(|operation| entry(operation, size, ENGINE, device.spec(), &options, &[]))
             .collect();
         let entries = planned.iter().map(|(entry, _)| entry.clone()).collect();
         let cases = Cases::of(planned);
@@ -161,7 +161,7 @@ mod tests {
     fn launches_that_do_nothing_are_a_wrong_answer() {
         let (session, _) = session(64 << 10);
         for operation in Operation::ALL {
-            session.team.spoil();
+            session.pool.spoil();
             let id = "micro/memory@host".parse().unwrap();
             let mut pass = Pass { id, operation, session: &session, launched: true };
             assert!(matches!(pass.verify(), Err(WorkloadError::WrongAnswer { .. })));
@@ -181,7 +181,7 @@ mod tests {
     fn arrays_are_several_times_the_last_cache() {
         let mut spec = cpu(2, "avx512");
         let least = |spec: &DeviceSpec| {
-            sizes(&Request { full: false, ..Request::default() }, least(spec))[0]
+            sizes(&RunOptions { full: false, ..RunOptions::default() }, least(spec))[0]
         };
         assert_eq!(least(&spec), 128 << 20);
         spec.last_level_cache = warpmark_record::Field::absent("not told");

@@ -9,7 +9,7 @@ use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, DeviceSpec, Seconds, Value};
 
-use super::ways::{Build, Way};
+use super::variants::{Build, Variant};
 use super::{Contents, FACTOR, Operation, cache_caveat, groups, last_cache, parameters, work};
 use crate::cases::Cases;
 use crate::cuda::Compiler;
@@ -17,7 +17,7 @@ use crate::cuda::contest::{Contestants, LOAD, Rules, compare};
 use crate::cuda::timer::Timer;
 use crate::cuda::{self, Buffer, Filler, Library, argument};
 use crate::data::{self, Dtype, Stream};
-use crate::{Micro, Processor, Request, sustained};
+use crate::{Micro, Processor, RunOptions, sustained};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
@@ -30,9 +30,9 @@ const FLOOR: usize = 256 << 20;
 /// microseconds.
 const SHORTEST: Seconds = Seconds(0.5e-3);
 
-/// An array is so many times the last cache at least: of what a sweep finds there from the one before, a build
-/// whose accesses are marked as not wanted again may get a larger part than others, and must not be chosen
-/// for it.
+/// An array is so many times the last cache at least: of what a sweep finds there from the one before,
+/// a build whose accesses are marked as not wanted again may get a larger part than others, and must
+/// not be chosen for it.
 const CACHES: f64 = 16.0;
 
 /// The bytes that an array has at least.
@@ -51,10 +51,10 @@ const CHOICE: Rules = Rules { limit: Seconds(1.0), load: LOAD, rounds: 2, finals
 const SLICES: u64 = 64;
 const SLICE: usize = 1024;
 
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
-    let mut groups = groups((spec, request), ("GPU", ENGINE), least(spec), GpuSession::open);
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
+    let mut groups = groups((spec, options), ("GPU", ENGINE), least(spec), GpuSession::open);
     for entry in groups.iter_mut().flat_map(|group| &mut group.entries) {
-        let trials = CHOICE.estimate(Way::all().count(), entry.iteration_estimate);
+        let trials = CHOICE.estimate(Variant::all().count(), entry.iteration_estimate);
         entry.preparation_estimate = entry.preparation_estimate + trials;
     }
     groups
@@ -86,7 +86,9 @@ impl GpuSession {
         let device = cuda::required(device, &[Library::Nvrtc])?;
         let stream = device.stream.clone();
         let compiler = Compiler::new(device)?;
-        let builds = Way::all().map(|way| Build::new(&compiler, way)).collect::<Result<_, _>>()?;
+        let builds = Variant::all()
+            .map(|variant| Build::new(&compiler, variant))
+            .collect::<Result<_, _>>()?;
         let filler = Filler::new(&compiler)?;
         let mut arrays = [
             Buffer::new(&stream, size, "array a")?,
@@ -122,32 +124,35 @@ fn fold_of(numbers: Stream, elements: u64) -> u32 {
 impl Session for GpuSession {
     fn workload<'a>(&'a mut self, entry: &Entry) -> Result<Box<dyn Workload + 'a>, WorkloadError> {
         let (id, operation) = self.cases.find(entry)?;
-        let (way, kernel, code) = self.fastest(operation)?;
+        let (variant, kernel, code) = self.fastest(operation)?;
         self.c.set(&self.stream, 0xFF)?;
         cuda::wait(&self.stream)?;
         let launched = false;
-        Ok(Box::new(Pass { id, operation, way, kernel, code, session: self, launched }))
+        Ok(Box::new(Pass { id, operation, variant, kernel, code, session: self, launched }))
     }
 }
 
 impl GpuSession {
-    /// The way that takes the least time for an operation, with its kernel and what that was compiled to.
-    fn fastest(&self, operation: Operation) -> Result<(Way, CudaFunction, String), WorkloadError> {
+    /// The variant that takes the least time for an operation, with its kernel and what that was compiled to.
+    fn fastest(
+        &self,
+        operation: Operation,
+    ) -> Result<(Variant, CudaFunction, String), WorkloadError> {
         let kernels = self.builds.iter().map(|build| Ok((build, build.kernel(operation)?)));
         let kernels = kernels.collect::<Result<Vec<_>, WorkloadError>>()?;
         let timer = Timer::new(&self.stream, None)?;
         let mut trial = Trial { session: self, operation, kernels: &kernels, timer };
-        let none = WorkloadError::failed("memory.cu was built in no way");
+        let none = WorkloadError::failed("memory.cu was built in no variant");
         let standing = compare(CHOICE, kernels.len(), &mut trial, none)?;
         let (build, kernel) = kernels[standing.best];
-        Ok((build.way, kernel.clone(), build.code.clone()))
+        Ok((build.variant, kernel.clone(), build.code.clone()))
     }
 
     /// Enqueues one pass; `mask` decides whether `read` stores its fold.
     fn enqueue(
         &self,
         operation: Operation,
-        way: Way,
+        variant: Variant,
         kernel: &CudaFunction,
         mask: u32,
     ) -> Result<(), WorkloadError> {
@@ -167,7 +172,7 @@ impl GpuSession {
         // as the kernel has and leaves the rest of the four. Arrays are a multiple of CHUNK elements
         // (powers of two of at least FLOOR bytes), which the blocks cover exactly; the kernel was built for
         // as many threads.
-        unsafe { cuda::launch(stream, kernel, blocks, way.threads, &mut arguments) }
+        unsafe { cuda::launch(stream, kernel, blocks, variant.threads, &mut arguments) }
     }
 }
 
@@ -181,23 +186,23 @@ struct Trial<'a> {
 
 impl Contestants for Trial<'_> {
     /// A kernel that was compiled for the card is refused by nothing but a broken device.
-    fn enter(&mut self, way: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
-        let (build, kernel) = self.kernels[way];
-        self.session.enqueue(self.operation, build.way, kernel, 0)?;
+    fn enter(&mut self, variant: usize) -> Result<Result<(), WorkloadError>, WorkloadError> {
+        let (build, kernel) = self.kernels[variant];
+        self.session.enqueue(self.operation, build.variant, kernel, 0)?;
         cuda::wait(&self.session.stream)?;
         Ok(Ok(()))
     }
 
-    fn time(&mut self, way: usize, launches: usize) -> Result<f64, WorkloadError> {
-        let (build, kernel) = self.kernels[way];
-        self.timer.time(launches, || self.session.enqueue(self.operation, build.way, kernel, 0))
+    fn time(&mut self, variant: usize, launches: usize) -> Result<f64, WorkloadError> {
+        let (build, kernel) = self.kernels[variant];
+        self.timer.time(launches, || self.session.enqueue(self.operation, build.variant, kernel, 0))
     }
 }
 
 struct Pass<'a> {
     id: BenchmarkId,
     operation: Operation,
-    way: Way,
+    variant: Variant,
     kernel: CudaFunction,
     /// What it was compiled to.
     code: String,
@@ -208,7 +213,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn enqueue(&self, mask: u32) -> Result<(), WorkloadError> {
-        self.session.enqueue(self.operation, self.way, &self.kernel, mask)
+        self.session.enqueue(self.operation, self.variant, &self.kernel, mask)
     }
 
     /// Reads the whole of `a` once more, this time keeping the fold. 1 if it is wrong.
@@ -258,7 +263,7 @@ impl Workload for Pass<'_> {
         let session = &*self.session;
         let mut parameters = parameters(self.operation, session.size());
         parameters.insert("code".to_owned(), Value::from(self.code.as_str()));
-        parameters.insert("kernel".to_owned(), Value::from(self.way.name().as_str()));
+        parameters.insert("kernel".to_owned(), Value::from(self.variant.name().as_str()));
         parameters.insert("kernels_tried".to_owned(), Value::from(session.builds.len()));
         Description {
             id: self.id.clone(),
@@ -313,7 +318,7 @@ mod tests {
     use crate::tests::{h200, t4};
 
     fn planned_sizes(spec: &DeviceSpec, full: bool) -> Vec<usize> {
-        sizes(&Request { full, ..Request::default() }, least(spec))
+        sizes(&RunOptions { full, ..RunOptions::default() }, least(spec))
     }
 
     #[test]
@@ -335,10 +340,12 @@ mod tests {
         let source = include_str!("../../../../kernels/memory.cu");
         assert!(source.contains(&format!("#define CHUNK {CHUNK}\n")));
         assert!(source.contains("#define UNROLL (CHUNK / 4 / THREADS)\n"));
-        for way in Way::all() {
-            assert_eq!(CHUNK % (4 * way.threads as usize), 0, "{way:?}");
-            assert!(way.source().starts_with(&format!("#define THREADS {}\n", way.threads)));
-            assert_eq!(way.source().contains("#define STREAMING\n"), way.streaming);
+        for variant in Variant::all() {
+            assert_eq!(CHUNK % (4 * variant.threads as usize), 0, "{variant:?}");
+            assert!(
+                variant.source().starts_with(&format!("#define THREADS {}\n", variant.threads))
+            );
+            assert_eq!(variant.source().contains("#define STREAMING\n"), variant.streaming);
         }
         assert_eq!(FLOOR % (CHUNK * size_of::<f32>()), 0);
     }

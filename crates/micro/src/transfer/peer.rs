@@ -14,24 +14,24 @@ use crate::cases::{self, Cases};
 use crate::cuda::{self, refused};
 use crate::data::Stream;
 use crate::memory::size_name;
-use crate::{Micro, Processor, Request};
+use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
 /// In the full suite alone: with one GPU, as most have, every row is a skipped one.
-fn plan(spec: &DeviceSpec, request: &Request) -> Vec<Group> {
+fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let planned: Vec<_> = SIZES
         .into_iter()
-        .filter(|_| request.full)
+        .filter(|_| options.full)
         .filter_map(|size| {
             let segments = ["transfer", "d2d", "peer", &size_name(size)];
             let bytes = Bytes::from_count(size);
             // A guess, for the plan.
             let iteration = bytes / BytesPerSecond(20e9);
-            Some((cases::entry((spec, request), &segments, ENGINE, iteration, bytes)?, size))
+            Some((cases::entry((spec, options), &segments, ENGINE, iteration, bytes)?, size))
         })
         .collect();
-    let seed = request.seed;
+    let seed = options.seed;
     let group = cases::group("transfers between GPUs", planned, move |device, cases| {
         Peers::open(device, cases, seed)
     });
@@ -71,7 +71,7 @@ struct Peers {
     path: String,
     cases: Cases<usize>,
     seed: u64,
-    /// Last, so that it is dropped behind the other card.
+    /// Last, so that it is dropped after the other card.
     _home: Home,
 }
 
@@ -147,7 +147,7 @@ struct PeerCopy<'a> {
     id: BenchmarkId,
     size: usize,
     to: Block,
-    /// Behind the other card's, so that this card is the current one when both are gone.
+    /// After the other card's, so that this card is the current one when both are gone.
     from: Block,
     /// Whether the target holds what a launch since the last check copied.
     launched: bool,

@@ -8,18 +8,18 @@ use warpmark_record::Bytes;
 use crate::catalog::{Format, Model};
 use crate::configuration;
 use crate::engine::{candle_device, check_host_memory};
-use crate::request::Request;
-use crate::weights::{Checkpoint, Loaded, Wanted};
+use crate::options::RunOptions;
+use crate::weights::{Checkpoint, Loaded, WeightSpec};
 
 /// Everything needed to load a model once the device is open.
 pub(crate) struct Loader {
     pub(crate) model: Model,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: WeightSpec,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) format: Format,
     /// Bytes that the weights will take.
     pub(crate) weights: Bytes,
-    pub(crate) request: Request,
+    pub(crate) options: RunOptions,
 }
 
 /// Loaded weights, and what the benchmarks on them share.
@@ -27,22 +27,22 @@ pub(crate) struct Opened {
     pub(crate) loaded: Loaded,
     pub(crate) context: Context,
     pub(crate) checkpoint: Checkpoint,
-    pub(crate) request: Request,
+    pub(crate) options: RunOptions,
 }
 
 impl Loader {
     /// Finds the weights and loads them.
     pub(crate) fn load(self, device: &Device) -> Result<Opened, WorkloadError> {
-        let Self { model, wanted, checkpoint, format, weights, request } = self;
+        let Self { model, wanted, checkpoint, format, weights, options } = self;
         if matches!(device, Device::Cpu(_)) {
             check_host_memory("the weights", weights)?;
         }
         let candle = candle_device(device)?;
-        let files = configuration::locate(&model, &wanted, &checkpoint, &request)?;
+        let files = configuration::locate(&model, &wanted, &checkpoint, &options)?;
         let loaded = wanted.load(&checkpoint, &files, &candle)?;
         let held = (files.stamp(), loaded.held());
         let peak = PeakMemory::of(device);
-        let context = Context::new(model.id.clone(), (format, request.seed), held, candle, peak);
-        Ok(Opened { loaded, context, checkpoint, request })
+        let context = Context::new(model.id.clone(), (format, options.seed), held, candle, peak);
+        Ok(Opened { loaded, context, checkpoint, options })
     }
 }

@@ -7,7 +7,7 @@ use warpmark_harness::{Case, Engines, ModelSession, Parameters, PlannedGroup};
 
 use super::loader::{Loader, Opened};
 use crate::catalog::{CatalogError, Format, Model};
-use crate::request::Request;
+use crate::options::RunOptions;
 
 /// A case, and guesses at what it takes.
 pub(crate) struct Planned<C> {
@@ -25,7 +25,7 @@ pub(crate) struct Planned<C> {
 /// A model in one format, whose cases are planned.
 pub(crate) struct Plan<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) request: &'a Request,
+    pub(crate) options: &'a RunOptions,
     pub(crate) format: Format,
     /// Bytes that its weights will take.
     pub(crate) weights: Bytes,
@@ -38,7 +38,7 @@ impl Plan<'_> {
         planned: Vec<Planned<C>>,
         open: impl FnOnce(&mut Opened) -> Result<Engines<C>, WorkloadError> + 'static,
     ) -> Result<Option<PlannedGroup>, CatalogError> {
-        let Self { model, request, format, weights } = *self;
+        let Self { model, options, format, weights } = *self;
         if planned.is_empty() {
             return Ok(None);
         }
@@ -62,11 +62,11 @@ impl Plan<'_> {
         }
         let loader = Loader {
             model: model.clone(),
-            wanted: model.wanted(format)?,
+            wanted: model.weight_spec(format)?,
             checkpoint: model.checkpoint_in(format)?,
             format,
             weights,
-            request: request.clone(),
+            options: options.clone(),
         };
         let group = Group {
             name: format!("{} {format}", model.title),

@@ -28,7 +28,7 @@ use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN, unsupported, workload_error};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
 use candle::Published;
 use case::{Case, Engine};
@@ -134,22 +134,26 @@ impl Family for DiffusionFamily {
         run().map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let inputs = Inputs::of(model, &architecture)?;
         let mut groups = Vec::new();
-        for dtype in request.dtypes(model) {
-            let mut cases = inputs.cases(model, request.full);
-            if request.full {
+        for dtype in options.dtypes(model) {
+            let mut cases = inputs.cases(model, options.full);
+            if options.full {
                 cases.extend(inputs.published(model, &architecture));
-            } else if request.spec.gpu.is_none() {
+            } else if options.spec.gpu.is_none() {
                 cases.retain(|case| case.batch <= QUICK_CPU_BATCH);
             }
             let weights = work::weight_bytes(model, &architecture, dtype)?;
-            let plan = Plan { model, request, format: dtype.into(), weights };
+            let plan = Plan { model, options, format: dtype.into(), weights };
             let all = cases
                 .into_iter()
-                .map(|case| planned(&architecture, request, dtype, case))
+                .map(|case| planned(&architecture, options, dtype, case))
                 .collect();
             let (architecture, guidance) = (architecture.clone(), inputs.guidance());
             groups.extend(plan.group(all, move |opened| {
@@ -181,19 +185,19 @@ fn engines(
 
 fn planned(
     architecture: &Architecture,
-    request: &Request,
+    options: &RunOptions,
     dtype: Dtype,
     case: Case,
 ) -> Planned<Case> {
     let work = work::work(architecture, dtype, case);
-    let iteration = guess(&work, work::kernels(architecture, case), dtype, &request.spec);
+    let iteration = guess(&work, work::kernels(architecture, case), dtype, &options.spec);
     Planned {
         case,
         parameters: case.parameters(dtype),
         iteration,
         memory: work::activations(architecture, dtype, case),
-        sampling: sampling(request.full, iteration),
-        skip: skip(&request.spec, dtype, case, iteration),
+        sampling: sampling(options.full, iteration),
+        skip: skip(&options.spec, dtype, case, iteration),
     }
 }
 
@@ -204,7 +208,7 @@ fn skip(spec: &DeviceSpec, dtype: Dtype, case: Case, iteration: Seconds) -> Opti
     too_long_for_a_cpu(spec, iteration).or_else(|| unsupported(spec, dtype))
 }
 
-/// The stanza's architecture, refused where its numbers cannot be meant.
+/// The entry's architecture, refused where its numbers are invalid.
 fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
     let architecture: Architecture = model.section("architecture")?;
     let unet = &architecture.unet;

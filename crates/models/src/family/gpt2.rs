@@ -10,9 +10,9 @@ use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model};
 use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{OWN, workload_error};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
-use warpmark_harness::Form;
+use warpmark_harness::ServiceSettings;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
 use warpmark_nets::{NetError, reference};
 
@@ -91,17 +91,21 @@ impl Family for Gpt2Family {
         text::first_run(&net).map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
-        text::groups(model, &numbers(&architecture(model)?), request, &OWN_NET)
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError> {
+        text::groups(model, &numbers(&architecture(model)?), options, &OWN_NET)
     }
 
     fn services(
         &self,
         model: &Model,
-        request: &Request,
-        form: &Form,
+        options: &RunOptions,
+        settings: &ServiceSettings,
     ) -> Result<Vec<Offer>, CatalogError> {
-        text::offers(model, &numbers(&architecture(model)?), (request, form), &OWN_NET)
+        text::offers(model, &numbers(&architecture(model)?), (options, settings), &OWN_NET)
     }
 }
 
@@ -141,7 +145,7 @@ pub(super) fn numbers(architecture: &Architecture) -> Numbers {
     }
 }
 
-/// The stanza's architecture, refused where its numbers cannot be meant.
+/// The entry's architecture, refused where its numbers are invalid.
 fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
     let architecture: Architecture = model.section("architecture")?;
     text::check_numbers(

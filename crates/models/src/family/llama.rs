@@ -13,11 +13,11 @@ use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::configuration::{self, Configuration, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN, workload_error};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use candle::Published;
-use warpmark_harness::Form;
+use warpmark_harness::ServiceSettings;
 use warpmark_nets::llama::{Architecture, Llama};
 use warpmark_nets::{NetError, reference};
 
@@ -49,7 +49,7 @@ static PUBLISHED: Implementation<Published> = Implementation {
 
 /// What to do with a head of a checkpoint's own.
 const UNTIED: &str =
-    "the checkpoint has a head of its own: set tied = false in the stanza's architecture";
+    "the checkpoint has a head of its own: set tied = false in the entry's architecture";
 
 impl Family for LlamaFamily {
     fn name(&self) -> &'static str {
@@ -99,8 +99,8 @@ impl Family for LlamaFamily {
 
     fn tensor_names(&self) -> TensorNames {
         TensorNames {
-            // Rotary frequencies and their tables, causal masks and lists of positions; and a GGUF file's factors
-            // of Llama 3.1's stretching, which are compared with the architecture.
+            // Rotary frequencies and their tables, causal masks and lists of positions; and a GGUF
+            // file's factors of Llama 3.1's stretching, which are compared with the architecture.
             ignored: &[
                 "*.rotary_emb.inv_freq",
                 "*.rotary_emb.original_inv_freq",
@@ -145,12 +145,16 @@ impl Family for LlamaFamily {
         text::first_run(&net).map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
-        let mut groups = text::groups(model, &numbers, request, &OWN_NET)?;
-        if request.full {
-            groups.extend(text::groups(model, &numbers, request, &PUBLISHED)?);
+        let mut groups = text::groups(model, &numbers, options, &OWN_NET)?;
+        if options.full {
+            groups.extend(text::groups(model, &numbers, options, &PUBLISHED)?);
         }
         Ok(groups)
     }
@@ -158,12 +162,12 @@ impl Family for LlamaFamily {
     fn services(
         &self,
         model: &Model,
-        request: &Request,
-        form: &Form,
+        options: &RunOptions,
+        settings: &ServiceSettings,
     ) -> Result<Vec<Offer>, CatalogError> {
         let architecture = architecture(model)?;
         let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
-        text::offers(model, &numbers, (request, form), &OWN_NET)
+        text::offers(model, &numbers, (options, settings), &OWN_NET)
     }
 }
 
@@ -225,7 +229,7 @@ fn numbers(architecture: &Architecture, positions: usize) -> Numbers {
     }
 }
 
-/// The stanza's architecture, refused where its numbers cannot be meant.
+/// The entry's architecture, refused where its numbers are invalid.
 fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
     let architecture: Architecture = model.section("architecture")?;
     text::check_numbers(

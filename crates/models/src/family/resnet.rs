@@ -13,13 +13,13 @@ use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 use super::Family;
 use crate::bench::estimate::{guess, sampling, too_long_for_a_cpu};
 use crate::bench::{
-    Allowed, Bench, Comparison, Context, Engine, Engines, Notes, Parameters, Plan, Planned,
+    Allowed, BenchContext, Comparison, Context, Engine, Engines, Notes, Parameters, Plan, Planned,
     PlannedGroup, Program, error, finite, noise, sampled,
 };
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN, unsupported, workload_error};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::{Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::resnet::logits as logits_of;
@@ -161,16 +161,20 @@ impl Family for ResnetFamily {
         run().map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let mut groups = Vec::new();
-        for dtype in request.dtypes(model) {
+        for dtype in options.dtypes(model) {
             // Folded weights beside those as loaded, from which answers are checked.
-            let weights = model.wanted(dtype.into())?.held() * 2.0;
-            let plan = Plan { model, request, format: dtype.into(), weights };
-            let cases = cases(model, &architecture, request)?;
+            let weights = model.weight_spec(dtype.into())?.held() * 2.0;
+            let plan = Plan { model, options, format: dtype.into(), weights };
+            let cases = cases(model, &architecture, options)?;
             let planned =
-                cases.into_iter().map(|case| planned(&architecture, request, dtype, case));
+                cases.into_iter().map(|case| planned(&architecture, options, dtype, case));
             let architecture = architecture.clone();
             groups.extend(plan.group(planned.collect(), move |opened| {
                 opened.context.weights = weights;
@@ -182,28 +186,28 @@ impl Family for ResnetFamily {
     }
 }
 
-/// The stanza's architecture.
+/// The entry's architecture.
 fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
     model.section("architecture")
 }
 
-/// The benchmarks of a model in the order in which they run: ours, and in the full suite the same without folding
-/// and candle's where it has such a net. The quick suite takes the first size.
+/// The benchmarks of a model in the order in which they run: ours, and in the full suite the same
+/// without folding and candle's where it has such a net. The quick suite takes the first size.
 fn cases(
     model: &Model,
     architecture: &Architecture,
-    request: &Request,
+    options: &RunOptions,
 ) -> Result<Vec<Case>, CatalogError> {
     /// Others than our own folded net are measured up to this batch.
     const MOST_BESIDE: usize = 32;
     let Inputs { sizes } = model.section("inputs")?;
-    let quick_on_a_cpu = !request.full && request.spec.gpu.is_none();
+    let quick_on_a_cpu = !options.full && options.spec.gpu.is_none();
     let programs =
         [(OWN, Statistics::Folded), (OWN, Statistics::Separate), (CANDLE, Statistics::Separate)];
     let mut cases = Vec::new();
-    for &size in &sizes[..sizes.len().min(if request.full { usize::MAX } else { 1 })] {
+    for &size in &sizes[..sizes.len().min(if options.full { usize::MAX } else { 1 })] {
         for (engine, statistics) in
-            programs.into_iter().take(if request.full { usize::MAX } else { 1 })
+            programs.into_iter().take(if options.full { usize::MAX } else { 1 })
         {
             let offered = engine == OWN || published_net(architecture).is_some();
             let fits = |batch: &usize| {
@@ -220,7 +224,7 @@ fn cases(
 
 fn planned(
     architecture: &Architecture,
-    request: &Request,
+    options: &RunOptions,
     dtype: Dtype,
     case: Case,
 ) -> Planned<Case> {
@@ -228,25 +232,25 @@ fn planned(
     const KERNELS: usize = 5;
     let work = work(architecture, dtype, case);
     let kernels = KERNELS * architecture.convolutions().len();
-    let iteration = guess(&work, kernels, dtype, &request.spec);
-    let on_cpu = request.spec.gpu.is_none();
+    let iteration = guess(&work, kernels, dtype, &options.spec);
+    let on_cpu = options.spec.gpu.is_none();
     let skip = if on_cpu && case.engine == CANDLE && dtype == Dtype::Bf16 {
         Some("candle multiplies no bf16 matrices on a CPU".to_owned())
     } else {
-        too_long_for_a_cpu(&request.spec, iteration).or_else(|| unsupported(&request.spec, dtype))
+        too_long_for_a_cpu(&options.spec, iteration).or_else(|| unsupported(&options.spec, dtype))
     };
     Planned {
         case,
         parameters: case.parameters(dtype),
         iteration,
         memory: activations(architecture, dtype, case),
-        sampling: sampling(request.full, iteration),
+        sampling: sampling(options.full, iteration),
         skip,
     }
 }
 
-/// What one iteration does: the multiplications and additions of convolutions and classifier; weights once, images
-/// and logits.
+/// What one iteration does: the multiplications and additions of convolutions and classifier; weights
+/// once, images and logits.
 fn work(architecture: &Architecture, dtype: Dtype, case: Case) -> Work {
     let classifier = (architecture.features() * architecture.classes) as f64;
     let (mut products, mut weights) = (classifier, classifier);
@@ -269,8 +273,8 @@ fn pixels(shape: ConvolutionShape, size: usize) -> f64 {
     (size.div_ceil(shape.reduction) as f64).powi(2)
 }
 
-/// The largest activations alive at once: what a convolution reads, its columns and what it writes, and what waits
-/// beside a block.
+/// The largest activations alive at once: what a convolution reads, its columns and what it writes, and
+/// what waits beside a block.
 fn activations(architecture: &Architecture, dtype: Dtype, case: Case) -> Bytes {
     let of = |shape: ConvolutionShape| {
         let written = pixels(shape, case.size);
@@ -283,8 +287,8 @@ fn activations(architecture: &Architecture, dtype: Dtype, case: Case) -> Bytes {
     Bytes(largest * (case.batch * dtype.bytes()) as f64)
 }
 
-/// Convolutions of a spread that what follows keeps, those that end a block at a third of it, so that activations
-/// stay finite in f16 through all blocks; means and biases that no check can miss.
+/// Convolutions of a spread that what follows keeps, those that end a block at a third of it, so that
+/// activations stay finite in f16 through all blocks; means and biases that no check can miss.
 fn init(name: &str, shape: &[usize], bottleneck: bool) -> Init {
     let ends_a_block = if bottleneck { "conv3.weight" } else { "conv2.weight" };
     match shape {
@@ -381,7 +385,7 @@ impl Engine for Classifier {
     fn prepare<'a>(
         &'a mut self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         let make = || {
             let Context { seed, device, .. } = bench.context;
@@ -397,7 +401,7 @@ impl Engine for Classifier {
 struct Classification<'a> {
     nets: &'a Nets,
     info: &'a Info,
-    bench: Bench<'a>,
+    bench: BenchContext<'a>,
     case: Case,
     images: Rc<Tensor>,
 }

@@ -29,7 +29,7 @@ use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{CANDLE, OWN, unsupported, workload_error};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
 use warpmark_nets::whisper::mel::RATE;
@@ -121,17 +121,21 @@ impl Family for WhisperFamily {
         run().map_err(workload_error)
     }
 
-    fn groups(&self, model: &Model, request: &Request) -> Result<Vec<PlannedGroup>, CatalogError> {
+    fn groups(
+        &self,
+        model: &Model,
+        options: &RunOptions,
+    ) -> Result<Vec<PlannedGroup>, CatalogError> {
         let architecture = architecture(model)?;
         let inputs = Inputs::of(model, &architecture)?;
         let window = window_seconds(&architecture);
         let mut groups = Vec::new();
-        for (index, dtype) in request.dtypes(model).into_iter().enumerate() {
-            let cases = cases(model, &inputs, window, request, (dtype, index == 0));
-            let planner = Planner { architecture, inputs: &inputs, request, dtype };
+        for (index, dtype) in options.dtypes(model).into_iter().enumerate() {
+            let cases = cases(model, &inputs, window, options, (dtype, index == 0));
+            let planner = Planner { architecture, inputs: &inputs, options, dtype };
             let all = cases.into_iter().map(|case| planner.plan(case)).collect();
             let weights = work::weight_bytes(&architecture, dtype);
-            let plan = Plan { model, request, format: dtype.into(), weights };
+            let plan = Plan { model, options, format: dtype.into(), weights };
             let (model, numbers) = (model.clone(), (architecture, inputs.clone()));
             groups.extend(plan.group(all, move |opened| {
                 let shared = Rc::new(Shared::of(&model, numbers, opened)?);
@@ -152,7 +156,7 @@ fn engines(
     Ok(Engines::of(OWN, own).or(CANDLE, move || PeerEngine::new(&tensors, shared)))
 }
 
-/// The stanza's architecture, refused where its numbers cannot be meant.
+/// The entry's architecture, refused where its numbers are invalid.
 fn architecture(model: &Model) -> Result<Architecture, CatalogError> {
     let architecture: Architecture = model.section("architecture")?;
     let numbers = [
@@ -205,32 +209,32 @@ fn init(name: &str, architecture: &Architecture) -> Init {
 struct Planner<'a> {
     architecture: Architecture,
     inputs: &'a Inputs,
-    request: &'a Request,
+    options: &'a RunOptions,
     dtype: Dtype,
 }
 
 impl Planner<'_> {
     fn plan(&self, case: Case) -> Planned<Case> {
-        let Self { architecture, inputs, request, dtype } = self;
-        let real = request.source.is_real();
+        let Self { architecture, inputs, options, dtype } = self;
+        let real = options.source.is_real();
         let tokens = inputs.tokens(architecture, case.length, real);
         let iteration = self.guess(case, tokens);
-        let gpu = request.spec.gpu.is_some();
+        let gpu = options.spec.gpu.is_some();
         let capacity = inputs.prompt.len() + tokens;
         Planned {
             case,
             parameters: case.parameters(*dtype),
             iteration,
             memory: work::memory(architecture, *dtype, case, capacity, gpu),
-            sampling: sampling(request.full, iteration),
-            skip: skip(&request.spec, *dtype, case, iteration),
+            sampling: sampling(options.full, iteration),
+            skip: skip(&options.spec, *dtype, case, iteration),
         }
     }
 
     /// A guess at the time of an iteration: of a transcription, that of its passes and of each step.
     fn guess(&self, case: Case, tokens: usize) -> Seconds {
-        let Self { architecture, request, dtype, .. } = self;
-        let (samples, windows) = match (case.length, &request.audio) {
+        let Self { architecture, options, dtype, .. } = self;
+        let (samples, windows) = match (case.length, &options.audio) {
             (Length::File, Some(spoken)) => {
                 let window = window_seconds(architecture) * RATE;
                 let samples = spoken.samples().len();
@@ -249,7 +253,7 @@ impl Planner<'_> {
         let of = |phase: Phase, layers: usize| -> Seconds {
             let part = Case { phase, context: case.context.max(tokens / 2), ..case };
             let work: Work = work::work(architecture, *dtype, part, whole);
-            guess(&work, KERNELS_OF_A_BLOCK * layers, *dtype, &request.spec)
+            guess(&work, KERNELS_OF_A_BLOCK * layers, *dtype, &options.spec)
         };
         let encode = of(Phase::Encode, architecture.encoder_layers);
         let step = of(Phase::Decode, architecture.decoder_layers);

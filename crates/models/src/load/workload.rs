@@ -16,7 +16,7 @@ pub(super) struct Load<'a> {
     /// Whether the state of the page cache was seen and not only asked for.
     seen: bool,
     loaded: Option<Loaded>,
-    phases: BTreeMap<String, f64>,
+    stages: BTreeMap<String, f64>,
 }
 
 impl<'a> Load<'a> {
@@ -28,7 +28,7 @@ impl<'a> Load<'a> {
         cache: PageCache,
     ) -> Result<Self, WorkloadError> {
         let seen = cache.settle(&session.files)?;
-        Ok(Self { id, session, cache, seen, loaded: None, phases: BTreeMap::new() })
+        Ok(Self { id, session, cache, seen, loaded: None, stages: BTreeMap::new() })
     }
 }
 
@@ -90,10 +90,10 @@ impl Workload for Load<'_> {
         let family = session.model.family();
         family.first_run(&session.model, &loaded)?;
         let first_run = clock.finish().map_err(WorkloadError::failed)?.wall;
-        self.phases = BTreeMap::from([
-            ("open_s".to_owned(), loaded.phases.open.0),
-            ("read_s".to_owned(), loaded.phases.read.0),
-            ("host_to_device_s".to_owned(), loaded.phases.host_to_device.0),
+        self.stages = BTreeMap::from([
+            ("open_s".to_owned(), loaded.stages.open.0),
+            ("read_s".to_owned(), loaded.stages.read.0),
+            ("host_to_device_s".to_owned(), loaded.stages.host_to_device.0),
             ("first_run_s".to_owned(), first_run.0),
         ]);
         // Kept until the next `prepare`: giving memory back is no part of a load.
@@ -117,8 +117,8 @@ impl Workload for Load<'_> {
         session.check(&loaded)
     }
 
-    fn phases(&mut self) -> BTreeMap<String, f64> {
-        self.phases.clone()
+    fn stages(&mut self) -> BTreeMap<String, f64> {
+        self.stages.clone()
     }
 
     fn memory(&mut self) -> Option<Memory> {

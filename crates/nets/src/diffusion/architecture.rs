@@ -31,7 +31,7 @@ pub struct UnetNumbers {
     pub channels: Vec<usize>,
     /// Residual layers on the way down; the way up has one more.
     pub layers: usize,
-    /// Transformer blocks behind each residual layer at each resolution; 0 where there is none.
+    /// Transformer blocks after each residual layer at each resolution; 0 where there is none.
     pub transformers: Vec<usize>,
     /// Transformer blocks at the lowest resolution, between down and up; absent where the net has no
     /// middle.

@@ -79,8 +79,8 @@ impl AutoEncoder {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, NetError> {
         let latents = (latents / self.scaling)?.to_dtype(self.dtype())?;
         let mut x = self.first.apply(&self.unquantise.apply(&latents)?)?;
-        let (before, attention, behind) = &self.middle;
-        x = behind.apply(&attention.apply(&before.apply(&x, None)?)?, None)?;
+        let (before, attention, after) = &self.middle;
+        x = after.apply(&attention.apply(&before.apply(&x, None)?)?, None)?;
         for stage in &self.up {
             for residual in &stage.residuals {
                 x = residual.apply(&x, None)?;

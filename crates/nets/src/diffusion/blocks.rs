@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Product};
+use super::layers::{Convolution, FeedForward, GroupNorm, LayerNorm, Linear};
 use crate::NetError;
 use crate::Weights;
 use crate::ops::{add, transpose, whole};
@@ -13,7 +13,7 @@ type Built<T> = std::result::Result<T, NetError>;
 pub(super) struct Residual {
     norm1: GroupNorm,
     conv1: Convolution,
-    time: Option<Product>,
+    time: Option<Linear>,
     norm2: GroupNorm,
     conv2: Convolution,
     /// Where the channels change.
@@ -36,7 +36,7 @@ impl Residual {
         weights: &Weights<'_>,
     ) -> Built<Self> {
         let Norms { groups, epsilon, time } = norms;
-        let time = time.map(|width| Product::new([width, outputs], &weights.at("time_emb_proj")));
+        let time = time.map(|width| Linear::new([width, outputs], &weights.at("time_emb_proj")));
         let shortcut = (channels != outputs)
             .then(|| Convolution::new([channels, outputs, 1], 1, &weights.at("conv_shortcut")));
         Ok(Self {
@@ -49,7 +49,7 @@ impl Residual {
         })
     }
 
-    /// `time` is behind its SiLU, `[b or 1, width]`.
+    /// `time` is after its SiLU, `[b or 1, width]`.
     pub(super) fn apply(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let normal = self.norm1.silu(x)?;
         let y = match (&self.time, time) {
@@ -66,20 +66,20 @@ impl Residual {
 
 /// Attention with its products: over the positions themselves or over a text.
 struct Attention {
-    q: Product,
-    k: Product,
-    v: Product,
-    out: Product,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
     heads: usize,
 }
 
 impl Attention {
     fn new([width, text]: [usize; 2], heads: usize, weights: &Weights<'_>) -> Built<Self> {
         Ok(Self {
-            q: Product::without_bias([width, width], &weights.at("to_q"))?,
-            k: Product::without_bias([text, width], &weights.at("to_k"))?,
-            v: Product::without_bias([text, width], &weights.at("to_v"))?,
-            out: Product::new([width, width], &weights.at("to_out.0"))?,
+            q: Linear::without_bias([width, width], &weights.at("to_q"))?,
+            k: Linear::without_bias([text, width], &weights.at("to_k"))?,
+            v: Linear::without_bias([text, width], &weights.at("to_v"))?,
+            out: Linear::new([width, width], &weights.at("to_out.0"))?,
             heads,
         })
     }
@@ -125,9 +125,9 @@ const TRANSFORMER_EPSILON: f32 = 1e-6;
 /// A transformer over the pixels of an image, which also attends to a text.
 pub(super) struct Transformer {
     norm: GroupNorm,
-    first: Product,
+    first: Linear,
     blocks: Vec<Block>,
-    last: Product,
+    last: Linear,
 }
 
 /// What makes a transformer.
@@ -148,12 +148,12 @@ impl Transformer {
             let reason = format!("{heads} attention heads do not divide {width} channels");
             return Err(NetError::Candle(candle_core::Error::Msg(reason)));
         }
-        let projection = |name: &str| -> Built<Product> {
+        let projection = |name: &str| -> Built<Linear> {
             let weights = weights.at(name);
             if linear {
-                return Product::new([width, width], &weights);
+                return Linear::new([width, width], &weights);
             }
-            Ok(Convolution::new([width, width, 1], 1, &weights)?.into_product()?)
+            Ok(Convolution::new([width, width, 1], 1, &weights)?.into_linear()?)
         };
         let block = |index| {
             Block::new([width, text], heads, &weights.at(&format!("transformer_blocks.{index}")))
@@ -179,22 +179,22 @@ impl Transformer {
 /// Attention of one head over the pixels of an image, with a norm before it: the decoder's.
 pub(super) struct PixelAttention {
     norm: GroupNorm,
-    q: Product,
-    k: Product,
-    v: Product,
-    out: Product,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
 }
 
 impl PixelAttention {
     pub(super) fn new(width: usize, norms: Norms, weights: &Weights<'_>) -> Built<Self> {
-        let product = |name: &str| Product::new([width, width], &weights.at(name));
+        let linear = |name: &str| Linear::new([width, width], &weights.at(name));
         let Norms { groups, epsilon, .. } = norms;
         Ok(Self {
             norm: GroupNorm::new(width, groups, epsilon, &weights.at("group_norm"))?,
-            q: product("to_q")?,
-            k: product("to_k")?,
-            v: product("to_v")?,
-            out: product("to_out.0")?,
+            q: linear("to_q")?,
+            k: linear("to_k")?,
+            v: linear("to_v")?,
+            out: linear("to_out.0")?,
         })
     }
 

@@ -6,7 +6,7 @@ use candle_nn::ops::layer_norm;
 use super::architecture::Activation;
 use crate::NetError;
 use crate::Weights;
-use crate::ops::{self, After, Biased, add_bias, multiply_each};
+use crate::ops::{self, After, Biased, add_bias, linear};
 
 /// A convolution with a square kernel.
 pub(super) struct Convolution {
@@ -46,19 +46,19 @@ impl Convolution {
     }
 
     /// A kernel of one as a product over the last dimension.
-    pub(super) fn into_product(self) -> Result<Product> {
-        Ok(Product { weight: self.weight.squeeze(3)?.squeeze(2)?, bias: Some(self.bias) })
+    pub(super) fn into_linear(self) -> Result<Linear> {
+        Ok(Linear { weight: self.weight.squeeze(3)?.squeeze(2)?, bias: Some(self.bias) })
     }
 }
 
 /// `x · wᵀ + bias` over the last dimension.
-pub(super) struct Product {
+pub(super) struct Linear {
     /// `[outputs, inputs]`, as stored.
     weight: Tensor,
     bias: Option<Tensor>,
 }
 
-impl Product {
+impl Linear {
     pub(super) fn new(
         [inputs, outputs]: [usize; 2],
         weights: &Weights<'_>,
@@ -86,7 +86,7 @@ impl Product {
         }
     }
 
-    /// As [`Product::apply`], with an activation of the sum.
+    /// As [`Linear::apply`], with an activation of the sum.
     pub(super) fn activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let y = self.multiply(x)?;
         let Some(bias) = &self.bias else { candle_core::bail!("an activation has a bias") };
@@ -105,7 +105,7 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        multiply_each(x, &self.weight.t()?)
+        linear(x, &self.weight.t()?)
     }
 }
 
@@ -162,15 +162,15 @@ impl LayerNorm {
 
 /// A feed-forward layer with a gate.
 pub(super) struct FeedForward {
-    gate: Product,
-    out: Product,
+    gate: Linear,
+    out: Linear,
 }
 
 impl FeedForward {
     pub(super) fn new(width: usize, weights: &Weights<'_>) -> std::result::Result<Self, NetError> {
         Ok(Self {
-            gate: Product::new([width, 8 * width], &weights.at("net.0.proj"))?,
-            out: Product::new([4 * width, width], &weights.at("net.2"))?,
+            gate: Linear::new([width, 8 * width], &weights.at("net.0.proj"))?,
+            out: Linear::new([4 * width, width], &weights.at("net.2"))?,
         })
     }
 

@@ -3,20 +3,20 @@
 use candle_core::Tensor;
 
 use super::architecture::{TextNumbers, TextOutput};
-use super::layers::{LayerNorm, Product};
+use super::layers::{LayerNorm, Linear};
 use crate::NetError;
 use crate::Weights;
 use crate::ops::{add, causal_whole};
 
 struct Layer {
     norm1: LayerNorm,
-    q: Product,
-    k: Product,
-    v: Product,
-    out: Product,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
     norm2: LayerNorm,
-    fc1: Product,
-    fc2: Product,
+    fc1: Linear,
+    fc2: Linear,
 }
 
 /// A text encoder, its weights in one dtype on one device.
@@ -26,7 +26,7 @@ pub struct TextEncoder {
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
-    pooling: Option<Product>,
+    pooling: Option<Linear>,
     /// 0 on and below the diagonal, -inf above, in f32.
     mask: Tensor,
 }
@@ -53,7 +53,7 @@ impl TextEncoder {
         let layer = |index| Layer::new(numbers, &text.at(&format!("encoder.layers.{index}")));
         let pooling = numbers
             .pooled_width
-            .map(|pooled| Product::without_bias([width, pooled], &weights.at("text_projection")));
+            .map(|pooled| Linear::without_bias([width, pooled], &weights.at("text_projection")));
         Ok(Self {
             mask: crate::causal::causal_mask(positions, tokens.device())?,
             tokens,
@@ -104,7 +104,7 @@ impl TextEncoder {
 impl Layer {
     fn new(numbers: &TextNumbers, weights: &Weights<'_>) -> Result<Self, NetError> {
         let TextNumbers { width, hidden, .. } = *numbers;
-        let square = |name: &str| Product::new([width, width], &weights.at(name));
+        let square = |name: &str| Linear::new([width, width], &weights.at(name));
         Ok(Self {
             norm1: LayerNorm::new(width, &weights.at("layer_norm1"))?,
             q: square("self_attn.q_proj")?,
@@ -112,8 +112,8 @@ impl Layer {
             v: square("self_attn.v_proj")?,
             out: square("self_attn.out_proj")?,
             norm2: LayerNorm::new(width, &weights.at("layer_norm2"))?,
-            fc1: Product::new([width, hidden], &weights.at("mlp.fc1"))?,
-            fc2: Product::new([hidden, width], &weights.at("mlp.fc2"))?,
+            fc1: Linear::new([width, hidden], &weights.at("mlp.fc1"))?,
+            fc2: Linear::new([hidden, width], &weights.at("mlp.fc2"))?,
         })
     }
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::architecture::{AddedNumbers, UnetNumbers};
 use super::blocks::{Norms, Residual, Transformer, TransformerNumbers};
-use super::layers::{Convolution, GroupNorm, Product};
+use super::layers::{Convolution, GroupNorm, Linear};
 use super::sinusoids;
 use crate::NetError;
 use crate::Weights;
@@ -16,7 +16,7 @@ const EPSILON: f32 = 1e-5;
 /// One resolution of the way down or up.
 struct Stage {
     residuals: Vec<Residual>,
-    /// One behind each residual layer, or none at all.
+    /// One after each residual layer, or none at all.
     transformers: Vec<Transformer>,
     /// To the next resolution.
     resize: Option<Convolution>,
@@ -29,8 +29,8 @@ struct Middle {
 
 /// Two products with a SiLU between them.
 struct Embedding {
-    first: Product,
-    second: Product,
+    first: Linear,
+    second: Linear,
 }
 
 /// The net, its weights in one dtype on one device.
@@ -149,9 +149,9 @@ impl Unet {
                 skips.push(x.clone());
             }
         }
-        if let Some(Middle { residuals: [before, behind], transformer }) = &self.middle {
+        if let Some(Middle { residuals: [before, after], transformer }) = &self.middle {
             x = transformer.apply(&before.apply(&x, Some(&time))?, text)?;
-            x = behind.apply(&x, Some(&time))?;
+            x = after.apply(&x, Some(&time))?;
         }
         for stage in &self.up {
             for (index, residual) in stage.residuals.iter().enumerate() {
@@ -190,8 +190,8 @@ impl AddedNumbers {
 impl Embedding {
     fn new([inputs, outputs]: [usize; 2], weights: &Weights<'_>) -> Result<Self, NetError> {
         Ok(Self {
-            first: Product::new([inputs, outputs], &weights.at("linear_1"))?,
-            second: Product::new([outputs, outputs], &weights.at("linear_2"))?,
+            first: Linear::new([inputs, outputs], &weights.at("linear_1"))?,
+            second: Linear::new([outputs, outputs], &weights.at("linear_2"))?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The numbers in which Llama variants differ, as their stanza in `models.toml` gives them.
+/// The numbers in which Llama variants differ, as their entry in `models.toml` gives them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Architecture;
-use crate::kv_cache::Place;
+use crate::kv_cache::Positions;
 
 /// Cosines and sines of every position, `[positions, head width / 2]`.
 pub(super) struct Rotary {
@@ -34,13 +34,13 @@ impl Rotary {
 
     /// The rotation of `count` new positions: `[count, head width / 2]`, or `[sequences, 1, ..]` where each
     /// sequence has a position of its own.
-    pub(super) fn at(&self, place: &Place, count: usize) -> Result<(Tensor, Tensor)> {
-        match place {
-            Place::Together { length } => {
+    pub(super) fn at(&self, positions: &Positions, count: usize) -> Result<(Tensor, Tensor)> {
+        match positions {
+            Positions::Uniform { length } => {
                 Ok((self.cos.narrow(0, *length, count)?, self.sin.narrow(0, *length, count)?))
             }
-            Place::Apart(apart) => {
-                let rows = |table: &Tensor| table.index_select(&apart.positions, 0)?.unsqueeze(1);
+            Positions::Ragged(ragged) => {
+                let rows = |table: &Tensor| table.index_select(&ragged.positions, 0)?.unsqueeze(1);
                 Ok((rows(&self.cos)?, rows(&self.sin)?))
             }
         }

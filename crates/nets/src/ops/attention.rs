@@ -2,9 +2,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
-use warpmark_cpu_ops::{self as cpu_ops, Sight};
+use warpmark_cpu_ops::{self as cpu_ops, AttentionMask};
 
-use crate::kv_cache::{Apart, Place};
+use crate::kv_cache::{Positions, RaggedPositions};
 
 /// Whether attention over a cache takes the lengths of its sequences as they are, and no mask of them.
 pub(crate) fn reads_lengths(device: &Device) -> bool {
@@ -21,16 +21,18 @@ pub(crate) fn causal_over_cache(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    place: &Place,
+    positions: &Positions,
     mask: &Tensor,
 ) -> Result<Tensor> {
     if !q.device().is_cpu() {
-        return over_cache_by_candle(q, k, v, place, mask);
+        return over_cache_by_candle(q, k, v, positions, mask);
     }
-    match place {
-        Place::Together { length } if q.dim(2)? > 1 => cpu_ops::prefill_attention(q, k, v, *length),
-        Place::Together { .. } => cpu_ops::decode_attention(q, k, v, None),
-        Place::Apart(Apart { lengths, .. }) => {
+    match positions {
+        Positions::Uniform { length } if q.dim(2)? > 1 => {
+            cpu_ops::prefill_attention(q, k, v, *length)
+        }
+        Positions::Uniform { .. } => cpu_ops::decode_attention(q, k, v, None),
+        Positions::Ragged(RaggedPositions { lengths, .. }) => {
             cpu_ops::decode_attention(q, k, v, Some(lengths.as_slice()))
         }
     }
@@ -40,7 +42,7 @@ fn over_cache_by_candle(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    place: &Place,
+    positions: &Positions,
     mask: &Tensor,
 ) -> Result<Tensor> {
     let (batch, heads, count, width) = q.dims4()?;
@@ -48,16 +50,16 @@ fn over_cache_by_candle(
     let together = heads / shared * count;
     let q = q.reshape((batch, shared, together, width))?;
     let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
-    let scores = match place {
-        Place::Together { .. } if count == 1 => scores,
-        Place::Together { length } => {
+    let scores = match positions {
+        Positions::Uniform { .. } if count == 1 => scores,
+        Positions::Uniform { length } => {
             let mask = mask.narrow(0, *length, count)?.narrow(1, 0, attended)?;
             let apart = scores.reshape((batch, shared, heads / shared, count, attended))?;
             apart.broadcast_add(&mask)?.reshape((batch, shared, together, attended))?
         }
-        Place::Apart(Apart { mask, .. }) => match mask {
+        Positions::Ragged(RaggedPositions { mask, .. }) => match mask {
             Some(mask) => scores.broadcast_add(mask)?,
-            None => candle_core::bail!("sequences apart have a mask on a GPU"),
+            None => candle_core::bail!("ragged sequences have a mask on a GPU"),
         },
     };
     let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(v)?;
@@ -74,7 +76,7 @@ const SCORE_BYTES: usize = 256 << 20;
 /// They are scaled before the product: in f16 the scores stay in range. The softmax sums in f32.
 pub(crate) fn whole(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     if q.device().is_cpu() {
-        return cpu_ops::whole_attention(q, k, v, heads, Sight::All);
+        return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Full);
     }
     let (batch, queries, width) = q.dims3()?;
     let split = |x: &Tensor| {
@@ -106,7 +108,7 @@ pub(crate) fn whole_by_sequence(
     heads: usize,
 ) -> Result<Tensor> {
     if q.device().is_cpu() {
-        return cpu_ops::whole_attention(q, k, v, heads, Sight::All);
+        return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Full);
     }
     let (batch, count, width) = q.dims3()?;
     let split =
@@ -154,7 +156,7 @@ pub(crate) fn causal_whole(
     heads: usize,
 ) -> Result<Tensor> {
     if q.device().is_cpu() {
-        return cpu_ops::whole_attention(q, k, v, heads, Sight::Back);
+        return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Causal);
     }
     causal_by_candle(q, k, v, mask, heads)
 }
@@ -196,9 +198,9 @@ mod tests {
                 Tensor::randn(0f32, 1.0, (2, heads, count, 8), &Device::Cpu).unwrap()
             };
             let (k, v) = (random(own, length + count), random(own, length + count));
-            let (q, place) = (random(heads, count), Place::Together { length });
-            let expected = causal_over_cache(&q, &k, &v, &place, &mask).unwrap();
-            let found = over_cache_by_candle(&q, &k, &v, &place, &mask).unwrap();
+            let (q, positions) = (random(heads, count), Positions::Uniform { length });
+            let expected = causal_over_cache(&q, &k, &v, &positions, &mask).unwrap();
+            let found = over_cache_by_candle(&q, &k, &v, &positions, &mask).unwrap();
             let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let off = relative_error(&flat(&found), &flat(&expected));
             assert!(off <= 2e-6, "{heads} {own} {count} {length}: {off:e}");

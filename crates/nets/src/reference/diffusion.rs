@@ -1,5 +1,5 @@
 //! Latent diffusion once more, for checking: one image at a time, every step in f32 from candle's
-//! plainest ops, one head after the other, a convolution as a sum over its taps. Slow, and meant to
+//! plainest ops, one head after the other, a convolution as a sum over its elements. Slow, and meant to
 //! share nothing with the measured nets but the weights and the numbers of the architecture.
 
 #![expect(clippy::implicit_hasher, reason = "the maps that weights are loaded into")]
@@ -89,7 +89,7 @@ pub struct UnetInput<'a> {
     pub ids: [f64; 6],
 }
 
-/// The time embedding behind its SiLU, `[1, width]`.
+/// The time embedding after its SiLU, `[1, width]`.
 fn time(
     numbers: &UnetNumbers,
     net: &Plain<'_>,
@@ -265,7 +265,7 @@ pub fn text(
 
 /// What the next latents are, by the step's own formula rather than by its coefficients, in f64.
 ///
-/// `step` names the timestep alone; `next` is the one behind it, `None` where the image is done.
+/// `step` names the timestep alone; `next` is the one after it, `None` where the image is done.
 pub fn next_latents(
     numbers: &SchedulerNumbers,
     euler: bool,

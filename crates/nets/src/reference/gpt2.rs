@@ -11,7 +11,7 @@ use super::mask::upper_triangle;
 use super::rounding::Rounding;
 use crate::gpt2::{Architecture, LAYER_NORM_EPSILON};
 
-/// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
+/// The logits after each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
 ///
 /// `tensors` are the net's weights in any dtype; each is widened to f32 while it is used.
 pub fn logits<S: BuildHasher>(

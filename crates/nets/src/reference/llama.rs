@@ -13,7 +13,7 @@ use super::mask::upper_triangle;
 use super::rounding::Rounding;
 use crate::llama::{Architecture, inverse_frequencies};
 
-/// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
+/// The logits after each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32.
 ///
 /// `tensors` are the net's weights in any dtype; each is widened to f32 while it is used.
 pub fn logits<S: BuildHasher>(
@@ -58,7 +58,7 @@ pub fn quantised_logits<S: BuildHasher>(
             Some("k_proj") => architecture.key_value_heads,
             _ => return Ok(tensor),
         };
-        // The file has the two halves of a head row by row in turn; here they stand one behind the
+        // The file has the two halves of a head row by row in turn; here they stand one after the
         // other, as the published checkpoints have them.
         let (rows, width) = tensor.dims2()?;
         let pairs = tensor.reshape((heads, rows / heads / 2, 2, width))?;

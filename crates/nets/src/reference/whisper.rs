@@ -20,7 +20,7 @@ pub enum Dialect {
 }
 
 /// The net on its weights in any dtype; each is widened to f32 while it is used.
-pub struct Reference<'a> {
+pub struct ReferenceWhisper<'a> {
     /// Its numbers.
     pub architecture: &'a Architecture,
     /// Its weights.
@@ -31,7 +31,7 @@ pub struct Reference<'a> {
     pub rounding: Rounding,
 }
 
-impl Reference<'_> {
+impl ReferenceWhisper<'_> {
     /// Reads the mel spectrogram of one clip, `[mels, frames]`. Returns `[audio positions, width]`.
     pub fn encode(&self, mels: &Tensor) -> Result<Tensor> {
         let mels = self.keep(mels.to_dtype(DType::F32)?)?;
@@ -46,7 +46,7 @@ impl Reference<'_> {
         self.norm("model.encoder.layer_norm", &x)
     }
 
-    /// The logits behind each of the last `count` tokens of a transcript, `[count, vocabulary]`.
+    /// The logits after each of the last `count` tokens of a transcript, `[count, vocabulary]`.
     pub fn logits(&self, encoded: &Tensor, tokens: &[u32], count: usize) -> Result<Tensor> {
         let embedding = self.get("model.decoder.embed_tokens.weight")?;
         let ids = Tensor::new(tokens, embedding.device())?;
@@ -95,18 +95,18 @@ impl Reference<'_> {
         self.keep(normed)
     }
 
-    /// Tap by tap over `[channels, frames]`, with a frame of padding at both ends.
+    /// Tap by element over `[channels, frames]`, with a frame of padding at both ends.
     fn conv(&self, name: &str, x: &Tensor, stride: usize) -> Result<Tensor> {
         let weight = self.get(&format!("{name}.weight"))?;
-        let (_, channels, taps) = weight.dims3()?;
+        let (_, channels, elements) = weight.dims3()?;
         let out = x.dim(1)? / stride;
         let padded = x.pad_with_zeros(1, 1, stride)?;
         let bias = self.get(&format!("{name}.bias"))?;
         let mut sum = Tensor::zeros((bias.dim(0)?, out), DType::F32, x.device())?;
-        for tap in 0..taps {
-            let under = padded.narrow(1, tap, out * stride)?.contiguous()?;
+        for element in 0..elements {
+            let under = padded.narrow(1, element, out * stride)?.contiguous()?;
             let under = under.reshape((channels, out, stride))?.narrow(2, 0, 1)?.squeeze(2)?;
-            let weight = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
+            let weight = weight.narrow(2, element, 1)?.squeeze(2)?.contiguous()?;
             sum = (sum + weight.matmul(&under.contiguous()?)?)?;
         }
         self.keep(self.keep(sum)?.broadcast_add(&bias.unsqueeze(1)?)?)

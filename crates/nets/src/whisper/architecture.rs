@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The numbers in which Whisper variants differ, as their stanza in `models.toml` gives them.
+/// The numbers in which Whisper variants differ, as their entry in `models.toml` gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -25,7 +25,7 @@ pub struct Architecture {
 }
 
 /// Taps of both convolutions.
-pub(super) const TAPS: usize = 3;
+pub(super) const KERNEL: usize = 3;
 
 /// The second convolution's step.
 pub(super) const STRIDE: usize = 2;
@@ -49,9 +49,9 @@ impl Architecture {
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let e = self.width;
         let mut tensors = vec![
-            ("model.encoder.conv1.weight".to_owned(), vec![e, self.mels, TAPS]),
+            ("model.encoder.conv1.weight".to_owned(), vec![e, self.mels, KERNEL]),
             ("model.encoder.conv1.bias".to_owned(), vec![e]),
-            ("model.encoder.conv2.weight".to_owned(), vec![e, e, TAPS]),
+            ("model.encoder.conv2.weight".to_owned(), vec![e, e, KERNEL]),
             ("model.encoder.conv2.bias".to_owned(), vec![e]),
             ("model.encoder.embed_positions.weight".to_owned(), vec![self.audio_positions, e]),
             ("model.decoder.embed_tokens.weight".to_owned(), vec![self.vocabulary, e]),

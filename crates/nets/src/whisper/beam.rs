@@ -17,7 +17,7 @@ use crate::NetError;
 pub struct Plan {
     /// Beams of a clip; 1 is greedy decoding.
     pub beams: usize,
-    /// Tokens written behind the prompt at most.
+    /// Tokens written after the prompt at most.
     pub tokens: usize,
     /// The token that ends a transcript; `None` goes on to the last of the tokens.
     pub end: Option<u32>,
@@ -26,7 +26,7 @@ pub struct Plan {
 /// A transcript of one clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transcript {
-    /// Its tokens behind the prompt, without the one that ended it.
+    /// Its tokens after the prompt, without the one that ended it.
     pub tokens: Vec<u32>,
     /// Whether it was ended by the model's own choice.
     pub ended: bool,
@@ -56,7 +56,7 @@ struct Clip {
     done: bool,
 }
 
-/// Writes the transcripts of encoded clips behind a prompt, and calls `written` whenever every clip has
+/// Writes the transcripts of encoded clips after a prompt, and calls `written` whenever every clip has
 /// one more token on the host.
 pub fn transcribe(
     net: &Whisper,
@@ -128,7 +128,7 @@ fn highest(logits: &[f32], beam: usize, count: usize) -> Vec<Choice> {
     let mut best: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
     for (token, logit) in logits.iter().enumerate() {
         if best.len() < count || *logit > best[best.len() - 1].0 {
-            // Behind its equals: the lowest token wins a tie.
+            // After its equals: the lowest token wins a tie.
             let place = best.partition_point(|(other, _)| *other >= *logit);
             best.insert(place, (*logit, token as u32));
             best.truncate(count);

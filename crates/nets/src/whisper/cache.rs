@@ -58,7 +58,7 @@ impl Cache {
     }
 
     /// The same buffers, filled as far as now, with a length of its own. What one of the two writes, the
-    /// other reads; behind the length that both had, they must take turns.
+    /// other reads; after the length that both had, they must take turns.
     #[must_use]
     pub fn handle(&self) -> Self {
         Self { layers: self.layers.clone(), ..*self }

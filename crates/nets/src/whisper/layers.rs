@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::layer_norm;
 
-use super::architecture::TAPS;
+use super::architecture::KERNEL;
 use crate::NetError;
-use crate::ops::{Biased, activate, add_bias, attend, multiply_each, whole_by_sequence};
+use crate::ops::{Biased, activate, add_bias, attend, linear, whole_by_sequence};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
 pub(crate) const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -27,18 +27,18 @@ impl Tensors<'_> {
         })
     }
 
-    pub(super) fn product(&self, name: &str) -> std::result::Result<Product, NetError> {
+    pub(super) fn product(&self, name: &str) -> std::result::Result<Linear, NetError> {
         let bias = self.0.get(&format!("{name}.bias")).cloned();
-        Ok(Product { weight: self.get(&format!("{name}.weight"))?.t()?, bias })
+        Ok(Linear { weight: self.get(&format!("{name}.weight"))?.t()?, bias })
     }
 
-    /// A convolution as a product over the taps under it, whose weight is copied into that order.
+    /// A convolution as a product over the elements under its kernel, whose weight is copied into that order.
     pub(super) fn convolution(&self, name: &str) -> std::result::Result<Convolution, NetError> {
         let weight = self.get(&format!("{name}.weight"))?;
-        let (outputs, channels, taps) = weight.dims3()?;
-        let weight = weight.permute((2, 1, 0))?.reshape((taps * channels, outputs))?;
+        let (outputs, channels, elements) = weight.dims3()?;
+        let weight = weight.permute((2, 1, 0))?.reshape((elements * channels, outputs))?;
         Ok(Convolution {
-            product: Product {
+            product: Linear {
                 weight: weight.contiguous()?,
                 bias: Some(self.get(&format!("{name}.bias"))?),
             },
@@ -81,14 +81,14 @@ impl Norm {
     }
 }
 
-pub(super) struct Product {
+pub(super) struct Linear {
     /// `[in, out]`: a view of what is stored.
     weight: Tensor,
     /// `[out]`.
     bias: Option<Tensor>,
 }
 
-impl Product {
+impl Linear {
     /// Over the last dimension of `[batch, count, in]`.
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.multiply(x)?;
@@ -98,7 +98,7 @@ impl Product {
         }
     }
 
-    /// As [`Product::apply`], with the GELU of the sum.
+    /// As [`Linear::apply`], with the GELU of the sum.
     fn gelu(&self, x: &Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => activate(&self.multiply(x)?, bias, Biased::GeluErf),
@@ -107,32 +107,35 @@ impl Product {
     }
 
     fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        multiply_each(x, &self.weight)
+        linear(x, &self.weight)
     }
 }
 
-/// A convolution over time with [`TAPS`] taps and as much padding as keeps its length.
+/// A convolution over time with a kernel of [`KERNEL`] elements and as much padding as keeps its length.
 pub(super) struct Convolution {
-    product: Product,
+    product: Linear,
 }
 
 impl Convolution {
     /// The GELU of the convolution of `[batch, frames, channels]`, every frame or every second one of
     /// it: `[batch, frames / stride, out]`.
     ///
-    /// Frames under the taps lie beside each other in memory, so that unfolding is a matter of putting
+    /// Frames under the kernel lie beside each other in memory, so that im2col is a matter of putting
     /// shifted copies side by side, and what is left is one product.
     pub(super) fn gelu(&self, x: &Tensor, stride: usize) -> Result<Tensor> {
         let (batch, frames, channels) = x.dims3()?;
         let out = frames / stride;
         let padded = x.pad_with_zeros(1, 1, 1)?;
         let steps = padded.reshape((batch, (frames + 2) / stride, stride * channels))?;
-        let part = |step: usize, tap: usize, taps: usize| {
-            steps.narrow(1, step, out)?.narrow(2, tap * channels, taps * channels)?.contiguous()
+        let part = |step: usize, element: usize, elements: usize| {
+            steps
+                .narrow(1, step, out)?
+                .narrow(2, element * channels, elements * channels)?
+                .contiguous()
         };
         let parts = match stride {
-            1 => (0..TAPS).map(|tap| part(tap, 0, 1)).collect::<Result<Vec<_>>>()?,
-            // A step is two frames; the third tap is the first frame of the next step.
+            1 => (0..KERNEL).map(|element| part(element, 0, 1)).collect::<Result<Vec<_>>>()?,
+            // A step is two frames; the third element is the first frame of the next step.
             _ => vec![part(0, 0, 2)?, part(1, 0, 1)?],
         };
         self.product.gelu(&Tensor::cat(&parts, 2)?)
@@ -142,8 +145,8 @@ impl Convolution {
 /// The half of a block that looks at one position alone.
 pub(super) struct FeedForward {
     norm: Norm,
-    widen: Product,
-    narrow: Product,
+    widen: Linear,
+    narrow: Linear,
 }
 
 impl FeedForward {
@@ -156,10 +159,10 @@ impl FeedForward {
 /// An attention with the norm before it.
 pub(super) struct Attention {
     norm: Norm,
-    query: Product,
-    key: Product,
-    value: Product,
-    out: Product,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
     heads: usize,
 }
 

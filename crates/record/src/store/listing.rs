@@ -16,8 +16,8 @@ const DEEPEST: usize = 16;
 /// More of a file's beginning than a run's line takes.
 const BEGINNING: u64 = 1 << 20;
 
-/// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by more than
-/// a year had a wrong one.
+/// Clocks of two machines differ, and the one that reads may be behind; a run that is ahead of it by
+/// more than a year had a wrong one.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
 
 pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
@@ -108,7 +108,7 @@ fn plausible(text: &str, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// The results file below a folder whose run began last by its own clock. Files without a row are passed
-/// over, and a run whose clock was wrong comes behind all others.
+/// over, and a run whose clock was wrong comes after all others.
 ///
 /// # Errors
 /// The folder cannot be listed, or no file below it has a row.

@@ -76,7 +76,8 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
     }));
     let mut seen = HashSet::new();
     for file in files {
-        // A pipe that a shell hands over has no place in the file system; what is not there is found at its opening.
+        // A pipe that a shell hands over has no place in the file system; what is not there is found at
+        // its opening.
         let identity = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
         if seen.insert(identity) {
             reading.file(&file)?;
@@ -140,7 +141,7 @@ struct Reading {
 }
 
 /// A line and where it stands.
-struct Place<'a> {
+struct SourceLine<'a> {
     file: &'a Path,
     line: u64,
     text: &'a [u8],
@@ -182,78 +183,78 @@ impl Reading {
                 text.drain(..UTF8_MARK.len());
             }
             let finished = text.ends_with(b"\n");
-            let place = Place { file, line, text: text.trim_ascii_end(), finished };
+            let source = SourceLine { file, line, text: text.trim_ascii_end(), finished };
             if read == LONGEST_LINE && !finished {
-                return Err(place.bad(1, "the line is longer than 64 MiB, which no record is"));
+                return Err(source.bad(1, "the line is longer than 64 MiB, which no record is"));
             }
-            if !place.text.is_empty() {
-                self.line(&place)?;
+            if !source.text.is_empty() {
+                self.line(&source)?;
             }
         }
         Ok(())
     }
 
-    fn line(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
-        let probe: Probe = match serde_json::from_slice(place.without_zeros()) {
+    fn line(&mut self, source: &SourceLine<'_>) -> Result<(), StoreError> {
+        let probe: Probe = match serde_json::from_slice(source.without_zeros()) {
             Ok(probe) => probe,
-            Err(error) if place.is_torn(&error) => {
+            Err(error) if source.is_torn(&error) => {
                 self.warn(
-                    place,
+                    source,
                     "the line is torn (its end is missing) and was left out: the run was stopped \
                      while writing it",
                 );
                 return Ok(());
             }
-            Err(error) => return Err(place.bad_json(&error)),
+            Err(error) => return Err(source.bad_json(&error)),
         };
         match probe.schema {
             Some(found) if found == u64::from(SCHEMA) => {}
             Some(found) => {
-                let (path, line) = (place.file.to_owned(), place.line);
+                let (path, line) = (source.file.to_owned(), source.line);
                 return Err(StoreError::Schema { path, line, found, known: SCHEMA });
             }
-            None => return Err(place.bad(1, "the line has no `schema` number")),
+            None => return Err(source.bad(1, "the line has no `schema` number")),
         }
         match probe.kind.as_deref() {
-            Some("run") => self.run(place),
-            Some("row") => self.row(place),
-            Some(other) => Err(place.bad(1, format!("{other:?} is no kind of line (run, row)"))),
-            None => Err(place.bad(1, "the line has no `kind` (run, row)")),
+            Some("run") => self.run(source),
+            Some("row") => self.row(source),
+            Some(other) => Err(source.bad(1, format!("{other:?} is no kind of line (run, row)"))),
+            None => Err(source.bad(1, "the line has no `kind` (run, row)")),
         }
     }
 
-    fn run(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
-        let run: Run = place.parse()?;
-        validate_run(&run).map_err(|reason| place.bad(1, format!("run {}: {reason}", run.run)))?;
-        self.clock(place, &run.run, &run.started_at);
+    fn run(&mut self, source: &SourceLine<'_>) -> Result<(), StoreError> {
+        let run: Run = source.parse()?;
+        validate_run(&run).map_err(|reason| source.bad(1, format!("run {}: {reason}", run.run)))?;
+        self.clock(source, &run.run, &run.started_at);
         if self.runs.insert(run.run.clone()) {
             self.recording.runs.push(run);
         } else {
             let text = format!("run {:?} has a line already; this one was left out", run.run.0);
-            self.warn(place, text);
+            self.warn(source, text);
         }
         Ok(())
     }
 
-    fn row(&mut self, place: &Place<'_>) -> Result<(), StoreError> {
-        let row: Record = place.parse()?;
-        validate(&row).map_err(|reason| place.bad(1, format!("row {}: {reason}", row.id)))?;
-        self.clock(place, &row.run, &row.started_at);
+    fn row(&mut self, source: &SourceLine<'_>) -> Result<(), StoreError> {
+        let row: Record = source.parse()?;
+        validate(&row).map_err(|reason| source.bad(1, format!("row {}: {reason}", row.id)))?;
+        self.clock(source, &row.run, &row.started_at);
         if !self.runs.contains(&row.run) && !self.orphans.contains_key(&row.run) {
             let text = format!(
                 "run {:?} has no line of its own: the device and host of its rows are unknown",
                 row.run.0
             );
-            self.orphans.insert(row.run.clone(), place.warning(text));
+            self.orphans.insert(row.run.clone(), source.warning(text));
         }
         if self.ids.entry(row.run.clone()).or_default().insert(row.id.clone()) {
-            self.kept += place.text.len() as u64;
+            self.kept += source.text.len() as u64;
             if self.kept > self.most {
                 let most = Bytes(self.most as f64).binary();
                 let text = format!(
                     "the rows up to this one are more than {most} together, which is too much to hold: name fewer records"
                 );
-                return Err(place.bad(1, text));
+                return Err(source.bad(1, text));
             }
             self.recording.rows.push(row);
         } else {
@@ -261,13 +262,13 @@ impl Reading {
                 "run {:?} has a row for {} already; this one was left out",
                 row.run.0, row.id
             );
-            self.warn(place, text);
+            self.warn(source, text);
         }
         Ok(())
     }
 
     /// Warns of a run's clock, once: of a time that is none, or has not come yet.
-    fn clock(&mut self, place: &Place<'_>, run: &RunId, started_at: &str) {
+    fn clock(&mut self, source: &SourceLine<'_>, run: &RunId, started_at: &str) {
         let Some(problem) = listing::odd_clock(started_at, self.now) else { return };
         if self.odd_clocks.insert(run.clone()) {
             let text = format!(
@@ -275,14 +276,14 @@ impl Reading {
                  runs is, too",
                 run.0
             );
-            self.warn(place, text);
+            self.warn(source, text);
         }
     }
 
-    fn warn(&mut self, place: &Place<'_>, text: impl Into<String>) {
+    fn warn(&mut self, source: &SourceLine<'_>, text: impl Into<String>) {
         self.warned += 1;
         if self.warned <= MOST_WARNINGS {
-            self.recording.warnings.push(place.warning(text));
+            self.recording.warnings.push(source.warning(text));
         }
     }
 
@@ -306,7 +307,7 @@ impl Reading {
     }
 }
 
-impl Place<'_> {
+impl SourceLine<'_> {
     fn parse<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
         serde_json::from_slice(self.without_zeros()).map_err(|error| self.bad_json(&error))
     }

@@ -1,6 +1,6 @@
 //! What a row must not say, whoever wrote it: checked before writing and after reading.
 
-use crate::load::{Arrivals, Batching, Histogram, Load, Requests};
+use crate::load_test::{Arrivals, Batching, Histogram, LoadTest, Requests};
 use crate::machine::Field;
 use crate::row::{Outcome, Record, Samples, Telemetry};
 use crate::run::Run;
@@ -84,7 +84,7 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
             number(|| place.to_owned(), value)?;
         }
     }
-    if let Some(found) = &row.load {
+    if let Some(found) = &row.load_test {
         load(found)?;
     }
     if let Some(found) = &row.telemetry {
@@ -95,7 +95,7 @@ pub fn validate(row: &Record) -> Result<(), Invalid> {
     }
     match (&row.outcome, &row.samples) {
         (Outcome::Measured, Some(found)) => samples(found),
-        (Outcome::Measured, None) if row.load.is_some() => Ok(()),
+        (Outcome::Measured, None) if row.load_test.is_some() => Ok(()),
         (Outcome::Measured, None) => Err(Invalid::NotMeasured),
         (Outcome::Skipped { .. } | Outcome::Failed { .. }, Some(_)) => Err(Invalid::TimesOfNothing),
         (Outcome::Skipped { .. } | Outcome::Failed { .. }, None) => Ok(()),
@@ -163,8 +163,8 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
     if let Some(device_s) = &samples.device_s {
         times("device_s", device_s, expected)?;
     }
-    for (phase, seconds) in &samples.phases {
-        times(&format!("phases.{phase}"), seconds, expected)?;
+    for (stage, seconds) in &samples.stages {
+        times(&format!("phases.{stage}"), seconds, expected)?;
     }
     for (name, seconds) in &samples.distributions {
         let name = format!("distributions.{name}");
@@ -197,7 +197,7 @@ fn samples(samples: &Samples) -> Result<(), Invalid> {
     number(|| "samples.warm_up_s".to_owned(), samples.warm_up_s)
 }
 
-fn load(load: &Load) -> Result<(), Invalid> {
+fn load(load: &LoadTest) -> Result<(), Invalid> {
     for (place, value) in [
         ("load.warm_up_s", load.warm_up_s),
         ("load.window_s", load.window_s),
@@ -227,8 +227,8 @@ fn load(load: &Load) -> Result<(), Invalid> {
     if let Arrivals::Open { rate, .. } = load.arrivals {
         number(|| "load.rate".to_owned(), rate)?;
     }
-    if let Batching::Dynamic { delay_s, .. } = load.batching {
-        number(|| "load.delay_s".to_owned(), delay_s)?;
+    if let Batching::Dynamic { max_queue_delay_s, .. } = load.batching {
+        number(|| "load.delay_s".to_owned(), max_queue_delay_s)?;
     }
     if load.window_s == 0.0 {
         return Err(Invalid::NoWindow(load.window_s));

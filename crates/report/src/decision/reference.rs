@@ -3,13 +3,13 @@
 use serde_json::json;
 use warpmark_analyze::Caveat;
 use warpmark_analyze::reference::{
-    Cell, Column, DependsOn, Doubt, Judged, Kind, Reference, Standing, Table, Verdict,
+    Cell, Column, DependsOn, Judged, Kind, PublishedTables, Standing, Table, Verdict, Warning,
 };
 use warpmark_record::units::three_digits;
 
 use super::{Decision, Fields, Grid, Note};
 
-/// A run against what is published. The doubts about the whole run stand below: a card that others use, or
+/// A run against what is published. The warnings about the whole run stand below: a card that others use, or
 /// that is throttled, may be slow for that.
 pub fn standing(title: &str, caveats: &[Caveat], found: &Standing) -> Decision {
     let overall = found.overall();
@@ -43,8 +43,8 @@ pub fn standing(title: &str, caveats: &[Caveat], found: &Standing) -> Decision {
             decision.grids.push(grid);
         }
     }
-    let doubts = caveats.iter().map(|caveat| Note::caution("caution: ", caveat.to_string()));
-    decision.notes = doubts.collect();
+    let warnings = caveats.iter().map(|caveat| Note::caution("caution: ", caveat.to_string()));
+    decision.notes = warnings.collect();
     decision.lines = found.judged.iter().flat_map(lines).collect();
     decision
 }
@@ -105,11 +105,11 @@ fn notes(judged: &Judged) -> Vec<Note> {
             judged.benchmark,
             judged.column.title(),
             published.source,
-            published.place
+            published.location
         );
         notes.push(Note::plain("published: ", source));
-        for doubt in &published.doubts {
-            notes.push(Note::caution("doubted: ", format!("{}: {doubt}", published.place)));
+        for warning in &published.warnings {
+            notes.push(Note::caution("warning: ", format!("{}: {warning}", published.location)));
         }
     }
     notes
@@ -133,8 +133,8 @@ fn lines(judged: &Judged) -> Vec<Fields> {
             ("published_high", json!(published.high)),
             ("table", json!(published.table)),
             ("source", json!(published.source)),
-            ("place", json!(published.place.to_string())),
-            ("doubts", json!(published.doubts)),
+            ("place", json!(published.location.to_string())),
+            ("doubts", json!(published.warnings)),
         ]
     };
     judged.published.iter().map(line).collect()
@@ -149,37 +149,39 @@ fn depends_on(depends_on: DependsOn) -> &'static str {
 }
 
 /// The published tables, each row with what contradicts it.
-pub fn tables(reference: &Reference, doubts: &[Doubt]) -> Decision {
+pub fn tables(reference: &PublishedTables, warnings: &[Warning]) -> Decision {
     let rows: usize = reference.tables.iter().map(|table| table.rows.len()).sum();
-    let doubted = |table: &Table, line: usize| {
-        let same = |doubt: &&Doubt| doubt.table == table.id && doubt.place.line == line;
-        doubts.iter().filter(same).collect::<Vec<_>>()
+    let warned = |table: &Table, line: usize| {
+        let same = |warning: &&Warning| warning.table == table.id && warning.location.line == line;
+        warnings.iter().filter(same).collect::<Vec<_>>()
     };
     let mut decision = Decision {
         title: "published figures".to_owned(),
-        head: vec![("contradictions", json!(doubts.len()))],
+        head: vec![("contradictions", json!(warnings.len()))],
         ..Decision::default()
     };
-    let mut rows_doubted = 0;
+    let mut rows_with_warning = 0;
     for table in &reference.tables {
         let mut grid = grid(table);
         for row in &table.rows {
-            let found = doubted(table, row.place.line);
-            rows_doubted += usize::from(!found.is_empty());
+            let found = warned(table, row.location.line);
+            rows_with_warning += usize::from(!found.is_empty());
             let mut cells: Vec<String> = row.cells.iter().map(cell).collect();
-            let mark = if found.is_empty() { String::new() } else { row.place.line.to_string() };
+            let mark = if found.is_empty() { String::new() } else { row.location.line.to_string() };
             cells.push(mark);
             grid.rows.push(cells);
-            for doubt in &found {
-                grid.notes
-                    .push(Note::caution("line ", format!("{}: {}", row.place.line, doubt.text)));
+            for warning in &found {
+                grid.notes.push(Note::caution(
+                    "line ",
+                    format!("{}: {}", row.location.line, warning.text),
+                ));
             }
             decision.lines.push(table_line(table, row, &found));
         }
         decision.grids.push(grid);
     }
     decision.summary = format!(
-        "{} tables, {rows} rows, {rows_doubted} of them contradicted",
+        "{} tables, {rows} rows, {rows_with_warning} of them contradicted",
         reference.tables.len()
     );
     decision
@@ -190,10 +192,10 @@ fn grid(table: &Table) -> Grid {
         let right = if column.is_text() { "" } else { ">" };
         format!("{right}{}", column.title())
     });
-    let columns: Vec<String> = columns.chain(["line doubted".to_owned()]).collect();
+    let columns: Vec<String> = columns.chain(["line warned of".to_owned()]).collect();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let mut grid = Grid::new(format!("{} ({})", table.title, table.id), &columns);
-    grid.notes.push(Note::plain("source: ", format!("{}; {}", table.source, table.place)));
+    grid.notes.push(Note::plain("source: ", format!("{}; {}", table.source, table.location)));
     grid.notes.push(Note::plain("method: ", table.method.clone()));
     let fixed: Vec<String> = table
         .fixed
@@ -214,18 +216,22 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-fn table_line(table: &Table, row: &warpmark_analyze::reference::Row, doubts: &[&Doubt]) -> Fields {
+fn table_line(
+    table: &Table,
+    row: &warpmark_analyze::reference::Row,
+    warnings: &[&Warning],
+) -> Fields {
     let text = |column: Column| json!(table.text(row, column));
     let figures: serde_json::Map<String, serde_json::Value> = table
         .columns
         .iter()
         .filter_map(|column| Some((column.name().to_owned(), json!(table.number(row, *column)?))))
         .collect();
-    let limits = doubts.iter().filter(|doubt| doubt.kind == Kind::Limit);
-    let itself = doubts.iter().filter(|doubt| doubt.kind == Kind::Itself);
+    let limits = warnings.iter().filter(|warning| warning.kind == Kind::Limit);
+    let itself = warnings.iter().filter(|warning| warning.kind == Kind::Itself);
     vec![
         ("table", json!(table.id)),
-        ("place", json!(row.place.to_string())),
+        ("place", json!(row.location.to_string())),
         ("source", json!(table.source)),
         ("depends_on", json!(depends_on(table.depends_on))),
         ("benchmark", json!(table.benchmark.as_ref().map(|(text, _)| text))),
@@ -233,7 +239,7 @@ fn table_line(table: &Table, row: &warpmark_analyze::reference::Row, doubts: &[&
         ("model", text(Column::Model)),
         ("stack", text(Column::Stack)),
         ("figures", serde_json::Value::Object(figures)),
-        ("contradicts_itself", json!(itself.map(|doubt| &doubt.text).collect::<Vec<_>>())),
-        ("contradicts_limits", json!(limits.map(|doubt| &doubt.text).collect::<Vec<_>>())),
+        ("contradicts_itself", json!(itself.map(|warning| &warning.text).collect::<Vec<_>>())),
+        ("contradicts_limits", json!(limits.map(|warning| &warning.text).collect::<Vec<_>>())),
     ]
 }

@@ -43,7 +43,7 @@ pub(super) fn of_arithmetic(name: &str) -> String {
     variable(known.iter().position(|known| *known == name).unwrap_or(COLORS - 1))
 }
 
-/// The colour of a part of a whole: the phases of a load.
+/// The colour of a part of a whole: the stages of a load.
 pub(super) fn of_part(at: usize) -> String {
     variable(at)
 }

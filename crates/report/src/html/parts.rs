@@ -1,4 +1,4 @@
-//! Wholes and their parts: the phases of a load, the memory that a workload holds, what bounds the rows.
+//! Wholes and their parts: the stages of a load, the memory that a workload holds, what bounds the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,14 +23,14 @@ const BOUNDS: [Bound; 6] = [
     Bound::Unknown,
 ];
 
-/// The phases of every load.
+/// The stages of every load.
 pub(super) fn loads(run: &RunAnalysis<'_>) -> Option<Markup> {
     let rows: Vec<(&RowAnalysis<'_>, Vec<(String, Seconds)>)> = run
         .rows
         .iter()
         .filter_map(|row| {
-            let phases = view::ordered_phases(row.rates.as_ref()?);
-            (!phases.is_empty()).then_some((row, phases))
+            let stages = view::ordered_stages(row.rates.as_ref()?);
+            (!stages.is_empty()).then_some((row, stages))
         })
         .collect();
     let longest = rows.iter().filter_map(|(row, _)| Some(row.rates.as_ref()?.wall.0));
@@ -39,7 +39,7 @@ pub(super) fn loads(run: &RunAnalysis<'_>) -> Option<Markup> {
         return None;
     }
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in rows.iter().flat_map(|(_, phases)| phases) {
+    for (name, _) in rows.iter().flat_map(|(_, stages)| stages) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -49,15 +49,15 @@ pub(super) fn loads(run: &RunAnalysis<'_>) -> Option<Markup> {
     };
     let entries: Vec<(String, String)> =
         names.iter().map(|name| ((*name).to_owned(), colors(name))).collect();
-    let heads = [words("load"), words("phases"), numbers("in all"), words("each")];
-    let lines = rows.iter().map(|(row, phases)| {
+    let heads = [words("load"), words("stages"), numbers("in all"), words("each")];
+    let lines = rows.iter().map(|(row, stages)| {
         let part = |(name, time): &(String, Seconds)| Part {
             share: time.0 / longest,
             color: colors(name),
         };
-        let parts: Vec<Part> = phases.iter().map(part).collect();
+        let parts: Vec<Part> = stages.iter().map(part).collect();
         let each: Vec<String> =
-            phases.iter().map(|(name, time)| format!("{name} {time}")).collect();
+            stages.iter().map(|(name, time)| format!("{name} {time}")).collect();
         let wall = row.rates.as_ref().map_or_else(String::new, |rates| rates.wall.to_string());
         let id = row.record.id.to_string();
         vec![Cell::Code(id), Cell::Drawn(bar(&parts)), wall.into(), each.join(", ").into()]
@@ -173,7 +173,7 @@ pub(super) fn attribution(run: &RunAnalysis<'_>) -> Option<Markup> {
 fn rule() -> Markup {
     html! {
         p.note {
-            "The first that holds: transfer, where phases that move data take more than half of the "
+            "The first that holds: transfer, where stages that move data take more than half of the "
             "wall time; host, where the device's clock stood still for more than a quarter of it, as it "
             "does while kernels are launched one by one; compute or bandwidth, whichever is nearer to "
             "its limit, from one half of it on; neither, where the limits are known and none is near; "

@@ -1,5 +1,5 @@
 //! The roofline: every row that counts traffic of the device's memory, under the roofs that this run
-//! measured (solid) and that the card's book states (dashed). A row that counts no operations has no
+//! measured (solid) and that the card's datasheet states (dashed). A row that counts no operations has no
 //! intensity: it is a ring at the left edge, as far below the slope as it is below the roof's bandwidth. What
 //! cannot be drawn is listed with its reason.
 
@@ -22,7 +22,7 @@ const NAMED: usize = 18;
 
 /// A roof.
 struct Roof {
-    book: bool,
+    datasheet: bool,
     /// The arithmetics it is the peak of.
     names: Vec<String>,
     peak: f64,
@@ -43,10 +43,11 @@ struct Spot<'a> {
 /// The roofline of a run.
 pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
     let timed = run.rows.iter().filter(|row| row.rates.is_some());
-    let placed: Vec<(&RowAnalysis<'_>, Place)> = timed.map(|row| (row, place(row))).collect();
+    let placed: Vec<(&RowAnalysis<'_>, PointPosition)> =
+        timed.map(|row| (row, place(row))).collect();
     let within = placed.iter().filter_map(|(row, place)| match place {
-        Place::At(x, y) => Some(Spot { row, x: *x, y: *y, edge: false }),
-        Place::Edge(_) | Place::Off(_) => None,
+        PointPosition::At(x, y) => Some(Spot { row, x: *x, y: *y, edge: false }),
+        PointPosition::Edge(_) | PointPosition::Off(_) => None,
     });
     let mut spots: Vec<Spot<'_>> = within.collect();
     let (least, most) = spots
@@ -58,10 +59,10 @@ pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
     // Without a row that computes there is no axis to be at the edge of.
     if !spots.is_empty() {
         spots.extend(placed.iter().filter_map(|(row, place)| match place {
-            Place::Edge(bandwidth) => {
+            PointPosition::Edge(bandwidth) => {
                 Some(Spot { row, x: ends.0, y: ends.0 * bandwidth, edge: true })
             }
-            Place::At(..) | Place::Off(_) => None,
+            PointPosition::At(..) | PointPosition::Off(_) => None,
         }));
     }
     let mut series: Vec<Series> = roofs.iter().map(|roof| roof.line(ends)).collect();
@@ -100,7 +101,7 @@ pub(super) fn section(run: &RunAnalysis<'_>) -> Option<Markup> {
 }
 
 /// Where a row belongs.
-enum Place {
+enum PointPosition {
     /// Operations a byte, and a second.
     At(f64, f64),
     /// Bytes a second, of a row without operations.
@@ -109,24 +110,24 @@ enum Place {
     Off(&'static str),
 }
 
-fn place(row: &RowAnalysis<'_>) -> Place {
+fn place(row: &RowAnalysis<'_>) -> PointPosition {
     if let Some(reason) = elsewhere(row.record) {
-        return Place::Off(reason);
+        return PointPosition::Off(reason);
     }
     let intensity = row.placement.as_ref().and_then(|placement| placement.intensity);
     let rates = row.rates.as_ref();
     let flops = rates.and_then(|rates| rates.flops).map(|rate| rate.0).filter(|rate| *rate > 0.0);
     let bytes = rates.and_then(|rates| rates.bytes).map(|rate| rate.0).filter(|rate| *rate > 0.0);
     if [flops, bytes].into_iter().flatten().any(f64::is_infinite) {
-        return Place::Off("its time is too short for a rate");
+        return PointPosition::Off("its time is too short for a rate");
     }
     match (flops, bytes) {
         (Some(flops), _) => match intensity {
-            Some(intensity) if intensity > 0.0 => Place::At(intensity, flops),
-            _ => Place::Off("it counts operations and no traffic of memory"),
+            Some(intensity) if intensity > 0.0 => PointPosition::At(intensity, flops),
+            _ => PointPosition::Off("it counts operations and no traffic of memory"),
         },
-        (None, Some(bytes)) => Place::Edge(bytes),
-        (None, None) => Place::Off("it counts neither operations nor traffic of memory"),
+        (None, Some(bytes)) => PointPosition::Edge(bytes),
+        (None, None) => PointPosition::Off("it counts neither operations nor traffic of memory"),
     }
 }
 
@@ -142,10 +143,10 @@ fn elsewhere(record: &Record) -> Option<&'static str> {
 }
 
 /// What is not drawn, subject by subject.
-fn off(placed: &[(&RowAnalysis<'_>, Place)]) -> Vec<Vec<Cell>> {
+fn off(placed: &[(&RowAnalysis<'_>, PointPosition)]) -> Vec<Vec<Cell>> {
     let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
     for (row, place) in placed {
-        if let Place::Off(reason) = place {
+        if let PointPosition::Off(reason) = place {
             let id = &row.record.id;
             let subject = format!("{}/{} @{}", id.group(), id.subject(), id.engine());
             *counts.entry((subject, reason)).or_default() += 1;
@@ -174,9 +175,9 @@ fn note(spots: &[Spot<'_>], measured: usize, roofs: bool) -> String {
         n => format!(" {n} other rows are listed below with the reason."),
     };
     let roofs = if roofs {
-        "Solid roofs were measured in this run, dashed ones are the book's."
+        "Solid roofs were measured in this run, dashed ones are the datasheet's."
     } else {
-        "No roof is known: neither matmul nor memory was measured, and no book fits."
+        "No roof is known: neither matmul nor memory was measured, and no datasheet fits."
     };
     format!(
         "{} of {measured} measured rows{edge}.{rest} {roofs} Where points coincide, one is drawn; each row's \
@@ -187,29 +188,35 @@ fn note(spots: &[Spot<'_>], measured: usize, roofs: bool) -> String {
 
 fn roofs(run: &RunAnalysis<'_>) -> Vec<Roof> {
     let gpu = run.run.and_then(|run| run.device.gpu.as_ref());
-    let book = gpu.and_then(|gpu| gpu.book.known());
-    let book_bandwidth =
-        book.and_then(|book| book.bandwidth.as_ref()).map(|bandwidth| bandwidth.value.0);
+    let datasheet = gpu.and_then(|gpu| gpu.datasheet.known());
+    let datasheet_bandwidth = datasheet
+        .and_then(|datasheet| datasheet.bandwidth.as_ref())
+        .map(|bandwidth| bandwidth.value.0);
     let measured_bandwidth = run.limits.measured_bandwidth().map(|bandwidth| bandwidth.0);
     let measured: Vec<(&str, f64)> =
         run.limits.measured_peaks().map(|(name, peak)| (name, peak.0)).collect();
-    let stated: Vec<(&str, f64)> = book
+    let stated: Vec<(&str, f64)> = datasheet
         .into_iter()
-        .flat_map(|book| book.peaks.iter().map(|(name, peak)| (name.as_str(), peak.value.0)))
+        .flat_map(|datasheet| {
+            datasheet.peaks.iter().map(|(name, peak)| (name.as_str(), peak.value.0))
+        })
         .filter(|(name, _)| measured.is_empty() || measured.iter().any(|(known, _)| known == name))
         .collect();
     let mut roofs = Vec::new();
-    for (peaks, bandwidth, book) in [
-        (measured, measured_bandwidth.or(book_bandwidth), false),
-        (stated, book_bandwidth.or(measured_bandwidth), true),
+    for (peaks, bandwidth, datasheet) in [
+        (measured, measured_bandwidth.or(datasheet_bandwidth), false),
+        (stated, datasheet_bandwidth.or(measured_bandwidth), true),
     ] {
         let Some(bandwidth) = bandwidth.filter(|bandwidth| *bandwidth > 0.0) else { continue };
         for (name, peak) in peaks.into_iter().filter(|(_, peak)| *peak > 0.0 && peak.is_finite()) {
-            let alike =
-                |roof: &&mut Roof| roof.book == book && (roof.peak / peak - 1.0).abs() < ALIKE;
+            let alike = |roof: &&mut Roof| {
+                roof.datasheet == datasheet && (roof.peak / peak - 1.0).abs() < ALIKE
+            };
             match roofs.iter_mut().find(alike) {
                 Some(roof) => roof.names.push(name.to_owned()),
-                None => roofs.push(Roof { book, names: vec![name.to_owned()], peak, bandwidth }),
+                None => {
+                    roofs.push(Roof { datasheet, names: vec![name.to_owned()], peak, bandwidth });
+                }
             }
         }
     }
@@ -218,7 +225,7 @@ fn roofs(run: &RunAnalysis<'_>) -> Vec<Roof> {
 
 impl Roof {
     fn source(&self) -> &'static str {
-        if self.book { "book" } else { "measured" }
+        if self.datasheet { "datasheet" } else { "measured" }
     }
 
     fn line(&self, (low, high): (f64, f64)) -> Series {
@@ -230,10 +237,10 @@ impl Roof {
         corners.push((high, self.peak));
         let points = corners.into_iter().map(|(x, y)| Point { x, y, title: String::new() });
         let names = self.names.join(" ");
-        let from = if self.book { " book" } else { "" };
+        let from = if self.datasheet { " datasheet" } else { "" };
         Series {
             color: "var(--roof)".to_owned(),
-            line: if self.book { Line::Dashed } else { Line::Solid },
+            line: if self.datasheet { Line::Dashed } else { Line::Solid },
             marker: Marker::None,
             label: Some(format!("{names}{from} {}", prefixed_rate(self.peak))),
             points: points.collect(),

@@ -85,7 +85,7 @@ pub(super) fn unmeasured(view: &RunView) -> Option<Markup> {
     (!view.unmeasured.is_empty()).then(|| table(&heads, lines))
 }
 
-/// What single rows are to be doubted for; a row's notes are these numbers.
+/// What single rows have warnings for; a row's notes are these numbers.
 pub(super) fn footnotes(view: &RunView) -> Option<Markup> {
     (!view.footnotes.is_empty()).then(|| {
         html! { ol.footnotes { @for note in &view.footnotes { li { (note) } } } }

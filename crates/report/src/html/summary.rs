@@ -52,11 +52,14 @@ pub(super) fn figures(run: &RunAnalysis<'_>) -> Option<Markup> {
     })
 }
 
-/// The share of the book that the best row of a limit has.
-fn of_book<'a>(rows: impl Iterator<Item = &'a RowAnalysis<'a>>, resource: Resource) -> Option<f64> {
+/// The share of the datasheet that the best row of a limit has.
+fn of_datasheet<'a>(
+    rows: impl Iterator<Item = &'a RowAnalysis<'a>>,
+    resource: Resource,
+) -> Option<f64> {
     let shares = rows.filter_map(|row| row.placement.as_ref()).flat_map(|place| &place.shares);
-    let book = shares.filter(|s| s.limit == Limit::Book && s.resource == resource);
-    book.map(|share| share.share).max_by(f64::total_cmp)
+    let datasheet = shares.filter(|s| s.limit == Limit::Datasheet && s.resource == resource);
+    datasheet.map(|share| share.share).max_by(f64::total_cmp)
 }
 
 fn peaks(run: &RunAnalysis<'_>) -> Vec<Key> {
@@ -65,11 +68,11 @@ fn peaks(run: &RunAnalysis<'_>) -> Vec<Key> {
             warpmark_analyze::roofline::arithmetic(row.record).as_deref() == Some(name)
         };
         let rows = super::plain::micro(run, "matmul").filter(of);
-        let share = of_book(rows, Resource::Compute);
+        let share = of_datasheet(rows, Resource::Compute);
         Key {
             name: format!("matmul {name}"),
             value: peak.to_string(),
-            note: share.map_or_else(String::new, |s| format!("{} of the book", percent(s))),
+            note: share.map_or_else(String::new, |s| format!("{} of the datasheet", percent(s))),
         }
     });
     peaks.collect()
@@ -77,8 +80,8 @@ fn peaks(run: &RunAnalysis<'_>) -> Vec<Key> {
 
 fn bandwidth(run: &RunAnalysis<'_>) -> Option<Key> {
     let best = run.limits.measured_bandwidth()?;
-    let share = of_book(super::plain::micro(run, "memory"), Resource::Bandwidth);
-    let note = share.map_or_else(String::new, |s| format!("{} of the book", percent(s)));
+    let share = of_datasheet(super::plain::micro(run, "memory"), Resource::Bandwidth);
+    let note = share.map_or_else(String::new, |s| format!("{} of the datasheet", percent(s)));
     Some(Key { name: "memory".to_owned(), value: best.to_string(), note })
 }
 

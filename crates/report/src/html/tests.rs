@@ -82,7 +82,7 @@ fn hostile_text_is_shown_and_does_nothing() {
     recording.runs[0].device.name = script.to_owned();
     recording.runs[0].device.slug = script.to_owned();
     recording.rows[0].caveats = vec![script.to_owned()];
-    recording.rows[3].samples.as_mut().unwrap().phases.insert(script.to_owned(), vec![0.01; 10]);
+    recording.rows[3].samples.as_mut().unwrap().stages.insert(script.to_owned(), vec![0.01; 10]);
     let hostile =
         with(&recording.rows[1], &json!({"parameters": {"dtype": script, "m": 2, "n": 2, "k": 2}}));
     recording.rows[1] = hostile;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use warpmark_analyze::RunAnalysis;
 use warpmark_record::Seconds;
-use warpmark_record::load::{Arrivals, Load};
+use warpmark_record::load_test::{Arrivals, LoadTest};
 use warpmark_record::units::three_digits;
 
 use super::chart::{Axis, Chart, Line, Marker, Point, Scale, Series};
@@ -13,7 +13,7 @@ use super::figure::Figure;
 use super::plain::{prefixed, seconds, whole};
 use super::rows::footnotes;
 use super::table::{Cell, Head, numbers, table, words};
-use crate::load::{LoadSection, service};
+use crate::load_test::{LoadSection, service};
 use crate::view::RunView;
 
 /// A section draws the charts of no more services; the levels of all are in its tables.
@@ -27,13 +27,13 @@ const QUANTILES: [(f64, &str, &str, Line); 3] = [
 ];
 
 /// Levels of a closed loop, with the number of users and the row's id.
-type Levels<'a> = Vec<(f64, String, &'a Load)>;
+type Levels<'a> = Vec<(f64, String, &'a LoadTest)>;
 
 /// The services of a run.
 pub(super) fn section(run: &RunAnalysis<'_>, view: &RunView) -> Option<Markup> {
     let mut services: BTreeMap<String, Levels<'_>> = BTreeMap::new();
     for row in &run.rows {
-        let Some(load) = row.record.load.as_deref() else { continue };
+        let Some(load) = row.record.load_test.as_deref() else { continue };
         if let Arrivals::Closed { users } = load.arrivals {
             let level = (users as f64, row.record.id.to_string(), load);
             services.entry(service(row.record)).or_default().push(level);
@@ -56,7 +56,7 @@ pub(super) fn section(run: &RunAnalysis<'_>, view: &RunView) -> Option<Markup> {
 }
 
 fn latency(name: &str, levels: &Levels<'_>) -> Option<Markup> {
-    let quantile = |load: &Load, quantile| load.latency.percentile(quantile).ok();
+    let quantile = |load: &LoadTest, quantile| load.latency.percentile(quantile).ok();
     let line = |(at, label, color, line): &(f64, &str, &str, Line)| Series {
         color: (*color).to_owned(),
         line: *line,
@@ -100,12 +100,12 @@ fn latency(name: &str, levels: &Levels<'_>) -> Option<Markup> {
 }
 
 fn answers(name: &str, levels: &Levels<'_>) -> Option<Markup> {
-    let point = |(users, id, load): &(f64, String, &Load)| Point {
+    let point = |(users, id, load): &(f64, String, &LoadTest)| Point {
         x: *users,
         y: load.rate(),
         title: format!("{id}: {} answers/s", three_digits(load.rate())),
     };
-    let good = |(users, id, load): &(f64, String, &Load)| {
+    let good = |(users, id, load): &(f64, String, &LoadTest)| {
         let rate = load.goodput()?;
         let title = format!("{id}: {} answers/s within the target", three_digits(rate));
         Some(Point { x: *users, y: rate, title })

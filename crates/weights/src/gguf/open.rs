@@ -114,8 +114,8 @@ impl Opened<'_> {
 /// The tensor of Llama 3.1's stretched rotary frequencies: by how much each was lowered.
 pub const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// The metadata of a file, without its lists, which are its vocabulary; and the values of [`ROPE_FACTORS`] under
-/// that name, which belong there and are stored as a tensor.
+/// The metadata of a file, without its lists, which are its vocabulary; and the values of
+/// [`ROPE_FACTORS`] under that name, which belong there and are stored as a tensor.
 pub fn metadata(
     files: &WeightFiles,
 ) -> Result<serde_json::Map<String, serde_json::Value>, WeightsError> {
@@ -164,7 +164,7 @@ fn explain(error: &str) -> String {
             "it has {} tensors, which are not computed with here; take a file quantised as Q8_0 or Q4_K_M",
             kind_name(number)
         ),
-        None => format!("no sound GGUF file: {error}; fetch it again"),
+        None => format!("malformed GGUF file: {error}; fetch it again"),
     }
 }
 

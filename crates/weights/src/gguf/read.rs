@@ -15,7 +15,7 @@ use super::open::{Opened, name, open};
 use super::{StoredTensor, bytes, file_type, is_blocks};
 use crate::read::fill;
 use crate::{Checkpoint, Quantisation};
-use crate::{LoadPhases, Loaded, WeightFiles, WeightsError};
+use crate::{LoadStages, Loaded, WeightFiles, WeightsError};
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -54,13 +54,13 @@ pub(crate) fn load(
         dtype: DType::F32,
         device: device.clone(),
         bytes: opened.read(&placed),
-        phases: LoadPhases { open, read: Seconds(0.0), host_to_device: Seconds(0.0) },
+        stages: LoadStages { open, read: Seconds(0.0), host_to_device: Seconds(0.0) },
     };
     let mut stage = Vec::new();
     for placed in &placed {
         clock.start()?;
         let stored = opened.stage(placed, &mut stage)?;
-        loaded.phases.read = loaded.phases.read + clock.finish()?.wall;
+        loaded.stages.read = loaded.stages.read + clock.finish()?.wall;
         if check {
             opened.check(placed, stored)?;
         }
@@ -70,11 +70,11 @@ pub(crate) fn load(
             bytes: Bytes(placed.bytes as f64),
             source: Box::new(source),
         })?;
-        loaded.phases.host_to_device = loaded.phases.host_to_device + clock.finish()?.wall;
+        loaded.stages.host_to_device = loaded.stages.host_to_device + clock.finish()?.wall;
     }
     clock.start()?;
     let done = device.synchronize();
-    loaded.phases.host_to_device = loaded.phases.host_to_device + clock.finish()?.wall;
+    loaded.stages.host_to_device = loaded.stages.host_to_device + clock.finish()?.wall;
     let name = "the last tensors".to_owned();
     done.map_err(|source| WeightsError::Device {
         name,

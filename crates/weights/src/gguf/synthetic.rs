@@ -29,7 +29,7 @@ const RECIPE: u32 = 1;
 const ALIGNMENT: u64 = 32;
 
 /// Blocks that one thread makes and writes at a time.
-const LOT: u64 = 1 << 13;
+const CHUNK: u64 = 1 << 13;
 
 /// The file of a model's synthetic weights, written where it is not there or not the right one.
 pub(super) fn locate(
@@ -82,8 +82,8 @@ struct Layout<'a> {
     length: u64,
 }
 
-/// A tensor, where its data begin in the file, the first block of the lot and how many are in it.
-type Lot<'a> = (&'a StoredTensor, u64, u64, u64);
+/// A tensor, where its data begin in the file, the first block of the chunk and how many are in it.
+type Chunk<'a> = (&'a StoredTensor, u64, u64, u64);
 
 impl<'a> Layout<'a> {
     fn new(
@@ -118,14 +118,14 @@ impl<'a> Layout<'a> {
     }
 
     /// What one thread makes at a time.
-    fn lots(&self) -> Vec<Lot<'a>> {
-        let lots = self.tensors.iter().flat_map(|(tensor, start)| {
+    fn chunks(&self) -> Vec<Chunk<'a>> {
+        let chunks = self.tensors.iter().flat_map(|(tensor, start)| {
             let blocks = tensor.bytes() / tensor.kind.type_size() as u64;
             (0..blocks)
-                .step_by(LOT as usize)
-                .map(move |first| (*tensor, *start, first, LOT.min(blocks - first)))
+                .step_by(CHUNK as usize)
+                .map(move |first| (*tensor, *start, first, CHUNK.min(blocks - first)))
         });
-        lots.collect()
+        chunks.collect()
     }
 
     /// Whether the file there is this one: its length, and every byte of its header.
@@ -228,7 +228,7 @@ fn fill(
     draft.file.write_all_at(&layout.head, 0)?;
     draft.file.set_len(layout.length)?;
     let done = AtomicU64::new(layout.head.len() as u64);
-    layout.lots().into_par_iter().try_for_each_init(
+    layout.chunks().into_par_iter().try_for_each_init(
         Vec::new,
         |buffer, (tensor, start, first, count)| {
             let size = tensor.kind.type_size();
@@ -253,7 +253,8 @@ fn differing<'a>(
     progress: &dyn Progress,
 ) -> io::Result<Option<&'a StoredTensor>> {
     let done = AtomicU64::new(layout.head.len() as u64);
-    let look = |(made, found): &mut (Vec<u8>, Vec<u8>), (tensor, start, first, count): Lot<'a>| {
+    let look = |(made, found): &mut (Vec<u8>, Vec<u8>),
+                (tensor, start, first, count): Chunk<'a>| {
         let size = tensor.kind.type_size();
         made.resize(count as usize * size, 0);
         found.resize(count as usize * size, 0);
@@ -265,7 +266,7 @@ fn differing<'a>(
         Ok((made != found).then_some(tensor))
     };
     layout
-        .lots()
+        .chunks()
         .into_par_iter()
         .map_init(Default::default, look)
         .find_any(|found| !matches!(found, Ok(None)))

@@ -49,7 +49,7 @@ impl Endpoint {
         }
         let parsed =
             address.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|h| !h.is_empty()));
-        // What stands behind the host's colon must be a port.
+        // What stands after the host's colon must be a port.
         let is_off = |uri: &Uri| {
             let bare = uri.authority().map_or("", |authority| authority.as_str());
             let named = uri.host().is_some_and(|host| bare.len() > host.len());

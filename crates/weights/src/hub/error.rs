@@ -13,10 +13,10 @@ pub enum HubError {
          or take synthetic weights or a folder"
     )]
     NoClient,
-    /// The stanza pins no commit.
+    /// The entry pins no commit.
     #[error(
         "no revision of {repo} is pinned for {model}, and nothing else than a commit is fetched: \
-         copy the stanza to a file of your own, add revision = \"<40 hex digits>\" from the history \
+         copy the entry to a file of your own, add revision = \"<40 hex digits>\" from the history \
          of the repo's files, and pass the file with --models; where the repo is gated, accept its \
          terms on its page first and set HF_TOKEN to a token of that account"
     )]

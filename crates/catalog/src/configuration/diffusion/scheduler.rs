@@ -6,8 +6,8 @@ use crate::Model;
 use crate::configuration::{Comparison, Configuration, ConfigurationError, Unsupported};
 use warpmark_nets::diffusion::{BETAS, Prediction, SchedulerNumbers, Spacing, TRAINED};
 
-/// What a configuration says of the schedule. Which scheduler runs is the stanza's choice, as it is a pipeline's;
-/// the spacing is `None` where the configuration leaves it to the scheduler's own default.
+/// What a configuration says of the schedule. Which scheduler runs is the entry's choice, as it is a
+/// pipeline's; the spacing is `None` where the configuration leaves it to the scheduler's own default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
     /// What the `UNet` predicts.
@@ -63,19 +63,19 @@ pub fn read(configuration: &Configuration) -> Result<Said, Unsupported> {
     })
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub(super) fn compare(
     model: &Model,
-    stanza: &SchedulerNumbers,
+    entry: &SchedulerNumbers,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    let prediction = ("scheduler.prediction", stanza.prediction);
+    let prediction = ("scheduler.prediction", entry.prediction);
     comparison.equal(("prediction_type", found.prediction), prediction)?;
-    comparison.equal(("steps_offset", found.offset), ("scheduler.offset", stanza.offset))?;
+    comparison.equal(("steps_offset", found.offset), ("scheduler.offset", entry.offset))?;
     let Some(spacing) = found.spacing else { return Ok(()) };
     let key = ("timestep_spacing", spacing);
-    comparison.equal(key, ("scheduler.ddim_spacing", stanza.ddim_spacing))?;
-    comparison.equal(key, ("scheduler.euler_spacing", stanza.euler_spacing))
+    comparison.equal(key, ("scheduler.ddim_spacing", entry.ddim_spacing))?;
+    comparison.equal(key, ("scheduler.euler_spacing", entry.euler_spacing))
 }

@@ -147,35 +147,35 @@ fn added(c: &Configuration) -> Result<Option<AddedNumbers>, Unsupported> {
     }
 }
 
-/// Refuses a configuration that is not the stanza's.
+/// Refuses a configuration that is not the entry's.
 pub(super) fn compare(
     model: &Model,
-    stanza: &UnetNumbers,
+    entry: &UnetNumbers,
     configuration: &Configuration,
 ) -> Result<(), ConfigurationError> {
     let comparison = Comparison::new(model, configuration);
     let found = comparison.read(read)?;
-    let channels = (&found.channels, &stanza.channels);
+    let channels = (&found.channels, &entry.channels);
     comparison.equal(("block_out_channels", channels.0), ("unet.channels", channels.1))?;
-    for (key, field, found, stanza) in [
-        ("in_channels", "unet.latents", found.latents, stanza.latents),
-        ("layers_per_block", "unet.layers", found.layers, stanza.layers),
-        ("cross_attention_dim", "unet.text_width", found.text_width, stanza.text_width),
-        ("norm_num_groups", "unet.groups", found.groups, stanza.groups),
+    for (key, field, found, entry) in [
+        ("in_channels", "unet.latents", found.latents, entry.latents),
+        ("layers_per_block", "unet.layers", found.layers, entry.layers),
+        ("cross_attention_dim", "unet.text_width", found.text_width, entry.text_width),
+        ("norm_num_groups", "unet.groups", found.groups, entry.groups),
     ] {
-        comparison.equal((key, found), (field, stanza))?;
+        comparison.equal((key, found), (field, entry))?;
     }
-    let transformers = (&found.transformers, &stanza.transformers);
+    let transformers = (&found.transformers, &entry.transformers);
     let key = "transformer_layers_per_block";
     comparison.equal((key, transformers.0), ("unet.transformers", transformers.1))?;
-    let middle = (found.middle_transformers, stanza.middle_transformers);
+    let middle = (found.middle_transformers, entry.middle_transformers);
     comparison.equal(("mid_block_type", middle.0), ("unet.middle_transformers", middle.1))?;
     // Heads where nothing attends are nobody's.
-    let last = stanza.channels.len().saturating_sub(1);
+    let last = entry.channels.len().saturating_sub(1);
     let used = |heads: &[usize]| -> Vec<usize> {
         let attends = |index: usize| {
-            stanza.transformers.get(index).is_some_and(|count| *count > 0)
-                || index == last && stanza.middle_transformers.is_some()
+            entry.transformers.get(index).is_some_and(|count| *count > 0)
+                || index == last && entry.middle_transformers.is_some()
         };
         heads
             .iter()
@@ -184,15 +184,15 @@ pub(super) fn compare(
             .map(|(_, heads)| *heads)
             .collect()
     };
-    let heads = (used(&found.heads), used(&stanza.heads));
+    let heads = (used(&found.heads), used(&entry.heads));
     comparison.equal(("attention_head_dim", heads.0), ("unet.heads", heads.1))?;
-    let linear = (found.linear_projection, stanza.linear_projection);
+    let linear = (found.linear_projection, entry.linear_projection);
     comparison.equal(("use_linear_projection", linear.0), ("unet.linear_projection", linear.1))?;
-    let added = (found.added.is_some(), stanza.added.is_some());
+    let added = (found.added.is_some(), entry.added.is_some());
     comparison.equal(("addition_embed_type", added.0), ("unet.added", added.1))?;
-    let (Some(found), Some(stanza)) = (found.added, stanza.added) else { return Ok(()) };
-    let widths = (found.time_width, stanza.time_width);
+    let (Some(found), Some(entry)) = (found.added, entry.added) else { return Ok(()) };
+    let widths = (found.time_width, entry.time_width);
     comparison.equal(("addition_time_embed_dim", widths.0), ("unet.added.time_width", widths.1))?;
-    let field = ("unet.added.pooled_width", stanza.pooled_width);
+    let field = ("unet.added.pooled_width", entry.pooled_width);
     comparison.equal(("projection_class_embeddings_input_dim", found.pooled_width), field)
 }

@@ -3,12 +3,12 @@
 use super::*;
 use crate::tests::{h200, t4};
 
-fn planned(spec: &DeviceSpec, request: &Request) -> Vec<Entry> {
-    plan(spec, request).into_iter().flat_map(|group| group.entries).collect()
+fn planned(spec: &DeviceSpec, options: &RunOptions) -> Vec<Entry> {
+    plan(spec, options).into_iter().flat_map(|group| group.entries).collect()
 }
 
-fn full() -> Request {
-    Request { full: true, ..Request::default() }
+fn full() -> RunOptions {
+    RunOptions { full: true, ..RunOptions::default() }
 }
 
 fn named<'a>(entries: &'a [Entry], path: &str) -> &'a Entry {
@@ -89,9 +89,9 @@ fn a_cache_of_unknown_size_is_a_caveat_and_no_guess() {
 
 #[test]
 fn only_who_asks_for_it_searches_long() {
-    let quick = Request::default();
+    let quick = RunOptions::default();
     assert!(!planned(&h200(), &quick).iter().any(|e| e.id.segments()[3] == "best"));
-    let long = Request { exhaustive: true, ..quick };
+    let long = RunOptions { exhaustive: true, ..quick };
     let (_, case) = fastest(&h200(), &long, Dtype::F16, Dtype::F32).unwrap();
     let (_, short) = fastest(&h200(), &full(), Dtype::F16, Dtype::F32).unwrap();
     assert!(case.problems.len() > 50 * short.problems.len());

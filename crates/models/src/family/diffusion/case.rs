@@ -32,7 +32,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Its name in stanzas and ids.
+    /// Its name in entries and ids.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",

@@ -13,8 +13,8 @@ use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::diffusion::{self as plain, UnetInput};
 use warpmark_record::agreement::relative_error;
 
-/// How far values may be off, relative to the largest; f32 differs by the order of its sums, thousands of products
-/// each.
+/// How far values may be off, relative to the largest; f32 differs by the order of its sums, thousands
+/// of products each.
 fn allowed(setting: &Setting<'_>) -> Allowed {
     Allowed::of(setting.bench.context.format, 1e-4, 0.0)
 }
@@ -26,7 +26,8 @@ pub(super) fn comparison(setting: &Setting<'_>, what: &str, parts: Vec<Held>) ->
 }
 
 /// Errors of one part of an answer, and what they are held against. `plain` gives the errors of the plain net
-/// that rounds each step; it is asked once for each part and case, since it takes as long as the check itself.
+/// that rounds each step; it is asked once for each part and case, since it takes as long as the check
+/// itself.
 fn held(
     setting: &Setting<'_>,
     part: &'static str,
@@ -113,7 +114,8 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// What the plain encoders say of one row, `[1, tokens, width]`: a row of an image or, behind them, of none.
+    /// What the plain encoders say of one row, `[1, tokens, width]`: a row of an image or, after them,
+    /// of none.
     fn row(&self, row: usize, rounding: Rounding) -> Result<Tensor, NetError> {
         let ModelInfo { architecture, tensors, .. } = self.setting.info;
         let manner = (self.setting.parts.like(), rounding);
@@ -187,7 +189,8 @@ impl Asked<'_> {
         })
     }
 
-    /// The first image's next latents, from the predictions that the measured net gave; `part` names the step.
+    /// The first image's next latents, from the predictions that the measured net gave; `part` names
+    /// the step.
     pub(super) fn next(
         &self,
         part: &'static str,

@@ -12,7 +12,7 @@ use super::nets::{Nets, Parts};
 use super::setting::{ModelInfo, Setting};
 use super::steps::{Decoding, Encoding, Step};
 use super::work;
-use crate::bench::{Bench, Engine, Program};
+use crate::bench::{BenchContext, Engine, Program};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 
@@ -34,7 +34,7 @@ impl Engine for DiffusionEngine {
     fn prepare<'a>(
         &'a mut self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         let Self { nets, published, info } = &*self;
         let parts: &dyn Parts = match published {

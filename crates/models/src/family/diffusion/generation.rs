@@ -21,7 +21,7 @@ pub(super) struct Generation<'a> {
     size: usize,
     scheduler: Scheduler,
     schedule: Schedule,
-    phases: BTreeMap<String, f64>,
+    stages: BTreeMap<String, f64>,
     steps: Vec<f64>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Generation<'a> {
             size,
             scheduler,
             schedule,
-            phases: BTreeMap::new(),
+            stages: BTreeMap::new(),
             steps: Vec::new(),
         })
     }
@@ -71,7 +71,7 @@ impl<'a> Generation<'a> {
         self.setting.nets.condition(&self.setting.info.architecture, &self.fed.tokens, self.size)
     }
 
-    /// The latents behind a step, and what was predicted for both rows of each image.
+    /// The latents after a step, and what was predicted for both rows of each image.
     fn step(
         &self,
         index: usize,
@@ -125,7 +125,7 @@ impl<'a> Generation<'a> {
         clock.start().map_err(WorkloadError::failed)?;
         self.setting.parts.decode(&latents).map_err(workload_error)?;
         let decode = self.finish(&mut clock)?;
-        self.phases = BTreeMap::from([
+        self.stages = BTreeMap::from([
             ("text_s".to_owned(), text),
             ("denoise_s".to_owned(), denoise),
             ("decode_s".to_owned(), decode),
@@ -169,7 +169,7 @@ impl Program for Generation<'_> {
             let mut parts = vec![check::images(&setting, &trace.latents, &trace.images)?];
             parts.push(asked.condition()?);
             for (index, before, predicted, next) in &trace.looked_at {
-                let names = if *index == 0 { ["first", "second"] } else { ["last", "behind it"] };
+                let names = if *index == 0 { ["first", "second"] } else { ["last", "after it"] };
                 let step = &self.schedule.steps[*index];
                 let seen = (before * step.input)?;
                 let seen = Tensor::cat(&[&seen, &seen], 0)?;
@@ -186,8 +186,8 @@ impl Program for Generation<'_> {
         Ok(check::comparison(&setting, what, parts().map_err(workload_error)?))
     }
 
-    fn phases(&mut self) -> BTreeMap<String, f64> {
-        self.phases.clone()
+    fn stages(&mut self) -> BTreeMap<String, f64> {
+        self.stages.clone()
     }
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {

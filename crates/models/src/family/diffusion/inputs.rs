@@ -1,4 +1,4 @@
-//! What a stanza of a diffusion model asks to be measured, and the benchmarks that follow.
+//! What an entry of a diffusion model asks to be measured, and the benchmarks that follow.
 
 use serde::Deserialize;
 
@@ -32,7 +32,7 @@ const LARGEST: usize = 8192;
 const MOST_STEPS: usize = 1000;
 
 impl Inputs {
-    /// The stanza's inputs, refused where the model cannot make such an image.
+    /// The entry's inputs, refused where the model cannot make such an image.
     pub(super) fn of(model: &Model, architecture: &Architecture) -> Result<Self, CatalogError> {
         let inputs: Self = model.section("inputs")?;
         inputs.check_lists(model)?;
@@ -59,7 +59,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// A phase that the stanza lists and gives nothing to measure would be left out without a word.
+    /// A phase that the entry lists and gives nothing to measure would be left out without a word.
     fn check_lists(&self, model: &Model) -> Result<(), CatalogError> {
         for (phase, key, count) in [
             ("unet", "unet", self.unet.len()),

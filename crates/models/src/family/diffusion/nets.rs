@@ -108,7 +108,7 @@ impl Nets {
         Ok(Self { texts: texts.collect::<Result<_, _>>()?, unet, vae })
     }
 
-    /// What so many images are to show, and behind them what no text shows: `[2 · count, ..]`.
+    /// What so many images are to show, and after them what no text shows: `[2 · count, ..]`.
     pub(super) fn condition(
         &self,
         architecture: &Architecture,
@@ -153,7 +153,7 @@ pub(super) fn ids(size: usize) -> [f64; 6] {
     [size, size, 0.0, 0.0, size, size]
 }
 
-/// The texts of a batch, those of the images first, the empty one as often behind them.
+/// The texts of a batch, those of the images first, the empty one as often after them.
 pub(super) struct Tokens {
     /// `[2 · count, positions]`, and where each text ends, `[2 · count]`.
     by_encoder: Vec<(Tensor, Tensor)>,

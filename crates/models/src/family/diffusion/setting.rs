@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::case::Case;
 use super::nets::{Nets, Parts, Tokens};
 use super::work;
-use crate::bench::{Bench, Notes, noise};
+use crate::bench::{BenchContext, Notes, noise};
 use crate::catalog::Dtype;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Architecture, PIXELS_OF_A_LATENT};
@@ -30,7 +30,7 @@ pub(super) struct Setting<'a> {
     /// What is measured: our nets or another engine's on the same weights.
     pub(super) parts: &'a dyn Parts,
     pub(super) info: &'a ModelInfo,
-    pub(super) bench: Bench<'a>,
+    pub(super) bench: BenchContext<'a>,
     pub(super) case: Case,
 }
 

@@ -6,7 +6,7 @@ use super::case::{Case, Engine, Phase};
 use super::nets::Tokens;
 use super::*;
 use crate::bench::{fixture, noise};
-use crate::fixture::request;
+use crate::fixture::options;
 use warpmark_harness::ModelSession;
 use warpmark_nets::diffusion::Scheduler;
 
@@ -38,7 +38,7 @@ const PHASES: [Phase; 4] =
 const PUBLISHED: [(Phase, usize); 2] =
     [(Phase::Unet { size: 64 }, 2), (Phase::Vae { size: 32 }, 1)];
 
-/// A session on seeded weights, with nets built from damaged tensors and checked against sound ones.
+/// A session on seeded weights, with nets built from damaged tensors and checked against intact ones.
 fn session(
     id: &str,
     dtype: Dtype,
@@ -208,8 +208,8 @@ fn candle_s_nets_are_in_the_full_suite_alone_and_sdxl_has_none() {
     let of = |id: &str, full| -> Vec<String> {
         let model = catalog.model(id).unwrap();
         let spec = crate::fixture::device_spec(warpmark_record::DeviceKind::Cuda);
-        let request = Request { dtypes: Some(vec![Dtype::F32]), spec, ..request(full) };
-        let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
+        let options = RunOptions { dtypes: Some(vec![Dtype::F32]), spec, ..options(full) };
+        let groups = DiffusionFamily.groups(model, &options).unwrap().into_iter();
         let ids =
             groups.flat_map(|planned| planned.group.entries).map(|entry| entry.id.to_string());
         ids.filter(|id| id.ends_with("@candle")).collect()
@@ -232,8 +232,8 @@ fn candle_s_nets_are_in_the_full_suite_alone_and_sdxl_has_none() {
 fn candle_s_nets_are_skipped_in_bf16_on_a_cpu_with_the_reason() {
     let catalog = shipped();
     let model = catalog.model("sd-small").unwrap();
-    let request = Request { dtypes: Some(vec![Dtype::Bf16]), ..request(true) };
-    let groups = DiffusionFamily.groups(model, &request).unwrap().into_iter();
+    let options = RunOptions { dtypes: Some(vec![Dtype::Bf16]), ..options(true) };
+    let groups = DiffusionFamily.groups(model, &options).unwrap().into_iter();
     for entry in groups.flat_map(|planned| planned.group.entries) {
         let theirs = entry.id.to_string().ends_with("@candle");
         let reason = entry.skip.unwrap_or_default();
@@ -280,13 +280,13 @@ fn a_generation_tells_its_parts_apart_and_says_what_it_was() {
     let mut workload = session.workload(&entry).unwrap();
     workload.prepare(1).unwrap();
     workload.launch().unwrap();
-    let phases = workload.phases();
-    assert!(["text_s", "denoise_s", "decode_s"].iter().all(|part| phases[*part] > 0.0));
+    let stages = workload.stages();
+    assert!(["text_s", "denoise_s", "decode_s"].iter().all(|part| stages[*part] > 0.0));
     workload.launch().unwrap();
     let steps = &workload.distributions()["time_of_step_s"];
     assert_eq!(steps.len(), 6, "three steps of each of two images");
     let last: f64 = steps[3..].iter().sum();
-    assert!((last - workload.phases()["denoise_s"]).abs() <= 1e-9, "{steps:?}");
+    assert!((last - workload.stages()["denoise_s"]).abs() <= 1e-9, "{steps:?}");
     workload.verify().unwrap();
     workload.prepare(1).unwrap();
     workload.launch().unwrap();
@@ -383,7 +383,7 @@ fn sizes_steps_and_guidance_that_cannot_be_are_refused_with_their_line() {
 fn the_quick_suite_takes_one_image_and_the_full_one_all_sizes_steps_and_schedulers() {
     let ids = |full| -> Vec<String> {
         let catalog = shipped();
-        let groups = DiffusionFamily.groups(catalog.model("sd-1.5").unwrap(), &request(full));
+        let groups = DiffusionFamily.groups(catalog.model("sd-1.5").unwrap(), &options(full));
         let groups = groups.unwrap().into_iter();
         groups.flat_map(|planned| planned.group.entries).map(|entry| entry.id.to_string()).collect()
     };

@@ -32,13 +32,13 @@ struct Pass {
 
 impl Pass {
     /// A convolution with a kernel of `k`, to `pixels` of `outputs` channels. Without cuDNN its input is
-    /// unfolded: every value under every tap.
+    /// im2col: every value under every element of the kernel.
     fn convolve(&mut self, channels: usize, outputs: usize, k: usize, pixels: usize) {
         let weights = (channels * outputs * k * k) as f64;
         self.flops += 2.0 * weights * pixels as f64;
         self.weights += weights + outputs as f64;
-        let unfolded = if k == 1 { 0 } else { channels * k * k };
-        self.hold((channels + outputs + unfolded) * pixels);
+        let im2col = if k == 1 { 0 } else { channels * k * k };
+        self.hold((channels + outputs + im2col) * pixels);
         self.kernels += 4;
     }
 
@@ -307,7 +307,7 @@ pub(super) fn activations(architecture: &Architecture, dtype: Dtype, case: Case)
 }
 
 /// Bytes of an image's attention scores, all heads at once in f32: in the `UNet` for two rows, before and
-/// behind the softmax; in the decoder, whose softmax is put together from other ops, four times over.
+/// after the softmax; in the decoder, whose softmax is put together from other ops, four times over.
 fn whole_scores(architecture: &Architecture, phase: Phase) -> f64 {
     let Some(size) = phase.size() else { return 0.0 };
     let numbers = &architecture.unet;

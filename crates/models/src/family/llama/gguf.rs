@@ -86,15 +86,15 @@ mod tests {
     use super::*;
     use crate::Catalog;
     use crate::catalog::Format;
-    use crate::weights::Wanted;
+    use crate::weights::WeightSpec;
 
     /// Bytes of a model's tensors as a GGUF file has them.
     fn bytes(model: &str, quantisation: Quantisation) -> u64 {
         let catalog = Catalog::builtin().unwrap();
         let model = catalog.model(model).unwrap();
-        match model.wanted(Format::Quantised(quantisation)).unwrap() {
-            Wanted::Quantised(tensors, _) => tensors.iter().map(StoredTensor::bytes).sum(),
-            Wanted::Plain(..) => panic!("plain"),
+        match model.weight_spec(Format::Quantised(quantisation)).unwrap() {
+            WeightSpec::Quantised(tensors, _) => tensors.iter().map(StoredTensor::bytes).sum(),
+            WeightSpec::Plain(..) => panic!("plain"),
         }
     }
 

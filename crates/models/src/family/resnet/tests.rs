@@ -5,7 +5,7 @@ use super::*;
 use crate::Catalog;
 use crate::bench::fixture;
 use crate::entry::ModelEntry;
-use crate::fixture::request;
+use crate::fixture::options;
 use warpmark_harness::ModelSession;
 
 const BOTTLENECK: &str = "blocks = [1, 2, 1, 1]\nbottleneck = true\nwidth = 8\nclasses = 13";
@@ -30,7 +30,7 @@ fn own(statistics: Statistics) -> Case {
 
 const CANDLES: Case = Case { engine: CANDLE, statistics: Statistics::Separate, batch: 2, size: 40 };
 
-/// A session on seeded weights, with nets built from damaged tensors and checked against sound ones.
+/// A session on seeded weights, with nets built from damaged tensors and checked against intact ones.
 fn session(
     numbers: &str,
     dtype: Dtype,
@@ -142,7 +142,7 @@ fn a_row_says_what_it_measured() {
 }
 
 fn planned_ids(model: &Model, full: bool) -> Vec<String> {
-    let groups = ResnetFamily.groups(model, &request(full)).unwrap();
+    let groups = ResnetFamily.groups(model, &options(full)).unwrap();
     let entries = groups.iter().flat_map(|planned| &planned.group.entries);
     entries.map(|entry| entry.id.to_string().replace("vision/tiny/classify/", "")).collect()
 }
@@ -169,8 +169,8 @@ fn the_full_suite_adds_every_batch_and_size_unfolded_nets_and_candles_where_it_h
 #[test]
 fn a_service_answers_in_batches_of_the_folded_net() {
     let model = model(BOTTLENECK, INPUTS).unwrap();
-    let form = warpmark_harness::Form { most: 16, ..Default::default() };
-    let offers = ResnetFamily.services(&model, &request(false), &form).unwrap();
+    let settings = warpmark_harness::ServiceSettings { max_batch: 16, ..Default::default() };
+    let offers = ResnetFamily.services(&model, &options(false), &settings).unwrap();
     let ids: Vec<String> = offers.iter().map(|offer| offer.id.to_string()).collect();
     assert_eq!(ids, ["serve/tiny/classify/f32/b16/s40@warpmark"]);
 }
@@ -189,7 +189,7 @@ fn the_shipped_model_has_the_published_size_and_arithmetic() {
 }
 
 #[test]
-fn stanzas_that_no_net_can_have_are_refused_with_their_line() {
+fn entries_that_no_net_can_have_are_refused_with_their_line() {
     let fault = |from: &str, to: &str| {
         let (numbers, inputs) = (BOTTLENECK.replace(from, to), INPUTS.replace(from, to));
         model(&numbers, &inputs).expect_err(to).to_string()

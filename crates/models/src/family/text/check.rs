@@ -13,13 +13,13 @@ use warpmark_nets::NetError;
 use warpmark_nets::reference::Rounding;
 use warpmark_record::agreement::relative_error;
 
-/// The logits behind each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32, computed
+/// The logits after each of the last `count` tokens of a sequence, `[count, vocabulary]` in f32, computed
 /// by a net that shares nothing with the measured one but the weights, and rounded as it is told.
 pub(in crate::family) type PlainLogits =
     Rc<dyn Fn((&[u32], usize), Rounding) -> candle_core::Result<Tensor>>;
 
 /// Recomputes logits in f32 from whole sequences, without a cache, one sequence at a time.
-pub(super) struct Reference {
+pub(super) struct ReferenceCache {
     plain: PlainLogits,
     /// By sequence, the number of positions and rounding: a sequence is the same in every batch.
     known: HashMap<(Vec<u32>, usize, Rounding), Rc<[f32]>>,
@@ -28,12 +28,12 @@ pub(super) struct Reference {
 /// Sequences whose logits are kept; each takes `positions * vocabulary` floats.
 const KEPT: usize = 32;
 
-impl Reference {
+impl ReferenceCache {
     pub(super) fn new(plain: PlainLogits) -> Self {
         Self { plain, known: HashMap::new() }
     }
 
-    /// The logits behind the last `positions` tokens of a sequence, one position after the other.
+    /// The logits after the last `positions` tokens of a sequence, one position after the other.
     pub(super) fn logits(
         &mut self,
         tokens: &[u32],
@@ -56,9 +56,9 @@ impl Reference {
 
 /// How far logits may be off, relative to the largest of a position.
 ///
-/// f32 differs by the order of its sums alone, thousands of products each. Products of quantised weights round
-/// each activation to 8 bits of the largest of its block, about as much as bf16 does; 1.2e-2 was seen on 30
-/// layers. In half types 1.9 errors of the plain net were seen.
+/// f32 differs by the order of its sums alone, thousands of products each. Products of quantised
+/// weights round each activation to 8 bits of the largest of its block, about as much as bf16 does;
+/// 1.2e-2 was seen on 30 layers. In half types 1.9 errors of the plain net were seen.
 fn allowed(format: Format) -> Allowed {
     Allowed::of(format, 2e-5, 5e-2)
 }
@@ -69,7 +69,7 @@ fn allowed(format: Format) -> Allowed {
 /// `steps` holds `[batch, vocabulary]` logits, one tensor a step; `sequence` gives the tokens of a
 /// sequence up to and including the last step.
 pub(super) fn check(
-    reference: &mut Reference,
+    reference: &mut ReferenceCache,
     format: Format,
     steps: &[Tensor],
     sequence: impl Fn(usize) -> Vec<u32>,

@@ -3,14 +3,14 @@
 use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
-use super::check::{PlainLogits, Reference};
+use super::check::{PlainLogits, ReferenceCache};
 use super::generate::Generate;
 use super::lm::{CausalLm, Memory as _};
 use super::parts::{Filled, ModelInfo, Parts};
 use super::steps::{Decode, Prefill};
 use super::work::{self, FILL, Numbers};
 use super::{Case, Implementation, Phase};
-use crate::bench::{Bench, Context, Engine, Opened, Program};
+use crate::bench::{BenchContext, Context, Engine, Opened, Program};
 use crate::catalog::Model;
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
@@ -20,7 +20,7 @@ use warpmark_nets::causal::argmax;
 pub(super) struct TextEngine<N: CausalLm> {
     pub(super) net: N,
     pub(super) info: ModelInfo,
-    reference: Reference,
+    reference: ReferenceCache,
     filled: Option<Filled<N::Memory>>,
 }
 
@@ -55,7 +55,7 @@ impl<N: CausalLm> Engine for TextEngine<N> {
     fn prepare<'a>(
         &'a mut self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         if case.phase == Phase::Decode {
             return Ok(Box::new(self.decode(case, bench.context).map_err(workload_error)?));
@@ -76,7 +76,7 @@ impl<N: CausalLm> Engine for TextEngine<N> {
 
 impl<N: CausalLm> TextEngine<N> {
     pub(super) fn new(net: N, info: ModelInfo, plain: PlainLogits) -> Self {
-        Self { net, info, reference: Reference::new(plain), filled: None }
+        Self { net, info, reference: ReferenceCache::new(plain), filled: None }
     }
 
     /// The decoding of a case, whose prompts are read first where they are not yet.

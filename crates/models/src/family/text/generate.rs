@@ -56,7 +56,7 @@ impl<'a, N: CausalLm> Generate<'a, N> {
         Ok(())
     }
 
-    /// The next token of each sequence: the logits it was chosen by, what is fed for the one behind it,
+    /// The next token of each sequence: the logits it was chosen by, what is fed for the one after it,
     /// `[batch, 1]`, and the tokens on the host. The copy there is the wait.
     fn token(&mut self, fed: &Tensor) -> Result<(Tensor, Tensor, Vec<u32>), NetError> {
         let logits = self.parts.net.read(fed, &mut self.memory)?;
@@ -100,9 +100,9 @@ impl<N: CausalLm> Program for Generate<'_, N> {
             written.push(tokens.to_vec());
         })?;
         self.forget_times();
-        let behind = logits.split_off(logits.len().saturating_sub(LAST));
+        let after = logits.split_off(logits.len().saturating_sub(LAST));
         let Parts { info, reference, case, .. } = &mut self.parts;
-        check(reference, info.format, &behind, |sequence| {
+        check(reference, info.format, &after, |sequence| {
             let mut tokens = info.prompt(sequence, case.length);
             // The last token is chosen and not read.
             tokens.extend(written[..written.len() - 1].iter().map(|step| step[sequence]));

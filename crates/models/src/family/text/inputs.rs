@@ -1,11 +1,11 @@
-//! What a stanza of a causal language model asks to be measured.
+//! What an entry of a causal language model asks to be measured.
 
 use serde::Deserialize;
 
 use super::work::spare;
 use super::{Case, Phase};
 use crate::catalog::{CatalogError, Model};
-use crate::request::Request;
+use crate::options::RunOptions;
 
 /// `[model.inputs]`
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ const QUICK_CPU_PREFILL: usize = 1;
 const QUICK_GENERATE: usize = 1;
 
 impl Inputs {
-    /// The stanza's inputs, refused where a model of so many positions has not enough of them.
+    /// The entry's inputs, refused where a model of so many positions has not enough of them.
     pub(in crate::family) fn of(model: &Model, context: usize) -> Result<Self, CatalogError> {
         let inputs: Self = model.section("inputs")?;
         for (field, phase, length) in inputs.lengths() {
@@ -68,20 +68,20 @@ impl Inputs {
         self.lengths().map(|(_, phase, length)| length + spare(phase)).max().unwrap_or(1)
     }
 
-    /// The benchmarks of a model that suit the request: prefill, decode, generations, batches rising. The
+    /// The benchmarks of a model that suit the options: prefill, decode, generations, batches rising. The
     /// quick suite takes the first length of each.
-    pub(super) fn cases(&self, model: &Model, request: &Request) -> Vec<Case> {
+    pub(super) fn cases(&self, model: &Model, options: &RunOptions) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         for (key, phase, length) in self.lengths() {
             let first = !seen.contains(&key);
             seen.push(key);
-            if !model.has_phase(phase.name()) || !(request.full || first) {
+            if !model.has_phase(phase.name()) || !(options.full || first) {
                 continue;
             }
-            let on_cpu = request.spec.gpu.is_none();
+            let on_cpu = options.spec.gpu.is_none();
             let wanted = |batch: &usize| match phase {
-                _ if request.full => true,
+                _ if options.full => true,
                 Phase::Decode => !on_cpu || *batch <= QUICK_CPU_DECODE,
                 Phase::Prefill if on_cpu => *batch <= QUICK_CPU_PREFILL,
                 Phase::Prefill => QUICK_PREFILL.contains(batch),

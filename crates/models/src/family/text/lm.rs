@@ -21,17 +21,17 @@ pub(in crate::family) trait CausalLm: 'static {
     /// Room for `batch` sequences of up to `capacity` tokens.
     fn memory(&self, batch: usize, capacity: usize) -> Result<Self::Memory, NetError>;
 
-    /// Reads tokens, `[batch, tokens]` of u32, behind what is remembered. Returns the logits that follow
+    /// Reads tokens, `[batch, tokens]` of u32, after what is remembered. Returns the logits that follow
     /// the last of each sequence, `[batch, vocabulary]`.
     fn read(&self, tokens: &Tensor, memory: &mut Self::Memory) -> Result<Tensor, NetError>;
 }
 
 /// A causal language model whose sequences may each be at a position of its own, as continuous batching
 /// asks for.
-pub(in crate::family) trait Apart: CausalLm<Memory = Cache> {
-    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each behind a
+pub(in crate::family) trait RaggedLm: CausalLm<Memory = Cache> {
+    /// Reads one token of each of the first sequences of the cache, `[sequences]` of u32, each after a
     /// number of positions of its own. Returns the logits that follow, `[sequences, vocabulary]`.
-    fn read_apart(
+    fn decode_ragged(
         &self,
         tokens: &Tensor,
         lengths: &[usize],
@@ -96,8 +96,8 @@ macro_rules! own_net {
             }
         }
 
-        impl Apart for $net {
-            fn read_apart(
+        impl RaggedLm for $net {
+            fn decode_ragged(
                 &self,
                 tokens: &Tensor,
                 lengths: &[usize],

@@ -29,7 +29,7 @@ use crate::bench::estimate::{guess, sampling};
 use crate::bench::{Engines, Parameters, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Format, Model};
 use crate::engine::{unsupported, unsupported_quantised};
-use crate::request::Request;
+use crate::options::RunOptions;
 use crate::weights::Loaded;
 use warpmark_nets::NetError;
 
@@ -47,11 +47,11 @@ pub(super) enum Phase {
     },
 }
 
-/// The phases as stanzas name them.
+/// The phases as entries name them.
 pub(super) const PHASES: &[&str] = &["prefill", "decode", "generate"];
 
 impl Phase {
-    /// Its name in stanzas and ids.
+    /// Its name in entries and ids.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Prefill => "prefill",
@@ -112,19 +112,19 @@ pub(super) struct Implementation<N> {
 pub(super) fn groups<N: CausalLm>(
     model: &Model,
     numbers: &Numbers,
-    request: &Request,
+    options: &RunOptions,
     implementation: &'static Implementation<N>,
 ) -> Result<Vec<PlannedGroup>, CatalogError> {
     let inputs = Inputs::of(model, numbers.context)?;
-    let mut cases = inputs.cases(model, request);
+    let mut cases = inputs.cases(model, options);
     cases.retain(|case| case.batch <= implementation.most);
     let positions = inputs.longest();
     let mut groups = Vec::new();
     let able = |format: &Format| implementation.quantised || format.plain().is_some();
-    for format in request.formats(model).into_iter().filter(able) {
-        let numbers = numbers.stored_as(&model.wanted(format)?, request.spec.gpu.is_none());
+    for format in options.formats(model).into_iter().filter(able) {
+        let numbers = numbers.stored_as(&model.weight_spec(format)?, options.spec.gpu.is_none());
         let weights = work::weight_bytes(&numbers, format.compute());
-        let plan = Plan { model, request, format, weights };
+        let plan = Plan { model, options, format, weights };
         let all =
             cases.iter().map(|&case| planned(&plan, &numbers, case, implementation)).collect();
         let model = model.clone();
@@ -144,19 +144,19 @@ fn planned<N>(
     case: Case,
     implementation: &Implementation<N>,
 ) -> Planned<Case> {
-    let Plan { model, request, format, .. } = *plan;
+    let Plan { model, options, format, .. } = *plan;
     let dtype = format.compute();
     let passes = if let Phase::Generate { tokens } = case.phase { tokens } else { 1 };
     let kernels = implementation.kernels_of_a_block * numbers.layers * passes;
-    let iteration = guess(&work::work(numbers, dtype, case), kernels, dtype, &request.spec);
+    let iteration = guess(&work::work(numbers, dtype, case), kernels, dtype, &options.spec);
     let smaller = model.batches.iter().copied().filter(|batch| *batch < case.batch).max();
     Planned {
         case,
         parameters: case.parameters(format, implementation.name),
         iteration,
         memory: work::memory(numbers, dtype, case, smaller.unwrap_or(0)),
-        sampling: case.sampling(request.full, iteration),
-        skip: skip(&request.spec, format, case),
+        sampling: case.sampling(options.full, iteration),
+        skip: skip(&options.spec, format, case),
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) fn first_run<N: CausalLm>(net: &N) -> Result<(), NetError> {
     Ok(net.device().synchronize()?)
 }
 
-/// Refuses architecture numbers, given by name with the most that can be meant, that are 0 or larger.
+/// Refuses architecture numbers, given by name with the largest valid value, that are 0 or larger.
 pub(super) fn check_numbers(
     model: &Model,
     what: &str,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::check::Reference;
+use super::check::ReferenceCache;
 use super::lm::{CausalLm, Memory};
 use super::work::{self, Numbers};
 use super::{Case, Phase};
@@ -24,7 +24,7 @@ pub(super) struct ModelInfo {
 pub(super) struct Filled<M> {
     pub(super) memory: M,
     pub(super) context: usize,
-    /// The most likely token behind each prompt.
+    /// The most likely token after each prompt.
     pub(super) next: Vec<u32>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Parts<'a, N> {
     pub(super) net: &'a N,
     pub(super) info: &'a ModelInfo,
     pub(super) context: &'a Context,
-    pub(super) reference: &'a mut Reference,
+    pub(super) reference: &'a mut ReferenceCache,
     pub(super) case: Case,
 }
 

@@ -12,7 +12,7 @@ use warpmark_record::BenchmarkId;
 use super::check::PlainLogits;
 use super::engine;
 use super::inputs::Inputs;
-use super::lm::Apart;
+use super::lm::RaggedLm;
 use super::parts::ModelInfo;
 use super::work::{self, Numbers, spare};
 use super::{Case, Implementation, Phase};
@@ -20,25 +20,25 @@ use crate::bench::estimate::guess;
 use crate::bench::{Context, Loader};
 use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::unsupported;
-use crate::request::Request;
+use crate::options::RunOptions;
 use reading::Reading;
-use warpmark_harness::Form;
+use warpmark_harness::ServiceSettings;
 use writing::Writing;
 
-/// Prompt and answer where neither a form nor the stanza says how long they are.
+/// Prompt and answer where neither settings nor the entry says how long they are.
 const PROMPT: usize = 128;
 const TOKENS: usize = 64;
 
 /// The services that a model can be: one that writes text, and one that reads prompts.
-pub(in crate::family) fn offers<N: Apart>(
+pub(in crate::family) fn offers<N: RaggedLm>(
     model: &Model,
     numbers: &Numbers,
-    (request, form): (&Request, &Form),
+    (options, settings): (&RunOptions, &ServiceSettings),
     implementation: &'static Implementation<N>,
 ) -> Result<Vec<Offer>, CatalogError> {
-    let stanza = Inputs::of(model, numbers.context)?;
-    let (prompt, tokens) = stanza.generation().unwrap_or((PROMPT, TOKENS));
-    let (prompt, tokens) = (form.prompt.unwrap_or(prompt), form.tokens.unwrap_or(tokens));
+    let inputs = Inputs::of(model, numbers.context)?;
+    let (prompt, tokens) = inputs.generation().unwrap_or((PROMPT, TOKENS));
+    let (prompt, tokens) = (settings.prompt.unwrap_or(prompt), settings.tokens.unwrap_or(tokens));
     let positions = prompt + writing::positions(tokens);
     if prompt == 0 || tokens == 0 || positions > numbers.context {
         let advice =
@@ -46,21 +46,21 @@ pub(in crate::family) fn offers<N: Apart>(
         return Err(model.invalid("inputs", format!("{prompt}+{tokens}"), advice));
     }
     let phases = [Phase::Generate { tokens }, Phase::Prefill];
-    let wanted = |phase: &Phase| form.phase.as_ref().is_none_or(|name| *name == phase.name());
+    let wanted = |phase: &Phase| settings.phase.as_ref().is_none_or(|name| *name == phase.name());
     let mut offers = Vec::new();
-    for dtype in form.dtype.map_or_else(|| request.dtypes(model), |dtype| vec![dtype]) {
+    for dtype in settings.dtype.map_or_else(|| options.dtypes(model), |dtype| vec![dtype]) {
         for phase in phases.into_iter().filter(wanted) {
-            let case = Case { phase, batch: form.most, length: prompt };
-            offers.push(offer(model, numbers, (request, dtype, case), implementation)?);
+            let case = Case { phase, batch: settings.max_batch, length: prompt };
+            offers.push(offer(model, numbers, (options, dtype, case), implementation)?);
         }
     }
     Ok(offers)
 }
 
-fn offer<N: Apart>(
+fn offer<N: RaggedLm>(
     model: &Model,
     numbers: &Numbers,
-    (request, dtype, case): (&Request, Dtype, Case),
+    (options, dtype, case): (&RunOptions, Dtype, Case),
     implementation: &'static Implementation<N>,
 ) -> Result<Offer, CatalogError> {
     let bad = |error: warpmark_record::IdError| model.invalid("id", &model.id, error.to_string());
@@ -72,20 +72,20 @@ fn offer<N: Apart>(
     let format = Format::Plain(dtype);
     let loader = Loader {
         model: model.clone(),
-        wanted: model.wanted(format)?,
+        wanted: model.weight_spec(format)?,
         checkpoint: model.checkpoint_in(format)?,
         format,
         weights: work::weight_bytes(numbers, dtype),
-        request: request.clone(),
+        options: options.clone(),
     };
     let (model, program) = (model.clone(), (*numbers, implementation));
     let (named, name) = (id.clone(), format!("{} {dtype}, {}", model.title, case.phase.name()));
     Ok(Offer {
         id,
         name,
-        request_estimate: guess(&work::work(numbers, dtype, alone), kernels, dtype, &request.spec),
+        request_estimate: guess(&work::work(numbers, dtype, alone), kernels, dtype, &options.spec),
         memory_estimate: work::weight_bytes(numbers, dtype) + work::memory(numbers, dtype, case, 0),
-        skip: unsupported(&request.spec, dtype),
+        skip: unsupported(&options.spec, dtype),
         open: Box::new(move |device| {
             let opened = loader.load(device)?;
             let (net, info, plain) = engine::build(&model, positions, program, &opened)?;
@@ -128,7 +128,7 @@ struct Ready<N> {
     context: Context,
 }
 
-/// What rows of load say of a service; the work is that of one request.
+/// What rows of load say of a service; the work is that of one options.
 fn describe(info: &ModelInfo, context: &Context, id: &BenchmarkId, case: Case) -> Description {
     let alone = Case { batch: 1, ..case };
     let mut parameters = alone.parameters(info.format, "").fields(&context.model);
@@ -139,7 +139,7 @@ fn describe(info: &ModelInfo, context: &Context, id: &BenchmarkId, case: Case) -
         parameters,
         work: work::work(&info.numbers, info.dtype(), alone),
         data: Some(format!(
-            "another prompt for each request, tokens drawn evenly from the vocabulary, seed {}",
+            "another prompt for each options, tokens drawn evenly from the vocabulary, seed {}",
             info.seed
         )),
         weights: Some(context.stamp.clone()),

@@ -15,7 +15,7 @@ use crate::engine::{OWN, workload_error};
 use crate::entry::ModelEntry;
 use crate::family::Family;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
-use crate::fixture::request;
+use crate::fixture::options;
 use crate::weights::Init;
 use warpmark_harness::ModelSession;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
@@ -53,7 +53,7 @@ pub(super) fn info(dtype: Dtype) -> ModelInfo {
     ModelInfo { numbers: numbers(&TINY), format: dtype.into(), seed: 7, caveats: &[] }
 }
 
-/// A tiny model, with a net built from damaged tensors and checked against sound ones.
+/// A tiny model, with a net built from damaged tensors and checked against intact ones.
 fn engine(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> TextEngine<Gpt2> {
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
@@ -199,7 +199,7 @@ fn only_a_full_device_counts_as_out_of_memory() {
     assert!(matches!(candle("CUDA_ERROR_ILLEGAL_ADDRESS"), WorkloadError::Failed(_)));
 }
 
-/// The stanza of a tiny model, with an architecture and inputs.
+/// The entry of a tiny model, with an architecture and inputs.
 fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
     let entry = ModelEntry::of("gpt2")
         .with("phases", r#"["prefill", "decode"]"#)
@@ -216,7 +216,7 @@ const INPUTS: &str = "prompts = [8, 32]\ncontexts = [8, 48]";
 
 #[test]
 fn the_quick_suite_of_a_cpu_prefills_one_prompt_and_decodes_the_smaller_batches() {
-    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(false)).unwrap();
+    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &options(false)).unwrap();
     let ids: Vec<String> = groups
         .iter()
         .flat_map(|planned| &planned.group.entries)
@@ -230,7 +230,7 @@ fn the_quick_suite_of_a_cpu_prefills_one_prompt_and_decodes_the_smaller_batches(
 
 #[test]
 fn the_full_suite_has_every_length_batch_and_dtype_and_one_session_for_each_dtype() {
-    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &request(true)).unwrap();
+    let groups = Gpt2Family.groups(&model(NUMBERS, INPUTS).unwrap(), &options(true)).unwrap();
     assert_eq!(groups.len(), 2);
     for planned in &groups {
         assert_eq!(planned.group.entries.len(), 2 * 2 * 5, "{}", planned.group.name);
@@ -270,7 +270,7 @@ fn generations_are_refused_where_nothing_is_written_or_the_positions_do_not_suff
 fn a_pass_that_would_take_a_cpu_minutes_is_listed_as_skipped() {
     let numbers = NUMBERS.replace("context = 64", "context = 1024");
     let model = model(&numbers, "prompts = [512]\ncontexts = [8]").unwrap();
-    let groups = Gpt2Family.groups(&model, &request(true)).unwrap();
+    let groups = Gpt2Family.groups(&model, &options(true)).unwrap();
     let entry = |id: &str| {
         groups[0]
             .group

@@ -20,7 +20,7 @@ use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
 
 use super::{Case, Phase, WINDOW};
 use crate::catalog::Dtype;
-use crate::weights::Wanted;
+use crate::weights::WeightSpec;
 
 /// What is counted of an architecture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,8 +60,8 @@ pub(in crate::family) struct Quantised {
 
 impl Numbers {
     /// The same with the bytes of the weights as they are stored.
-    pub(super) fn stored_as(mut self, wanted: &Wanted, on_cpu: bool) -> Self {
-        if let Wanted::Quantised(..) = wanted {
+    pub(super) fn stored_as(mut self, wanted: &WeightSpec, on_cpu: bool) -> Self {
+        if let WeightSpec::Quantised(..) = wanted {
             let held = wanted.held().0;
             let looked_up: f64 = self.tables.iter().map(|name| wanted.bytes_of(name)).sum();
             let copies = if on_cpu { 2.0 } else { 1.0 };

@@ -20,7 +20,7 @@ use super::check::Clip;
 use super::parts::{Parts, Shared};
 use super::steps::{check_encoded, check_steps};
 use super::transcribe::check_transcripts;
-use crate::bench::{Bench, Comparison, Engine, Notes, Program};
+use crate::bench::{BenchContext, Comparison, Engine, Notes, Program};
 use crate::engine::workload_error;
 use crate::family::text::WINDOW;
 use warpmark_nets::NetError;
@@ -82,7 +82,7 @@ impl Engine for PeerEngine {
     fn prepare<'a>(
         &'a mut self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         let Self { net, shared } = self;
         let parts = shared.parts(case, bench)?;
@@ -131,7 +131,7 @@ impl Peer<'_> {
         Ok(())
     }
 
-    /// The logits behind a text; `flush` with the first step of a clip.
+    /// The logits after a text; `flush` with the first step of a clip.
     fn read(&mut self, text: &Tensor, encoded: &Tensor, flush: bool) -> Result<Tensor, NetError> {
         let decoder = &mut self.net.decoder;
         let hidden = decoder.forward(text, encoded, flush)?;

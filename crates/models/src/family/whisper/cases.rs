@@ -6,7 +6,7 @@ use crate::bench::Parameters;
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::engine::{CANDLE, OWN};
 use crate::family::text::WINDOW;
-use crate::request::Request;
+use crate::options::RunOptions;
 use warpmark_nets::whisper::Architecture;
 use warpmark_nets::whisper::mel::{HOP, RATE};
 
@@ -28,7 +28,7 @@ impl Phase {
 }
 
 impl Phase {
-    /// Its name in stanzas and ids.
+    /// Its name in entries and ids.
     pub(super) fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
@@ -123,7 +123,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// The stanza's inputs, refused where the model has not the positions or the tokens for them.
+    /// The entry's inputs, refused where the model has not the positions or the tokens for them.
     pub(super) fn of(model: &Model, architecture: &Architecture) -> Result<Self, CatalogError> {
         let inputs: Self = model.section("inputs")?;
         let positions = architecture.text_positions;
@@ -179,17 +179,17 @@ pub(super) fn window_seconds(architecture: &Architecture) -> usize {
 /// Batches whose decode the quick suite measures on a CPU.
 const QUICK_CPU_DECODE: [usize; 2] = [1, 8];
 
-/// The benchmarks of a model that suit the request: mel, encode, decode and transcribe, batches rising,
+/// The benchmarks of a model that suit the options: mel, encode, decode and transcribe, batches rising,
 /// and in the full suite candle's own where the dtype is the one it can do. Audio of the user's takes the
 /// place of made-up clips.
 pub(super) fn cases(
     model: &Model,
     inputs: &Inputs,
     window: usize,
-    request: &Request,
+    options: &RunOptions,
     (dtype, first): (Dtype, bool),
 ) -> Vec<Case> {
-    let chooser = Chooser { model, inputs, window, request };
+    let chooser = Chooser { model, inputs, window, options };
     let mut cases = Vec::new();
     if first {
         cases.extend(chooser.mel());
@@ -197,7 +197,7 @@ pub(super) fn cases(
     cases.extend(chooser.encode());
     cases.extend(chooser.decode());
     cases.extend(chooser.transcribe());
-    if request.full && dtype == Dtype::F32 {
+    if options.full && dtype == Dtype::F32 {
         cases.extend(chooser.candle());
     }
     cases.retain(|case| model.has_phase(case.phase.name()));
@@ -208,7 +208,7 @@ struct Chooser<'a> {
     model: &'a Model,
     inputs: &'a Inputs,
     window: usize,
-    request: &'a Request,
+    options: &'a RunOptions,
 }
 
 impl Chooser<'_> {
@@ -219,12 +219,12 @@ impl Chooser<'_> {
     }
 
     fn quick_on_a_cpu(&self) -> bool {
-        !self.request.full && self.request.spec.gpu.is_none()
+        !self.options.full && self.options.spec.gpu.is_none()
     }
 
     /// Lengths of audio, the longest last.
     fn lengths(&self) -> Vec<Length> {
-        if self.request.audio.is_some() {
+        if self.options.audio.is_some() {
             return vec![Length::File];
         }
         self.inputs.seconds.iter().map(|seconds| Length::Seconds(*seconds)).collect()
@@ -232,7 +232,7 @@ impl Chooser<'_> {
 
     fn mel(&self) -> Vec<Case> {
         let lengths = self.lengths();
-        let skipped = if self.request.full { 0 } else { lengths.len().saturating_sub(1) };
+        let skipped = if self.options.full { 0 } else { lengths.len().saturating_sub(1) };
         let case = |length| Case { length, ..self.case(Phase::Mel, 1) };
         lengths.into_iter().skip(skipped).map(case).collect()
     }
@@ -244,7 +244,7 @@ impl Chooser<'_> {
     }
 
     fn decode(&self) -> Vec<Case> {
-        let wanted = if self.request.full { usize::MAX } else { 1 };
+        let wanted = if self.options.full { usize::MAX } else { 1 };
         let quick = self.quick_on_a_cpu();
         let mut cases = Vec::new();
         for &context in self.inputs.contexts.iter().take(wanted) {
@@ -268,7 +268,7 @@ impl Chooser<'_> {
                 for &batch in &self.model.batches {
                     // Quick: each length and search once, and the batches of the longest, greedily. On a
                     // CPU the first length alone: a whole window takes a quarter of a minute.
-                    let wanted = self.request.full
+                    let wanted = self.options.full
                         || (batch == self.model.batches[0] && !(quick && at > 0))
                         || (only_longest && !quick);
                     if wanted {

@@ -12,11 +12,11 @@ use crate::catalog::Format;
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::reference::Rounding;
-use warpmark_nets::reference::whisper::{Dialect, Reference};
+use warpmark_nets::reference::whisper::{Dialect, ReferenceWhisper};
 use warpmark_nets::whisper::Architecture;
 use warpmark_nets::whisper::beam::Transcript;
 use warpmark_nets::whisper::mel::{FRAME, HOP, MelSpectrogram, RATE};
-use warpmark_record::agreement::{relative_error, worst};
+use warpmark_record::agreement::{max_error, relative_error};
 
 /// A clip, by where it is from and its number.
 pub(super) type Clip = (Length, usize);
@@ -39,8 +39,13 @@ impl ReferenceCache {
         Self { architecture, tensors, encoded: HashMap::new() }
     }
 
-    fn reference(&self, (dialect, rounding): Manner) -> Reference<'_> {
-        Reference { architecture: &self.architecture, tensors: &self.tensors, dialect, rounding }
+    fn reference(&self, (dialect, rounding): Manner) -> ReferenceWhisper<'_> {
+        ReferenceWhisper {
+            architecture: &self.architecture,
+            tensors: &self.tensors,
+            dialect,
+            rounding,
+        }
     }
 
     /// What the encoder makes of the mels of a clip, `[mels, frames]`.
@@ -62,7 +67,7 @@ impl ReferenceCache {
         Ok(encoded)
     }
 
-    /// The logits behind the last `count` tokens of a text over an encoded clip.
+    /// The logits after the last `count` tokens of a text over an encoded clip.
     pub(super) fn logits(
         &self,
         manner: Manner,
@@ -74,13 +79,14 @@ impl ReferenceCache {
     }
 }
 
-/// How far encodings and logits may be off, relative to the largest of their position; f32 differs by the order
-/// of its sums alone, thousands of products each.
+/// How far encodings and logits may be off, relative to the largest of their position; f32 differs by
+/// the order of its sums alone, thousands of products each.
 pub(super) fn allowed(format: Format) -> Allowed {
     Allowed::of(format, 5e-5, 0.0)
 }
 
-/// One row of values as it was found, as it is expected, and as the plain net has it that rounds as is allowed.
+/// One row of values as it was found, as it is expected, and as the plain net has it that rounds as is
+/// allowed.
 pub(super) struct Compared {
     pub(super) found: Vec<f32>,
     pub(super) expected: Vec<f32>,
@@ -111,9 +117,9 @@ pub(super) fn written(transcript: &Transcript, end: u32) -> Vec<u32> {
     written
 }
 
-/// By how much a transcript's own account of it differs from the reference's, whose logits behind each of its
-/// tokens are given: the sum of its log-probabilities and, where each token was to be the most likely one, by how
-/// much it is not; a mean over its tokens, relative to the largest logit.
+/// By how much a transcript's own account of it differs from the reference's, whose logits after each of its
+/// tokens are given: the sum of its log-probabilities and, where each token was to be the most likely
+/// one, by how much it is not; a mean over its tokens, relative to the largest logit.
 ///
 /// Logits that are off by `e` move either by `2 e` at most.
 pub(super) fn transcript_error(
@@ -128,11 +134,11 @@ pub(super) fn transcript_error(
         let powers: f64 = logits.iter().map(|logit| (f64::from(*logit) - top).exp()).sum();
         let chosen = f64::from(logits[*token as usize]);
         sum += chosen - top - powers.ln();
-        largest = worst([largest, top.abs()]);
-        regret = worst([regret, top - chosen]);
+        largest = max_error([largest, top.abs()]);
+        regret = max_error([regret, top - chosen]);
     }
     let drift = (sum - log_probability).abs() / written.len() as f64;
-    worst([drift, if greedy { regret } else { 0.0 }]) / largest
+    max_error([drift, if greedy { regret } else { 0.0 }]) / largest
 }
 
 /// Frames of a spectrogram that are recomputed: every so many, and the loudest.

@@ -9,7 +9,7 @@ use super::cases::{Case, Phase};
 use super::parts::Shared;
 use super::steps::{Decode, Encode, Mel};
 use super::transcribe::Transcribe;
-use crate::bench::{Bench, Engine, Program};
+use crate::bench::{BenchContext, Engine, Program};
 use crate::engine::workload_error;
 use warpmark_nets::whisper::Whisper;
 
@@ -29,7 +29,7 @@ impl Engine for WhisperEngine {
     fn prepare<'a>(
         &'a mut self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         let Self { net, shared } = self;
         let parts = shared.parts(case, bench)?;

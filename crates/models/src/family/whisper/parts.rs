@@ -11,9 +11,9 @@ use super::cases::{Case, Inputs, Length, Phase};
 use super::check::{Clip, ReferenceCache};
 use super::work::{self, Transcription};
 use crate::audio::speech;
-use crate::bench::{Bench, Notes, Opened};
+use crate::bench::{BenchContext, Notes, Opened};
 use crate::catalog::{Dtype, Model};
-use crate::request::Spoken;
+use crate::options::InputAudio;
 use crate::tokenizer::Tokenizer;
 use crate::weights::locate_tokenizer;
 use warpmark_nets::NetError;
@@ -35,7 +35,7 @@ pub(super) struct ModelInfo {
     pub(super) dtype: Dtype,
     /// Whether transcripts end by themselves: random weights never mean to.
     pub(super) is_real: bool,
-    pub(super) spoken: Option<Arc<Spoken>>,
+    pub(super) spoken: Option<Arc<InputAudio>>,
     /// Where transcripts can be read.
     pub(super) tokenizer: Option<Tokenizer>,
 }
@@ -45,7 +45,7 @@ pub(super) struct ModelInfo {
 pub(super) struct Parts<'a> {
     pub(super) info: &'a ModelInfo,
     pub(super) reference: &'a RefCell<ReferenceCache>,
-    pub(super) bench: Bench<'a>,
+    pub(super) bench: BenchContext<'a>,
     pub(super) case: Case,
 }
 
@@ -56,10 +56,10 @@ impl Shared {
         (architecture, inputs): (Architecture, Inputs),
         opened: &Opened,
     ) -> Result<Self, WorkloadError> {
-        let Opened { loaded, context, checkpoint, request } = opened;
-        let has_text = request.audio.as_ref().is_some_and(|spoken| spoken.text.is_some());
+        let Opened { loaded, context, checkpoint, options } = opened;
+        let has_text = options.audio.as_ref().is_some_and(|spoken| spoken.text.is_some());
         let tokenizer = if has_text {
-            locate_tokenizer(checkpoint, &request.source, request.progress.as_ref())?
+            locate_tokenizer(checkpoint, &options.source, options.progress.as_ref())?
                 .map(|path| Tokenizer::of(model, &path))
                 .transpose()
                 .map_err(WorkloadError::failed)?
@@ -72,7 +72,7 @@ impl Shared {
             inputs,
             dtype: context.dtype(),
             is_real: context.is_real(),
-            spoken: request.audio.clone(),
+            spoken: options.audio.clone(),
             tokenizer,
         };
         let reference = ReferenceCache::new(architecture, loaded.tensors.clone());
@@ -89,7 +89,7 @@ impl Shared {
     pub(super) fn parts<'a>(
         &'a self,
         case: Case,
-        bench: Bench<'a>,
+        bench: BenchContext<'a>,
     ) -> Result<Parts<'a>, WorkloadError> {
         if let (Length::File, Some(spoken)) = (case.length, &self.info.spoken) {
             spoken.audio.as_ref().map_err(WorkloadError::failed)?;
@@ -183,7 +183,7 @@ impl Parts<'_> {
         }
         if case.length == Length::File {
             let audio = info.spoken.as_ref().and_then(|spoken| spoken.audio.as_ref().ok());
-            caveats.extend(audio.and_then(|audio| audio.doubt.clone()));
+            caveats.extend(audio.and_then(|audio| audio.warning.clone()));
         }
         Notes {
             work: work::work(&info.architecture, info.dtype, case, whole),

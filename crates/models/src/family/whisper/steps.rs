@@ -59,16 +59,16 @@ impl Program for Mel<'_> {
 pub(super) struct Encode<'a> {
     net: &'a Whisper,
     parts: Parts<'a>,
-    heard: Rc<Heard>,
+    input: Rc<EncoderInput>,
 }
 
 /// Clips and their spectrograms.
-struct Heard {
+struct EncoderInput {
     clips: Vec<Clip>,
     mels: Tensor,
 }
 
-impl Heard {
+impl EncoderInput {
     fn of(parts: &Parts<'_>) -> Result<Self, NetError> {
         let (clips, samples): (Vec<_>, Vec<_>) = parts.clips().into_iter().unzip();
         Ok(Self { clips, mels: parts.mels(&samples)? })
@@ -77,8 +77,8 @@ impl Heard {
 
 impl<'a> Encode<'a> {
     pub(super) fn new(net: &'a Whisper, parts: Parts<'a>) -> Result<Self, NetError> {
-        let heard = parts.bench.fed(|| Heard::of(&parts))?;
-        Ok(Self { net, parts, heard })
+        let input = parts.bench.fed(|| EncoderInput::of(&parts))?;
+        Ok(Self { net, parts, input })
     }
 }
 
@@ -89,11 +89,11 @@ impl Program for Encode<'_> {
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
-        self.net.encode(&self.heard.mels).map(drop).map_err(workload_error)
+        self.net.encode(&self.input.mels).map(drop).map_err(workload_error)
     }
 
     fn compare(&mut self) -> Result<Comparison, WorkloadError> {
-        let Heard { clips, mels } = &*self.heard;
+        let EncoderInput { clips, mels } = &*self.input;
         let found = self.net.encode(mels).map_err(workload_error)?;
         check_encoded(&self.parts, Dialect::Published, clips, mels, &found)
     }
@@ -134,15 +134,15 @@ pub(super) fn check_encoded(
 pub(super) struct Decode<'a> {
     net: &'a Whisper,
     parts: Parts<'a>,
-    begun: Rc<Begun>,
+    state: Rc<DecodeState>,
     cache: Cache,
     /// Those to be fed next.
     tokens: Tensor,
 }
 
 /// Texts that were begun for clips.
-struct Begun {
-    heard: Heard,
+struct DecodeState {
+    input: EncoderInput,
     cross: Cross,
     cache: Cache,
     /// The texts of the distinct clips, and the tokens that follow the texts.
@@ -150,12 +150,12 @@ struct Begun {
     first: Tensor,
 }
 
-impl Begun {
+impl DecodeState {
     fn of(net: &Whisper, parts: &Parts<'_>) -> Result<Self, NetError> {
         let case = parts.case;
         let made = case.batch.min(DISTINCT);
-        let heard = Heard::of(&Parts { case: Case { batch: made, ..case }, ..*parts })?;
-        let part = net.cross(&net.encode(&heard.mels)?)?;
+        let input = EncoderInput::of(&Parts { case: Case { batch: made, ..case }, ..*parts })?;
+        let part = net.cross(&net.encode(&input.mels)?)?;
         let texts: Vec<Vec<u32>> = (0..made).map(|clip| parts.text(clip, case.context)).collect();
         let capacity = case.context + WINDOW;
         let mut cache = net.cache(made, capacity)?;
@@ -170,20 +170,20 @@ impl Begun {
             (cache, cross) = (wide, cross.select(&rows)?);
             first = first.index_select(&rows, 0)?;
         }
-        Ok(Self { heard, cross, cache, texts, first })
+        Ok(Self { input, cross, cache, texts, first })
     }
 }
 
 impl<'a> Decode<'a> {
     pub(super) fn new(net: &'a Whisper, parts: Parts<'a>) -> Result<Self, NetError> {
-        let begun = parts.bench.fed(|| Begun::of(net, &parts))?;
-        let (cache, tokens) = (begun.cache.handle(), begun.first.clone());
-        Ok(Self { net, parts, begun, cache, tokens })
+        let state = parts.bench.fed(|| DecodeState::of(net, &parts))?;
+        let (cache, tokens) = (state.cache.handle(), state.first.clone());
+        Ok(Self { net, parts, state, cache, tokens })
     }
 
     fn go_back(&mut self) {
         self.cache.truncate(self.parts.case.context);
-        self.tokens = self.begun.first.clone();
+        self.tokens = self.state.first.clone();
     }
 
     /// One step; returns its logits and leaves the chosen tokens for the next.
@@ -193,7 +193,7 @@ impl<'a> Decode<'a> {
             self.cache.truncate(context);
         }
         let logits =
-            self.net.read(&self.tokens.unsqueeze(1)?, &mut self.cache, &self.begun.cross)?;
+            self.net.read(&self.tokens.unsqueeze(1)?, &mut self.cache, &self.state.cross)?;
         self.tokens = argmax(&logits)?;
         Ok(logits)
     }
@@ -215,7 +215,7 @@ impl Program for Decode<'_> {
     fn notes(&self) -> Notes {
         let from = self.parts.case.context;
         let whole = self.parts.info.transcription(self.parts.case, 0);
-        let repeated = match self.begun.heard.clips.len() {
+        let repeated = match self.state.input.clips.len() {
             made if made < self.parts.case.batch => format!("; rows repeat after {made}"),
             _ => String::new(),
         };
@@ -240,7 +240,7 @@ impl Program for Decode<'_> {
 
     fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let (steps, fed) = self.trace().map_err(workload_error)?;
-        let Begun { heard: Heard { clips, mels }, texts, .. } = &*self.begun;
+        let DecodeState { input: EncoderInput { clips, mels }, texts, .. } = &*self.state;
         let text = |row: usize| {
             let made = row % texts.len();
             let mut text = texts[made].clone();

@@ -10,8 +10,8 @@ use super::*;
 use crate::audio::{Audio, AudioError};
 use crate::bench::fixture;
 use crate::entry::ModelEntry;
-use crate::fixture::request;
-use crate::request::Spoken;
+use crate::fixture::options;
+use crate::options::InputAudio;
 use crate::tokenizer::Tokenizer;
 use warpmark_harness::ModelSession;
 use warpmark_nets::whisper::mel::MelSpectrogram;
@@ -80,11 +80,11 @@ fn tensors(dtype: DType) -> HashMap<String, Tensor> {
 }
 
 /// Three and a half windows.
-fn spoken() -> Spoken {
+fn spoken() -> InputAudio {
     let samples = crate::audio::speech(3, 0, 3.5);
     let audio =
-        Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2, doubt: None };
-    Spoken { audio: Ok(audio), text: None }
+        Audio { name: "talk.flac".to_owned(), samples, rate: 44_100, channels: 2, warning: None };
+    InputAudio { audio: Ok(audio), text: None }
 }
 
 fn session(dtype: Dtype, damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> ModelSession<Case> {
@@ -95,7 +95,7 @@ fn session_on(
     dtype: Dtype,
     damage: impl FnOnce(&mut HashMap<String, Tensor>),
     stamp: WeightsStamp,
-    (spoken, tokenizer): (Spoken, Option<Tokenizer>),
+    (spoken, tokenizer): (InputAudio, Option<Tokenizer>),
 ) -> ModelSession<Case> {
     let right = tensors(dtype.candle());
     let mut wrong = right.clone();
@@ -260,7 +260,7 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
     let case = Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE };
     let rate = |text: &str| {
         let stamp = WeightsStamp::Folder { name: "mine".to_owned() };
-        let spoken = Spoken { text: Some(text.to_owned()), ..spoken() };
+        let spoken = InputAudio { text: Some(text.to_owned()), ..spoken() };
         let heard = (spoken, Some(tokenizer()));
         let mut session = session_on(Dtype::F32, |_| (), stamp, heard);
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
@@ -280,15 +280,15 @@ fn with_weights_that_mean_something_and_a_text_a_row_has_its_word_error_rate() {
 #[test]
 fn a_doubt_of_the_audio_stands_on_the_rows_that_hear_it_alone() {
     let mut heard = spoken();
-    heard.audio.as_mut().unwrap().doubt = Some("it was cut off".to_owned());
+    heard.audio.as_mut().unwrap().warning = Some("it was cut off".to_owned());
     let made_up = WeightsStamp::Synthetic { seed: 7 };
     let mut session = session_on(Dtype::F32, |_| (), made_up, (heard, None));
-    let mut doubted = |case: Case| {
+    let mut warned = |case: Case| {
         let caveats = session.workload(&entry(case, Dtype::F32)).unwrap().describe().caveats;
         caveats.iter().any(|caveat| caveat == "it was cut off")
     };
-    assert!(doubted(Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE }));
-    assert!(!doubted(Case { phase: Phase::Transcribe, ..CASE }));
+    assert!(warned(Case { phase: Phase::Transcribe, length: Length::File, batch: 2, ..CASE }));
+    assert!(!warned(Case { phase: Phase::Transcribe, ..CASE }));
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn candles_rows_carry_its_name_and_what_it_does_not_do() {
     assert!(row.caveats.iter().any(|caveat| caveat.contains("no cache")));
 }
 
-/// The stanza of a tiny model, with an architecture and inputs.
+/// The entry of a tiny model, with an architecture and inputs.
 fn model(architecture: &str, inputs: &str) -> Result<Model, CatalogError> {
     let entry = ModelEntry::of("whisper")
         .with("phases", r#"["mel", "encode", "decode", "transcribe"]"#)
@@ -318,19 +318,19 @@ const NUMBERS: &str = "mels = 12\naudio_positions = 50\ntext_positions = 64\nwid
 const INPUTS: &str = "seconds = [1]\ntokens_per_second = 12\nprompt = [90, 3]\nend = 100\n\
                       contexts = [20]\nbeams = [1, 5]";
 
-fn ids(request: &Request) -> Vec<String> {
-    ids_of(&model(NUMBERS, INPUTS).unwrap(), request)
+fn ids(options: &RunOptions) -> Vec<String> {
+    ids_of(&model(NUMBERS, INPUTS).unwrap(), options)
 }
 
-fn ids_of(model: &Model, request: &Request) -> Vec<String> {
-    let groups = WhisperFamily.groups(model, request).unwrap();
+fn ids_of(model: &Model, options: &RunOptions) -> Vec<String> {
+    let groups = WhisperFamily.groups(model, options).unwrap();
     let entries = groups.iter().flat_map(|planned| &planned.group.entries);
     entries.map(|entry| entry.id.to_string().replace("speech/tiny/", "")).collect()
 }
 
 #[test]
 fn the_quick_suite_has_every_phase_once() {
-    let found = ids(&request(false));
+    let found = ids(&options(false));
     let expected = [
         "mel/b1/1s@warpmark",
         "encode/f32/b1@warpmark",
@@ -346,18 +346,18 @@ fn the_quick_suite_has_every_phase_once() {
 fn on_a_cpu_the_quick_suite_transcribes_the_first_clip_alone() {
     let two_seconds = NUMBERS.replace("audio_positions = 50", "audio_positions = 100");
     let model = model(&two_seconds, &INPUTS.replace("seconds = [1]", "seconds = [1, 2]")).unwrap();
-    let count = |request, part: &str| {
-        ids_of(&model, &request).iter().filter(|id| id.contains(part)).count()
+    let count = |options, part: &str| {
+        ids_of(&model, &options).iter().filter(|id| id.contains(part)).count()
     };
-    assert_eq!(count(request(false), "/1s/"), 2, "greedily and with beams");
-    assert_eq!(count(request(false), "/2s/"), 0);
-    assert_eq!(count(request(true), "/2s/"), 13, "3 batches, 2 searches, 2 dtypes, and candle's");
+    assert_eq!(count(options(false), "/1s/"), 2, "greedily and with beams");
+    assert_eq!(count(options(false), "/2s/"), 0);
+    assert_eq!(count(options(true), "/2s/"), 13, "3 batches, 2 searches, 2 dtypes, and candle's");
 }
 
 #[test]
 fn audio_that_cannot_be_used_fails_what_needs_it_and_nothing_else() {
     let error = AudioError::Empty { path: "talk.wav".into() };
-    let broken = Spoken { audio: Err(error), text: None };
+    let broken = InputAudio { audio: Err(error), text: None };
     let made_up = WeightsStamp::Synthetic { seed: 7 };
     let mut session = session_on(Dtype::F32, |_| (), made_up, (broken, Some(tokenizer())));
     let mut outcome = |case| session.workload(&entry(case, Dtype::F32)).map(drop);
@@ -369,7 +369,7 @@ fn audio_that_cannot_be_used_fails_what_needs_it_and_nothing_else() {
 
 #[test]
 fn the_full_suite_has_every_batch_and_dtype_and_the_spectrogram_once() {
-    let found = ids(&request(true));
+    let found = ids(&options(true));
     let count = |part: &str| found.iter().filter(|id| id.contains(part)).count();
     assert_eq!(count("mel/"), 1, "it has no dtype");
     assert_eq!(count("transcribe/bf16"), 2 * 3);
@@ -379,7 +379,7 @@ fn the_full_suite_has_every_batch_and_dtype_and_the_spectrogram_once() {
 
 #[test]
 fn audio_of_the_users_takes_the_place_of_made_up_clips() {
-    let found = ids(&Request { audio: Some(spoken().into()), ..request(false) });
+    let found = ids(&RunOptions { audio: Some(spoken().into()), ..options(false) });
     assert!(found.contains(&"mel/b1/file@warpmark".to_owned()), "{found:?}");
     assert!(found.contains(&"transcribe/f32/b1/file/greedy@warpmark".to_owned()), "{found:?}");
     assert!(!found.iter().any(|id| id.contains("1s")), "{found:?}");

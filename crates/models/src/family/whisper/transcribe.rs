@@ -15,7 +15,7 @@ use warpmark_nets::reference::Rounding;
 use warpmark_nets::reference::whisper::Dialect;
 use warpmark_nets::whisper::Whisper;
 use warpmark_nets::whisper::beam::{Transcript, transcribe};
-use warpmark_record::agreement::{relative_error, worst};
+use warpmark_record::agreement::{max_error, relative_error};
 
 /// From samples to the tokens of every window of the audio, each token on the host as soon as
 /// it is chosen.
@@ -162,7 +162,7 @@ pub(super) fn check_transcripts(
         let logits = of(Rounding::Exact)?;
         let plain = allowed.rounding().map(&mut of).transpose()?.map(|rounded| {
             let pairs = rounded.iter().zip(&logits);
-            worst(pairs.map(|(rounded, exact)| relative_error(rounded, exact)))
+            max_error(pairs.map(|(rounded, exact)| relative_error(rounded, exact)))
         });
         let said = transcripts[index].log_probability;
         Ok((transcript_error(&logits, &written, said, greedy), plain))

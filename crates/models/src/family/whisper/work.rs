@@ -4,8 +4,8 @@
 //! `L` the layers of encoder and decoder and `s` bytes of an element:
 //!
 //! - encode, a clip: `2 · 3 M E F + 2 · 3 E² T + Lₑ (24 E² T + 4 E T²)` FLOPs: two convolutions of three
-//!   taps, and for each layer `12 E²` weights a position and all positions over all. Bytes: the encoder's
-//!   weights once, mels read and positions written.
+//!   kernel elements, and for each layer `12 E²` weights a position and all positions over all. Bytes:
+//!   the encoder's weights once, mels read and positions written.
 //! - cross, a clip: `4 E² T` for each of the decoder's layers: keys and values of the audio.
 //! - decode, a row at `t` tokens: `2 (14 E² L + V E) + 4 L E (t + T)` FLOPs: `14 E²` weights a layer (those
 //!   for the audio's keys and values are not used again). Bytes: the weights once, `2 L E s (t + 1)` of the

@@ -41,7 +41,7 @@ pub(super) fn apart(wanted: &[f64], gap: f64, (low, high): (f64, f64)) -> Vec<f6
 }
 
 /// Where a text is written.
-pub(super) struct Place {
+pub(super) struct LabelPosition {
     pub(super) x: f64,
     pub(super) y: f64,
     pub(super) anchor: TextAnchor,
@@ -86,7 +86,7 @@ impl Placer {
     }
 
     /// A place beside a point; `None` where there is no room.
-    pub(super) fn place(&mut self, x: f64, y: f64, text: &str) -> Option<Place> {
+    pub(super) fn place(&mut self, x: f64, y: f64, text: &str) -> Option<LabelPosition> {
         let width = width_of(text);
         let (left, middle, right) = (x - width - 7.0, x - width / 2.0, x + 7.0);
         for (start, base) in [
@@ -105,7 +105,7 @@ impl Placer {
                 && block.bottom <= self.within.bottom;
             if inside && !self.taken.iter().any(|taken| taken.meets(&block)) {
                 self.taken.push(block);
-                return Some(Place { x: start, y: base, anchor: TextAnchor::Start });
+                return Some(LabelPosition { x: start, y: base, anchor: TextAnchor::Start });
             }
         }
         None

@@ -62,7 +62,7 @@ pub(super) struct Http {
 pub(super) struct Ask<'a> {
     /// The path below the endpoint.
     pub(super) path: &'a str,
-    /// The first byte and the one behind the last.
+    /// The first byte and the one after the last.
     pub(super) range: Option<(u64, u64)>,
     /// JSON to send along; it makes the request a POST.
     pub(super) body: Option<&'a str>,

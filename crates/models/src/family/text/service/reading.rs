@@ -6,8 +6,8 @@ use warpmark_measure::{Batched, Description, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
 use super::super::Case;
-use super::super::check::{Reference, check};
-use super::super::lm::Apart;
+use super::super::check::{ReferenceCache, check};
+use super::super::lm::RaggedLm;
 use super::super::parts::ModelInfo;
 use super::{Ready, describe};
 use crate::bench::Context;
@@ -17,10 +17,10 @@ use warpmark_nets::causal::argmax;
 use warpmark_nets::kv_cache::Cache;
 
 /// Prompts that are read together, as many as wait.
-pub(super) struct Reading<N: Apart> {
+pub(super) struct Reading<N: RaggedLm> {
     net: N,
     info: ModelInfo,
-    reference: Reference,
+    reference: ReferenceCache,
     context: Context,
     id: BenchmarkId,
     case: Case,
@@ -30,14 +30,23 @@ pub(super) struct Reading<N: Apart> {
     asked: usize,
 }
 
-impl<N: Apart> Reading<N> {
+impl<N: RaggedLm> Reading<N> {
     pub(super) fn new(ready: Ready<N>, id: BenchmarkId, case: Case) -> Result<Self, WorkloadError> {
         let Ready { net, info, plain, context } = ready;
         let cache = net.memory(case.batch, case.length).map_err(workload_error)?;
-        Ok(Self { cache, net, info, reference: Reference::new(plain), context, id, case, asked: 0 })
+        Ok(Self {
+            cache,
+            net,
+            info,
+            reference: ReferenceCache::new(plain),
+            context,
+            id,
+            case,
+            asked: 0,
+        })
     }
 
-    /// Reads so many prompts; returns the logits behind each, `[requests, vocabulary]`.
+    /// Reads so many prompts; returns the logits after each, `[requests, vocabulary]`.
     fn read(&mut self, requests: usize) -> Result<Tensor, NetError> {
         let mut cache = self.cache.first(requests)?;
         let prompts =
@@ -47,12 +56,12 @@ impl<N: Apart> Reading<N> {
     }
 }
 
-impl<N: Apart> Batched for Reading<N> {
+impl<N: RaggedLm> Batched for Reading<N> {
     fn describe(&self) -> Description {
         describe(&self.info, &self.context, &self.id, self.case)
     }
 
-    fn most(&self) -> usize {
+    fn max_batch(&self) -> usize {
         self.case.batch
     }
 

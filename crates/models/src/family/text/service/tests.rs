@@ -13,7 +13,7 @@ use warpmark_nets::reference::{self, Rounding};
 const WRITE: Case = Case { phase: Phase::Generate { tokens: 6 }, batch: 3, length: 10 };
 const READ: Case = Case { phase: Phase::Prefill, batch: 3, length: 10 };
 
-/// A tiny net built from damaged tensors, which is checked against sound ones.
+/// A tiny net built from damaged tensors, which is checked against intact ones.
 fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
     let right = tensors(DType::F32);
     let mut wrong = right.clone();

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use warpmark_measure::{Description, Streaming, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Memory};
 
-use super::super::check::{Reference, check};
-use super::super::lm::Apart;
+use super::super::check::{ReferenceCache, check};
+use super::super::lm::RaggedLm;
 use super::super::parts::ModelInfo;
 use super::super::work::FILL;
 use super::super::{Case, Phase};
@@ -16,10 +16,10 @@ use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
 use warpmark_nets::kv_cache::Cache;
 
-/// Steps that a check follows, behind the prompt.
+/// Steps that a check follows, after the prompt.
 pub(super) const CHECKED_STEPS: usize = 4;
 
-/// Positions behind the prompt that answers of so many tokens need, checks included. The last token that is
+/// Positions after the prompt that answers of so many tokens need, checks included. The last token that is
 /// written is not read.
 pub(super) fn positions(tokens: usize) -> usize {
     tokens.saturating_sub(1).max(CHECKED_STEPS)
@@ -29,10 +29,10 @@ pub(super) fn positions(tokens: usize) -> usize {
 ///
 /// A pass goes over the slots up to the last that is taken, and the host waits for its tokens, as it must to
 /// send them out. New requests take the lowest slots that are free.
-pub(super) struct Writing<N: Apart> {
+pub(super) struct Writing<N: RaggedLm> {
     net: N,
     info: ModelInfo,
-    reference: Reference,
+    reference: ReferenceCache,
     context: Context,
     id: BenchmarkId,
     case: Case,
@@ -52,7 +52,7 @@ struct Slot {
     token: u32,
 }
 
-impl<N: Apart> Writing<N> {
+impl<N: RaggedLm> Writing<N> {
     pub(super) fn new(
         ready: Ready<N>,
         id: BenchmarkId,
@@ -65,7 +65,7 @@ impl<N: Apart> Writing<N> {
             cache: cache.map_err(workload_error)?,
             net,
             info,
-            reference: Reference::new(plain),
+            reference: ReferenceCache::new(plain),
             context,
             id,
             tokens,
@@ -99,7 +99,7 @@ impl<N: Apart> Writing<N> {
         let (tokens, lengths): (Vec<u32>, Vec<usize>) =
             (0..end).map(taken).map(|slot| (slot.token, slot.length)).unzip();
         let tokens = Tensor::new(tokens, self.net.device())?;
-        let logits = self.net.read_apart(&tokens, &lengths, &self.cache)?;
+        let logits = self.net.decode_ragged(&tokens, &lengths, &self.cache)?;
         let chosen: Vec<u32> = argmax(&logits)?.to_vec1()?;
         for &at in slots {
             self.slots[at] = Slot { length: self.slots[at].length + 1, token: chosen[at] };
@@ -148,7 +148,7 @@ impl<N: Apart> Writing<N> {
     }
 }
 
-impl<N: Apart> Streaming for Writing<N> {
+impl<N: RaggedLm> Streaming for Writing<N> {
     fn describe(&self) -> Description {
         let case = Case { phase: Phase::Generate { tokens: self.tokens }, ..self.case };
         let mut description = describe(&self.info, &self.context, &self.id, case);

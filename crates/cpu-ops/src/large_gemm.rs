@@ -13,7 +13,7 @@ use super::transpose::exchange;
 ///
 /// candle's product packs the weights for each thread, which takes as long as half of the product where
 /// they are transposed and the rows are those of a prompt.
-pub fn many_rows(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+pub fn large_gemm(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2_no_bwd(w, &ManyRows)
 }
 
@@ -86,7 +86,7 @@ mod tests {
             for w in
                 [random(k, n), random(n, k).t().unwrap(), random(k + 2, n).narrow(0, 1, k).unwrap()]
             {
-                assert_same(&many_rows(&x, &w).unwrap(), &x.matmul(&w).unwrap());
+                assert_same(&large_gemm(&x, &w).unwrap(), &x.matmul(&w).unwrap());
             }
         }
     }
@@ -99,7 +99,7 @@ mod tests {
                     let (x, w) = (random(70, 90), random(110, 90));
                     let expected = x.matmul(&w.t().unwrap()).unwrap();
                     for _ in 0..200 {
-                        assert_same(&many_rows(&x, &w.t().unwrap()).unwrap(), &expected);
+                        assert_same(&large_gemm(&x, &w.t().unwrap()).unwrap(), &expected);
                     }
                 });
             }
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        assert!(many_rows(&random(3, 4), &random(5, 4)).is_err());
+        assert!(large_gemm(&random(3, 4), &random(5, 4)).is_err());
         let gaps = random(4, 8).narrow(1, 0, 3).unwrap();
-        assert!(many_rows(&random(3, 4), &gaps).is_err());
+        assert!(large_gemm(&random(3, 4), &gaps).is_err());
     }
 }

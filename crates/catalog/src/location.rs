@@ -7,14 +7,14 @@ use crate::CatalogError;
 
 /// A place in a catalog file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file, or `models.toml` for the one built in.
     pub origin: Arc<str>,
     /// The line, from 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.origin, self.line)
     }
@@ -29,10 +29,10 @@ pub(super) struct Text {
 
 impl Text {
     /// The line of a byte.
-    pub(super) fn place(&self, offset: usize) -> Place {
+    pub(super) fn location(&self, offset: usize) -> Location {
         let before = self.text.get(..offset).unwrap_or(&self.text);
         let line = 1 + before.matches('\n').count();
-        Place { origin: Arc::clone(&self.origin), line }
+        Location { origin: Arc::clone(&self.origin), line }
     }
 
     /// The parser's error with its place and the text there.
@@ -40,7 +40,7 @@ impl Text {
         let span = error.span().unwrap_or(0..0);
         let first_line = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
         CatalogError::Syntax {
-            place: self.place(span.start),
+            location: self.location(span.start),
             message: error.message().replace('\n', ", "),
             snippet: self.text.get(span).map(first_line).unwrap_or_default(),
         }

@@ -10,7 +10,7 @@ use warpmark_catalog::{Dtype, Format, Model};
 
 /// What a run asks of the models.
 #[derive(Clone)]
-pub struct Request {
+pub struct RunOptions {
     /// The full suite rather than the quick one.
     pub full: bool,
     /// The seed of inputs.
@@ -23,29 +23,29 @@ pub struct Request {
     pub progress: Arc<dyn Progress>,
     /// The device that the plan is for.
     pub spec: DeviceSpec,
-    /// Dtypes instead of those that the stanzas list; `None` leaves the choice to them.
+    /// Dtypes instead of those that the entries list; `None` leaves the choice to them.
     pub dtypes: Option<Vec<Dtype>>,
     /// Audio that speech models transcribe instead of made-up clips.
-    pub audio: Option<Arc<Spoken>>,
+    pub audio: Option<Arc<InputAudio>>,
 }
 
 /// Audio of the user's.
 #[derive(Debug)]
-pub struct Spoken {
+pub struct InputAudio {
     /// The audio, or why there is none: what needs it fails with that.
     pub audio: Result<Audio, AudioError>,
     /// What is said in it, if that is known.
     pub text: Option<String>,
 }
 
-impl Spoken {
+impl InputAudio {
     /// The audio's samples; none where it cannot be used.
     pub fn samples(&self) -> &[f32] {
         self.audio.as_ref().map_or(&[], |audio| &audio.samples)
     }
 }
 
-impl Request {
+impl RunOptions {
     /// The formats in which this run measures a model; empty where the suite leaves it out.
     pub fn formats(&self, model: &Model) -> Vec<Format> {
         let listed = model.formats(self.full, &self.spec);
@@ -57,7 +57,7 @@ impl Request {
         }
     }
 
-    /// The plain ones of [`Request::formats`].
+    /// The plain ones of [`RunOptions::formats`].
     pub fn dtypes(&self, model: &Model) -> Vec<Dtype> {
         self.formats(model).into_iter().filter_map(Format::plain).collect()
     }

@@ -1,10 +1,10 @@
-//! The book of peaks, `gpus.toml`: what a card can do by its documents, each figure with its source.
+//! The datasheets, `gpus.toml`: what a card can do by its documents, each figure with its source.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use warpmark_record::machine::{BookEntry, Sourced};
+use warpmark_record::machine::{DatasheetEntry, Sourced};
 use warpmark_record::units::FlopsPerSecond;
 use warpmark_record::{Bytes, BytesPerSecond, Field, Hertz, Watts};
 
@@ -18,12 +18,12 @@ const MEMORY_TOLERANCE: f64 = 0.10;
 #[serde(deny_unknown_fields)]
 struct File {
     sources: BTreeMap<String, String>,
-    gpu: Vec<Stanza>,
+    gpu: Vec<ParsedCard>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stanza {
+struct ParsedCard {
     name: String,
     drivers: Vec<String>,
     #[cfg_attr(
@@ -60,66 +60,66 @@ struct Figure {
     source: String,
 }
 
-/// What is wrong with the book.
+/// What is wrong with the datasheets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BookError {
+pub enum DatasheetError {
     /// Not the TOML, or not the keys, that it should be.
     #[error("gpus.toml cannot be read: {0}")]
     Syntax(String),
     /// A figure that is not above zero and finite.
-    #[error("gpus.toml, {stanza}: {what} is {value}, which no card has")]
+    #[error("gpus.toml, {card}: {what} is {value}, which no card has")]
     Figure {
-        /// The stanza.
-        stanza: String,
+        /// The card.
+        card: String,
         /// The key.
         what: String,
         /// Its value.
         value: String,
     },
     /// A source that `[sources]` does not explain.
-    #[error("gpus.toml, {stanza}: {what} names the source \"{source_key}\", which [sources] lacks")]
+    #[error("gpus.toml, {card}: {what} names the source \"{source_key}\", which [sources] lacks")]
     Source {
-        /// The stanza.
-        stanza: String,
+        /// The card.
+        card: String,
         /// The key.
         what: String,
         /// The name of the source.
         source_key: String,
     },
-    /// A name that two stanzas have.
-    #[error("gpus.toml has two stanzas for \"{0}\"")]
+    /// A name that two entries have.
+    #[error("gpus.toml has two entries for \"{0}\"")]
     Twice(String),
 }
 
-/// A parsed book.
+/// Parsed datasheets.
 #[derive(Debug)]
-pub struct Book {
+pub struct Datasheets {
     cards: Vec<Card>,
 }
 
 #[derive(Debug)]
 struct Card {
-    stanza: Stanza,
-    entry: BookEntry,
+    parsed: ParsedCard,
+    entry: DatasheetEntry,
 }
 
-impl Book {
-    /// Reads a book strictly: unknown keys, unexplained sources and impossible figures are errors.
+impl Datasheets {
+    /// Reads datasheets strictly: unknown keys, unexplained sources and impossible figures are errors.
     ///
     /// # Errors
-    /// [`BookError`], with stanza and key.
-    pub fn parse(text: &str) -> Result<Self, BookError> {
-        let file: File = toml::from_str(text).map_err(|e| BookError::Syntax(e.to_string()))?;
+    /// [`DatasheetError`], with entry and key.
+    pub fn parse(text: &str) -> Result<Self, DatasheetError> {
+        let file: File = toml::from_str(text).map_err(|e| DatasheetError::Syntax(e.to_string()))?;
         let mut seen = std::collections::BTreeSet::new();
         let mut cards = Vec::new();
-        for stanza in file.gpu {
-            for name in std::iter::once(&stanza.name).chain(&stanza.drivers) {
+        for parsed in file.gpu {
+            for name in std::iter::once(&parsed.name).chain(&parsed.drivers) {
                 if !seen.insert(name.clone()) {
-                    return Err(BookError::Twice(name.clone()));
+                    return Err(DatasheetError::Twice(name.clone()));
                 }
             }
-            let entry = stanza.entry(&file.sources)?;
-            cards.push(Card { stanza, entry });
+            let entry = parsed.datasheet(&file.sources)?;
+            cards.push(Card { parsed, entry });
         }
         Ok(Self { cards })
     }
@@ -133,61 +133,66 @@ impl Book {
         name: &str,
         memory: &Field<Bytes>,
         sm_count: &Field<u32>,
-    ) -> Field<BookEntry> {
-        let named = |card: &&Card| card.stanza.drivers.iter().any(|driver| driver == name);
-        let Some(Card { stanza, entry }) = self.cards.iter().find(named) else {
-            return Field::absent(format!("the book (crates/device/gpus.toml) has no \"{name}\""));
-        };
-        if let Some(count) = sm_count.known().filter(|count| **count != stanza.sm_count) {
+    ) -> Field<DatasheetEntry> {
+        let named = |card: &&Card| card.parsed.drivers.iter().any(|driver| driver == name);
+        let Some(Card { parsed, entry }) = self.cards.iter().find(named) else {
             return Field::absent(format!(
-                "the book's {} has {} SMs and this device {count}; a slice of a card has no peaks in it",
-                stanza.name, stanza.sm_count
+                "the list of datasheets (crates/device/gpus.toml) has no \"{name}\""
+            ));
+        };
+        if let Some(count) = sm_count.known().filter(|count| **count != parsed.sm_count) {
+            return Field::absent(format!(
+                "the datasheet of {} has {} SMs and this device {count}; a slice of a card has no peaks in it",
+                parsed.name, parsed.sm_count
             ));
         }
         let fits = |bytes: &Bytes| {
             let off = |gb: &f64| (bytes.get() / (gb * 1e9) - 1.0).abs();
-            stanza.memory_gb.iter().any(|gb| off(gb) <= MEMORY_TOLERANCE)
+            parsed.memory_gb.iter().any(|gb| off(gb) <= MEMORY_TOLERANCE)
         };
         if let Some(bytes) = memory.known().filter(|bytes| !fits(bytes)) {
             return Field::absent(format!(
-                "the book's {} has {:?} GB and this device {}",
-                stanza.name,
-                stanza.memory_gb,
+                "the datasheet of {} has {:?} GB and this device {}",
+                parsed.name,
+                parsed.memory_gb,
                 bytes.binary()
             ));
         }
         Field::Known(entry.clone())
     }
 
-    /// Why the book has no peak for this arithmetic on this card (`entry` is [`BookEntry::name`]).
+    /// Why the datasheet has no peak for this arithmetic on this card (`entry` is [`DatasheetEntry::name`]).
     pub fn why_absent(&self, entry: &str, arithmetic: &str) -> Option<&str> {
-        let card = self.cards.iter().find(|card| card.stanza.name == entry)?;
-        card.stanza.absent.get(arithmetic).map(String::as_str)
+        let card = self.cards.iter().find(|card| card.parsed.name == entry)?;
+        card.parsed.absent.get(arithmetic).map(String::as_str)
     }
 
-    /// The memories that an entry's card ([`BookEntry::name`]) is sold with.
+    /// The memories that an entry's card ([`DatasheetEntry::name`]) is sold with.
     pub fn memories(&self, entry: &str) -> Vec<Bytes> {
-        let card = self.cards.iter().find(|card| card.stanza.name == entry);
-        let sizes = card.map(|card| card.stanza.memory_gb.as_slice()).unwrap_or_default();
+        let card = self.cards.iter().find(|card| card.parsed.name == entry);
+        let sizes = card.map(|card| card.parsed.memory_gb.as_slice()).unwrap_or_default();
         sizes.iter().map(|gb| Bytes(gb * 1e9)).collect()
     }
 
     /// The entries in the file's order.
-    pub fn entries(&self) -> impl Iterator<Item = &BookEntry> {
+    pub fn entries(&self) -> impl Iterator<Item = &DatasheetEntry> {
         self.cards.iter().map(|card| &card.entry)
     }
 }
 
-impl Stanza {
-    fn entry(&self, sources: &BTreeMap<String, String>) -> Result<BookEntry, BookError> {
+impl ParsedCard {
+    fn datasheet(
+        &self,
+        sources: &BTreeMap<String, String>,
+    ) -> Result<DatasheetEntry, DatasheetError> {
         let figure = |what: &str, figure: &Figure| {
-            let stanza = || self.name.clone();
+            let card = || self.name.clone();
             if !(figure.value.is_finite() && figure.value > 0.0) {
                 let value = figure.value.to_string();
-                return Err(BookError::Figure { stanza: stanza(), what: what.to_owned(), value });
+                return Err(DatasheetError::Figure { card: card(), what: what.to_owned(), value });
             }
-            let source = sources.get(&figure.source).ok_or_else(|| BookError::Source {
-                stanza: stanza(),
+            let source = sources.get(&figure.source).ok_or_else(|| DatasheetError::Source {
+                card: card(),
                 what: what.to_owned(),
                 source_key: figure.source.clone(),
             })?;
@@ -206,7 +211,7 @@ impl Stanza {
             let clock = figure(arithmetic, given)?.map_value(|mhz| Hertz(mhz * 1e6));
             clocks.insert(arithmetic.clone(), clock);
         }
-        Ok(BookEntry {
+        Ok(DatasheetEntry {
             name: self.name.clone(),
             peaks,
             clocks,
@@ -235,19 +240,19 @@ impl<U> MapValue<U> for Sourced<f64> {
     }
 }
 
-/// The book that the program carries.
+/// The datasheets that the program carries.
 ///
 /// # Errors
 /// Never in a build whose tests passed.
-pub fn book() -> Result<&'static Book, BookError> {
-    static BOOK: OnceLock<Result<Book, BookError>> = OnceLock::new();
-    BOOK.get_or_init(|| Book::parse(TEXT)).as_ref().map_err(Clone::clone)
+pub fn datasheets() -> Result<&'static Datasheets, DatasheetError> {
+    static DATASHEETS: OnceLock<Result<Datasheets, DatasheetError>> = OnceLock::new();
+    DATASHEETS.get_or_init(|| Datasheets::parse(TEXT)).as_ref().map_err(Clone::clone)
 }
 
-/// [`Book::find`] in the program's own book.
-pub fn find(name: &str, memory: &Field<Bytes>, sm_count: &Field<u32>) -> Field<BookEntry> {
-    match book() {
-        Ok(book) => book.find(name, memory, sm_count),
+/// [`Datasheets::find`] among the program's own datasheets.
+pub fn find(name: &str, memory: &Field<Bytes>, sm_count: &Field<u32>) -> Field<DatasheetEntry> {
+    match datasheets() {
+        Ok(datasheets) => datasheets.find(name, memory, sm_count),
         Err(error) => Field::absent(error.to_string()),
     }
 }
@@ -268,8 +273,9 @@ mod tests {
     ];
 
     #[test]
-    fn the_programs_book_is_sound_and_has_the_cards_it_should() {
-        let names: Vec<_> = book().unwrap().entries().map(|entry| entry.name.as_str()).collect();
+    fn the_programs_datasheets_are_valid_and_have_the_cards_it_should() {
+        let names: Vec<_> =
+            datasheets().unwrap().entries().map(|entry| entry.name.as_str()).collect();
         assert_eq!(
             names,
             [
@@ -303,17 +309,17 @@ mod tests {
 
     #[test]
     fn every_arithmetic_has_a_peak_or_a_reason_and_never_both() {
-        for Card { stanza, entry } in &book().unwrap().cards {
+        for Card { parsed, entry } in &datasheets().unwrap().cards {
             for arithmetic in ARITHMETICS {
                 let known = entry.peaks.contains_key(arithmetic);
-                let absent = stanza.absent.contains_key(arithmetic);
-                assert!(known != absent, "{} {arithmetic}", stanza.name);
+                let absent = parsed.absent.contains_key(arithmetic);
+                assert!(known != absent, "{} {arithmetic}", parsed.name);
             }
             // Of these the driver tells its own, and nobody else.
-            let told = ["h100-nvl", "h200-nvl", "gh200"].contains(&stanza.name.as_str());
+            let told = ["h100-nvl", "h200-nvl", "gh200"].contains(&parsed.name.as_str());
             let both = entry.bandwidth.is_some() && entry.tdp.is_some();
-            assert!(both || told, "{}", stanza.name);
-            assert!(entry.peaks.values().all(|peak| !peak.source.is_empty()), "{}", stanza.name);
+            assert!(both || told, "{}", parsed.name);
+            assert!(entry.peaks.values().all(|peak| !peak.source.is_empty()), "{}", parsed.name);
         }
     }
 
@@ -346,13 +352,13 @@ mod tests {
     #[test]
     fn every_peak_is_sms_times_operations_times_its_own_clock() {
         let mut derived = 0;
-        for Card { stanza, entry } in &book().unwrap().cards {
+        for Card { parsed, entry } in &datasheets().unwrap().cards {
             for (arithmetic, peak) in &entry.peaks {
                 let clock = entry.clock_of(arithmetic).unwrap();
-                let each = rate(stanza.compute_capability, arithmetic, stanza.tensor_share);
-                let expected = f64::from(stanza.sm_count) * each * clock.get();
+                let each = rate(parsed.compute_capability, arithmetic, parsed.tensor_share);
+                let expected = f64::from(parsed.sm_count) * each * clock.get();
                 let off = peak.value.get() / expected - 1.0;
-                assert!(off.abs() < 0.011, "{} {arithmetic} is off by {off:.3}", stanza.name);
+                assert!(off.abs() < 0.011, "{} {arithmetic} is off by {off:.3}", parsed.name);
                 derived += 1;
             }
         }
@@ -361,9 +367,9 @@ mod tests {
 
     #[test]
     fn clocks_of_single_peaks_are_those_of_peaks_that_are_there() {
-        for Card { stanza, entry } in &book().unwrap().cards {
+        for Card { parsed, entry } in &datasheets().unwrap().cards {
             for arithmetic in entry.clocks.keys() {
-                assert!(entry.peaks.contains_key(arithmetic), "{} {arithmetic}", stanza.name);
+                assert!(entry.peaks.contains_key(arithmetic), "{} {arithmetic}", parsed.name);
             }
         }
         let h100 = find("NVIDIA H100 80GB HBM3", &Field::absent("x"), &Field::Known(132));
@@ -375,7 +381,7 @@ mod tests {
     #[test]
     fn cards_are_told_apart_by_name_sms_and_memory() {
         let gib = |count: f64| Field::Known(Bytes(count * 1024.0 * 1024.0 * 1024.0));
-        let name = |found: Field<BookEntry>| found.known().map(|entry| entry.name.clone());
+        let name = |found: Field<DatasheetEntry>| found.known().map(|entry| entry.name.clone());
         let found = find("NVIDIA H200", &gib(139.8), &Field::Known(132));
         assert_eq!(name(found).as_deref(), Some("h200-sxm"));
         let found = find("Tesla T4", &gib(14.6), &Field::Known(40));
@@ -393,18 +399,18 @@ mod tests {
 
     #[test]
     fn a_card_may_be_sold_with_several_memories() {
-        assert_eq!(book().unwrap().memories("v100-sxm2"), [Bytes(16e9), Bytes(32e9)]);
-        assert!(book().unwrap().memories("none").is_empty());
+        assert_eq!(datasheets().unwrap().memories("v100-sxm2"), [Bytes(16e9), Bytes(32e9)]);
+        assert!(datasheets().unwrap().memories("none").is_empty());
     }
 
     #[test]
     fn what_a_card_cannot_do_has_its_reason() {
-        let why = book().unwrap().why_absent("t4", "bf16/f32");
+        let why = datasheets().unwrap().why_absent("t4", "bf16/f32");
         assert_eq!(why, Some("the architecture has no bf16 arithmetic"));
-        assert_eq!(book().unwrap().why_absent("t4", "f16/f32"), None);
+        assert_eq!(datasheets().unwrap().why_absent("t4", "f16/f32"), None);
     }
 
-    fn stanza(more: &str) -> String {
+    fn entry_text(more: &str) -> String {
         format!(
             "[sources]\nx = \"someone\"\n[[gpu]]\nname = \"a\"\ndrivers = [\"A\"]\n\
              compute_capability = [8, 0]\nsm_count = 1\nmemory_gb = [1]\n\
@@ -413,15 +419,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_book_is_refused_with_stanza_and_key() {
-        assert!(Book::parse(&stanza("")).is_ok());
-        let error = Book::parse(&stanza("speed = 3\n")).unwrap_err().to_string();
+    fn wrong_datasheets_are_refused_with_entry_and_key() {
+        assert!(Datasheets::parse(&entry_text("")).is_ok());
+        let error = Datasheets::parse(&entry_text("speed = 3\n")).unwrap_err().to_string();
         assert!(error.contains("speed"), "{error}");
-        let error = Book::parse(&stanza("tdp_w = { value = 0, source = \"x\" }\n")).unwrap_err();
+        let error =
+            Datasheets::parse(&entry_text("tdp_w = { value = 0, source = \"x\" }\n")).unwrap_err();
         assert!(error.to_string().contains("a: tdp_w is 0"), "{error}");
-        let error = Book::parse(&stanza("tdp_w = { value = 7, source = \"y\" }\n")).unwrap_err();
+        let error =
+            Datasheets::parse(&entry_text("tdp_w = { value = 7, source = \"y\" }\n")).unwrap_err();
         assert!(error.to_string().contains("\"y\", which [sources] lacks"), "{error}");
-        let twice = stanza("").replace("drivers = [\"A\"]", "drivers = [\"A\", \"A\"]");
-        assert_eq!(Book::parse(&twice).unwrap_err(), BookError::Twice("A".to_owned()));
+        let twice = entry_text("").replace("drivers = [\"A\"]", "drivers = [\"A\", \"A\"]");
+        assert_eq!(Datasheets::parse(&twice).unwrap_err(), DatasheetError::Twice("A".to_owned()));
     }
 }

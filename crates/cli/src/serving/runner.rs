@@ -1,9 +1,11 @@
 //! A service on an open device, and load on it.
 
 use warpmark_device::{Device, Sampler};
-use warpmark_measure::{Entry, Gate, Observer, Offer, Service, Step, WorkloadError, timestamp};
+use warpmark_measure::{
+    Admission, Entry, Observer, Offer, Service, Step, WorkloadError, timestamp,
+};
 use warpmark_record::message::shortened;
-use warpmark_record::{Load, Outcome, Record, RunId, Telemetry};
+use warpmark_record::{LoadTest, Outcome, Record, RunId, Telemetry};
 use warpmark_serve::{Dynamic, Wall, batched, streaming};
 
 use super::Level;
@@ -18,16 +20,16 @@ pub(crate) fn sensors(device: &Device) -> Sensors {
 }
 
 /// Where services are loaded and asked.
-pub(crate) struct Station<'a> {
+pub(crate) struct ServiceRunner<'a> {
     pub(crate) device: &'a Device,
     pub(crate) run: RunId,
     pub(crate) service: ServiceOptions,
     pub(crate) sensors: Sensors,
     /// Asked before each level whether it may begin.
-    pub(crate) gate: Gate<'a>,
+    pub(crate) admission: Admission<'a>,
 }
 
-impl Station<'_> {
+impl ServiceRunner<'_> {
     /// Loads a service for the first level that may begin, and puts the levels on it. Each row is handed to
     /// `keep` before the next level begins.
     ///
@@ -46,7 +48,7 @@ impl Station<'_> {
             let began = timestamp();
             let run = self.run.clone();
             let mut row = Record::without_samples(run, entry.id.clone(), began, Outcome::Measured);
-            if let Some(reason) = entry.skip.clone().or_else(|| (self.gate)(&entry)) {
+            if let Some(reason) = entry.skip.clone().or_else(|| (self.admission)(&entry)) {
                 row.outcome = Outcome::Skipped { reason };
                 keep(row)?;
                 continue;
@@ -96,17 +98,17 @@ impl Station<'_> {
         let load = load?;
         observer.step(&row.id, Step::Verifying);
         row.check = Some(service.verify()?);
-        row.load = Some(Box::new(load));
+        row.load_test = Some(Box::new(load));
         Ok(())
     }
 
-    fn load(&self, service: &mut Service, level: &Level) -> Result<Load, WorkloadError> {
+    fn load(&self, service: &mut Service, level: &Level) -> Result<LoadTest, WorkloadError> {
         let wall = Wall::start();
         let load = match service {
             Service::Streaming(service) => streaming(service.as_mut(), level, &wall),
             Service::Batched(service) => {
-                let most = service.most().min(self.service.most as usize);
-                let dynamic = Dynamic { most, delay: self.service.delay };
+                let max_batch = service.max_batch().min(self.service.max_batch as usize);
+                let dynamic = Dynamic { max_batch, max_queue_delay: self.service.max_queue_delay };
                 batched(service.as_mut(), level, dynamic, &wall)
             }
         };

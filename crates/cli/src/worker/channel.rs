@@ -19,7 +19,7 @@ const PERIOD: Seconds = Seconds(0.2);
 
 /// The worker's end of the pipe.
 #[derive(Clone)]
-pub(super) struct Voice {
+pub(super) struct WorkerChannel {
     pipe: Arc<Mutex<Pipe>>,
     budget: Budget,
 }
@@ -30,7 +30,7 @@ struct Pipe {
     quiet: Stopwatch,
 }
 
-impl Voice {
+impl WorkerChannel {
     /// Takes standard output for messages; what others print there goes to standard error from now on.
     pub(super) fn of_stdout() -> io::Result<Self> {
         let to = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
@@ -71,7 +71,7 @@ impl Voice {
     }
 }
 
-impl Observer for Voice {
+impl Observer for WorkerChannel {
     fn step(&mut self, id: &BenchmarkId, step: Step) {
         let message = Message::Step { id: id.clone(), step };
         match step {
@@ -84,7 +84,7 @@ impl Observer for Voice {
     fn done(&mut self, _: &Record) {}
 }
 
-impl Progress for Voice {
+impl Progress for WorkerChannel {
     fn begin(&self, file: &str, total: Option<Bytes>) {
         self.say(&Message::Begin { file: file.to_owned(), total });
     }

@@ -1,11 +1,11 @@
-//! Holding a stream back while launches are queued on it: `kernels/hold.cu`.
+//! Blocking a stream while launches are queued on it: `kernels/hold.cu`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cudarc::driver::{CudaFunction, CudaStream, result};
-use warpmark_measure::{Hold, WorkloadError};
+use warpmark_measure::{Blocking, WorkloadError};
 
 use super::Compiler;
 use super::{argument, function, launch, refused};
@@ -14,16 +14,16 @@ use super::{argument, function, launch, refused};
 /// and short against what a person waits and what the watchdog of a card with a display allows a kernel.
 const LIMIT: u64 = 1_500_000_000;
 
-/// A gate in memory of the host, and the kernel that waits at it.
-pub(crate) struct Gate {
+/// A flag in memory of the host, and the kernel that waits for it.
+pub(crate) struct BlockingKernel {
     stream: Arc<CudaStream>,
     kernel: CudaFunction,
     words: Words,
-    /// The number of the last hold.
+    /// The number of the last block.
     ticket: Cell<u32>,
-    /// Whether the device can be held at all. Where each launch waits for its own end (by
-    /// `CUDA_LAUNCH_BLOCKING`, or under a debugger) every hold would only last to its limit.
-    holds: Cell<bool>,
+    /// Whether the device can be blocked at all. Where each launch waits for its own end (by
+    /// `CUDA_LAUNCH_BLOCKING`, or under a debugger) every block would only last to its limit.
+    blocks: Cell<bool>,
 }
 
 /// Two words of pinned memory, which the device reads where they are: with unified addressing, which
@@ -55,68 +55,68 @@ impl Drop for Words {
     }
 }
 
-impl Gate {
+impl BlockingKernel {
     pub(crate) fn new(
         compiler: &Compiler,
         stream: &Arc<CudaStream>,
     ) -> Result<Self, WorkloadError> {
         let source = include_str!("../../../../kernels/hold.cu");
         let module = compiler.compile("hold.cu", source)?.module;
-        let gate = Self {
+        let blocking = Self {
             stream: Arc::clone(stream),
             kernel: function(&module, "hold_stream")?,
             words: Words::new()?,
             ticket: Cell::new(0),
-            holds: Cell::new(true),
+            blocks: Cell::new(true),
         };
-        // Once through an open gate: a kernel that is launched for the first time may be loaded then,
+        // Once without a wait: a kernel that is launched for the first time may be loaded then,
         // which waits for the device.
-        gate.close()?;
-        gate.open();
+        blocking.block()?;
+        blocking.unblock();
         super::wait(stream)?;
-        gate.holds.set(gate.lasted());
-        Ok(gate)
+        blocking.blocks.set(blocking.lasted());
+        Ok(blocking)
     }
 
-    /// Whether the device is held when the gate is closed.
-    pub(crate) fn holds(&self) -> bool {
-        self.holds.get()
+    /// Whether blocking works on this device.
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks.get()
     }
 
-    /// Holds nothing from here on.
-    pub(crate) fn leave_open(&self) {
-        self.open();
-        self.holds.set(false);
+    /// Blocks nothing from here on.
+    pub(crate) fn give_up(&self) {
+        self.unblock();
+        self.blocks.set(false);
     }
 }
 
-impl Hold for Gate {
-    fn close(&self) -> Result<(), WorkloadError> {
-        if !self.holds() {
+impl Blocking for BlockingKernel {
+    fn block(&self) -> Result<(), WorkloadError> {
+        if !self.blocks() {
             return Ok(());
         }
         let ticket = self.ticket.get().wrapping_add(1);
         let address = self.words.0 as u64;
         let mut arguments = [argument(&address), argument(&ticket), argument(&LIMIT)];
         // SAFETY: the arguments are those of the kernel, in order; it reads and writes the two words,
-        // which are freed behind everything on the stream.
+        // which are freed after everything on the stream.
         unsafe { launch(&self.stream, &self.kernel, 1, 1, &mut arguments) }?;
         self.ticket.set(ticket);
         Ok(())
     }
 
-    fn open(&self) {
+    fn unblock(&self) {
         self.words.at(0).store(self.ticket.get(), Ordering::SeqCst);
     }
 
     fn lasted(&self) -> bool {
-        self.holds() && self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
+        self.blocks() && self.words.at(1).load(Ordering::SeqCst) != self.ticket.get()
     }
 }
 
-impl Drop for Gate {
+impl Drop for BlockingKernel {
     fn drop(&mut self) {
-        self.open();
+        self.unblock();
         // The kernel may still look at the words. A context that answers with an error runs nothing.
         let _ = self.stream.synchronize();
     }

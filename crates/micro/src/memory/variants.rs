@@ -1,4 +1,4 @@
-//! The ways in which `kernels/memory.cu` is built: which is the fastest differs from card to card.
+//! The variants in which `kernels/memory.cu` is built: which is the fastest differs from card to card.
 
 use cudarc::driver::CudaFunction;
 use warpmark_measure::WorkloadError;
@@ -7,22 +7,22 @@ use super::Operation;
 use crate::cuda;
 use crate::cuda::Compiler;
 
-/// A way to build `kernels/memory.cu`.
+/// A variant of `kernels/memory.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Variant {
     pub(super) threads: u32,
     /// Whether what is read and written is marked as not wanted again.
     pub(super) streaming: bool,
 }
 
-impl Way {
+impl Variant {
     /// All that are tried, the plainest first.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let threads = [256, 512, 1024].into_iter();
         threads.flat_map(|threads| [false, true].map(|streaming| Self { threads, streaming }))
     }
 
-    /// The source of this way.
+    /// The source of this variant.
     pub(super) fn source(self) -> String {
         let streaming = if self.streaming { "#define STREAMING\n" } else { "" };
         let source = include_str!("../../../../kernels/memory.cu");
@@ -38,26 +38,26 @@ impl Way {
 /// Every source that is compiled here, for the test that does so with a real NVRTC.
 #[cfg(test)]
 pub(crate) fn sources() -> impl Iterator<Item = (String, String)> {
-    Way::all().map(|way| (format!("memory.cu, {}", way.name()), way.source()))
+    Variant::all().map(|variant| (format!("memory.cu, {}", variant.name()), variant.source()))
 }
 
-/// The kernels of one way.
+/// The kernels of one variant.
 pub(super) struct Build {
-    pub(super) way: Way,
+    pub(super) variant: Variant,
     kernels: Vec<(Operation, CudaFunction)>,
     /// What they were compiled to.
     pub(super) code: String,
 }
 
 impl Build {
-    pub(super) fn new(compiler: &Compiler, way: Way) -> Result<Self, WorkloadError> {
-        let made = compiler.compile("memory.cu", &way.source())?;
+    pub(super) fn new(compiler: &Compiler, variant: Variant) -> Result<Self, WorkloadError> {
+        let made = compiler.compile("memory.cu", &variant.source())?;
         let each = |operation: Operation| {
             let name = format!("memory_{}", operation.name());
             Ok((operation, cuda::function(&made.module, &name)?))
         };
         let kernels = Operation::ALL.into_iter().map(each).collect::<Result<_, WorkloadError>>()?;
-        Ok(Self { way, kernels, code: made.code })
+        Ok(Self { variant, kernels, code: made.code })
     }
 
     /// The kernel of an operation.

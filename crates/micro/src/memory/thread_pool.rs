@@ -46,13 +46,13 @@ const FAILED: u64 = u64::MAX;
 struct Shared {
     task: Mutex<Task>,
     /// Passed together by all threads and the caller, once to begin a task and once to end it.
-    gate: Barrier,
+    barrier: Barrier,
     /// What each thread has to say about the last task.
     answers: Vec<AtomicU64>,
 }
 
 /// The threads.
-pub(crate) struct Team {
+pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -127,7 +127,7 @@ impl Part {
     }
 }
 
-impl Team {
+impl ThreadPool {
     /// `threads` threads that share arrays of `elements`, a multiple of a cache line.
     pub(crate) fn new(
         threads: usize,
@@ -138,12 +138,12 @@ impl Team {
         let threads = threads.clamp(1, (elements / LINE).max(1));
         let shared = Arc::new(Shared {
             task: Mutex::new(Task::Make),
-            gate: Barrier::new(threads + 1),
+            barrier: Barrier::new(threads + 1),
             answers: (0..threads).map(|_| AtomicU64::new(0)).collect(),
         });
         let lines = elements / LINE;
         let mut spawned = Vec::with_capacity(threads);
-        // Nobody goes to the gate before all are there to pass it: where a thread cannot be started,
+        // Nobody goes to the barrier before all are there to pass it: where a thread cannot be started,
         // the ones before it see their sender dropped, and end.
         let mut senders = Vec::with_capacity(threads);
         for index in 0..threads {
@@ -167,21 +167,21 @@ impl Team {
             // Fails only where the thread is gone already, which nothing makes it do.
             let _ = sender.send(());
         }
-        let team = Self { shared, threads: spawned };
-        if team.tell(Task::Make).any(|answer| answer != 0) {
+        let pool = Self { shared, threads: spawned };
+        if pool.tell(Task::Make).any(|answer| answer != 0) {
             return Err(WorkloadError::OutOfMemory {
                 what: "three arrays".to_owned(),
                 needed: Some(Bytes::from_count(3 * elements * size_of::<f32>())),
             });
         }
-        Ok(team)
+        Ok(pool)
     }
 
     /// Lets every thread do `task` and waits for the last. Allocates nothing.
     fn tell(&self, task: Task) -> impl Iterator<Item = u64> + '_ {
         *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
-        self.shared.gate.wait();
-        self.shared.gate.wait();
+        self.shared.barrier.wait();
+        self.shared.barrier.wait();
         self.shared.answers.iter().map(|answer| answer.load(Ordering::Relaxed))
     }
 
@@ -216,10 +216,10 @@ impl Team {
     }
 }
 
-impl Drop for Team {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Task::Stop;
-        self.shared.gate.wait();
+        self.shared.barrier.wait();
         for thread in self.threads.drain(..) {
             // A thread that panicked has already said so on stderr.
             let _ = thread.join();
@@ -237,12 +237,12 @@ fn work(
 ) {
     let mut part = None;
     loop {
-        shared.gate.wait();
+        shared.barrier.wait();
         let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(task, Task::Stop) {
             return;
         }
-        // A thread that unwound past the gate would leave the others waiting at it for ever. What a
+        // A thread that unwound past the barrier would leave the others waiting at it for ever. What a
         // panic interrupted is seen by the next check, which finds the spoiled elements.
         let performed = catch_unwind(AssertUnwindSafe(|| match (task, &mut part) {
             (Task::Make, part) => {
@@ -255,7 +255,7 @@ fn work(
         }));
         let answer = performed.unwrap_or(FAILED);
         shared.answers[index].store(answer, Ordering::Relaxed);
-        shared.gate.wait();
+        shared.barrier.wait();
     }
 }
 
@@ -263,32 +263,32 @@ fn work(
 mod tests {
     use super::*;
 
-    fn team(threads: usize, elements: usize) -> Team {
-        Team::new(threads, elements, Contents::new(4), Stores::best()).unwrap()
+    fn pool(threads: usize, elements: usize) -> ThreadPool {
+        ThreadPool::new(threads, elements, Contents::new(4), Stores::best()).unwrap()
     }
 
     #[test]
     fn every_operation_is_right_however_the_arrays_are_shared_out() {
         for threads in [1, 2, 3, 7] {
-            let team = team(threads, 23 * LINE);
-            assert_eq!(team.threads(), threads);
+            let pool = pool(threads, 23 * LINE);
+            assert_eq!(pool.threads(), threads);
             for operation in Operation::ALL {
-                team.spoil();
-                assert_ne!(team.wrong(operation), 0, "{operation:?} is right before it ran");
-                team.run(operation);
-                assert_eq!(team.wrong(operation), 0, "{operation:?} on {threads} threads");
+                pool.spoil();
+                assert_ne!(pool.wrong(operation), 0, "{operation:?} is right before it ran");
+                pool.run(operation);
+                assert_eq!(pool.wrong(operation), 0, "{operation:?} on {threads} threads");
             }
         }
     }
 
     #[test]
     fn an_answer_of_one_operation_is_wrong_for_every_other() {
-        let team = team(2, 8 * LINE);
+        let pool = pool(2, 8 * LINE);
         for ran in Operation::ALL {
             for asked in Operation::ALL.into_iter().filter(|asked| *asked != ran) {
-                team.spoil();
-                team.run(ran);
-                assert_ne!(team.wrong(asked), 0, "{ran:?} passes for {asked:?}");
+                pool.spoil();
+                pool.run(ran);
+                assert_ne!(pool.wrong(asked), 0, "{ran:?} passes for {asked:?}");
             }
         }
     }
@@ -305,24 +305,24 @@ mod tests {
 
     #[test]
     fn a_thread_that_panics_answers_and_goes_on() {
-        let team = team(2, 8 * LINE);
-        assert!(team.tell(Task::Panic).all(|answer| answer == FAILED));
-        team.run(Operation::Copy);
-        assert_eq!(team.wrong(Operation::Copy), 0);
+        let pool = pool(2, 8 * LINE);
+        assert!(pool.tell(Task::Panic).all(|answer| answer == FAILED));
+        pool.run(Operation::Copy);
+        assert_eq!(pool.wrong(Operation::Copy), 0);
     }
 
     #[test]
     fn many_sweeps_are_checked_as_one_and_an_even_number_is_wrong() {
-        let team = team(2, 8 * LINE);
+        let pool = pool(2, 8 * LINE);
         for (passes, wrong) in [(1, 0), (7, 0), (6, 2)] {
-            team.spoil();
-            team.reread(passes);
-            assert_eq!(team.wrong(Operation::Read), wrong, "{passes} passes");
+            pool.spoil();
+            pool.reread(passes);
+            assert_eq!(pool.wrong(Operation::Read), wrong, "{passes} passes");
         }
     }
 
     #[test]
     fn there_are_never_more_threads_than_cache_lines() {
-        assert_eq!(team(64, 2 * LINE).threads(), 2);
+        assert_eq!(pool(64, 2 * LINE).threads(), 2);
     }
 }

@@ -50,7 +50,7 @@ fn levels_of_load_stand_in_a_table_of_their_own() {
     let from = text.find("serve/gpt2").unwrap();
     let expected = "\
 serve/gpt2-124m/generate/f32 @warpmark
-  continuous batching in 8 slots, 32 tokens an answer; 10.0 s of load behind 1.00 s of warm-up; times from the moment a request was due
+  continuous batching in 8 slots, 32 tokens an answer; 10.0 s of traffic after 1.00 s of warm-up; times from the moment a request was due
   load      answers/s  tok/s    mean     p50     p95     p99  TTFT p50  TTFT p95  errors  goodput  queue  batch  busy  notes
   1 user         30.0    960  100 ms  100 ms  100 ms  n<1000    100 ms    100 ms   0.0 %     30.0   1.50   50 %  90 %    [1]
   8 users        30.0    960  400 ms  400 ms  400 ms  n<1000    400 ms    400 ms   0.0 %     30.0   1.50   50 %  90 %    [1]

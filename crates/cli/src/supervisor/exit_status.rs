@@ -47,7 +47,7 @@ const SIGNALS: [(Signal, &str, &str); 9] = [
 
 /// How a worker ended that should not have, while it was `doing` something: a reason for its row.
 /// `limit` is how long it was waited for.
-pub(super) fn words(end: &End, doing: &str, limit: Duration, last: Option<String>) -> String {
+pub(super) fn describe(end: &End, doing: &str, limit: Duration, last: Option<String>) -> String {
     let said = last.map(|last| format!(" (its last words: {last})")).unwrap_or_default();
     match end {
         End::Exited(status) => {
@@ -88,7 +88,7 @@ mod tests {
 
     fn ended(raw: i32, last: Option<&str>) -> String {
         let end = End::Exited(ExitStatus::from_raw(raw));
-        words(&end, "taking samples", Duration::from_secs(1), last.map(str::to_owned))
+        describe(&end, "taking samples", Duration::from_secs(1), last.map(str::to_owned))
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_hang_says_how_long_it_was_waited_for_and_whether_killing_helped() {
-        let hung = |gone| words(&End::Hung { gone }, "loading", Duration::from_mins(2), None);
+        let hung = |gone| describe(&End::Hung { gone }, "loading", Duration::from_mins(2), None);
         assert!(hung(true).contains("for 120 s, and its process was killed"), "{}", hung(true));
         assert!(hung(false).contains("does not end even when killed"), "{}", hung(false));
     }

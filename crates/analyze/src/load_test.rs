@@ -1,6 +1,6 @@
 //! What the levels of load on one service say together.
 
-use warpmark_record::load::{Arrivals, Load};
+use warpmark_record::load_test::{Arrivals, LoadTest};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Record, Seconds};
 
@@ -8,8 +8,8 @@ use warpmark_record::{Record, Seconds};
 pub const TAIL: f64 = 0.95;
 
 /// The load of a row, if it is one.
-pub fn of(record: &Record) -> Option<&Load> {
-    record.load.as_deref()
+pub fn of(record: &Record) -> Option<&LoadTest> {
+    record.load_test.as_deref()
 }
 
 /// Why a level does not keep to its target, or that it does.
@@ -24,7 +24,7 @@ pub enum Kept {
 }
 
 /// Whether a level keeps to a target: p95 from the moment a request was due, and no error.
-pub fn keeps(load: &Load, target: Seconds) -> Kept {
+pub fn keeps(load: &LoadTest, target: Seconds) -> Kept {
     // Where nobody asked in the window there is no rate of errors, and too few answers to judge by.
     if load.requests.error_rate().is_some_and(|rate| rate > 0.0) {
         return Kept::No;
@@ -49,12 +49,12 @@ pub struct Capacity {
 
 /// Reads the levels of one service. Levels above one that fails do not count, even where they keep to
 /// the target by luck.
-pub fn capacity<'a>(levels: impl IntoIterator<Item = &'a Load>, target: Seconds) -> Capacity {
-    let closed = |load: &'a Load| match load.arrivals {
+pub fn capacity<'a>(levels: impl IntoIterator<Item = &'a LoadTest>, target: Seconds) -> Capacity {
+    let closed = |load: &'a LoadTest| match load.arrivals {
         Arrivals::Closed { users } => Some((users, load)),
         Arrivals::Open { .. } => None,
     };
-    let mut levels: Vec<(u64, &Load)> = levels.into_iter().filter_map(closed).collect();
+    let mut levels: Vec<(u64, &LoadTest)> = levels.into_iter().filter_map(closed).collect();
     levels.sort_by_key(|(users, _)| *users);
     let mut capacity = Capacity { users: None, too_many: None, unknown: 0 };
     for (users, load) in levels {
@@ -72,19 +72,19 @@ pub fn capacity<'a>(levels: impl IntoIterator<Item = &'a Load>, target: Seconds)
 
 #[cfg(test)]
 mod tests {
-    use warpmark_record::load::{Batching, Histogram, Passes, Queue, Requests};
+    use warpmark_record::load_test::{Batching, Histogram, Passes, Queue, Requests};
 
     use super::*;
 
-    fn level(users: u64, seconds: f64, answers: u64, failed: u64) -> Load {
+    fn level(users: u64, seconds: f64, answers: u64, failed: u64) -> LoadTest {
         let latency = Histogram {
             buckets: vec![((seconds * 1e9) as u64, answers)],
             sum_s: seconds * answers as f64,
             max_s: seconds,
         };
-        Load {
+        LoadTest {
             arrivals: Arrivals::Closed { users },
-            batching: Batching::Dynamic { most: 1, delay_s: 0.0 },
+            batching: Batching::Dynamic { max_batch: 1, max_queue_delay_s: 0.0 },
             warm_up_s: 1.0,
             window_s: 10.0,
             drain_s: 0.0,

@@ -9,14 +9,14 @@ use crate::{Checkpoint, Dtype, Quantisation};
 
 /// What of a model is loaded, and how it is stored.
 #[derive(Debug, Clone)]
-pub enum Wanted {
+pub enum WeightSpec {
     /// Plain tensors, in this dtype.
     Plain(Vec<TensorSpec>, Dtype),
     /// A quantised file's.
     Quantised(Vec<StoredTensor>, Quantisation),
 }
 
-impl Wanted {
+impl WeightSpec {
     /// Bytes that they take on the device.
     pub fn held(&self) -> Bytes {
         match self {
@@ -90,7 +90,7 @@ impl Wanted {
         }
     }
 
-    /// As [`Wanted::load`] without looking at the values: for timing a load, of files that were loaded
+    /// As [`WeightSpec::load`] without looking at the values: for timing a load, of files that were loaded
     /// and checked before.
     pub fn load_trusted(
         &self,

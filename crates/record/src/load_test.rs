@@ -7,7 +7,7 @@ use crate::units::Seconds;
 
 /// One level of load on one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Load {
+pub struct LoadTest {
     /// How requests came.
     pub arrivals: Arrivals,
     /// How they were put together.
@@ -77,9 +77,11 @@ pub enum Batching {
     /// A pass begins when this many wait, or when the first has waited for `delay_s`.
     Dynamic {
         /// The most requests of a pass.
-        most: u64,
+        #[serde(rename = "most")]
+        max_batch: u64,
         /// The longest that a request waits for company.
-        delay_s: f64,
+        #[serde(rename = "delay_s")]
+        max_queue_delay_s: f64,
     },
     /// A request joins between two tokens of the others and leaves after its last.
     Continuous {
@@ -189,7 +191,7 @@ impl Histogram {
     }
 }
 
-impl Load {
+impl LoadTest {
     /// Answers a second.
     pub fn rate(&self) -> f64 {
         self.answered_in_window as f64 / self.window_s
@@ -208,7 +210,7 @@ impl Load {
     /// How full passes were: their mean number of requests over the most there could be.
     pub fn batch_efficiency(&self) -> Option<f64> {
         let most = match self.batching {
-            Batching::Dynamic { most, .. } => most,
+            Batching::Dynamic { max_batch, .. } => max_batch,
             Batching::Continuous { slots } => slots,
         };
         let mean = self.passes.requests as f64 / self.passes.count as f64;

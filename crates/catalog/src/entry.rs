@@ -6,18 +6,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 use warpmark_record::{DeviceKind, DeviceSpec};
 
-use crate::place::Text;
+use crate::location::Text;
 use crate::{Dtype, Format, Model};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
-    pub(super) model: Vec<Stanza>,
+    pub(super) model: Vec<ModelEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Stanza {
+pub(super) struct ModelEntry {
     id: String,
     family: String,
     title: String,
@@ -78,8 +78,8 @@ impl Suites {
     }
 }
 
-impl Stanza {
-    /// The model as it stands there, nothing checked yet. `index` is the stanza's among those of
+impl ModelEntry {
+    /// The model as it stands there, nothing checked yet. `index` is the entry's among those of
     /// `source`.
     pub(super) fn into_model(self, source: &Arc<Text>, index: usize) -> Model {
         let sections = [

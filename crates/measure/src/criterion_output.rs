@@ -6,7 +6,7 @@
 //!
 //! Where printing fails, criterion panics, and its samples are lost. So it prints into pipes, and a thread
 //! hands on what comes out of them for as long as anybody takes it: a reader that has gone away or a full
-//! disk cost the report and no measurement. criterion prints before and behind its samples, never between
+//! disk cost the report and no measurement. criterion prints before and after its samples, never between
 //! them.
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Where criterion's own report goes.
 #[derive(Debug)]
-pub enum OwnReport {
+pub enum CriterionOutput {
     /// To the terminal, for those who ask for it.
     Shown,
     /// To a file.
@@ -30,7 +30,7 @@ pub enum OwnReport {
 /// that outlives it, may hold a pipe open for ever.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-impl OwnReport {
+impl CriterionOutput {
     /// Diverts to a new file at `path`.
     pub fn to_file(path: &Path) -> io::Result<Self> {
         Ok(Self::Diverted(File::create(path)?))

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// The file, as a person would name it.
     pub origin: String,
     /// The line, from 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.origin, self.line)
     }
@@ -27,15 +27,15 @@ pub(crate) struct Text<'a> {
 
 impl Text<'_> {
     /// The line on which a range of bytes begins.
-    pub(crate) fn place(&self, span: &Range<usize>) -> Place {
+    pub(crate) fn location(&self, span: &Range<usize>) -> Location {
         let before = self.text.get(..span.start).unwrap_or(self.text);
-        Place { origin: self.origin.to_owned(), line: 1 + before.matches('\n').count() }
+        Location { origin: self.origin.to_owned(), line: 1 + before.matches('\n').count() }
     }
 
     /// The line of a fault in the TOML, and the fault without the excerpt that TOML adds.
-    pub(crate) fn fault(&self, error: &toml::de::Error) -> (Place, String) {
-        let place = self.place(&error.span().unwrap_or(0..0));
-        (place, error.message().trim().chars().flat_map(escaped).collect())
+    pub(crate) fn fault(&self, error: &toml::de::Error) -> (Location, String) {
+        let location = self.location(&error.span().unwrap_or(0..0));
+        (location, error.message().trim().chars().flat_map(escaped).collect())
     }
 }
 

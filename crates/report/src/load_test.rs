@@ -1,9 +1,9 @@
-//! The rows of load: what requests met, a line a level.
+//! The rows of load tests: what requests met, a line a level.
 
 use serde_json::{Value, json};
-use warpmark_analyze::load::{Capacity, capacity};
-use warpmark_analyze::{Caveat, RowAnalysis, load};
-use warpmark_record::load::{Arrivals, Batching, Histogram, Load};
+use warpmark_analyze::load_test::{Capacity, capacity};
+use warpmark_analyze::{Caveat, RowAnalysis, load_test};
+use warpmark_record::load_test::{Arrivals, Batching, Histogram, LoadTest};
 use warpmark_record::stats::StatsError;
 use warpmark_record::{Record, Seconds};
 
@@ -24,17 +24,17 @@ pub struct LoadSection {
     pub remarks: Vec<String>,
 }
 
-/// A level, and the numbers of its doubts.
-type Level<'a> = (&'a Load, Vec<usize>);
+/// A level, and the numbers of its warnings.
+type Level<'a> = (&'a LoadTest, Vec<usize>);
 
 /// A column: its title, its cell, and how readily it is left out where the page is too narrow.
 struct Column {
     title: &'static str,
     spare: u8,
-    cell: fn(&Load) -> String,
+    cell: fn(&LoadTest) -> String,
 }
 
-const fn column(title: &'static str, spare: u8, cell: fn(&Load) -> String) -> Column {
+const fn column(title: &'static str, spare: u8, cell: fn(&LoadTest) -> String) -> Column {
     Column { title, spare, cell }
 }
 
@@ -74,14 +74,14 @@ fn quantile(times: Option<&Histogram>, quantile: f64) -> String {
     }
 }
 
-/// The sections of a run's rows of load; `note` numbers a doubt.
+/// The sections of a run's rows of load; `note` numbers a warning.
 pub(crate) fn sections(
     rows: &[&RowAnalysis<'_>],
     mut note: impl FnMut(&Caveat) -> usize,
 ) -> Vec<LoadSection> {
     let mut services: Vec<(String, Vec<Level<'_>>)> = Vec::new();
     for row in rows {
-        let Some(load) = load::of(row.record) else { continue };
+        let Some(load) = load_test::of(row.record) else { continue };
         let level = (load, row.caveats.iter().map(&mut note).collect());
         let title = service(row.record);
         match services.iter_mut().find(|(known, _)| *known == title) {
@@ -102,23 +102,23 @@ pub(crate) fn service(record: &Record) -> String {
 fn section(title: String, levels: &[Level<'_>]) -> LoadSection {
     let shown = |column: &&Column| levels.iter().any(|(load, _)| !(column.cell)(load).is_empty());
     let columns: Vec<&Column> = COLUMNS.iter().filter(shown).collect();
-    let doubtful = levels.iter().any(|(_, notes)| !notes.is_empty());
+    let has_warnings = levels.iter().any(|(_, notes)| !notes.is_empty());
     let mut header = vec!["load".to_owned()];
     header.extend(columns.iter().map(|column| column.title.to_owned()));
-    header.extend(doubtful.then(|| "notes".to_owned()));
+    header.extend(has_warnings.then(|| "notes".to_owned()));
     let rows = levels.iter().map(|(load, notes)| {
         let mut cells = vec![level(load)];
         cells.extend(columns.iter().map(|column| (column.cell)(load)));
         let notes: Vec<String> = notes.iter().map(usize::to_string).collect();
         let notes = if notes.is_empty() { String::new() } else { format!("[{}]", notes.join(",")) };
-        cells.extend(doubtful.then_some(notes));
+        cells.extend(has_warnings.then_some(notes));
         cells
     });
     let rows = rows.collect();
     LoadSection { title, facts: facts(levels), header, rows, remarks: remarks(levels) }
 }
 
-fn level(load: &Load) -> String {
+fn level(load: &LoadTest) -> String {
     match load.arrivals {
         Arrivals::Closed { users: 1 } => "1 user".to_owned(),
         Arrivals::Closed { users } => format!("{users} users"),
@@ -130,15 +130,18 @@ fn level(load: &Load) -> String {
 fn facts(levels: &[Level<'_>]) -> Vec<String> {
     let Some((load, _)) = levels.first() else { return Vec::new() };
     let batching = match load.batching {
-        Batching::Dynamic { most, delay_s } => {
-            format!("dynamic batches of up to {most}, closed after {}", Seconds(delay_s))
+        Batching::Dynamic { max_batch, max_queue_delay_s } => {
+            format!(
+                "dynamic batches of up to {max_batch}, closed after {}",
+                Seconds(max_queue_delay_s)
+            )
         }
         Batching::Continuous { slots } => format!("continuous batching in {slots} slots"),
     };
     let tokens = load.tokens_per_request;
     let tokens = tokens.map_or_else(String::new, |tokens| format!(", {tokens} tokens an answer"));
     vec![format!(
-        "{batching}{tokens}; {} of load behind {} of warm-up; times from the moment a request was due",
+        "{batching}{tokens}; {} of traffic after {} of warm-up; times from the moment a request was due",
         Seconds(load.window_s),
         Seconds(load.warm_up_s)
     )]
@@ -172,7 +175,7 @@ fn remarks(levels: &[Level<'_>]) -> Vec<String> {
 }
 
 fn within(target: Seconds, capacity: Capacity) -> String {
-    let tail = format!("{:.0} % of answers within {target}", load::TAIL * 100.0);
+    let tail = format!("{:.0} % of answers within {target}", load_test::TAIL * 100.0);
     let unknown = match capacity.unknown {
         0 => String::new(),
         count => format!(" ({count} levels had too few answers to tell)"),
@@ -211,7 +214,7 @@ impl LoadSection {
 }
 
 /// The figures of a load by name, in SI units.
-pub(crate) fn figures(load: &Load) -> Value {
+pub(crate) fn figures(load: &LoadTest) -> Value {
     let times = |times: Option<&Histogram>| {
         times.map(|times| {
             let at = |quantile| times.percentile(quantile).ok().map(|time| time.0);
@@ -244,5 +247,5 @@ pub(crate) fn figures(load: &Load) -> Value {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
+#[path = "load_test_tests.rs"]
 mod tests;

@@ -1,9 +1,10 @@
 //! What cannot be, in published tables: a row against itself, against the other rows of its table, and
-//! against the book of its card. All of it is computed from the figures; nobody writes a doubt by hand.
+//! against the datasheet of its card. All of it is computed from the figures; nobody writes a warning
+//! by hand.
 
-use super::{Cards, Column, Reference, Row, Table, cards::Card};
-use crate::place::Place;
-use crate::prices::{Prices, Wanted};
+use super::{Cards, Column, PublishedTables, Row, Table, cards::Card};
+use crate::location::Location;
+use crate::prices::{PriceFilter, Prices};
 
 /// How far a figure may lie from one that follows from others of its row, as a share: figures are printed
 /// in two or three digits.
@@ -18,17 +19,17 @@ const LAST_DECIMAL: f64 = 0.005;
 pub enum Kind {
     /// Another figure of its own table.
     Itself,
-    /// What the card can do or hold by its book.
+    /// What the card can do or hold by its datasheet.
     Limit,
 }
 
 /// A contradiction in a published row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
+pub struct Warning {
     /// The table's id.
     pub table: String,
     /// The row's line.
-    pub place: Place,
+    pub location: Location,
     /// What the row contradicts.
     pub kind: Kind,
     /// In which way, with the figures.
@@ -55,26 +56,27 @@ const ITSELF: [Rule; 7] = [
     slower_than_a_lesser_card,
 ];
 
-const LIMIT: [Rule; 5] = [memory_of_cards, one_sequence, book_peak, book_bandwidth, book_of_card];
+const LIMIT: [Rule; 5] =
+    [memory_of_cards, one_sequence, theoretical_peak, datasheet_bandwidth, datasheet_of_card];
 
 /// Every contradiction, in the order of tables and rows.
-pub fn of(reference: &Reference, cards: &Cards, prices: &Prices) -> Vec<Doubt> {
-    let mut doubts = Vec::new();
+pub fn of(reference: &PublishedTables, cards: &Cards, prices: &Prices) -> Vec<Warning> {
+    let mut warnings = Vec::new();
     for table in &reference.tables {
         for row in &table.rows {
             let case = Case { table, row, cards, prices };
             let rules = ITSELF.iter().map(|rule| (Kind::Itself, rule));
             for (kind, rule) in rules.chain(LIMIT.iter().map(|rule| (Kind::Limit, rule))) {
-                doubts.extend(rule(&case).map(|text| Doubt {
+                warnings.extend(rule(&case).map(|text| Warning {
                     table: table.id.clone(),
-                    place: row.place.clone(),
+                    location: row.location.clone(),
                     kind,
                     text,
                 }));
             }
         }
     }
-    doubts
+    warnings
 }
 
 impl<'a> Case<'a> {
@@ -142,7 +144,7 @@ fn price_of_tokens(case: &Case<'_>) -> Option<String> {
     let listed = || {
         let key = case.table.prices.as_deref()?;
         let card = *case.table.cards(case.row).first()?;
-        let offers = case.prices.find(card, &Wanted::default());
+        let offers = case.prices.find(card, &PriceFilter::default());
         let offer = offers.into_iter().find(|offer| offer.source_key == key)?;
         Some(offer.per_card().get())
     };
@@ -193,7 +195,7 @@ fn real_time(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// A card that is ahead in every book figure and behind in the table was waiting for something else.
+/// A card that is ahead in every datasheet figure and behind in the table was waiting for something else.
 fn slower_than_a_lesser_card(case: &Case<'_>) -> Option<String> {
     let table = case.table;
     let mine = case.mean_s()?;
@@ -216,7 +218,7 @@ fn slower_than_a_lesser_card(case: &Case<'_>) -> Option<String> {
     let (theirs, name) = beaten?;
     Some(format!(
         "{mine:.2} s is slower than the {theirs:.2} s of {name}, which this card surpasses in every \
-         book figure: not the card was measured, but what feeds it"
+         datasheet figure: not the card was measured, but what feeds it"
     ))
 }
 
@@ -272,38 +274,44 @@ fn one_sequence(case: &Case<'_>) -> Option<String> {
     })
 }
 
-fn book_peak(case: &Case<'_>) -> Option<String> {
+fn theoretical_peak(case: &Case<'_>) -> Option<String> {
     let arithmetic = case.table.text(case.row, Column::Arithmetic)?;
     let peak = case.largest(|card| card.peak(arithmetic))? / 1e12;
     let reached = [Column::Tflops, Column::TflopsHigh].into_iter().find_map(|c| case.number(c))?;
     (reached > peak).then(|| {
         format!(
-            "{reached} TFLOP/s is {:.0} % of the book's {peak} for {arithmetic}: the card ran above \
-             its book clock, or the book is wrong",
+            "{reached} TFLOP/s is {:.0} % of the datasheet's {peak} for {arithmetic}: the card ran above \
+             its datasheet clock, or the datasheet is wrong",
             100.0 * reached / peak
         )
     })
 }
 
-fn book_bandwidth(case: &Case<'_>) -> Option<String> {
+fn datasheet_bandwidth(case: &Case<'_>) -> Option<String> {
     let reached = case.number(Column::GbPerS)?;
     let peak = case.largest(Card::bandwidth)? / 1e9;
-    (reached > peak)
-        .then(|| format!("{reached} GB/s is {:.0} % of the book's {peak}", 100.0 * reached / peak))
+    (reached > peak).then(|| {
+        format!("{reached} GB/s is {:.0} % of the datasheet's {peak}", 100.0 * reached / peak)
+    })
 }
 
-/// What a table says that a card is, against what the book says.
-fn book_of_card(case: &Case<'_>) -> Option<String> {
+/// What a table says that a card is, against what the datasheet says.
+fn datasheet_of_card(case: &Case<'_>) -> Option<String> {
     let figures: [(Column, &str, f64, Option<f64>); 3] = [
         (Column::CudaCores, "CUDA cores", 0.03, case.largest(Card::lanes)),
         (Column::VramGb, "GB", 0.1, nearest_memory(case).map(|bytes| bytes / 1e9)),
-        (Column::TdpW, "W", 0.03, case.largest(|c| c.book.tdp.as_ref().map(|tdp| tdp.value.0))),
+        (
+            Column::TdpW,
+            "W",
+            0.03,
+            case.largest(|c| c.datasheet.tdp.as_ref().map(|tdp| tdp.value.0)),
+        ),
     ];
     let mut off = Vec::new();
-    for (column, unit, tolerance, book) in figures {
-        let (Some(stated), Some(book)) = (case.number(column), book) else { continue };
-        if (stated - book).abs() > tolerance * book {
-            off.push(format!("{stated} {unit}, by the book {book:.0}"));
+    for (column, unit, tolerance, datasheet) in figures {
+        let (Some(stated), Some(datasheet)) = (case.number(column), datasheet) else { continue };
+        if (stated - datasheet).abs() > tolerance * datasheet {
+            off.push(format!("{stated} {unit}, by the datasheet {datasheet:.0}"));
         }
     }
     (!off.is_empty()).then(|| off.join("; "))
