@@ -86,8 +86,28 @@ impl Machine {
         }
         assert_eq!(report.refused(), 0, "a driver function that the simulator lacks was called");
         assert!(report.findings().is_empty(), "kernels: {:#?}", report.findings());
+        assert_eq!(
+            newer_than_promised(&report),
+            [] as [&str; 0],
+            "driver 525 lacks what was called"
+        );
         report
     }
+}
+
+/// The functions of CUDA 12.0's driver, the oldest that is promised.
+const OLDEST: &str = include_str!("../data/driver-12.0.txt");
+
+/// Functions of the driver that were called and that the oldest one lacks.
+fn newer_than_promised(report: &Report) -> Vec<&str> {
+    let of_the_driver = |name: &&str| {
+        // `cublas...` and `cuda...` are other libraries'.
+        name.strip_prefix("cu").is_some_and(|rest| rest.starts_with(char::is_uppercase))
+    };
+    let called = report.called().filter(of_the_driver);
+    // It is asked for by name, and the older one taken where it is missing.
+    let called = called.filter(|name| *name != "cuEventElapsedTime_v2");
+    called.filter(|name| !OLDEST.lines().any(|known| known == *name)).collect()
 }
 
 /// What is wrong with a kernel fails the test that ran it, whatever else the test looks at.

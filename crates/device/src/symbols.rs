@@ -111,3 +111,21 @@ pub const CUBLASLT: &[&str] = &[
     "cublasLtMatrixLayoutDestroy",
     "cublasLtMatrixLayoutSetAttribute",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `scripts/fixtures/driver_functions.py` made it of CUDA 12.0's own header.
+    const OLDEST: &str = include_str!("../../../tests/data/driver-12.0.txt");
+
+    #[test]
+    fn the_oldest_driver_that_is_promised_has_every_function_that_is_required() {
+        let exported: Vec<&str> = OLDEST.lines().collect();
+        assert!(exported.len() > 500 && exported.is_sorted());
+        let lacking: Vec<_> = DRIVER.iter().filter(|name| !exported.contains(name)).collect();
+        assert!(lacking.is_empty(), "{lacking:?}");
+        // The one that is asked for by name, since only drivers from 12.8 on have it.
+        assert!(!exported.contains(&"cuEventElapsedTime_v2"));
+    }
+}

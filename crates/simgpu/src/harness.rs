@@ -207,6 +207,12 @@ impl Report {
         self.fact("call", function)
     }
 
+    /// The functions that were called, of all libraries.
+    pub fn called(&self) -> impl Iterator<Item = &str> {
+        let calls = self.facts.keys().filter(|(kind, _)| kind == "call");
+        calls.map(|(_, name)| name.as_str())
+    }
+
     /// How often a kernel was launched.
     pub fn launches(&self, kernel: &str) -> u64 {
         self.fact("kernel", kernel)
