@@ -24,7 +24,7 @@ const PLAIN_ERRORS: f64 = 4.0;
 pub enum Allowed {
     /// A figure.
     Figure(f64),
-    /// [`PLAIN_ERRORS`] of the plain net's own largest error, or so many where that one is smaller.
+    /// Four times the plain net's own largest error, or this figure where that product is smaller.
     Plain(Rounding, f64),
 }
 
