@@ -5,7 +5,7 @@
 //! one after the other, in a random order too: what a kernel may not rely on it does not find.
 //!
 //! Every access is checked to the byte: bounds, alignment, whether anybody wrote what is read, and
-//! whether another thread's access is ordered before it ([`shadow`], [`order`]). What is found names the
+//! whether another thread's access is ordered before it (`shadow.rs`, `order.rs`). What is found names the
 //! line of the `.cu` where the PTX has line information.
 //!
 //! It is exact where cards agree with arithmetic, and no judge of speed: the `approx` forms are computed
