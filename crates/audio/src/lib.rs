@@ -6,6 +6,7 @@ mod intake;
 mod resample;
 mod speech;
 mod wave;
+pub mod words;
 
 use std::fs::File;
 use std::ops::RangeInclusive;

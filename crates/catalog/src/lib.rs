@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod location;
 mod model;
+pub mod tokenizer;
 mod values;
 
 use std::sync::Arc;

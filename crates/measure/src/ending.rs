@@ -5,14 +5,7 @@
 
 use warpmark_record::{Ended, Seconds, stats};
 
-use crate::plan::Sampling;
-
-/// The least samples that a row is judged by; criterion's own minimum.
-pub(crate) const FEWEST: usize = 10;
-
-/// The least time that a row is sampled for before it may end, where its plan has as much: the card's energy
-/// counter tells nothing about less than a second, and clocks need some of it to settle.
-pub(crate) const LEAST: Seconds = Seconds(1.2);
+use crate::plan::{FEWEST, LEAST, Sampling};
 
 /// Half the width of the median's interval, as a share of the median, at which it is known well enough.
 const PRECISE: f64 = 0.01;

@@ -5,6 +5,13 @@ use warpmark_record::{BenchmarkId, Bytes, Seconds};
 
 use crate::workload::{Workload, WorkloadError};
 
+/// The least samples that a row is judged by; criterion's own minimum.
+pub(crate) const FEWEST: usize = 10;
+
+/// The least time that a row is sampled for before it may end, where its plan has as much: the card's energy
+/// counter tells nothing about less than a second, and clocks need some of it to settle.
+pub(crate) const LEAST: Seconds = Seconds(1.2);
+
 /// Benchmarks that share something expensive: a loaded model, a pair of large buffers.
 pub struct Group {
     /// What the progress line calls it.
@@ -68,8 +75,8 @@ impl Sampling {
         if !self.may_end_early {
             return (most, most);
         }
-        let least = self.target.min(crate::ending::LEAST);
-        (lasting(self.samples.min(crate::ending::FEWEST + 1), least), most)
+        let least = self.target.min(LEAST);
+        (lasting(self.samples.min(FEWEST + 1), least), most)
     }
 }
 

@@ -15,7 +15,6 @@ mod model;
 pub mod options;
 pub mod service;
 mod shipped;
-pub mod tokenizer;
 
 use warpmark_measure::{Entry, Group};
 use warpmark_record::Bytes;
@@ -27,6 +26,7 @@ pub use family::{FAMILIES, Family};
 pub use options::RunOptions;
 pub use shipped::Catalog;
 pub use warpmark_audio as audio;
+pub use warpmark_catalog::tokenizer;
 pub use warpmark_harness::device as engine;
 pub use warpmark_harness::device::candle_device;
 pub use warpmark_weights as weights;

@@ -1,12 +1,6 @@
 //! What a kernel reads of the card's clocks.
 
-use super::instruction::{Clock, Instruction};
-use super::launch::Run;
-use super::value::Value;
-use super::warp::Warp;
-
-/// Cycles between two looks at a clock; what matters is that clocks go on.
-const LOOK: u64 = 32;
+use super::instruction::Clock;
 
 /// How far `%globaltimer` goes on at a time: cards count nanoseconds, and most show a new value about every
 /// microsecond.
@@ -35,7 +29,7 @@ impl Default for Clocks {
 
 impl Clocks {
     /// What a clock shows on a multiprocessor so many cycles into the kernel.
-    fn shows(&self, clock: Clock, multiprocessor: u32, cycles: u64) -> u64 {
+    pub(super) fn shows(&self, clock: Clock, multiprocessor: u32, cycles: u64) -> u64 {
         let counted = self.cycles + u64::from(multiprocessor) * APART + cycles;
         match clock {
             Clock::Cycles => counted,
@@ -44,23 +38,6 @@ impl Clocks {
                 let passed = self.nanoseconds + (cycles as f64 / self.gigahertz) as u64;
                 passed / REFRESH * REFRESH
             }
-        }
-    }
-}
-
-impl Run<'_, '_> {
-    /// The multiprocessor that the block runs on.
-    pub(super) fn multiprocessor(&self) -> u32 {
-        self.block % self.limits.multiprocessors.max(1)
-    }
-
-    pub(super) fn read_clock(&mut self, warp: &mut Warp, i: &Instruction, mask: u32, clock: Clock) {
-        self.cycles += LOOK;
-        let told = self.limits.clocks.shows(clock, self.multiprocessor(), self.cycles);
-        if i.offset == 8 {
-            u64::write(&mut warp.rows, i.d, [told; 32], mask);
-        } else {
-            u32::write(&mut warp.rows, i.d, [told as u32; 32], mask);
         }
     }
 }

@@ -42,6 +42,7 @@ mod module;
 mod nearest;
 mod operand;
 mod order;
+mod reading;
 mod refusal;
 mod row;
 mod sectors;

@@ -9,7 +9,6 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod transcribe;
-mod words;
 mod work;
 
 use std::collections::HashMap;

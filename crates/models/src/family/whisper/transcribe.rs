@@ -7,7 +7,7 @@ use warpmark_measure::{Stopwatch, WorkloadError};
 
 use super::check::{Clip, allowed, transcript_error, written};
 use super::parts::Parts;
-use super::words::{TextErrors, text_errors};
+use crate::audio::words::{TextErrors, text_errors};
 use crate::bench::{Comparison, Notes, Program, sampled};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;

@@ -22,7 +22,7 @@ impl Errors {
 
 /// What is wrong with a transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TextErrors {
+pub struct TextErrors {
     /// `None` where the reference text is written without spaces between words.
     words: Option<Errors>,
     characters: Errors,
@@ -59,7 +59,7 @@ impl fmt::Display for TextErrors {
 }
 
 /// Holds a transcript against what was said.
-pub(super) fn text_errors(expected: &str, found: &str) -> TextErrors {
+pub fn text_errors(expected: &str, found: &str) -> TextErrors {
     let spaced = !is_unspaced(expected);
     let (expected, found) = (words(expected), words(found));
     // As in jiwer, a space is a character; not where it tells no words apart.
