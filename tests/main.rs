@@ -24,6 +24,8 @@ mod simulated_drivers;
 #[cfg(target_os = "linux")]
 mod simulated_faults;
 #[cfg(target_os = "linux")]
+mod simulated_fused;
+#[cfg(target_os = "linux")]
 mod simulated_gpu;
 #[cfg(target_os = "linux")]
 mod simulated_matmul;

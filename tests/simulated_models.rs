@@ -19,9 +19,9 @@ fn catalog() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml")
 }
 
-/// Runs what the filter names, of the small GPT-2 and of the micro suite.
+/// Runs what the filter names, of the small GPT-2 on candle's backend and of the micro suite.
 fn run(machine: &Machine, models: &Path, filter: &str, more: &[&str]) -> Ran {
-    let mut command = machine.measuring(filter);
+    let mut command = machine.measuring(&format!("{filter},!@fused"));
     command.arg("--models").arg(models).args(more);
     Ran::of(command.output().unwrap())
 }

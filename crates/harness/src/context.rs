@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use warpmark_device::CudaDevice;
 use warpmark_measure::WorkloadError;
 use warpmark_nets::NetError;
 use warpmark_record::{BenchmarkId, Bytes, Memory, WeightsStamp};
@@ -27,6 +28,8 @@ pub struct Context {
     pub weights: Bytes,
     /// Where they are.
     pub device: candle_core::Device,
+    /// The card that kernels of our own run on, while candle has the weights on the host.
+    pub card: Option<CudaDevice>,
     pub(super) inputs: InputCache,
     pub(super) peak: RefCell<PeakMemory>,
 }
@@ -42,7 +45,14 @@ impl Context {
     ) -> Self {
         let inputs = InputCache::default();
         let peak = RefCell::new(peak);
-        Self { model, format, seed, stamp, weights, device, inputs, peak }
+        Self { model, format, seed, stamp, weights, device, card: None, inputs, peak }
+    }
+
+    /// The same where kernels of our own run on a card, on which the weights, of so many bytes, are by now.
+    pub fn on_card(&mut self, card: CudaDevice, weights: Bytes) {
+        self.weights = weights;
+        self.peak = RefCell::new(PeakMemory::of_card(&card));
+        self.card = Some(card);
     }
 
     /// The numbers of activations.
@@ -57,6 +67,13 @@ impl Context {
 
     /// Waits until everything launched is done.
     pub fn wait(&self) -> Result<(), WorkloadError> {
+        if let Some(card) = &self.card {
+            let waited = card.stream.synchronize();
+            return waited.map_err(|error| {
+                let what = warpmark_device::describe(&error);
+                WorkloadError::Failed(format!("waiting for the device: {what}"))
+            });
+        }
         self.device.synchronize().map_err(|error| workload_error(error.into()))
     }
 
@@ -73,8 +90,7 @@ impl Context {
     /// What a CPU does with this format that a reader should know.
     pub fn widened(&self) -> Option<String> {
         let dtype = self.format.plain().filter(|dtype| *dtype != Dtype::F32)?;
-        self.device
-            .is_cpu()
+        (self.device.is_cpu() && self.card.is_none())
             .then(|| format!("on this CPU, {dtype} is widened to f32 to be multiplied"))
     }
 }

@@ -1,6 +1,6 @@
 //! Where the high-water mark of held memory is read while a model runs.
 
-use warpmark_device::{Device, Footprint, resident};
+use warpmark_device::{CudaDevice, Device, Footprint, resident};
 use warpmark_record::{Bytes, Field, Memory};
 
 /// The high-water mark of held memory.
@@ -20,8 +20,13 @@ impl PeakMemory {
     pub fn of(device: &Device) -> Self {
         match device {
             Device::Cpu(_) => Self::host(),
-            Device::Cuda(device) => Self::Gpu(Box::new(Footprint::of(device))),
+            Device::Cuda(device) => Self::of_card(device),
         }
+    }
+
+    /// The same of a card.
+    pub fn of_card(device: &CudaDevice) -> Self {
+        Self::Gpu(Box::new(Footprint::of(device)))
     }
 
     /// The marks of a workload on a CPU.

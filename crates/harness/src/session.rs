@@ -87,7 +87,7 @@ impl<C: Copy> Session for ModelSession<C> {
             WorkloadError::Failed(format!("{} is not a benchmark of {model}", entry.id))
         })?;
         let engine = engines.get(known.parameters.engine())?;
-        if context.device.is_cpu() {
+        if context.device.is_cpu() && context.card.is_none() {
             let needed = engine.host_memory(known.of_family);
             check_host_memory(&format!("the caches and activations of {}", known.id), needed)?;
         }

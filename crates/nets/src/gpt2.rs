@@ -19,7 +19,7 @@ use super::kv_cache::{Cache, Extents, Positions, append};
 use super::ops::{Biased, activate, add, add_bias, causal_over_cache, linear, multiply};
 
 /// Added to the variance in every layer norm; the same in all published sizes.
-pub(super) const LAYER_NORM_EPSILON: f32 = 1e-5;
+pub const LAYER_NORM_EPSILON: f32 = 1e-5;
 
 struct Linear {
     /// `[in, out]`, as stored.

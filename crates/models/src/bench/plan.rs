@@ -38,6 +38,24 @@ impl Plan<'_> {
         planned: Vec<Planned<C>>,
         open: impl FnOnce(&mut Opened) -> Result<Engines<C>, WorkloadError> + 'static,
     ) -> Result<Option<PlannedGroup>, CatalogError> {
+        self.group_from(false, planned, open)
+    }
+
+    /// The same of kernels of our own, which take the weights from the host.
+    pub(crate) fn group_on_card<C: Copy + 'static>(
+        &self,
+        planned: Vec<Planned<C>>,
+        open: impl FnOnce(&mut Opened) -> Result<Engines<C>, WorkloadError> + 'static,
+    ) -> Result<Option<PlannedGroup>, CatalogError> {
+        self.group_from(true, planned, open)
+    }
+
+    fn group_from<C: Copy + 'static>(
+        &self,
+        on_host: bool,
+        planned: Vec<Planned<C>>,
+        open: impl FnOnce(&mut Opened) -> Result<Engines<C>, WorkloadError> + 'static,
+    ) -> Result<Option<PlannedGroup>, CatalogError> {
         let Self { model, options, format, weights } = *self;
         if planned.is_empty() {
             return Ok(None);
@@ -67,6 +85,7 @@ impl Plan<'_> {
             format,
             weights,
             options: options.clone(),
+            on_host,
         };
         let group = Group {
             name: format!("{} {format}", model.title),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use warpmark_measure::{Offer, WorkloadError};
 
 use super::Family;
+use super::text::fused::{self, FusedNet};
 use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
 use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model};
@@ -12,8 +13,10 @@ use crate::configuration::{self, ConfigurationError, Find};
 use crate::engine::{OWN, workload_error};
 use crate::options::RunOptions;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
+use candle_core::Tensor;
+use warpmark_fused::{Activation, NormKind, Part, Positions, Shape};
 use warpmark_harness::ServiceSettings;
-use warpmark_nets::gpt2::{Architecture, Gpt2};
+use warpmark_nets::gpt2::{Architecture, Gpt2, LAYER_NORM_EPSILON};
 use warpmark_nets::{NetError, reference};
 
 /// GPT-2 in all its sizes.
@@ -96,7 +99,11 @@ impl Family for Gpt2Family {
         model: &Model,
         options: &RunOptions,
     ) -> Result<Vec<PlannedGroup>, CatalogError> {
-        text::groups(model, &numbers(&architecture(model)?), options, &OWN_NET)
+        let architecture = architecture(model)?;
+        let numbers = numbers(&architecture);
+        let mut groups = text::groups(model, &numbers, options, &OWN_NET)?;
+        groups.extend(fused::groups(model, &numbers, options, || fused_net(&architecture))?);
+        Ok(groups)
     }
 
     fn services(
@@ -109,6 +116,51 @@ impl Family for Gpt2Family {
     }
 }
 
+/// The net as fused kernels see it.
+fn fused_net(architecture: &Architecture) -> FusedNet {
+    let Architecture { layers, heads, width, context, vocabulary } = *architecture;
+    let shape = Shape {
+        layers,
+        heads,
+        key_value_heads: heads,
+        head_width: architecture.head_width(),
+        width,
+        hidden: 4 * width,
+        vocabulary,
+        norm: NormKind::Layer,
+        epsilon: LAYER_NORM_EPSILON,
+        activation: Activation::GeluTanh,
+        positions: Positions::Learned(context),
+        tied: true,
+    };
+    FusedNet { shape, read: fused_part, plain }
+}
+
+/// A part of the weights; products are stored `[in, out]`.
+fn fused_part(loaded: &Loaded, part: Part) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+    let get = |name: String| match loaded.tensors.get(&name) {
+        Some(tensor) => Ok(tensor.clone()),
+        None => candle_core::bail!("the weights have no tensor {name:?}"),
+    };
+    let product = |name: String| {
+        let weight = get(format!("{name}.weight"))?.t()?.contiguous()?;
+        Ok((weight, Some(get(format!("{name}.bias"))?)))
+    };
+    let norm =
+        |name: String| Ok((get(format!("{name}.weight"))?, Some(get(format!("{name}.bias"))?)));
+    match part {
+        Part::Embedding | Part::Head => Ok((get("wte.weight".to_owned())?, None)),
+        Part::Positions => Ok((get("wpe.weight".to_owned())?, None)),
+        Part::AttentionNorm(layer) => norm(format!("h.{layer}.ln_1")),
+        Part::Qkv(layer) => product(format!("h.{layer}.attn.c_attn")),
+        Part::Output(layer) => product(format!("h.{layer}.attn.c_proj")),
+        Part::FeedForwardNorm(layer) => norm(format!("h.{layer}.ln_2")),
+        Part::Up(layer) => product(format!("h.{layer}.mlp.c_fc")),
+        Part::Down(layer) => product(format!("h.{layer}.mlp.c_proj")),
+        Part::LastNorm => norm("ln_f".to_owned()),
+    }
+}
+
 fn build(
     model: &Model,
     _positions: usize,
@@ -116,11 +168,15 @@ fn build(
 ) -> Result<(Gpt2, PlainLogits), NetError> {
     let architecture = architecture(model).map_err(candle_core::Error::wrap)?;
     let net = Gpt2::new(architecture, &loaded.tensors)?;
-    let tensors = loaded.tensors.clone();
-    let plain = move |sequence: (&[u32], usize), rounding| {
+    Ok((net, plain(model, loaded).map_err(candle_core::Error::wrap)?))
+}
+
+/// What checks every engine.
+fn plain(model: &Model, loaded: &Loaded) -> Result<PlainLogits, CatalogError> {
+    let (architecture, tensors) = (architecture(model)?, loaded.tensors.clone());
+    Ok(Rc::new(move |sequence: (&[u32], usize), rounding| {
         reference::gpt2::rounded_logits(&architecture, &tensors, sequence, rounding)
-    };
-    Ok((net, Rc::new(plain)))
+    }))
 }
 
 /// What is counted of an architecture.

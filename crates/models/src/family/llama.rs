@@ -8,6 +8,7 @@ use std::rc::Rc;
 use warpmark_measure::{Offer, WorkloadError};
 
 use super::Family;
+use super::text::fused::{self, FusedNet};
 use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
 use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model, Quantisation};
@@ -17,8 +18,10 @@ use crate::options::RunOptions;
 use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use candle::Published;
+use candle_core::Tensor;
+use warpmark_fused::{Activation, NormKind, Part, Positions, Shape};
 use warpmark_harness::ServiceSettings;
-use warpmark_nets::llama::{Architecture, Llama};
+use warpmark_nets::llama::{Architecture, Llama, inverse_frequencies};
 use warpmark_nets::{NetError, reference};
 
 /// Llama in all its sizes.
@@ -156,6 +159,7 @@ impl Family for LlamaFamily {
         if options.full {
             groups.extend(text::groups(model, &numbers, options, &PUBLISHED)?);
         }
+        groups.extend(fused::groups(model, &numbers, options, || fused_net(&architecture))?);
         Ok(groups)
     }
 
@@ -169,6 +173,56 @@ impl Family for LlamaFamily {
         let numbers = numbers(&architecture, Inputs::of(model, architecture.context)?.longest());
         text::offers(model, &numbers, (options, settings), &OWN_NET)
     }
+}
+
+/// The net as fused kernels see it.
+fn fused_net(architecture: &Architecture) -> FusedNet {
+    let shape = Shape {
+        layers: architecture.layers,
+        heads: architecture.heads,
+        key_value_heads: architecture.key_value_heads,
+        head_width: architecture.head_width(),
+        width: architecture.width,
+        hidden: architecture.hidden,
+        vocabulary: architecture.vocabulary,
+        norm: NormKind::Rms,
+        epsilon: architecture.norm_epsilon,
+        activation: Activation::Swiglu,
+        positions: Positions::Rotary(inverse_frequencies(architecture)),
+        tied: architecture.tied,
+    };
+    let checked = |model: &Model, loaded: &Loaded| Ok(plain(self::architecture(model)?, loaded));
+    FusedNet { shape, read: fused_part, plain: checked }
+}
+
+/// A part of the weights; what is read by one kernel is put together.
+fn fused_part(loaded: &Loaded, part: Part) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+    let get = |name: &str| match loaded.tensors.get(&format!("{name}.weight")) {
+        Some(tensor) => Ok(tensor.clone()),
+        None => candle_core::bail!("the weights have no tensor {name:?}"),
+    };
+    let of = |layer: usize, name: &str| get(&format!("model.layers.{layer}.{name}"));
+    let weight = match part {
+        Part::Embedding => get("model.embed_tokens")?,
+        Part::Head => get("lm_head")?,
+        Part::Positions => candle_core::bail!("a Llama learns no positions"),
+        Part::AttentionNorm(layer) => of(layer, "input_layernorm")?,
+        Part::Qkv(layer) => {
+            let parts = ["q", "k", "v"].map(|part| of(layer, &format!("self_attn.{part}_proj")));
+            let [q, k, v] = parts;
+            Tensor::cat(&[q?, k?, v?], 0)?
+        }
+        Part::Output(layer) => of(layer, "self_attn.o_proj")?,
+        Part::FeedForwardNorm(layer) => of(layer, "post_attention_layernorm")?,
+        // Gates and values row by row in turn.
+        Part::Up(layer) => {
+            let (gate, up) = (of(layer, "mlp.gate_proj")?, of(layer, "mlp.up_proj")?);
+            Tensor::stack(&[gate, up], 1)?.flatten(0, 1)?
+        }
+        Part::Down(layer) => of(layer, "mlp.down_proj")?,
+        Part::LastNorm => get("model.norm")?,
+    };
+    Ok((weight, None))
 }
 
 fn build(

@@ -3,6 +3,7 @@
 
 mod check;
 mod engine;
+pub(super) mod fused;
 mod generate;
 mod inputs;
 mod lm;

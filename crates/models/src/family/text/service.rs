@@ -77,6 +77,7 @@ fn offer<N: RaggedLm>(
         format,
         weights: work::weight_bytes(numbers, dtype),
         options: options.clone(),
+        on_host: false,
     };
     let (model, program) = (model.clone(), (*numbers, implementation));
     let (named, name) = (id.clone(), format!("{} {dtype}, {}", model.title, case.phase.name()));

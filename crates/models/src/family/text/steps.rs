@@ -13,7 +13,7 @@ use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
 
 /// Decode steps that a check follows.
-const CHECKED_STEPS: usize = 3;
+pub(super) const CHECKED_STEPS: usize = 3;
 
 /// Reading prompts: one iteration is one pass over the batch's prompts into an empty cache, the logits
 /// of their last positions and the tokens they choose.

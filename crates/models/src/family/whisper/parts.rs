@@ -56,7 +56,7 @@ impl Shared {
         (architecture, inputs): (Architecture, Inputs),
         opened: &Opened,
     ) -> Result<Self, WorkloadError> {
-        let Opened { loaded, context, checkpoint, options } = opened;
+        let Opened { loaded, context, checkpoint, options, .. } = opened;
         let has_text = options.audio.as_ref().is_some_and(|spoken| spoken.text.is_some());
         let tokenizer = if has_text {
             locate_tokenizer(checkpoint, &options.source, options.progress.as_ref())?

@@ -1,0 +1,245 @@
+//! Decode on fused kernels of our own: `warpmark-fused`, for every text family. candle reads the weights, on the
+//! host, and has no part in what is measured.
+
+use candle_core::{DType, Tensor};
+use warpmark_fused::{Checkpoint, Decoder, Net, Part, Shape};
+use warpmark_measure::WorkloadError;
+use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
+
+use super::check::{ReferenceCache, check};
+use super::parts::{ModelInfo, Parts};
+use super::steps::CHECKED_STEPS;
+use super::work::{self, Numbers};
+use super::{Case, Inputs, Phase, PlainLogits, WINDOW};
+use crate::bench::estimate::guess;
+use crate::bench::{
+    BenchContext, Comparison, Engine, Engines, Notes, Opened, Plan, Planned, PlannedGroup, Program,
+};
+use crate::catalog::{CatalogError, Dtype, Format, Model};
+use crate::engine::workload_error;
+use crate::options::RunOptions;
+use crate::weights::Loaded;
+
+/// The engine's name in ids.
+const FUSED: &str = "fused";
+
+/// How a family finds a part of its weights: a matrix `[out, in]`, and its bias.
+type ReadPart = fn(&Loaded, Part) -> candle_core::Result<(Tensor, Option<Tensor>)>;
+
+/// A family's net as the kernels see it.
+pub(in crate::family) struct FusedNet {
+    /// Its numbers.
+    pub(in crate::family) shape: Shape,
+    /// Its weights.
+    pub(in crate::family) read: ReadPart,
+    /// What checks it.
+    pub(in crate::family) plain: fn(&Model, &Loaded) -> Result<PlainLogits, CatalogError>,
+}
+
+/// The largest batch: more sequences are for matrix products, which are not here yet.
+const MOST: usize = 8;
+
+/// Weights of a net that a simulated card decodes in seconds: it executes one instruction after the other.
+const MOST_SIMULATED: f64 = 3e6;
+
+/// A type that there are kernels for.
+fn kernels_of(format: Format) -> Option<warpmark_fused::Dtype> {
+    match format.plain()? {
+        Dtype::F16 => Some(warpmark_fused::Dtype::F16),
+        Dtype::Bf16 => Some(warpmark_fused::Dtype::Bf16),
+        Dtype::F32 => None,
+    }
+}
+
+/// The decode benchmarks of a model that suit the options, a group for each half type; none without a GPU.
+pub(in crate::family) fn groups(
+    model: &Model,
+    numbers: &Numbers,
+    options: &RunOptions,
+    net: impl Fn() -> FusedNet,
+) -> Result<Vec<PlannedGroup>, CatalogError> {
+    let mut groups = Vec::new();
+    let Some(gpu) = &options.spec.gpu else { return Ok(groups) };
+    // What it is before the driver says it: enough for a plan.
+    let multiprocessors = gpu.sm_count.known().copied().unwrap_or(100) as usize;
+    let inputs = Inputs::of(model, numbers.context)?;
+    let mut cases = inputs.cases(model, options);
+    cases.retain(|case| case.phase == Phase::Decode && case.batch <= MOST);
+    for format in options.formats(model) {
+        let Some(dtype) = kernels_of(format) else { continue };
+        let net = net();
+        let plan = Plan { model, options, format, weights: net.shape.weights(dtype) };
+        let planned = |case: &Case| {
+            let held = (case.batch, case.length + WINDOW);
+            let iteration = guess(
+                &work::work(numbers, format.compute(), *case),
+                1,
+                format.compute(),
+                &options.spec,
+            );
+            let refused = net.shape.check(held.0, held.1).err();
+            Planned {
+                case: *case,
+                parameters: case.parameters(format, FUSED),
+                iteration,
+                memory: net.shape.memory(dtype, held, multiprocessors),
+                sampling: case.sampling(options.full, iteration),
+                skip: refused
+                    .map(|error| error.to_string())
+                    .or_else(|| skip(&options.spec, numbers)),
+            }
+        };
+        let planned = cases.iter().map(planned).collect();
+        let (model, numbers) = (model.clone(), *numbers);
+        let group = plan.group_on_card(planned, move |opened| {
+            let engine = FusedEngine::open(&model, numbers, dtype, net, opened)?;
+            Ok(Engines::of(FUSED, engine))
+        })?;
+        groups.extend(group);
+    }
+    Ok(groups)
+}
+
+/// Why no kernel runs here.
+fn skip(spec: &DeviceSpec, numbers: &Numbers) -> Option<String> {
+    let simulated = spec.kind == DeviceKind::Simulated && numbers.parameters > MOST_SIMULATED;
+    let too_large = || {
+        format!(
+            "a simulated card executes one instruction after the other: nets of more than {MOST_SIMULATED:e} \
+             weights, as this one of {:e}, need a real one",
+            numbers.parameters
+        )
+    };
+    simulated.then(too_large).or_else(|| {
+        let libraries = warpmark_device::libraries();
+        let reason = Field::reason(&libraries.nvrtc)?;
+        Some(format!("NVRTC is not usable: {reason}"))
+    })
+}
+
+/// A net on a card, and what its cases share.
+struct FusedEngine {
+    net: Net,
+    info: ModelInfo,
+    reference: ReferenceCache,
+}
+
+impl FusedEngine {
+    fn open(
+        model: &Model,
+        numbers: Numbers,
+        dtype: warpmark_fused::Dtype,
+        net: FusedNet,
+        opened: &mut Opened,
+    ) -> Result<Self, WorkloadError> {
+        let card = opened.card.take().ok_or_else(|| {
+            WorkloadError::Unsupported("fused kernels run on a GPU only".to_owned())
+        })?;
+        let device = warpmark_device::Device::Cuda(card.clone());
+        warpmark_cuda::required(&device, &[warpmark_cuda::Library::Nvrtc])?;
+        let FusedNet { shape, read, plain } = net;
+        let weights = shape.weights(dtype);
+        let files = Files { loaded: &opened.loaded, read, dtype };
+        let net = Net::load(&card, shape, dtype, &files)?;
+        opened.context.on_card(card, weights);
+        let plain = plain(model, &opened.loaded).map_err(WorkloadError::failed)?;
+        let context = &opened.context;
+        let info = ModelInfo { numbers, format: context.format, seed: context.seed, caveats: &[] };
+        Ok(Self { net, info, reference: ReferenceCache::new(plain) })
+    }
+}
+
+/// Loaded weights as the kernels take them.
+struct Files<'a> {
+    loaded: &'a Loaded,
+    read: ReadPart,
+    dtype: warpmark_fused::Dtype,
+}
+
+impl Checkpoint for Files<'_> {
+    fn read(&self, part: Part) -> Result<warpmark_fused::Tensor, WorkloadError> {
+        let narrow = |tensor: Tensor| -> candle_core::Result<Vec<u16>> {
+            // To f32 and back nothing is rounded.
+            let wide = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(wide.into_iter().map(|value| self.dtype.bits(value)).collect())
+        };
+        let read = || -> candle_core::Result<warpmark_fused::Tensor> {
+            let (weight, bias) = (self.read)(self.loaded, part)?;
+            Ok(warpmark_fused::Tensor {
+                weight: narrow(weight)?,
+                bias: bias.map(narrow).transpose()?,
+            })
+        };
+        read().map_err(|error| workload_error(error.into()))
+    }
+}
+
+impl Engine for FusedEngine {
+    type Case = Case;
+
+    fn host_memory(&mut self, _case: Case) -> Bytes {
+        Bytes(0.0)
+    }
+
+    fn prepare<'a>(
+        &'a mut self,
+        case: Case,
+        bench: BenchContext<'a>,
+    ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
+        let Self { net, info, reference } = self;
+        let prompts: Vec<Vec<u32>> =
+            (0..case.batch).map(|sequence| info.prompt(sequence, case.length)).collect();
+        let decoder = Decoder::new(net, &prompts, WINDOW)?;
+        let parts = Parts { net, info, context: bench.context, reference, case };
+        Ok(Box::new(Decode { decoder, parts }))
+    }
+}
+
+/// Writing: one iteration is one launch of the graph, a token of every sequence.
+struct Decode<'a> {
+    decoder: Decoder<'a>,
+    parts: Parts<'a, Net>,
+}
+
+impl Program for Decode<'_> {
+    fn notes(&self) -> Notes {
+        let (net, from) = (self.parts.net, self.parts.case.length);
+        let to = from + WINDOW - 1;
+        let mut notes = self.parts.notes(&format!(
+            "; then each sequence's own most likely tokens, at positions {from} to {to}"
+        ));
+        notes.fields.push(("graph_launches", 1_usize.into()));
+        notes.fields.push(("kernels", self.decoder.kernels().into()));
+        notes.fields.push(("code", net.code().into()));
+        notes
+    }
+
+    fn reset(&mut self) -> Result<(), WorkloadError> {
+        self.decoder.reset()
+    }
+
+    fn launch(&mut self) -> Result<(), WorkloadError> {
+        self.decoder.step()
+    }
+
+    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
+        let vocabulary = self.parts.net.shape().vocabulary;
+        let (mut steps, mut fed) = (Vec::new(), Vec::new());
+        self.decoder.reset()?;
+        for _ in 0..CHECKED_STEPS {
+            fed.push(self.decoder.tokens()?);
+            self.decoder.step()?;
+            let logits = self.decoder.logits()?;
+            let shape = (logits.len(), vocabulary);
+            let logits = Tensor::from_vec(logits.concat(), shape, &candle_core::Device::Cpu);
+            steps.push(logits.map_err(|error| workload_error(error.into()))?);
+        }
+        self.decoder.reset()?;
+        let Parts { info, reference, case, .. } = &mut self.parts;
+        check(reference, info.format, &steps, |sequence| {
+            let mut tokens = info.prompt(sequence, case.length);
+            tokens.extend(fed.iter().map(|step| step[sequence]));
+            tokens
+        })
+    }
+}
