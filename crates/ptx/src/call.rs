@@ -9,7 +9,7 @@ use super::instruction::{Action, Instruction, Kind, NONE};
 use super::operand::Register;
 use super::refusal::Refusal;
 use super::token::Cursor;
-use super::value::Type;
+use super::value::{Type, Width};
 
 /// How deep functions may call each other.
 const DEPTH: usize = 8;
@@ -32,6 +32,11 @@ impl<'a> Decoder<'_, 'a> {
             return Ok(());
         }
         if name == "vprintf" {
+            // It answers the number of arguments, at which nobody looks.
+            for result in &results {
+                let register = self.fresh(Width::Single);
+                self.passed.insert((result, 0), register);
+            }
             return Ok(());
         }
         let Some(function) = self.names.functions.get(name) else {

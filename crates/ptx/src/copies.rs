@@ -2,6 +2,7 @@
 
 use super::access::One;
 use super::convert::SHARED_WINDOW;
+use super::finding::Fault;
 use super::instruction::{Access, Instruction, NONE, Space};
 use super::launch::Run;
 use super::matrix;
@@ -10,9 +11,19 @@ use super::value::{ALL, Value, lanes_of};
 use super::warp::{Copy, Warp};
 
 impl Run<'_, '_> {
-    pub(super) fn load_matrix(&mut self, warp: &mut Warp, i: &Instruction, transposed: bool) {
-        let access = Access::plain(Space::Shared, 16);
+    /// `ldmatrix`; a row outside shared memory is out of bounds there.
+    pub(super) fn load_matrix(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        (generic, transposed): (bool, bool),
+    ) {
+        let access = Access::plain(if generic { Space::Generic } else { Space::Shared }, 16);
         let (addresses, space) = Self::addresses(warp, i, ALL, &access);
+        if space != Space::Shared {
+            let of = || format!("16 bytes at {:#x}", addresses[0]);
+            return self.fault(Fault::SharedOutOfBounds, i.place, warp.first, of);
+        }
         let when = self.when(warp);
         for (index, slot) in i.list.iter().enumerate() {
             let mut lines = [[0; 16]; 8];

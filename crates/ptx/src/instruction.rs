@@ -123,8 +123,8 @@ pub(super) enum Action {
     Vote(Vote),
     ActiveMask,
     Multiply(Product),
-    /// `ldmatrix`; whether transposed.
-    LoadMatrix(bool),
+    /// `ldmatrix`; whether its addresses are generic, and whether it transposes.
+    LoadMatrix(bool, bool),
     /// `cp.async` of so many bytes.
     CopyAsync(u32),
     CommitCopies,

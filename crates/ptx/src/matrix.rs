@@ -64,15 +64,14 @@ impl<'a> Decoder<'_, 'a> {
                     return Err("its shape is not known".to_owned());
                 }
                 let count = form.take_one(&[("x1", 1), ("x2", 2), ("x4", 4)]).ok_or("its count")?;
-                form.take("shared");
-                form.take("shared::cta");
+                let generic = !(form.take("shared") | form.take("shared::cta"));
                 let [to, from] = operands else { return Err("it takes two operands".to_owned()) };
                 made.list = self.parts(to, Type::B32)?.into();
                 if made.list.len() != count {
                     return Err(format!("{} registers for {count} matrices", made.list.len()));
                 }
                 (made.a, made.offset) = self.address(from)?;
-                made.action = Action::LoadMatrix(form.take("trans"));
+                made.action = Action::LoadMatrix(generic, form.take("trans"));
                 Ok(made)
             }
             _ => self.copies(form, operands, made),

@@ -282,6 +282,17 @@ fn assertions_and_traps_end_a_kernel_with_the_drivers_errors() {
 }
 
 #[test]
+fn a_print_is_passed_over_and_what_it_answers_can_be_looked_at() {
+    let print = "{\n.param .b64 param0;\n.param .b64 param1;\n.param .b32 retval0;\nst.param.b64 [param0], %d0;\n\
+                 st.param.b64 [param1], 0;\ncall.uni (retval0), vprintf, (param0, param1);\n\
+                 ld.param.b32 %r3, [retval0];\n}\nst.global.u32 [%d1], 7;";
+    let outside = ".extern .func (.param .b32 func_retval0) vprintf(.param .b64 a, .param .b64 b);";
+    let mut bench = Bench::new(outside, print);
+    assert_eq!(bench.run(1, 1), []);
+    assert_eq!(bench.words(1, 1), [7]);
+}
+
+#[test]
 fn blocks_that_write_to_one_place_race_unless_they_write_the_same() {
     let own = "st.global.u32 [%d1], %r2;";
     assert_eq!(found("", own, 2, 1), [Fault::Race(Race::WriteAfterWrite)]);
@@ -515,12 +526,14 @@ fn matrix_products_are_those_of_their_matrices() {
 
 #[test]
 fn matrices_are_loaded_by_rows_or_by_columns() {
-    for (suffix, transposed) in [("", false), (".trans", true)] {
+    for (suffix, transposed) in [(".shared", false), (".trans.shared", true), ("", false)] {
+        // Without a space the address is a generic one.
+        let generic = if suffix.is_empty() { "cvta.shared.u64 %d6, %d6;\n" } else { "" };
         let body = format!(
             "mov.u64 %d4, tile;\nadd.s64 %d5, %d4, %d3;\nmov.u32 %r3, %r1;\nshl.b32 %r4, %r1, 1;\n\
              add.u32 %r5, %r4, 1;\nshl.b32 %r5, %r5, 16;\nor.b32 %r5, %r5, %r4;\nst.shared.u32 [%d5], %r5;\n\
              bar.warp.sync -1;\nand.b32 %r6, %r1, 7;\nmul.wide.u32 %d6, %r6, 16;\nadd.s64 %d6, %d4, %d6;\n\
-             ldmatrix.sync.aligned.m8n8.x1{suffix}.shared.b16 {{%r7}}, [%d6];\nadd.s64 %d7, %d1, %d3;\n\
+             {generic}ldmatrix.sync.aligned.m8n8.x1{suffix}.b16 {{%r7}}, [%d6];\nadd.s64 %d7, %d1, %d3;\n\
              st.global.u32 [%d7], %r7;"
         );
         let mut bench = Bench::new(TILE, &body);

@@ -104,6 +104,10 @@ impl Shadow {
                 return false;
             }
         }
+        // Both readers of a cell have to be where the pattern says.
+        if !touch.writes && sector.reads != pattern && cell.beside().is_some() {
+            return false;
+        }
         sector.cell = cell;
         *(if touch.writes { &mut sector.writes } else { &mut sector.reads }) = pattern;
         true
@@ -169,8 +173,9 @@ impl Sector {
 
     #[inline]
     fn is_read_alike(&self, pattern: Pattern, touch: &Touch) -> bool {
+        let far = |(reader, read)| !touch.is_beside(reader, read);
         self.reads == pattern
-            || self.cell.reader().is_none_or(|(reader, read)| !touch.is_beside(reader, read))
+            || self.cell.reader().is_none_or(far) && self.cell.beside().is_none_or(far)
     }
 
     /// Its cells.

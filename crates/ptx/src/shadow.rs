@@ -97,8 +97,11 @@ const READ_MEETS: u32 = 1 << 13;
 const READERS: u32 = 1 << 14;
 const READING_WARPS: u32 = 1 << 15;
 const READING_BLOCKS: u32 = 1 << 16;
+/// The bytes that another thread than the last reader read.
+const BESIDE: u32 = 17;
 const TOUCHED: u32 = 15 << WRITTEN_BY | 15 << READ_BY;
-const OF_READS: u32 = READ_MEETS | READERS | READING_WARPS | READING_BLOCKS | 15 << READ_BY;
+const OF_READS: u32 =
+    READ_MEETS | READERS | READING_WARPS | READING_BLOCKS | 15 << READ_BY | 15 << BESIDE;
 
 /// Four bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,6 +110,9 @@ pub(super) struct Cell {
     written: When,
     reader: Who,
     read: When,
+    /// Who read other bytes of the four than the last reader did: two threads read halves of a cell.
+    beside: Who,
+    beside_read: When,
     state: u32,
 }
 
@@ -134,9 +140,20 @@ impl Cell {
         (self.state >> READ_BY & 15 != 0).then_some((self.reader, self.read))
     }
 
+    /// Who read other bytes than the last reader did, and when.
+    #[inline]
+    pub(super) fn beside(&self) -> Option<(Who, When)> {
+        (self.state >> BESIDE & 15 != 0).then_some((self.beside, self.beside_read))
+    }
+
     /// The same, touched by threads so far behind.
     pub(super) fn behind(&self, reads: u32, writes: u32) -> Self {
-        Self { writer: self.writer.lane(writes), reader: self.reader.lane(reads), ..*self }
+        Self {
+            writer: self.writer.lane(writes),
+            reader: self.reader.lane(reads),
+            beside: self.beside.lane(reads),
+            ..*self
+        }
     }
 
     /// Which of the four bytes were written.
@@ -171,6 +188,8 @@ impl Cell {
         if before == 0 || self.reader.block() == who.block() && self.read.epoch() != when.epoch() {
             self.state = self.state & !OF_READS | bytes << READ_BY;
             self.state |= if meets { READ_MEETS } else { 0 };
+        } else if before & bytes == 0 && self.reader != who {
+            self.read_beside(bytes, touch, before);
         } else {
             self.state |= bytes << READ_BY;
             if self.reader != who {
@@ -188,6 +207,23 @@ impl Cell {
         }
         (self.reader, self.read) = (who, when);
         found
+    }
+
+    /// Notes a read of bytes that the last reader did not read: each of the two is kept with its own. What
+    /// more than two read of them is forgotten.
+    fn read_beside(&mut self, bytes: u32, touch: &Touch, before: u32) {
+        let Touch { who, meets, .. } = *touch;
+        let again = self.state >> BESIDE & bytes != 0 && self.beside != who;
+        let mut several = if again { READERS } else { 0 };
+        if again && self.beside.warp() != who.warp() {
+            several |= READING_WARPS;
+        }
+        if again && self.beside.block() != who.block() {
+            several |= READING_BLOCKS;
+        }
+        (self.beside, self.beside_read) = (self.reader, self.read);
+        self.state = self.state & !OF_READS | bytes << READ_BY | before << BESIDE | several;
+        self.state |= if meets { READ_MEETS } else { 0 };
     }
 
     #[inline]
@@ -209,6 +245,14 @@ impl Cell {
                 let race = Race::WriteAfterRead;
                 found = Some(Conflict { race, who: self.reader, when: self.read, many });
             }
+        }
+        if self.state >> BESIDE & bytes != 0
+            && apart(self.beside, self.beside_read, who, when)
+            && !meets
+            && !same
+        {
+            let (race, who, when) = (Race::WriteAfterRead, self.beside, self.beside_read);
+            found = Some(Conflict { race, who, when, many: false });
         }
         if self.state >> WRITTEN_BY & bytes != 0
             && apart(self.writer, self.written, who, when)
@@ -243,6 +287,7 @@ impl Cell {
         self.state == other.state
             && self.writer() == other.writer()
             && self.reader() == other.reader()
+            && self.beside() == other.beside()
     }
 }
 
@@ -296,6 +341,32 @@ mod tests {
         assert_eq!(cell.initial(), 15);
         let same = Touch { same: true, ..touch(2, 0, true) };
         assert_eq!(cell.touch(0b1100, &same), None);
+    }
+
+    #[test]
+    fn halves_that_two_threads_read_are_theirs_to_write_and_nobody_elses() {
+        let read = |halves: &[(u32, u32)]| {
+            let mut cell = Cell::holding(15);
+            for (thread, bytes) in halves {
+                assert_eq!(cell.touch(*bytes, &touch(*thread, 0, false)), None);
+            }
+            cell
+        };
+        let both = [(6, 0b0011), (7, 0b1100)];
+        for order in [both, [both[1], both[0]]] {
+            for (thread, bytes) in both {
+                assert_eq!(read(&order).touch(bytes, &touch(thread, 0, true)), None);
+                let found = read(&order).touch(bytes, &touch(40, 0, true)).unwrap();
+                assert_eq!((found.race, found.who.thread()), (Race::WriteAfterRead, thread));
+            }
+            // Each reads its own again, and a third thread the lower half too.
+            let again = [order[0], order[1], order[0], order[1]];
+            assert_eq!(read(&again).touch(0b0011, &touch(6, 0, true)), None);
+            let third = [order[0], order[1], (70, 0b0011)];
+            assert!(read(&third).touch(0b0011, &touch(6, 0, true)).is_some());
+        }
+        // A barrier orders all of it.
+        assert_eq!(read(&both).touch(15, &touch(40, 1, true)), None);
     }
 
     #[test]

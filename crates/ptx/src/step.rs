@@ -133,13 +133,15 @@ impl Run<'_, '_> {
             Action::Atomic(access, operation, kind) => {
                 self.atomic(warp, i, mask, &access, operation, kind);
             }
-            Action::Multiply(_) | Action::LoadMatrix(_) if !matrix::is_whole(mask) => {
+            Action::Multiply(_) | Action::LoadMatrix(..) if !matrix::is_whole(mask) => {
                 self.fault(Fault::PartOfAWarp, i.place, first_of(warp, mask), || {
                     format!("lanes {mask:08x}")
                 });
             }
             Action::Multiply(product) => matrix::multiply(&mut warp.rows, i, &product),
-            Action::LoadMatrix(transposed) => self.load_matrix(warp, i, transposed),
+            Action::LoadMatrix(generic, transposed) => {
+                self.load_matrix(warp, i, (generic, transposed));
+            }
             Action::CopyAsync(bytes) => self.begin_copy(warp, i, pc, mask, bytes),
             Action::CommitCopies => commit(warp, mask),
             Action::AwaitCopies(groups) => self.await_copies(warp, i, mask, groups),
