@@ -1,9 +1,12 @@
-//! Models on simulated cards, through candle's CUDA backend: in a build with the feature `cuda` and the
-//! simulated nvcc (`scripts/simulated-cuda/environment`), and in no other, which has real libraries.
+//! Models on simulated cards, through candle's CUDA backend and its own kernels: in a build with the feature
+//! `cuda` and the simulated nvcc (`scripts/simulated-cuda/environment`), and in no other, which has real
+//! libraries.
 
 #![cfg(simulated_cuda)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "simulated_families.rs"]
+mod families;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +14,9 @@ use std::path::{Path, PathBuf};
 use support::machine::{Machine, assert_reason};
 use support::{Ran, World};
 use warpmark_record::{Outcome, Record};
+
+/// The oldest that this build's kernels run on.
+const CARD: &str = "a100-40";
 
 /// Two loads, a prompt in one batch size, a context in two.
 const ROWS: usize = 5;
@@ -43,7 +49,7 @@ fn assert_measured(rows: &[Record], part: &str, count: usize) {
 
 #[test]
 fn a_model_loads_reads_and_writes_on_a_card_and_its_answers_are_right() {
-    let machine = Machine::with("t4");
+    let machine = Machine::with(CARD);
     run(&machine, &catalog(), "tiny", &[]).exits(0);
     let recording = machine.recording();
     let all = &recording.rows;
@@ -58,7 +64,7 @@ fn a_model_loads_reads_and_writes_on_a_card_and_its_answers_are_right() {
         _ => assert_reason(&cold.outcome, false, "the page cache could not be emptied"),
     }
     let build = &recording.runs[0].build;
-    let kernels = "sm_75, PTX 9.0, simulated: for tests alone";
+    let kernels = "sm_80, PTX 9.0, simulated: for tests alone";
     assert_eq!(build.cuda_kernels.as_deref(), Some(kernels));
     let report = machine.report();
     assert_eq!(report.dangling(), 0);
@@ -85,7 +91,7 @@ fn counted(dry_run: &str, id: &str) -> f64 {
 
 #[test]
 fn the_peak_of_a_model_is_what_was_counted_and_at_most_a_tenth_more() {
-    let machine = Machine::with("t4");
+    let machine = Machine::with(CARD);
     let larger = [
         ("width = 64", "width = 256"),
         ("vocabulary = 199", "vocabulary = 8000"),
@@ -108,13 +114,13 @@ fn the_peak_of_a_model_is_what_was_counted_and_at_most_a_tenth_more() {
 
 #[test]
 fn a_build_with_simulated_kernels_says_so_and_records_nothing_of_a_real_device() {
-    let doctor = Machine::with("t4").run(&["doctor"]);
+    let doctor = Machine::with(CARD).run(&["doctor"]);
     assert!(doctor.stdout.contains("simulated: for tests alone"), "{}", doctor.stdout);
     let world = World::new();
     let ran = Ran::of(world.tiny_run().output().unwrap());
     ran.exits(70).says(&["simulated nvcc", "records nothing of a real device"]);
     assert!(world.results().is_empty());
-    let machine = Machine::with("t4");
+    let machine = Machine::with(CARD);
     let arguments = ["run", "--device", "cuda", "--filter", "tiny", "--models"];
     let mut command = machine.command(&arguments);
     let ran = Ran::of(command.arg(catalog()).output().unwrap());
@@ -124,19 +130,21 @@ fn a_build_with_simulated_kernels_says_so_and_records_nothing_of_a_real_device()
 
 #[test]
 fn a_card_of_another_architecture_is_told_how_to_build_for_it() {
-    let machine = Machine::with("v100");
-    run(&machine, &catalog(), "tiny", &[]);
-    let rows = machine.rows();
-    assert_eq!(rows.len(), ROWS, "{rows:#?}");
-    for row in &rows {
-        assert_reason(&row.outcome, false, "CUDA_COMPUTE_CAP=70 cargo build");
-        assert!(row.samples.is_none(), "{row:?}");
+    for (card, command) in [("v100", "CUDA_COMPUTE_CAP=70"), ("t4", "CUDA_COMPUTE_CAP=75")] {
+        let machine = Machine::with(card);
+        run(&machine, &catalog(), "tiny", &[]);
+        let rows = machine.rows();
+        assert_eq!(rows.len(), ROWS, "{rows:#?}");
+        for row in &rows {
+            assert_reason(&row.outcome, false, &format!("{command} cargo build"));
+            assert!(row.samples.is_none(), "{row:?}");
+        }
     }
 }
 
 #[test]
 fn a_driver_older_than_the_kernels_is_told_which_it_needs() {
-    let machine = Machine::with("t4").set(|simulator| simulator.driver(12_080));
+    let machine = Machine::with(CARD).set(|simulator| simulator.driver(12_080));
     run(&machine, &catalog(), "tiny", &[]);
     for row in &machine.rows() {
         assert_reason(
@@ -147,24 +155,11 @@ fn a_driver_older_than_the_kernels_is_told_which_it_needs() {
     }
 }
 
-#[test]
-fn bf16_is_left_out_on_a_card_that_has_none() {
-    let machine = Machine::with("t4");
-    let text = std::fs::read_to_string(catalog()).unwrap();
-    let models = machine.world.write("bf16.toml", &text.replace(r#"["f16"]"#, r#"["bf16"]"#));
-    run(&machine, &models, "tiny", &[]);
-    let rows = machine.rows();
-    assert_eq!(rows.len(), ROWS, "{rows:#?}");
-    for row in &rows {
-        assert_reason(&row.outcome, false, "bf16 needs compute capability 8.0");
-    }
-}
-
 /// Runs the decode steps and a row of the micro suite under a plan: the steps fail for this reason, the
 /// other row is measured, and both are kept.
 #[track_caller]
 fn decode_fails(plan: &str, more: &[&str], part: &str) {
-    let machine = Machine::with("t4").faults(plan);
+    let machine = Machine::with(CARD).faults(plan);
     run(&machine, &catalog(), "text/tiny/decode,micro/memory/copy", more).exits(1);
     let rows = machine.rows();
     let steps = rows_of(&rows, "decode");
@@ -198,7 +193,7 @@ fn a_cublas_that_cannot_be_started_fails_what_needs_it() {
 
 #[test]
 fn a_decode_step_that_never_ends_is_given_up_and_the_run_goes_on() {
-    let machine = Machine::with("t4").faults("softmax_f32:40=hang");
+    let machine = Machine::with(CARD).faults("softmax_f32:40=hang");
     let filter = "text/tiny/decode,micro/memory/copy";
     run(&machine, &catalog(), filter, &["--hang-limit=6s"]).exits(1);
     let rows = machine.rows();
@@ -208,7 +203,7 @@ fn a_decode_step_that_never_ends_is_given_up_and_the_run_goes_on() {
 
 #[test]
 fn a_card_that_is_lost_in_a_decode_step_ends_what_is_behind_it() {
-    let machine = Machine::with("t4").faults("softmax_f32:40=lost");
+    let machine = Machine::with(CARD).faults("softmax_f32:40=lost");
     run(&machine, &catalog(), "micro/memory/copy,text/tiny/decode", &[]).exits(1);
     let rows = machine.rows();
     for step in rows_of(&rows, "decode") {
@@ -220,7 +215,7 @@ fn a_card_that_is_lost_in_a_decode_step_ends_what_is_behind_it() {
 
 #[test]
 fn memory_that_runs_out_in_the_middle_of_a_load_skips_that_load_alone() {
-    let machine = Machine::with("t4").faults("cuMemAllocAsync:12=2");
+    let machine = Machine::with(CARD).faults("cuMemAllocAsync:12=2");
     run(&machine, &catalog(), "load/tiny", &[]).exits(0);
     let rows = machine.rows();
     assert_eq!(rows.len(), 2, "{rows:#?}");
@@ -231,7 +226,7 @@ fn memory_that_runs_out_in_the_middle_of_a_load_skips_that_load_alone() {
 
 #[test]
 fn a_card_too_small_for_the_weights_skips_every_row_with_that_reason() {
-    let machine = Machine::with("t4").faults("memory=100000");
+    let machine = Machine::with(CARD).faults("memory=100000");
     run(&machine, &catalog(), "tiny", &[]).exits(0);
     let rows = machine.rows();
     assert_eq!(rows.len(), ROWS, "{rows:#?}");
@@ -244,7 +239,7 @@ fn a_card_too_small_for_the_weights_skips_every_row_with_that_reason() {
 /// strikes there, and a process that begins with the third never gets as far.
 #[track_caller]
 fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
-    let machine = Machine::with("t4").faults(plan);
+    let machine = Machine::with(CARD).faults(plan);
     let mut command = machine.command(&["serve", "tiny", "--device", "cuda"]);
     command.arg("--results").arg(machine.world.path("simulated")).arg("--models").arg(catalog());
     command.args(["--phase", "generate", "--prompt", "8", "--tokens", "6", "--max-batch", "4"]);
@@ -266,11 +261,11 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
 
 #[test]
 fn an_illegal_address_under_load_costs_its_level_and_no_other() {
-    only_the_second_level_fails("softmax_f32:150=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
+    only_the_second_level_fails("softmax_f32:120=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
 }
 
 #[test]
 fn a_kernel_that_never_ends_under_load_costs_its_level_and_no_other() {
     let hang = "it hung while answering requests";
-    only_the_second_level_fails("softmax_f32:150=hang", &["--hang-limit=6s"], hang);
+    only_the_second_level_fails("softmax_f32:120=hang", &["--hang-limit=6s"], hang);
 }

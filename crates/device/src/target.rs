@@ -121,7 +121,7 @@ impl<'a> Card<'a> {
     }
 }
 
-/// What the text of kernels without bodies begins with (`scripts/simulated-cuda`).
+/// What the text of kernels for simulated cards begins with (`scripts/simulated-cuda`).
 const SIMULATED: &str = "//simgpu ";
 
 /// Kernels that a program carries.
@@ -131,7 +131,7 @@ pub struct Kernels {
     pub target: Target,
     /// The version of PTX that the toolkit writes, as `(9, 0)`.
     pub ptx: (u32, u32),
-    /// Whether they are names without bodies, which the tests' simulated nvcc makes.
+    /// Whether they are for simulated cards, as the tests' simulated nvcc makes them.
     pub simulated: bool,
 }
 
@@ -170,7 +170,7 @@ impl Kernels {
     pub fn refusal_of_kind(&self, card: Card<'_>, kind: DeviceKind) -> Option<String> {
         (self.simulated && kind != DeviceKind::Simulated).then(|| {
             format!(
-                "candle's kernels in this build have no bodies: they are for tests on a simulated card; \
+                "candle's kernels in this build are for tests on a simulated card alone; \
                  build with a toolkit: {}",
                 how_to_build(card)
             )

@@ -153,14 +153,17 @@ fn a_toolkit_newer_than_the_driver_is_refused_with_both_versions() {
 }
 
 #[test]
-fn kernels_without_bodies_say_so_and_are_refused_on_a_real_card() {
+fn kernels_for_simulated_cards_say_so_and_are_refused_on_a_real_one() {
     let text = "//simgpu compute_75\n.version 9.0\n.target sm_75\n";
     let kernels = Kernels::of_ptx(text).unwrap();
     assert_eq!(kernels.to_string(), "sm_75, PTX 9.0, simulated: for tests alone");
     let refusal = |kind| kernels.refusal_of_kind(card((7, 5), 13_000), kind);
     assert_eq!(refusal(DeviceKind::Simulated), None);
     let reason = refusal(DeviceKind::Cuda).unwrap();
-    assert!(reason.contains("no bodies") && reason.contains("CUDA_COMPUTE_CAP=75"), "{reason}");
+    assert!(
+        reason.contains("simulated card alone") && reason.contains("CUDA_COMPUTE_CAP=75"),
+        "{reason}"
+    );
     let real = Kernels { simulated: false, ..kernels };
     assert_eq!(real.refusal_of_kind(card((7, 5), 13_000), DeviceKind::Cuda), None);
 }

@@ -66,7 +66,7 @@ pub fn refusal(spec: &DeviceSpec) -> Option<String> {
         .or_else(|| backend::refusal(card, CodeKind::Ptx))
 }
 
-/// Whether candle's CUDA kernels in this program are names without bodies, made for tests.
+/// Whether candle's CUDA kernels in this program are for simulated cards alone, made for tests.
 pub fn simulated_kernels() -> bool {
     compiled_kernels().and_then(Result::ok).is_some_and(|kernels| kernels.simulated)
 }
@@ -84,11 +84,15 @@ pub fn settings(device: &Device) -> BTreeMap<String, String> {
 /// candle itself says that every CUDA device does bf16; its kernels for it are compiled from compute
 /// capability 8.0 on.
 pub fn unsupported(spec: &DeviceSpec, dtype: Dtype) -> Option<String> {
-    let (major, minor) = Card::of(spec)?.capability;
-    refusal(spec).or_else(|| {
-        (dtype == Dtype::Bf16 && major < 8).then(|| {
-            format!("bf16 needs compute capability 8.0, and {} has {major}.{minor}", spec.name)
-        })
+    let card = Card::of(spec)?;
+    refusal(spec).or_else(|| lacks(card, dtype))
+}
+
+/// Why candle has no kernels of a dtype for a card, whatever the build.
+fn lacks(card: Card<'_>, dtype: Dtype) -> Option<String> {
+    let (major, minor) = card.capability;
+    (dtype == Dtype::Bf16 && major < 8).then(|| {
+        format!("bf16 needs compute capability 8.0, and {} has {major}.{minor}", card.name)
     })
 }
 
@@ -129,6 +133,15 @@ pub fn workload_error(error: NetError) -> WorkloadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bf16_is_left_out_on_a_card_that_has_none() {
+        let card = |capability| Card { name: "the card", capability, driver: 13_000 };
+        let reason = lacks(card((7, 5)), Dtype::Bf16).unwrap();
+        assert_eq!(reason, "bf16 needs compute capability 8.0, and the card has 7.5");
+        assert_eq!(lacks(card((8, 0)), Dtype::Bf16), None);
+        assert_eq!(lacks(card((7, 5)), Dtype::F16), None);
+    }
 
     #[test]
     fn what_the_host_cannot_hold_is_refused_before_it_is_allocated() {

@@ -105,9 +105,8 @@ impl Random {
             Element::Bf16 => word(&(bits >> 16).to_le_bytes()),
             Element::F16 => word(&short(5, 10).to_le_bytes()),
             Element::Fp8 => word(&short(4, 3).to_le_bytes()),
-            Element::Int8 | Element::Uint8 => word(&[(z >> 56) as u8]),
-            Element::Int32 | Element::Uint32 => word(&((z >> 32) as u32).to_le_bytes()),
-            Element::Int64 => z.to_le_bytes(),
+            Element::Int8 => word(&[(z >> 56) as u8]),
+            Element::Int32 => word(&((z >> 32) as u32).to_le_bytes()),
             Element::F64 => {
                 let centred = (z >> 11).cast_signed() - (1 << 52);
                 (centred as f64 / f64::powi(2.0, 52)).to_le_bytes()

@@ -12,8 +12,10 @@ pub(crate) use graph::Capture;
 mod memory;
 mod module;
 mod peer;
-pub(crate) use module::{Captured, launch_by_name};
+pub(crate) use memory::{cuMemAllocAsync, cuMemFreeAsync, cuMemsetD8Async};
+pub(crate) use module::{Captured, begin, module_variable};
 mod stream;
+pub(crate) use stream::cuStreamSynchronize;
 mod stubs;
 
 /// `CUDA_ERROR_INVALID_VALUE`.

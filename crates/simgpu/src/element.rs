@@ -17,33 +17,15 @@ pub(crate) enum Element {
     Fp8,
     Int8,
     Int32,
-    Int64,
-    Uint8,
-    Uint32,
 }
 
 impl Element {
-    /// The type that candle calls so in the names of its kernels.
-    pub(crate) fn of_candle(name: &str) -> Option<Self> {
-        Some(match name {
-            "f16" => Self::F16,
-            "bf16" => Self::Bf16,
-            "f32" => Self::F32,
-            "f64" => Self::F64,
-            "u8" => Self::Uint8,
-            "u32" => Self::Uint32,
-            "i32" => Self::Int32,
-            "i64" => Self::Int64,
-            _ => return None,
-        })
-    }
-
     pub(crate) fn size(self) -> u64 {
         match self {
-            Self::Fp8 | Self::Int8 | Self::Uint8 => 1,
+            Self::Fp8 | Self::Int8 => 1,
             Self::F16 | Self::Bf16 => 2,
-            Self::F32 | Self::Tf32 | Self::Tf32Even | Self::Int32 | Self::Uint32 => 4,
-            Self::F64 | Self::Int64 => 8,
+            Self::F32 | Self::Tf32 | Self::Tf32Even | Self::Int32 => 4,
+            Self::F64 => 8,
         }
     }
 
@@ -62,9 +44,6 @@ impl Element {
             Self::Fp8 => e4m3(bytes[0]),
             Self::Int8 => f64::from(bytes[0].cast_signed()),
             Self::Int32 => f64::from(i32::from_le_bytes(four())),
-            Self::Int64 => i64::from_le_bytes(bytes[..8].try_into().unwrap()) as f64,
-            Self::Uint8 => f64::from(bytes[0]),
-            Self::Uint32 => f64::from(u32::from_le_bytes(four())),
         }
     }
 
@@ -83,9 +62,6 @@ impl Element {
             }
             Self::Int8 => word(&(value.round_ties_even() as i8).to_le_bytes()),
             Self::Int32 => word(&(value.round_ties_even() as i32).to_le_bytes()),
-            Self::Int64 => (value.round_ties_even() as i64).to_le_bytes(),
-            Self::Uint8 => word(&[value.round_ties_even() as u8]),
-            Self::Uint32 => word(&(value.round_ties_even() as u32).to_le_bytes()),
         }
     }
 }

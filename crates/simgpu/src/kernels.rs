@@ -1,6 +1,5 @@
 //! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs.
 
-mod candle;
 mod hierarchy;
 mod text;
 pub(crate) use text::{BUDGET, Ran};
@@ -38,7 +37,9 @@ pub(crate) struct Launch<'a> {
 /// What a kernel does on the CPU; the error is what the launch, or the context, is told.
 type Model = fn(&mut Launch<'_>) -> Result<Work, u32>;
 
-/// The model of a kernel, if it has one.
+/// The model of a kernel, if it has one: those whose launches in a run come to more instructions than a test can
+/// execute, by the size of their arrays, the length of their loops, or (`launch_empty`) their number. Each is held
+/// to the kernel's text wherever a launch is small enough; a new kernel gets none.
 fn model(kernel: &str) -> Option<Model> {
     Some(match kernel {
         "fill_f32" => |launch| launch.fill(Element::F32),
@@ -70,23 +71,15 @@ fn model(kernel: &str) -> Option<Model> {
     })
 }
 
-/// Whether a kernel has a model, under its own name or as one of candle's.
-fn has_model(kernel: &str) -> bool {
-    model(kernel).is_some()
-}
-
 /// Whether a kernel looks at memory of the host until somebody writes there.
 fn waits_for_the_host(kernel: &str) -> bool {
     kernel == "hold_stream"
 }
 
 impl Launch<'_> {
-    /// Does what the kernel's model does; `None` for one without.
-    fn model(&mut self) -> Option<Result<Work, u32>> {
-        match model(&self.entry.name) {
-            Some(model) => Some(model(self)),
-            None => candle::run(self),
-        }
+    /// The kernel's model, if it has one.
+    fn model(&self) -> Option<Model> {
+        model(&self.entry.name).filter(|_| self.entry.own)
     }
 
     fn blocks(&self) -> u64 {

@@ -17,10 +17,8 @@
 //!   profile's peaks, whatever the host did meanwhile. They are the same in each run, to the digit.
 //! - **Synchronising waits in real time** until the modelled work would be done. A clock that only
 //!   jumped would disagree with the host's, by which criterion plans its iterations.
-//! - **Kernels run by their own text** (the crate `warpmark-ptx`), which checks every access, wherever that is not too
-//!   much: beside a model that answers for arrays of any size (`kernels.rs`), or alone.
-//! - **candle's kernels** are those of `kernels/candle.rs`, on the CPU; one that is not there writes
-//!   nothing, so that what reads its result finds NaN.
+//! - **Kernels run by their own text** (the crate `warpmark-ptx`), which checks every access: candle's always,
+//!   the suite's wherever that is not too much, beside models that answer for arrays of any size (`kernels.rs`).
 //! - **Faults** come from a plan, by function and call number ([`faults`]).
 //!
 //! # Settings, read once from the environment
@@ -51,6 +49,7 @@ mod cudart;
 mod curand;
 mod driver;
 mod element;
+mod fatbin;
 pub mod faults;
 pub mod harness;
 mod kernels;

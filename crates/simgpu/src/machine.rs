@@ -11,7 +11,7 @@ use crate::driver::Captured;
 use crate::faults::{Fault, Faults};
 use crate::loss;
 use crate::profile::Profile;
-use crate::source::Entry;
+use crate::source::{Entry, Image};
 use crate::timeline::Moment;
 use warpmark_ptx::Findings;
 
@@ -52,7 +52,7 @@ pub(crate) struct Event {
 
 /// A loaded module.
 pub(crate) struct Loaded {
-    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) image: Image,
     /// Its functions, as handles that were given out.
     pub(crate) functions: Vec<u64>,
     /// Its variables in device memory.
@@ -74,6 +74,8 @@ pub(crate) struct Machine {
     pub(crate) events: HashMap<u64, Event>,
     pub(crate) modules: HashMap<u64, Loaded>,
     pub(crate) functions: HashMap<u64, Arc<Entry>>,
+    /// What the program brought with it and the runtime has loaded: by the card's slot, and the binary.
+    pub(crate) runtime: HashMap<(u32, usize), Image>,
     /// What is wrong with kernels, found while they ran.
     pub(crate) findings: Findings,
     /// Why images could not be loaded.
@@ -115,6 +117,7 @@ impl Machine {
             events: HashMap::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
+            runtime: HashMap::new(),
             findings: Findings::default(),
             refusals: Vec::new(),
             run: HashMap::new(),
@@ -170,6 +173,12 @@ impl Machine {
         device.broken.map_or(Ok(device), Err)
     }
 
+    /// The index of the device of this thread's context.
+    pub(crate) fn current_index(&mut self) -> Result<i32, u32> {
+        self.working()?;
+        Ok((current() - CONTEXTS) as i32)
+    }
+
     /// Lets a fault have what lasts of it.
     pub(crate) fn strike(&mut self, fault: Fault) {
         if fault == Fault::Lost
@@ -210,11 +219,44 @@ impl Machine {
         if device.retained == 0 {
             device.broken = None;
             device.memory = AddressSpace::new(device.total_memory(), device.wrong.memory);
+            let gone = device.slot;
+            self.runtime.retain(|(slot, _), _| *slot != gone);
         }
         Ok(())
     }
 
     pub(crate) fn event(&mut self, handle: u64) -> Result<&mut Event, u32> {
         self.events.get_mut(&handle).ok_or(INVALID_HANDLE)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod test_context {
+    use super::*;
+
+    /// There is one machine in a process; each test has it for itself.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    /// A context of the first card, which is a T4.
+    pub(crate) struct Context(
+        #[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>,
+    );
+
+    impl Context {
+        pub(crate) fn new() -> Self {
+            let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut machine = machine();
+            machine.initialise().unwrap();
+            (machine.findings, machine.refusals) = Default::default();
+            let context = machine.retain(0).unwrap();
+            set_current(context);
+            Self(alone)
+        }
+    }
+
+    impl Drop for Context {
+        fn drop(&mut self) {
+            let _ = machine().release(0);
+        }
     }
 }

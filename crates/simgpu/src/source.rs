@@ -1,12 +1,13 @@
 //! Modules: the images that a driver is given, and the kernels in them.
 //!
 //! An image is PTX. What stands for machine code is PTX too, behind a line that names the architecture.
-//! candle's kernels are in it by their signatures alone.
+//! candle's kernels are PTX behind a line that names it, as `compute_80`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use warpmark_ptx::{Kernel, Module, Refusal};
+use warpmark_ptx::{Kernel, Library, Module, Refusal};
 
 /// What an image begins with that is no plain PTX: the architecture follows, as `sm_75`.
 const HEADER: &str = "//simgpu ";
@@ -19,8 +20,11 @@ pub(crate) const SHARED: u32 = 48 << 10;
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) parameters: Vec<Parameter>,
-    /// Its text, if the image has that.
-    pub(crate) code: Option<Arc<Kernel>>,
+    /// Its text.
+    pub(crate) code: Arc<Kernel>,
+    /// Whether it may be one of the suite's own, of which the simulator has models: candle has kernels of the
+    /// same names.
+    pub(crate) own: bool,
     /// The version of PTX that it was compiled to, and the architecture.
     pub(crate) compiled: (u32, u32),
     /// Bytes of dynamic shared memory that a launch may ask for.
@@ -46,17 +50,54 @@ pub(crate) enum Unusable {
 pub(crate) struct Image {
     /// As `sm_75` or `compute_75`.
     pub(crate) target: String,
-    pub(crate) entries: Vec<Arc<Entry>>,
+    kernels: Kernels,
+}
+
+/// Kernels by their names.
+#[derive(Debug)]
+enum Kernels {
+    All(Vec<Arc<Entry>>),
+    /// Those of many that were asked for.
+    Some(Box<Library>, HashMap<String, Arc<Entry>>),
+}
+
+impl Image {
+    /// The kernel of a name; `None` where there is none, and a refusal where it cannot be run.
+    pub(crate) fn entry(&mut self, name: &str) -> Option<Result<Arc<Entry>, Refusal>> {
+        match &mut self.kernels {
+            Kernels::All(all) => all.iter().find(|entry| entry.name == name).cloned().map(Ok),
+            Kernels::Some(library, known) => {
+                if let Some(entry) = known.get(name) {
+                    return Some(Ok(Arc::clone(entry)));
+                }
+                let compiled = compiled(library.version, library.target);
+                let entry = library
+                    .kernel(name)?
+                    .map(|kernel| Arc::new(Entry::of(kernel, compiled, false)));
+                if let Ok(entry) = &entry {
+                    known.insert(name.to_owned(), Arc::clone(entry));
+                }
+                Some(entry)
+            }
+        }
+    }
+
+    /// All kernels of an image whose kernels were all read.
+    #[cfg(test)]
+    pub(crate) fn entries(self) -> Vec<Arc<Entry>> {
+        match self.kernels {
+            Kernels::All(all) => all,
+            Kernels::Some(..) => panic!("an image of many kernels"),
+        }
+    }
+}
+
+fn compiled((major, minor): (u32, u32), target: u32) -> (u32, u32) {
+    (10 * major + minor, target)
 }
 
 impl Entry {
-    /// A kernel that is known by its signature alone.
-    pub(crate) fn signature(name: &str, parameters: Vec<Parameter>) -> Self {
-        let (name, dynamic) = (name.to_owned(), AtomicU32::new(SHARED));
-        Self { name, parameters, code: None, compiled: (90, 0), dynamic }
-    }
-
-    fn of(kernel: Kernel, module: (u32, u32)) -> Self {
+    fn of(kernel: Kernel, module: (u32, u32), own: bool) -> Self {
         let parameters = kernel.parameters.iter();
         let parameters = parameters.map(|p| Parameter { bytes: p.bytes, pointer: p.pointer });
         Self {
@@ -64,13 +105,14 @@ impl Entry {
             parameters: parameters.collect(),
             dynamic: AtomicU32::new(SHARED.saturating_sub(kernel.shared)),
             compiled: module,
-            code: Some(Arc::new(kernel)),
+            code: Arc::new(kernel),
+            own,
         }
     }
 
     /// Bytes of shared memory that it always has.
     pub(crate) fn shared(&self) -> u32 {
-        self.code.as_ref().map_or(0, |code| code.shared)
+        self.code.shared
     }
 
     /// The most shared memory that a launch may have.
@@ -82,8 +124,18 @@ impl Entry {
         self.dynamic.load(Ordering::Relaxed)
     }
 
+    /// Lets launches ask for so many bytes of dynamic shared memory, whatever the card.
+    #[cfg(test)]
     pub(crate) fn grant(&self, dynamic: u32) {
         self.dynamic.store(dynamic, Ordering::Relaxed);
+    }
+
+    /// Lets launches ask for so many bytes of dynamic shared memory; `None` where a block cannot have
+    /// `most` bytes in all.
+    pub(crate) fn grant_at_most(&self, dynamic: i32, most: u32) -> Option<()> {
+        let dynamic = u32::try_from(dynamic).ok()?;
+        let fits = self.shared().checked_add(dynamic).is_some_and(|total| total <= most);
+        fits.then(|| self.dynamic.store(dynamic, Ordering::Relaxed))
     }
 }
 
@@ -93,6 +145,9 @@ pub(crate) fn machine_code(target: &str, ptx: &str) -> String {
 }
 
 /// Reads an image. `place` gives variables of device memory their addresses.
+///
+/// candle's images have hundreds of kernels, of which a program launches few: those are decoded when they are
+/// asked for, and `scripts/kernel-ptx --candle` decodes all.
 pub(crate) fn load(image: &str, place: impl FnMut(u32, Vec<u8>) -> u64) -> Result<Image, Unusable> {
     let (header, rest) = match image.strip_prefix(HEADER) {
         Some(behind) => {
@@ -102,33 +157,30 @@ pub(crate) fn load(image: &str, place: impl FnMut(u32, Vec<u8>) -> u64) -> Resul
         None => (None, image),
     };
     if !rest.contains(".address_size") {
-        let target = header.ok_or(Unusable::Foreign)?;
-        return Ok(Image { target, entries: signatures(rest).ok_or(Unusable::Foreign)? });
+        return Err(Unusable::Foreign);
     }
-    let module = Module::read(rest, place).map_err(Unusable::Ptx)?;
-    let target = header.unwrap_or_else(|| format!("compute_{}", module.target));
-    let compiled = (10 * module.version.0 + module.version.1, module.target);
-    let entries = module.kernels.into_iter().map(|kernel| Arc::new(Entry::of(kernel, compiled)));
-    Ok(Image { target, entries: entries.collect() })
+    match header {
+        Some(target) if target.starts_with("compute_") => {
+            many(rest, place).map(|image| Image { target, ..image }).map_err(Unusable::Ptx)
+        }
+        header => {
+            let module = Module::read(rest, place).map_err(Unusable::Ptx)?;
+            let target = header.unwrap_or_else(|| format!("compute_{}", module.target));
+            let compiled = compiled(module.version, module.target);
+            let entries = module
+                .kernels
+                .into_iter()
+                .map(|kernel| Arc::new(Entry::of(kernel, compiled, true)));
+            Ok(Image { target, kernels: Kernels::All(entries.collect()) })
+        }
+    }
 }
 
-/// Signatures, one a line: `.visible .entry name(.ptr 8, 4)`.
-fn signatures(text: &str) -> Option<Vec<Arc<Entry>>> {
-    // They tell their version of PTX and their target as well.
-    let lines = text.lines();
-    let lines =
-        lines.filter(|line| !line.starts_with(".version ") && !line.starts_with(".target "));
-    let entries = lines.map(|line| {
-        let (name, rest) = line.strip_prefix(".visible .entry ")?.split_once('(')?;
-        let list = rest.strip_suffix(')')?.split(", ").filter(|parameter| !parameter.is_empty());
-        let parameters = list.map(|text| {
-            let pointer = text.starts_with(".ptr ");
-            let bytes = text.trim_start_matches(".ptr ").parse().ok()?;
-            Some(Parameter { bytes, pointer })
-        });
-        Some(Arc::new(Entry::signature(name, parameters.collect::<Option<_>>()?)))
-    });
-    entries.collect()
+/// The image of PTX with many kernels.
+pub(crate) fn many(ptx: &str, place: impl FnMut(u32, Vec<u8>) -> u64) -> Result<Image, Refusal> {
+    let library = Library::read(ptx.to_owned(), place)?;
+    let target = format!("compute_{}", library.target);
+    Ok(Image { target, kernels: Kernels::Some(Box::new(library), HashMap::new()) })
 }
 
 #[cfg(test)]
@@ -146,9 +198,9 @@ mod tests {
         let machine = load(&machine_code("sm_86", EMPTY), |_, _| 0).unwrap();
         assert_eq!(machine.target, "sm_86");
         let p = |bytes, pointer| Parameter { bytes, pointer };
-        assert_eq!(machine.entries[0].parameters, [p(8, true), p(16, false)]);
-        assert_eq!(machine.entries[0].compiled, (90, 80));
-        assert_eq!(machine.entries[0].most_shared(), SHARED);
+        let one = &machine.entries()[0];
+        assert_eq!(one.parameters, [p(8, true), p(16, false)]);
+        assert_eq!((one.compiled, one.most_shared()), ((90, 80), SHARED));
     }
 
     #[test]
@@ -158,23 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn the_signatures_of_candles_kernels_are_read_and_are_those_of_its_version() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        let folder = format!("{root}/scripts/simulated-cuda/signatures");
-        let mut found = Vec::new();
-        for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
-            if file.extension().is_some_and(|kind| kind == "ptx") {
-                let image = load(&std::fs::read_to_string(file).unwrap(), |_, _| 0).unwrap();
-                assert_eq!(image.target, "compute_75");
-                found.extend(image.entries);
-            }
-        }
-        let softmax = found.iter().find(|entry| entry.name == "softmax_f16").unwrap();
-        let pointers: Vec<bool> = softmax.parameters.iter().map(|p| p.pointer).collect();
-        assert_eq!((pointers, found.len()), (vec![true, true, false], 591));
-        let version = std::fs::read_to_string(format!("{folder}/VERSION")).unwrap();
-        let lock = std::fs::read_to_string(format!("{root}/Cargo.lock")).unwrap();
-        let locked = format!("name = \"candle-kernels\"\nversion = \"{}\"", version.trim());
-        assert!(lock.contains(&locked), "scripts/fixtures/kernel_signatures.py makes them anew");
+    fn of_many_kernels_each_is_known_once_it_was_asked_for() {
+        let mut image = load(&format!("//simgpu compute_80\n{EMPTY}"), |_, _| 0).unwrap();
+        assert_eq!(image.target, "compute_80");
+        let one = image.entry("one").unwrap().unwrap();
+        assert_eq!((one.compiled, one.parameters.len()), ((90, 80), 2));
+        assert!(Arc::ptr_eq(&one, &image.entry("one").unwrap().unwrap()));
+        assert!(image.entry("two").is_none());
     }
 }

@@ -31,7 +31,11 @@ pub(super) extern "C" fn cuMemFree_v2(address: u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemAllocAsync(address: Option<&mut u64>, bytes: usize, stream: u64) -> u32 {
+pub(crate) extern "C" fn cuMemAllocAsync(
+    address: Option<&mut u64>,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
     in_context("cuMemAllocAsync", |device| {
         device.busy(stream, device.profile.alloc_us * 1e-6)?;
         put(address, device.memory.allocate(bytes as u64, true)?, INVALID_VALUE)
@@ -39,7 +43,7 @@ extern "C" fn cuMemAllocAsync(address: Option<&mut u64>, bytes: usize, stream: u
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
+pub(crate) extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     in_context("cuMemFreeAsync", |device| {
         device.busy(stream, device.profile.alloc_us * 1e-6)?;
         device.memory.free(address)
@@ -176,7 +180,7 @@ extern "C" fn cuMemsetD8_v2(at: u64, byte: u8, bytes: usize) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemsetD8Async(at: u64, byte: u8, bytes: usize, stream: u64) -> u32 {
+pub(crate) extern "C" fn cuMemsetD8Async(at: u64, byte: u8, bytes: usize, stream: u64) -> u32 {
     in_context("cuMemsetD8Async", |device| set(device, at, byte, bytes as u64, stream))
 }
 

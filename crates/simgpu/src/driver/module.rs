@@ -6,12 +6,11 @@ use std::sync::Arc;
 use super::INVALID_VALUE;
 use crate::address_space::AddressSpace;
 use crate::call::{put, with_context};
-use crate::contents::Bytes;
 use crate::faults::Fault as Planned;
 use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
 use crate::machine::{Loaded, Machine};
 use crate::source::{self, Entry, Unusable};
-use warpmark_ptx::{Clocks, Fault, Geometry, Limits};
+use warpmark_ptx::{Clocks, DeviceMemory, Fault, Geometry, Limits};
 
 const INVALID_IMAGE: u32 = 200;
 const NO_BINARY_FOR_GPU: u32 = 209;
@@ -60,7 +59,7 @@ extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -
         };
         machine.working()?.memory.modules += 1;
         let handle = machine.handle();
-        let loaded = Loaded { entries: image.entries, functions: Vec::new(), variables };
+        let loaded = Loaded { image, functions: Vec::new(), variables };
         machine.modules.insert(handle, loaded);
         put(module, handle, INVALID_VALUE)
     })
@@ -68,13 +67,21 @@ extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -
 
 /// Gives a variable of a module its memory; one for which there is none is out of bounds everywhere.
 fn variable(memory: &mut AddressSpace, align: u32, bytes: Vec<u8>, all: &mut Vec<u64>) -> u64 {
-    let len = (bytes.len() as u64).next_multiple_of(u64::from(align.max(1)));
-    let Ok(address) = memory.allocate(len, false) else { return 0 };
-    if let Ok((contents, offset)) = memory.contents(address, bytes.len() as u64) {
-        contents.write(offset, bytes.len() as u64, Arc::new(Bytes(bytes)));
-    }
+    let Some(address) = module_variable(memory, align, bytes) else { return 0 };
     all.push(address);
     address
+}
+
+/// Memory that holds a variable's first value.
+pub(crate) fn module_variable(
+    memory: &mut AddressSpace,
+    align: u32,
+    bytes: Vec<u8>,
+) -> Option<u64> {
+    let len = (bytes.len() as u64).next_multiple_of(u64::from(align.max(1)));
+    let address = memory.allocate(len, false).ok()?;
+    memory.write(address, bytes);
+    Some(address)
 }
 
 fn free(memory: &mut AddressSpace, variables: &[u64]) {
@@ -120,8 +127,10 @@ extern "C" fn cuModuleGetFunction(
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
         let handle = machine.handle();
         let loaded = machine.modules.get_mut(&module).ok_or(INVALID_HANDLE)?;
-        let entry = loaded.entries.iter().find(|entry| entry.name == name).ok_or(NOT_FOUND)?;
-        let entry = Arc::clone(entry);
+        let entry = loaded.image.entry(&name).ok_or(NOT_FOUND)?.map_err(|refusal| {
+            machine.refusals.push(format!("a kernel is refused: {refusal}"));
+            INVALID_PTX
+        })?;
         loaded.functions.push(handle);
         machine.functions.insert(handle, entry);
         put(function, handle, INVALID_VALUE)
@@ -137,12 +146,12 @@ fn entry(machine: &Machine, function: u64) -> Result<Arc<Entry>, u32> {
 extern "C" fn cuFuncGetAttribute(value: Option<&mut c_int>, which: c_int, function: u64) -> u32 {
     with_context("cuFuncGetAttribute", |machine| {
         let entry = entry(machine, function)?;
-        let code = entry.code.as_deref();
+        let code = &entry.code;
         let found = match which {
-            0 => code.and_then(|code| code.most_threads).unwrap_or(1024).min(1024),
+            0 => code.most_threads.unwrap_or(1024).min(1024),
             1 => entry.shared(),
             2 | 7 => 0, // constant memory, cache mode
-            3 => code.map_or(0, |code| code.local),
+            3 => code.local,
             4 => 32,
             5 => entry.compiled.0,
             6 => entry.compiled.1,
@@ -160,13 +169,7 @@ extern "C" fn cuFuncSetAttribute(function: u64, which: c_int, value: c_int) -> u
         match which {
             8 => {
                 let most = machine.working()?.profile.shared_per_block_kib << 10;
-                let value = u32::try_from(value).map_err(|_| INVALID_VALUE)?;
-                let total = entry.shared().checked_add(value).ok_or(INVALID_VALUE)?;
-                if total > most {
-                    return Err(INVALID_VALUE);
-                }
-                entry.grant(value);
-                Ok(())
+                entry.grant_at_most(value, most).ok_or(INVALID_VALUE)
             }
             // How shared memory and the cache share what a multiprocessor has.
             9 => Ok(()),
@@ -229,26 +232,36 @@ extern "C" fn cuLaunchKernel(
         if geometry.blocks() == 0 || !(1..=1024).contains(&geometry.threads()) {
             return Err(INVALID_VALUE);
         }
-        refused(machine, &entry, &geometry)?;
-        let arguments = arguments(&entry, parameters)?;
-        let kernel = Captured { entry, arguments, geometry };
-        if let Some(capture) = machine.working()?.capture(stream) {
-            capture.kernels.push(kernel);
-            return Ok(());
-        }
-        machine.working()?.launched(stream)?;
-        let least = machine.working()?.profile.launch_us;
-        launch(machine, kernel, stream, least)
+        begin(machine, entry, geometry, parameters, stream)
     })
+}
+
+/// Launches a kernel, or lets the graph have it that is being captured.
+pub(crate) fn begin(
+    machine: &mut Machine,
+    entry: Arc<Entry>,
+    geometry: Geometry,
+    parameters: *const *const u8,
+    stream: u64,
+) -> Result<(), u32> {
+    refused(machine, &entry, &geometry)?;
+    let arguments = arguments(&entry, parameters)?;
+    let kernel = Captured { entry, arguments, geometry };
+    if let Some(capture) = machine.working()?.capture(stream) {
+        capture.kernels.push(kernel);
+        return Ok(());
+    }
+    machine.working()?.launched(stream)?;
+    let least = machine.working()?.profile.launch_us;
+    launch(machine, kernel, stream, least)
 }
 
 /// Refuses a launch that the kernel's text rules out.
 fn refused(machine: &mut Machine, entry: &Entry, geometry: &Geometry) -> Result<(), u32> {
-    let Some(code) = entry.code.as_deref() else { return Ok(()) };
     let multiprocessors = machine.working()?.profile.sm_count;
     let shared = entry.most_shared();
     let limits = Limits { multiprocessors, shared, instructions: 0, clocks: Clocks::default() };
-    let Some(fault) = code.refuses(geometry, &limits) else { return Ok(()) };
+    let Some(fault) = entry.code.refuses(geometry, &limits) else { return Ok(()) };
     machine.refusals.push(format!("a launch of {} is refused: {fault}", entry.name));
     Err(if fault == Fault::TooManyThreads { OUT_OF_RESOURCES } else { INVALID_VALUE })
 }
@@ -341,20 +354,6 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
         }
         Err(other) => Err(other),
     }
-}
-
-/// A launch of a kernel that is known by its name alone, without arguments: the runtime's.
-pub(crate) fn launch_by_name(machine: &mut Machine, name: &str, stream: u64) -> Result<(), u32> {
-    let entry = Arc::new(Entry::signature(name, Vec::new()));
-    let geometry = Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 };
-    let kernel = Captured { entry, arguments: Vec::new(), geometry };
-    if let Some(capture) = machine.working()?.capture(stream) {
-        capture.kernels.push(kernel);
-        return Ok(());
-    }
-    machine.working()?.launched(stream)?;
-    let least = machine.working()?.profile.launch_us;
-    launch(machine, kernel, stream, least)
 }
 
 #[cfg(test)]

@@ -1,35 +1,11 @@
 //! Modules and launches that are wrong: each is answered by the driver's own error.
 
 use std::ffi::CString;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::driver::memory::{cuMemAlloc_v2, cuMemFree_v2};
-use crate::machine::{machine, set_current};
-
-/// There is one machine in a process; each test has it for itself.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// A context of the first card, which is a T4.
-struct Context(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-impl Context {
-    fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut machine = machine();
-        machine.initialise().unwrap();
-        (machine.findings, machine.refusals) = Default::default();
-        let context = machine.retain(0).unwrap();
-        set_current(context);
-        Self(alone)
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        let _ = machine().release(0);
-    }
-}
+use crate::machine::machine;
+use crate::machine::test_context::Context;
 
 const TEXT: &str = ".version 8.0\n.target sm_75\n.address_size 64\n\
     .visible .entry store(.param .u64 out, .param .u32 value)\n.maxntid 64, 1, 1\n{\n\

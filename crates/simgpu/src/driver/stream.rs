@@ -54,7 +54,7 @@ extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
+pub(crate) extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
     wait_for_device("cuStreamSynchronize", |device| {
         device.not_captured(stream)?;
         Ok(device.stream(stream)?.end().at)

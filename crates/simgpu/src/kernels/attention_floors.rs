@@ -90,7 +90,7 @@ fn step(build: Build, head: u64, architecture: u32) -> Step {
     let (_, name, source) =
         builds().into_iter().find(|(stem, ..)| *stem == build.stem()).expect("a stored build");
     let ptx = Unit { name: &name, source: &source, options: &options }.ptx(architecture).unwrap();
-    let entry = load(&ptx, |_, _| 0).unwrap().entries.remove(0);
+    let entry = load(&ptx, |_, _| 0).unwrap().entries().remove(0);
     let counted = |keys: u64| -> Counts {
         let mut case = case(Extents::full(build, keys), &mut Numbers(1));
         let (entry, memory) = (&*entry, &mut case.memory);
@@ -105,7 +105,7 @@ fn step(build: Build, head: u64, architecture: u32) -> Step {
             clocks: Clocks::default(),
             gate: None,
         };
-        let (result, ran) = launch.by_text(entry.code.as_ref().unwrap());
+        let (result, ran) = launch.by_text(&entry.code);
         assert!(result.is_ok() && ran.findings.is_empty(), "{:?}", ran.findings);
         ran.counts
     };

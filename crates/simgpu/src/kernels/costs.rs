@@ -33,8 +33,8 @@ fn costs() -> BTreeMap<(String, String), Cost> {
     let (profile, options, mut all) = (Profile::named("t4"), options(), BTreeMap::new());
     for (stem, name, source) in builds() {
         let ptx = Unit { name: &name, source: &source, options: &options }.ptx(80).unwrap();
-        for entry in load(&ptx, |_, _| 0).unwrap().entries {
-            let code = entry.code.clone().unwrap();
+        for entry in load(&ptx, |_, _| 0).unwrap().entries() {
+            let code = Arc::clone(&entry.code);
             let row = row(&entry.name);
             let Some(mut timed) = row.timed.map(|timed| timed(built(&entry), 1)) else { continue };
             let (arguments, geometry) = (timed.case.arguments.clone(), timed.case.geometry);

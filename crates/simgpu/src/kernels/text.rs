@@ -4,7 +4,9 @@
 //! right by nature. Where a launch is small enough both run, and what they leave in memory has to be the
 //! same. A kernel without a model runs by its text alone.
 
-use super::Launch;
+use std::sync::Arc;
+
+use super::{Launch, Model};
 use crate::contents::{Snapshot, Source};
 use crate::profile::Work;
 use warpmark_ptx::{Counts, DeviceMemory, Fault, Findings, Kernel, Limits, Outcome, View};
@@ -66,22 +68,18 @@ impl Launch<'_> {
     /// Does what the kernel does, and takes the time that its model says. `left` is what may still be
     /// spent on the text of a kernel that has a model.
     pub(crate) fn run(&mut self, left: u64) -> (Result<Work, u32>, Ran) {
-        let Some(code) = self.entry.code.clone() else {
-            return (self.model().unwrap_or(Ok(Work::default())), Ran::default());
-        };
-        if !super::has_model(&self.entry.name) {
-            return self.by_text(&code);
-        }
+        let code = Arc::clone(&self.entry.code);
+        let Some(model) = self.model() else { return self.by_text(&code) };
         let fits = self.least(&code) <= left && !super::waits_for_the_host(&self.entry.name);
         if !fits || code.refuses(&self.geometry, &self.limits(left)).is_some() {
-            return (self.model().unwrap_or(Ok(Work::default())), Ran::default());
+            return (model(self), Ran::default());
         }
-        self.beside_its_model(&code, left)
+        self.beside_its_model(&code, model, left)
     }
 
     /// Whether the kernel has a text and no model.
     pub(crate) fn has_text_alone(&self) -> bool {
-        self.entry.code.is_some() && !super::has_model(&self.entry.name)
+        self.model().is_none()
     }
 
     /// Instructions of a launch that comes through the text once, where it has no loop.
@@ -119,7 +117,12 @@ impl Launch<'_> {
     }
 
     /// The model's answer stands; the text says whether it is right.
-    fn beside_its_model(&mut self, code: &Kernel, left: u64) -> (Result<Work, u32>, Ran) {
+    fn beside_its_model(
+        &mut self,
+        code: &Kernel,
+        model: Model,
+        left: u64,
+    ) -> (Result<Work, u32>, Ran) {
         let (limits, parameters) = (self.limits(left), self.parameters(code));
         let mut view = View::new(self.memory);
         let Outcome { counts, mut findings, stopped } =
@@ -130,11 +133,11 @@ impl Launch<'_> {
         // It is only too long, and the model answers alone.
         if stopped == Some(Fault::Endless) {
             let ran = Ran { findings: Findings::default(), counts, spent };
-            return (self.model().unwrap_or(Ok(Work::default())), ran);
+            return (model(self), ran);
         }
         let before = Before { written, snapshots: self.pointed_to() };
         self.memory.written = Some(Vec::new());
-        let result = self.model().unwrap_or(Ok(Work::default()));
+        let result = model(self);
         let modelled = self.memory.written.take().unwrap_or_default();
         let result = stopped.and_then(Fault::error).map_or(result, Err);
         let stretches = before.written.iter().map(|(at, bytes)| (*at, bytes.len() as u64));

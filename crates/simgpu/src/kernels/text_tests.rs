@@ -1,5 +1,7 @@
 //! Every kernel's text against its model, at small random sizes, and mutants of the text.
 
+use std::collections::BTreeSet;
+
 use super::case::{Case, Numbers};
 use super::table::{Built, row};
 use super::text::BUDGET;
@@ -12,7 +14,7 @@ use warpmark_ptx::{Clocks, Findings};
 pub(crate) fn findings(ptx: &str, seed: u64, launches: usize) -> Findings {
     let profile = Profile::named("t4");
     let (mut all, mut n) = (Findings::default(), Numbers(seed));
-    for entry in load(ptx, |_, _| 0).unwrap().entries {
+    for entry in load(ptx, |_, _| 0).unwrap().entries() {
         let row = row(&entry.name);
         for _ in 0..launches.div_ceil(row.of) {
             all.merge(of_a_launch(&entry, (row.random)(built(&entry), &mut n), &profile));
@@ -23,7 +25,7 @@ pub(crate) fn findings(ptx: &str, seed: u64, launches: usize) -> Findings {
 
 /// How a kernel was built.
 pub(super) fn built(entry: &Entry) -> Built<'_> {
-    let code = entry.code.as_ref().unwrap();
+    let code = &entry.code;
     Built { name: &entry.name, threads: code.most_threads.unwrap_or(256) }
 }
 
@@ -41,7 +43,7 @@ fn of_a_launch(entry: &Entry, case: Case, profile: &Profile) -> Findings {
         gate: None,
     };
     let Some(check) = check else { return launch.run(BUDGET).1.findings };
-    let (result, ran) = launch.by_text(entry.code.as_ref().unwrap());
+    let (result, ran) = launch.by_text(&entry.code);
     let mut found = ran.findings;
     // What a kernel leaves that was ended is nobody's business.
     if result.is_ok()
@@ -71,6 +73,37 @@ fn every_kernel_leaves_in_memory_what_its_model_says() {
         }
     }
     assert!(seen >= 26, "{seen}");
+}
+
+#[test]
+fn every_model_was_held_to_the_real_text_and_none_was_passed_by() {
+    let (profile, mut n, mut held) = (Profile::named("t4"), Numbers(9), BTreeSet::new());
+    for (_, name, source) in crate::compiler::builds() {
+        let unit = Unit { name: &name, source: &source, options: &options() };
+        for entry in load(&unit.ptx(80).unwrap(), |_, _| 0).unwrap().entries() {
+            if model(&entry.name).is_none() || waits_for_the_host(&entry.name) {
+                continue;
+            }
+            let Case { mut memory, arguments, geometry, .. } =
+                (row(&entry.name).random)(built(&entry), &mut n);
+            let (entry, memory) = (&*entry, &mut memory);
+            let clocks = Clocks::default();
+            let mut launch = Launch {
+                entry,
+                arguments,
+                geometry,
+                memory,
+                profile: &profile,
+                clocks,
+                gate: None,
+            };
+            let (_, ran) = launch.run(BUDGET);
+            // What the model alone answered has spent nothing.
+            assert!(ran.spent > 0 && ran.counts.lanes > 0, "{}", entry.name);
+            held.insert(entry.name.clone());
+        }
+    }
+    assert_eq!(held.len(), 17, "each kernel that has a model, and no other: {held:?}");
 }
 
 #[test]
@@ -109,7 +142,7 @@ fn how_fast_kernels_are_executed() {
     let mut slow = Vec::new();
     for (stem, name, source) in crate::compiler::builds() {
         let ptx = Unit { name: &name, source: &source, options: &options() }.ptx(80).unwrap();
-        for entry in load(&ptx, |_, _| 0).unwrap().entries {
+        for entry in load(&ptx, |_, _| 0).unwrap().entries() {
             let Some(timed) = row(&entry.name).timed else { continue };
             let mut case = timed(built(&entry), 32).case;
             let mut lanes = 0;
@@ -126,7 +159,7 @@ fn how_fast_kernels_are_executed() {
                     clocks: Clocks::default(),
                     gate: None,
                 };
-                *lanes += launch.by_text(entry.code.as_ref().unwrap()).1.counts.lanes;
+                *lanes += launch.by_text(&entry.code).1.counts.lanes;
             };
             // The first launch pays for memory of the host, as the first of every process does.
             run(&mut 0);
