@@ -95,6 +95,7 @@ pub(super) fn examine(
 }
 
 #[cfg(not(feature = "hub"))]
+#[expect(clippy::unnecessary_wraps, reason = "the signature is that of the hub's client")]
 pub(super) fn examine(
     _model: &Checkpoint,
     _options: &HubOptions,
