@@ -112,7 +112,7 @@ fn each_limit_of_the_script_leaves_the_plan_of_every_card_half_as_much_again() {
             text.lines().find_map(|line| line.strip_prefix(&format!("step {step} "))).unwrap();
         line.split(' ').next().unwrap().parse().unwrap()
     };
-    for card in ["t4", "v100", "l4", "a10g", "a100-40", "h100"] {
+    for card in ["t4", "v100", "l4", "a10g", "a100-40", "h100", "h200"] {
         let machine = Machine::with(card);
         for (step, suite) in [("quick", "quick"), ("full", "full"), ("full-again", "full")] {
             let plan =

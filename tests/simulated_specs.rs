@@ -7,7 +7,7 @@ use crate::support::machine::Machine;
 use serde_json::Value;
 use warpmark_simgpu::profile::Profile;
 
-const PROFILES: [&str; 5] = ["t4", "l4", "a10g", "a100-40", "h100"];
+const PROFILES: [&str; 6] = ["t4", "l4", "a10g", "a100-40", "h100", "h200"];
 
 /// What belongs to the card: without the host, and without the one figure that differs each time.
 fn of_the_card(text: &str) -> String {

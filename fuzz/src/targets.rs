@@ -2,6 +2,7 @@
 
 mod configuration;
 mod hub;
+mod ptx;
 mod texts;
 mod weights;
 
@@ -49,7 +50,7 @@ impl Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 13] = [
     Target::new("safetensors", "model.safetensors", weights::plain).made(weights::plain_seeds),
     Target::new("index", "model.safetensors.index.json", weights::plain_sharded)
         .prepare(weights::write_shards),
@@ -67,6 +68,15 @@ pub(crate) const TARGETS: [Target; 12] = [
         .seeds(&["results/reference/module-4.toml", "results/reference/requests.toml"]),
     Target::new("hub", "answer.http", hub::answer).made(hub::seeds).prepare(hub::serve),
     Target::new("filter", "filter.txt", texts::filter),
+    Target::new("ptx", "kernel.ptx", ptx::kernels).seeds(&[
+        "kernels/ptx/atomics.ptx",
+        "kernels/ptx/cache.ptx",
+        "kernels/ptx/chase.ptx",
+        "kernels/ptx/fill.ptx",
+        "kernels/ptx/hold.ptx",
+        "kernels/ptx/memory-1024.ptx",
+        "kernels/ptx/shared.ptx",
+    ]),
 ];
 
 fn tokenizer(path: &Path, _: &[u8]) {

@@ -7,6 +7,7 @@ use super::instruction::{Access, Atomic, Instruction, NONE, Space};
 use super::launch::Run;
 use super::shadow::{Conflict, Touch};
 use super::value::{ALL, Type, Value, lanes_of};
+use super::view::Way;
 use super::warp::Warp;
 
 /// Generic addresses of shared and local memory reach so far.
@@ -206,7 +207,7 @@ impl Run<'_, '_> {
     pub(super) fn count(
         &mut self,
         space: Space,
-        writes: bool,
+        way: Way,
         mask: u32,
         addresses: &[u64; 32],
         bytes: usize,
@@ -225,7 +226,12 @@ impl Run<'_, '_> {
         match space {
             Space::Shared => self.counts.banks(asked, bytes as u64),
             Space::Local => {}
-            _ => self.counts.device(writes, asked, bytes as u64),
+            _ => {
+                let sectors = self.counts.device(way != Way::Read, asked, bytes as u64);
+                if let Some((page, _)) = self.view.find(asked[0], bytes as u64) {
+                    self.view.count(page, way, sectors);
+                }
+            }
         }
     }
 
@@ -236,7 +242,7 @@ impl Run<'_, '_> {
         if self.row(warp, i, (mask, &addresses), access, space, false) {
             return;
         }
-        self.count(space, false, mask, &addresses, bytes);
+        self.count(space, Way::Read, mask, &addresses, bytes);
         let when = self.when(warp);
         if self.broadcast(warp, i, (mask, &addresses), access, space) {
             return;
@@ -319,7 +325,7 @@ impl Run<'_, '_> {
         if self.row(warp, i, (mask, &addresses), access, space, true) {
             return;
         }
-        self.count(space, true, mask, &addresses, bytes);
+        self.count(space, Way::Write, mask, &addresses, bytes);
         let when = self.when(warp);
         for lane in lanes_of(mask) {
             let one = One { lane: lane as u32, address: addresses[lane], bytes };
@@ -358,7 +364,7 @@ impl Run<'_, '_> {
     ) {
         let bytes = access.bytes as usize;
         let (addresses, space) = Self::addresses(warp, i, mask, access);
-        self.count(space, true, mask, &addresses, bytes);
+        self.count(space, Way::Atomic, mask, &addresses, bytes);
         let when = self.when(warp);
         let value = |warp: &Warp, slot: u32, lane: usize| {
             if slot == NONE {
@@ -377,6 +383,12 @@ impl Run<'_, '_> {
             old[..bytes].copy_from_slice(&self.bytes(warp, place, bytes)[..bytes]);
             let old = u64::from_le_bytes(old);
             let keep = u64::MAX >> (64 - 8 * bytes);
+            if let Where::Device(page, at) = place {
+                let on_one = self.view.count_atomic(page, at);
+                let atomics = &mut self.counts.atomics;
+                atomics.operations += 1;
+                atomics.on_one = atomics.on_one.max(on_one);
+            }
             let (b, c) = (value(warp, i.b, lane) & keep, value(warp, i.c, lane) & keep);
             let new = atomic::apply(operation, kind, old, b, c) & keep;
             self.put(warp, place, &new.to_le_bytes()[..bytes]);

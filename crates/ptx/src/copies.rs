@@ -8,6 +8,7 @@ use super::launch::Run;
 use super::matrix;
 use super::shadow::Touch;
 use super::value::{ALL, Value, lanes_of};
+use super::view::Way;
 use super::warp::{Copy, Warp};
 
 impl Run<'_, '_> {
@@ -51,7 +52,7 @@ impl Run<'_, '_> {
     ) {
         let access = Access::plain(Space::Global, bytes);
         let (addresses, space) = Self::addresses(warp, i, mask, &access);
-        self.count(space, false, mask, &addresses, bytes as usize);
+        self.count(space, Way::Read, mask, &addresses, bytes as usize);
         let (targets, shift) = (u64::read(&warp.rows, i.d), u64::read(&warp.rows, i.list[0])[0]);
         let taken = if i.c == NONE { [bytes; 32] } else { u32::read(&warp.rows, i.c) };
         let when = self.when(warp);

@@ -3,7 +3,7 @@
 use super::instruction::Kind;
 
 /// Bytes that memory gives at once.
-pub(crate) const SECTOR: u64 = 32;
+pub const SECTOR: u64 = 32;
 
 /// Traffic with one kind of memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,6 +17,37 @@ pub struct Traffic {
     /// The fewest that those bytes could have taken.
     pub least: u64,
 }
+
+/// Traffic with one allocation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Area {
+    /// Where the allocation begins, and its length in bytes.
+    pub start: u64,
+    /// Bytes of the allocation.
+    pub len: u64,
+    /// Sectors that requests to read took.
+    pub read: u64,
+    /// Sectors that requests to write took.
+    pub written: u64,
+    /// Sectors that atomic operations took.
+    pub atomic: u64,
+    /// Sectors of which anything was touched, each once.
+    pub touched: u64,
+    /// Bytes from the first that was touched to behind the last.
+    pub span: u64,
+}
+
+/// Atomic operations on device memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Atomics {
+    /// Operations of lanes.
+    pub operations: u64,
+    /// The most of them on one word.
+    pub on_one: u64,
+}
+
+/// What tensor cores multiply, as profiles name it: operands, accumulator.
+pub const PRODUCTS: [&str; 4] = ["f16/f32", "f16/f16", "bf16/f32", "int8/int32"];
 
 /// What a launch did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,28 +64,43 @@ pub struct Counts {
     pub shared: Traffic,
     /// Barriers that a block came to, over all blocks.
     pub barriers: u64,
+    /// How often a warp waited for what it had asked of device memory.
+    pub waits: u64,
+    /// Atomic operations on device memory.
+    pub atomics: Atomics,
+    /// Operations of tensor cores, in the order of [`PRODUCTS`].
+    pub products: [u64; 4],
+    /// Traffic by allocations, in the order in which they were touched first.
+    pub areas: Vec<Area>,
 }
 
 impl Counts {
     /// Counts a request for device memory: `bytes` at each address.
-    pub(super) fn device(&mut self, writes: bool, addresses: &[u64], bytes: u64) {
+    ///
+    /// Returns the sectors that it took.
+    pub(super) fn device(&mut self, writes: bool, addresses: &[u64], bytes: u64) -> u64 {
         let traffic = if writes { &mut self.written } else { &mut self.read };
         traffic.requests += 1;
         traffic.bytes += bytes * addresses.len() as u64;
         let taken = sectors(addresses, bytes);
         traffic.taken += taken;
         traffic.least += (distinct(addresses) * bytes).div_ceil(SECTOR).min(taken);
+        taken
     }
 
     /// Counts a request of all lanes side by side, the first at this address.
     #[inline]
-    pub(super) fn row(&mut self, writes: bool, address: u64, bytes: u64) {
+    ///
+    /// Returns the sectors that it took.
+    pub(super) fn row(&mut self, writes: bool, address: u64, bytes: u64) -> u64 {
         let traffic = if writes { &mut self.written } else { &mut self.read };
         let end = address + 32 * bytes;
         traffic.requests += 1;
         traffic.bytes += 32 * bytes;
-        traffic.taken += end.div_ceil(SECTOR) - address / SECTOR;
+        let taken = end.div_ceil(SECTOR) - address / SECTOR;
+        traffic.taken += taken;
         traffic.least += bytes;
+        taken
     }
 
     /// The same for shared memory: no bank is wanted twice.
@@ -76,6 +122,51 @@ impl Counts {
         for part in addresses.chunks(together.min(32)) {
             self.shared.taken += passes(part, bytes);
             self.shared.least += 1;
+        }
+    }
+}
+
+impl Counts {
+    /// What a launch would have counted, as far behind `later` as `ratio` says, where `self` is at 0 and
+    /// `later` at 1: every count goes on as it went from one to the other.
+    #[must_use]
+    pub fn extrapolated(&self, later: &Self, ratio: f64) -> Self {
+        let on = |from: u64, to: u64| {
+            let (from, to) = (from as f64, to as f64);
+            (from + (to - from) * ratio).round().max(0.0) as u64
+        };
+        let traffic = |from: &Traffic, to: &Traffic| Traffic {
+            requests: on(from.requests, to.requests),
+            bytes: on(from.bytes, to.bytes),
+            taken: on(from.taken, to.taken),
+            least: on(from.least, to.least),
+        };
+        let areas = later.areas.iter().map(|to| {
+            // Areas come in the order in which blocks touch them, which is random.
+            let from = self.areas.iter().find(|from| from.start == to.start).unwrap_or(to);
+            Area {
+                read: on(from.read, to.read),
+                written: on(from.written, to.written),
+                atomic: on(from.atomic, to.atomic),
+                touched: on(from.touched, to.touched).min(to.len.div_ceil(SECTOR)),
+                span: on(from.span, to.span).min(to.len.next_multiple_of(SECTOR)),
+                ..*to
+            }
+        });
+        Self {
+            lanes: on(self.lanes, later.lanes),
+            kinds: std::array::from_fn(|kind| on(self.kinds[kind], later.kinds[kind])),
+            read: traffic(&self.read, &later.read),
+            written: traffic(&self.written, &later.written),
+            shared: traffic(&self.shared, &later.shared),
+            barriers: on(self.barriers, later.barriers),
+            waits: on(self.waits, later.waits),
+            atomics: Atomics {
+                operations: on(self.atomics.operations, later.atomics.operations),
+                on_one: on(self.atomics.on_one, later.atomics.on_one),
+            },
+            products: std::array::from_fn(|each| on(self.products[each], later.products[each])),
+            areas: areas.collect(),
         }
     }
 }

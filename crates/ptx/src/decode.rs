@@ -9,6 +9,7 @@ use super::refusal::Refusal;
 use super::special::{Constant, Special};
 use super::token::{Cursor, number};
 use super::value::{Type, Width};
+use super::waits;
 
 /// What the body of a kernel is turned into, while that goes on.
 pub(super) struct Decoder<'m, 'a> {
@@ -250,6 +251,7 @@ impl<'m, 'a> Decoder<'m, 'a> {
             unless,
             list: Box::default(),
             offset: 0,
+            waits: false,
             place: self.place,
         };
         match name.split('.').next().unwrap_or_default() {
@@ -348,6 +350,7 @@ impl<'m, 'a> Decoder<'m, 'a> {
             unless: false,
             list: Box::default(),
             offset: 0,
+            waits: false,
             place: self.place,
         };
         code.push(last);
@@ -359,6 +362,7 @@ impl<'m, 'a> Decoder<'m, 'a> {
                 })?;
             }
         }
+        waits::mark(&mut code);
         Ok(code)
     }
 }

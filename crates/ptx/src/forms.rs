@@ -81,6 +81,7 @@ impl<'a> Decoder<'_, 'a> {
             unless: false,
             list: Box::default(),
             offset: 0,
+            waits: false,
             place: self.place,
         }
     }
@@ -189,8 +190,9 @@ impl<'a> Decoder<'_, 'a> {
         }
         if let Some(alu) = float::find(&mut form.clone()) {
             // Found once more, now that the form is known to be its.
+            let kind = kind_of_float(form, &alu);
             float::find(form);
-            return Some((Kind::Float, alu));
+            return Some((kind, alu));
         }
         let alu = integer::find(form)?;
         let carries = form.name.contains(".cc") || matches!(form.base, "addc" | "subc" | "madc");
@@ -200,6 +202,15 @@ impl<'a> Decoder<'_, 'a> {
             made.list = Box::from([slot]);
         }
         Some((Kind::Integer, alu))
+    }
+}
+
+/// What an instruction in floating point counts as.
+fn kind_of_float(form: &Form<'_>, alu: &Alu) -> Kind {
+    match form.base {
+        "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "div" => Kind::Special,
+        _ if alu.to == Type::F64 => Kind::Double,
+        _ => Kind::Float,
     }
 }
 

@@ -100,6 +100,23 @@ pub(super) struct Product {
     pub(super) saturates: bool,
 }
 
+impl Product {
+    /// Its place in [`super::counts::PRODUCTS`].
+    pub(super) fn arithmetic(&self) -> usize {
+        match (self.a, self.d) {
+            (Type::F16, Type::F16) => 1,
+            (Type::F16, _) => 0,
+            (Type::Bf16, _) => 2,
+            _ => 3,
+        }
+    }
+
+    /// Multiplications and additions.
+    pub(super) fn operations(&self) -> u64 {
+        2 * (self.m * self.n * self.k) as u64
+    }
+}
+
 /// What an instruction does.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
@@ -137,8 +154,12 @@ pub(super) enum Action {
 pub enum Kind {
     /// Arithmetic and comparison of integers, and bits.
     Integer,
-    /// Arithmetic and comparison of floats.
+    /// Arithmetic in f32 and in halves.
     Float,
+    /// Arithmetic in f64.
+    Double,
+    /// What special function units compute: reciprocals, roots, exponentials, sines.
+    Special,
     /// Between number types.
     Convert,
     /// Between registers.
@@ -163,9 +184,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Integer,
         Self::Float,
+        Self::Double,
+        Self::Special,
         Self::Convert,
         Self::Move,
         Self::Control,
@@ -205,6 +228,8 @@ pub(super) struct Instruction {
     pub(super) list: Box<[u32]>,
     /// Added to the address.
     pub(super) offset: i64,
+    /// Whether it is the first to need what was loaded from device memory before it.
+    pub(super) waits: bool,
     pub(super) place: Place,
 }
 

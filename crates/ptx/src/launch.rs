@@ -3,7 +3,7 @@
 use super::clocks::Clocks;
 use super::counts::Counts;
 use super::finding::{Fault, Findings, Site};
-use super::instruction::{Action, Instruction, Place, Space};
+use super::instruction::{Action, Instruction, Place};
 use super::module::Kernel;
 use super::order::Order;
 use super::sectors::Shadow;
@@ -11,10 +11,11 @@ use super::shadow::{Cell, MOST_BLOCKS, When, Who};
 use super::special::Special;
 use super::value::{ALL, Row};
 use super::view::View;
+use super::waits;
 use super::warp::{State, Warp};
 
 /// How a kernel is launched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// Blocks in x, y and z.
     pub grid: [u32; 3],
@@ -100,27 +101,7 @@ impl Kernel {
     /// Bytes of device memory that a thread asks for before it needs any of them: the most that it has
     /// under way at once, in the order of the text.
     pub fn in_flight(&self) -> u32 {
-        let (mut most, mut bytes, mut awaited) = (0, 0, Vec::new());
-        for i in &self.code {
-            let used = [i.a, i.b, i.c].into_iter().chain(i.list.iter().copied());
-            let loads = match i.action {
-                Action::Load(access) if access.space == Space::Global => {
-                    Some(access.bytes * i.list.len() as u32)
-                }
-                _ => None,
-            };
-            let mut used = if loads.is_some() { vec![i.a] } else { used.collect() };
-            used.retain(|slot| awaited.contains(slot));
-            if !used.is_empty() {
-                (bytes, awaited) = (0, Vec::new());
-            }
-            if let Some(loaded) = loads {
-                bytes += loaded;
-                awaited.extend(i.list.iter().copied());
-                most = most.max(bytes);
-            }
-        }
-        most
+        waits::most_under_way(&self.code)
     }
 
     /// Runs the kernel. `arguments` are the bytes of all parameters, each where it belongs.
@@ -130,6 +111,29 @@ impl Kernel {
         geometry: Geometry,
         limits: Limits,
         arguments: &[u8],
+    ) -> Outcome {
+        self.run_some(view, geometry, limits, arguments, None)
+    }
+
+    /// Runs some blocks of a launch, to count what they do.
+    pub fn sample(
+        &self,
+        view: &mut View<'_>,
+        geometry: Geometry,
+        limits: Limits,
+        arguments: &[u8],
+        blocks: &[u32],
+    ) -> Outcome {
+        self.run_some(view, geometry, limits, arguments, Some(blocks))
+    }
+
+    fn run_some(
+        &self,
+        view: &mut View<'_>,
+        geometry: Geometry,
+        limits: Limits,
+        arguments: &[u8],
+        blocks: Option<&[u32]>,
     ) -> Outcome {
         let end = self.parameters.last().map_or(0, |last| last.at + last.bytes);
         let refused = if arguments.len() == end {
@@ -142,9 +146,11 @@ impl Kernel {
             run.fault(fault, Place::default(), 0, || format!("{geometry:?}"));
             run.stopped = Some(fault);
         } else {
-            run.blocks();
+            run.blocks(blocks);
         }
-        Outcome { counts: run.counts, findings: run.findings, stopped: run.stopped }
+        let areas = run.view.areas();
+        let counts = Counts { areas, ..run.counts };
+        Outcome { counts, findings: run.findings, stopped: run.stopped }
     }
 
     /// The `.cu` file and line of an instruction; of the PTX where that is not known.
@@ -249,7 +255,8 @@ impl<'r, 'm> Run<'r, 'm> {
         order
     }
 
-    fn blocks(&mut self) {
+    /// Runs these blocks, or all.
+    fn blocks(&mut self, some: Option<&[u32]>) {
         let mut rows = vec![[0_u32; 32]; self.kernel.rows as usize];
         for (slot, value) in &self.kernel.constants {
             rows[*slot as usize] = [*value as u32; 32];
@@ -264,8 +271,10 @@ impl<'r, 'm> Run<'r, 'm> {
                 Warp::new(32 * index, mask, rows.clone(), self.kernel.local)
             })
             .collect();
-        for block in self.shuffled(self.geometry.blocks() as usize) {
-            self.begin(block as u32, &mut warps);
+        let count = some.map_or(self.geometry.blocks() as usize, <[u32]>::len);
+        for index in self.shuffled(count) {
+            let block = some.map_or(index as u32, |some| some[index]);
+            self.begin(block, &mut warps);
             self.block(&mut warps);
             if self.stopped.is_some() {
                 return;

@@ -54,6 +54,7 @@ mod together;
 mod token;
 mod value;
 mod view;
+mod waits;
 mod warp;
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod memory_for_tests;
 mod run_tests;
 
 pub use clocks::Clocks;
-pub use counts::{Counts, Traffic};
+pub use counts::{Area, Atomics, Counts, PRODUCTS, SECTOR, Traffic};
 pub use finding::{Fault, Findings, Race};
 pub use instruction::Kind;
 pub use launch::{Geometry, Limits, Outcome};

@@ -1,6 +1,8 @@
 //! Parts of registers, products on tensor cores, and copies that go on by themselves.
 
-use half::{bf16, f16};
+use std::sync::LazyLock;
+
+use half::f16;
 
 use super::decode::Decoder;
 use super::instruction::{Action, Form, Instruction, Kind, Lanes, NONE, Product};
@@ -196,20 +198,65 @@ fn element(rows: usize, per_word: usize, lane: usize, word: usize, part: usize) 
     (group + 8 * down, within * per_word + part + 4 * per_word * right)
 }
 
-/// A fragment as a matrix of numbers.
-fn gather(rows: &[Row], list: &[u32], height: usize, width: usize, kind: Type) -> Vec<f64> {
+/// A fragment as a matrix of numbers, row by row; transposed, column by column.
+fn gather(
+    rows: &[Row],
+    list: &[u32],
+    (height, width): (usize, usize),
+    kind: Type,
+    transposed: bool,
+) -> Vec<f64> {
+    match kind {
+        Type::F16 => gather_by(rows, list, (height, width), kind, transposed, f16_number),
+        Type::Bf16 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
+            f64::from(f32::from_bits(bits << 16))
+        }),
+        Type::F32 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
+            f64::from(f32::from_bits(bits))
+        }),
+        Type::S8 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
+            f64::from((bits as u8).cast_signed())
+        }),
+        Type::U8 => {
+            gather_by(rows, list, (height, width), kind, transposed, |bits| f64::from(bits as u8))
+        }
+        _ => gather_by(rows, list, (height, width), kind, transposed, |bits| {
+            f64::from(bits.cast_signed())
+        }),
+    }
+}
+
+/// The same, with one loop for each type.
+#[inline(always)]
+fn gather_by(
+    rows: &[Row],
+    list: &[u32],
+    (height, width): (usize, usize),
+    kind: Type,
+    transposed: bool,
+    number: impl Fn(u32) -> f64,
+) -> Vec<f64> {
     let per_word = (4 / kind.size() as usize).max(1);
+    let (down, right) = if transposed { (1, height) } else { (width, 1) };
     let mut matrix = vec![0.0; height * width];
     for (word, slot) in list.iter().enumerate() {
-        for (lane, bits) in u32::read(rows, *slot).into_iter().enumerate() {
+        for (lane, bits) in rows[*slot as usize].iter().enumerate() {
             for part in 0..per_word {
                 let (row, column) = position(height, per_word, kind, lane, word, part);
-                matrix[row * width + column] =
-                    number(kind, bits >> (8 * kind.size() as usize * part));
+                matrix[row * down + column * right] =
+                    number(bits >> (8 * kind.size() as usize * part));
             }
         }
     }
     matrix
+}
+
+/// The number that the lower half of a word is.
+fn f16_number(bits: u32) -> f64 {
+    /// Conversions are looked up: there are as many halves as a tensor core's operand has in a few products.
+    static NUMBERS: LazyLock<Box<[f32]>> =
+        LazyLock::new(|| (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32()).collect());
+    f64::from(NUMBERS[bits as usize & 0xFFFF])
 }
 
 /// Results of 32 bits lie two beside each other, as halves do.
@@ -228,16 +275,8 @@ fn position(
     (group + 8 * (word / 2), within * 2 + word % 2)
 }
 
-fn number(kind: Type, bits: u32) -> f64 {
-    match kind {
-        Type::F16 => f16::from_bits(bits as u16).to_f64(),
-        Type::Bf16 => bf16::from_bits(bits as u16).to_f64(),
-        Type::F32 => f64::from(f32::from_bits(bits)),
-        Type::S8 => f64::from((bits as u8).cast_signed()),
-        Type::U8 => f64::from(bits as u8),
-        _ => f64::from(bits.cast_signed()),
-    }
-}
+/// The most columns of a product: each `mma` has eight.
+const COLUMNS: usize = 8;
 
 /// Multiplies the fragments of a warp: every sum is exact and rounded once, where a tensor core cuts bits
 /// off on the way.
@@ -248,14 +287,21 @@ pub(super) fn multiply(rows: &mut [Row], i: &Instruction, product: &Product) {
     let (d_list, rest) = i.list.split_at(results);
     let (a_list, rest) = rest.split_at(left);
     let (b_list, c_list) = rest.split_at(right);
-    let first = gather(rows, a_list, m, k, a);
+    let first = gather(rows, a_list, (m, k), a, false);
     // B lies by columns: its fragment is that of its transpose.
-    let second = gather(rows, b_list, n, k, b);
-    let mut sums = gather(rows, c_list, m, n, d);
-    for row in 0..m {
-        for column in 0..n {
-            let dot: f64 = (0..k).map(|x| first[row * k + x] * second[column * k + x]).sum();
-            sums[row * n + column] += dot;
+    let second = gather(rows, b_list, (n, k), b, true);
+    let mut sums = gather(rows, c_list, (m, n), d, false);
+    for (sums, first) in sums.chunks_exact_mut(n).zip(first.chunks_exact(k)) {
+        // All columns together, each of them in the order of k.
+        let mut dots = [-0.0; COLUMNS];
+        let dots = &mut dots[..n];
+        for (x, second) in first.iter().zip(second.chunks_exact(n)) {
+            for (dot, y) in dots.iter_mut().zip(second) {
+                *dot += x * y;
+            }
+        }
+        for (sum, dot) in sums.iter_mut().zip(dots) {
+            *sum += *dot;
         }
     }
     let per_word = (4 / d.size() as usize).max(1);

@@ -9,6 +9,7 @@ use super::launch::Run;
 use super::sectors::{Pattern, SECTOR, Shadow};
 use super::shadow::{Conflict, Touch};
 use super::value::ALL;
+use super::view::Way;
 use super::warp::Warp;
 
 /// What is wrong with an access: the lane, the conflict if there is one, and whether nobody wrote what it
@@ -63,7 +64,8 @@ impl Run<'_, '_> {
             Touch { who, when: self.when(warp), writes: stores, meets: access.meets, same: false };
         let (memory, shadow, at): (&mut [u8], &mut Shadow, usize) = match place {
             Where::Device(page, at) => {
-                self.counts.row(stores, addresses[0], bytes as u64);
+                let sectors = self.counts.row(stores, addresses[0], bytes as u64);
+                self.view.count(page, if stores { Way::Write } else { Way::Read }, sectors);
                 let page = self.view.page(page);
                 page.dirty |= stores;
                 (&mut page.bytes, &mut page.shadow, at)

@@ -144,19 +144,32 @@ impl Shadow {
         }
     }
 
-    /// Sectors of which anything was touched since the last [`Self::reset`].
-    #[cfg(test)]
-    pub(super) fn touched(&self) -> u64 {
-        let touched = self.sectors.iter().enumerate().filter(|(index, sector)| {
+    /// The sectors of which anything was touched since the last [`Self::reset`]; `None` if nothing was.
+    pub(super) fn touched(&self) -> Option<Touched> {
+        let mut all: Option<Touched> = None;
+        for (index, sector) in self.sectors.iter().enumerate() {
             let first = CELLS * index;
-            if sector.apart {
+            let touched = if sector.apart {
                 self.cells[first..first + CELLS].iter().any(Cell::is_touched)
             } else {
                 sector.cell.is_touched()
+            };
+            if touched {
+                let found = all.get_or_insert(Touched { count: 0, first: index, end: 0 });
+                (found.count, found.end) = (found.count + 1, index + 1);
             }
-        });
-        touched.count() as u64
+        }
+        all
     }
+}
+
+/// Sectors that were touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Touched {
+    pub(super) count: u64,
+    /// The first, and the one behind the last.
+    pub(super) first: usize,
+    pub(super) end: usize,
 }
 
 impl Sector {
@@ -275,6 +288,6 @@ mod tests {
             }
         });
         assert_eq!(told, [(15, 0, 8), (0b0110, 20, 21)]);
-        assert_eq!(shadow.touched(), 2);
+        assert_eq!(shadow.touched(), Some(Touched { count: 2, first: 0, end: 3 }));
     }
 }

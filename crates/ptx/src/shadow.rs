@@ -123,7 +123,6 @@ impl Cell {
     }
 
     /// Whether anybody touched it since the launch began.
-    #[cfg(test)]
     pub(super) fn is_touched(&self) -> bool {
         self.state & TOUCHED != 0
     }

@@ -49,6 +49,7 @@ impl Run<'_, '_> {
                 lanes & if i.unless { !holds } else { holds }
             };
             self.counts.kinds[i.kind as usize] += 1;
+            self.counts.waits += u64::from(i.waits);
             self.counts.lanes += u64::from(mask.count_ones());
             let next = if let Action::Lanes(run) = i.action {
                 if mask != 0 {
@@ -138,7 +139,10 @@ impl Run<'_, '_> {
                     format!("lanes {mask:08x}")
                 });
             }
-            Action::Multiply(product) => matrix::multiply(&mut warp.rows, i, &product),
+            Action::Multiply(product) => {
+                self.counts.products[product.arithmetic()] += product.operations();
+                matrix::multiply(&mut warp.rows, i, &product);
+            }
             Action::LoadMatrix(generic, transposed) => {
                 self.load_matrix(warp, i, (generic, transposed));
             }

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::sectors::Shadow;
+use super::counts;
+use super::sectors::{SECTOR, Shadow};
 use super::shadow::Cell;
 
 /// Device memory as a kernel finds it: allocations, by addresses.
@@ -18,6 +19,14 @@ pub trait DeviceMemory {
     fn write(&mut self, address: u64, bytes: Vec<u8>);
 }
 
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Read,
+    Write,
+    Atomic,
+}
+
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4096;
 
@@ -27,12 +36,17 @@ pub(super) struct Page {
     pub(super) shadow: Shadow,
     /// Whether the kernel wrote to it.
     pub(super) dirty: bool,
+    /// Which area it belongs to.
+    area: usize,
+    /// Atomic operations on each of its words, where there were any.
+    atomics: Vec<u32>,
 }
 
 /// An allocation that was touched.
 struct Area {
     start: u64,
     len: u64,
+    traffic: counts::Area,
     /// One more than each page's place, and zero for those that nobody touched.
     pages: Vec<u32>,
 }
@@ -69,6 +83,45 @@ impl<'m> View<'m> {
         &mut self.pages[page]
     }
 
+    /// Counts the sectors of a request that begins in this page.
+    #[inline]
+    pub(super) fn count(&mut self, page: usize, way: Way, sectors: u64) {
+        let traffic = &mut self.areas[self.pages[page].area].traffic;
+        *match way {
+            Way::Read => &mut traffic.read,
+            Way::Write => &mut traffic.written,
+            Way::Atomic => &mut traffic.atomic,
+        } += sectors;
+    }
+
+    /// Counts an atomic operation on a word of a page, and gives how many it has had.
+    pub(super) fn count_atomic(&mut self, page: usize, at: usize) -> u64 {
+        let atomics = &mut self.pages[page].atomics;
+        if atomics.is_empty() {
+            atomics.resize(PAGE / 4, 0);
+        }
+        atomics[at / 4] += 1;
+        u64::from(atomics[at / 4])
+    }
+
+    /// The traffic with each allocation.
+    pub(super) fn areas(&self) -> Vec<counts::Area> {
+        self.areas.iter().map(|area| self.traffic(area)).collect()
+    }
+
+    fn traffic(&self, area: &Area) -> counts::Area {
+        let (mut touched, mut first, mut end) = (0, None, 0);
+        for (number, place) in area.pages.iter().enumerate().filter(|(_, place)| **place != 0) {
+            let Some(found) = self.pages[*place as usize - 1].shadow.touched() else { continue };
+            let at = number * PAGE;
+            touched += found.count;
+            first.get_or_insert(at + found.first * SECTOR);
+            end = at + found.end * SECTOR;
+        }
+        let span = (end - first.unwrap_or(end)) as u64;
+        counts::Area { touched, span, ..area.traffic }
+    }
+
     fn look_up(&mut self, address: u64, len: u64) -> Option<(usize, usize)> {
         let found = self
             .areas
@@ -79,7 +132,8 @@ impl<'m> View<'m> {
         } else {
             let (start, len) = self.memory.extent(address)?;
             let pages = vec![0; (len as usize).div_ceil(PAGE)];
-            self.areas.push(Area { start, len, pages });
+            let traffic = counts::Area { start, len, ..counts::Area::default() };
+            self.areas.push(Area { start, len, traffic, pages });
             self.areas.len() - 1
         };
         let area = &mut self.areas[index];
@@ -92,7 +146,7 @@ impl<'m> View<'m> {
         let room = (area.start + area.len - first).min(PAGE as u64);
         let page = match area.pages[number] {
             0 => {
-                self.pages.push(loaded(self.memory, first, room));
+                self.pages.push(Page { area: index, ..loaded(self.memory, first, room) });
                 area.pages[number] = self.pages.len() as u32;
                 self.pages.len() - 1
             }
@@ -162,8 +216,11 @@ fn loaded(memory: &dyn DeviceMemory, first: u64, room: u64) -> Page {
         bytes: vec![0; PAGE].into_boxed_slice(),
         shadow: Shadow::default(),
         dirty: false,
+        area: 0,
+        atomics: Vec::new(),
     });
     page.dirty = false;
+    page.atomics.clear();
     page.shadow.reset(PAGE, Cell::holding(15));
     for (from, to) in memory.read(first, &mut page.bytes[..room as usize]) {
         page.shadow.forget(from..to);

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
+#[cfg(test)]
+mod assembler;
 mod real;
 
 /// The folder of what was compiled, one file for each source and its options.
@@ -54,7 +56,7 @@ impl Unit<'_> {
         self.stored(architecture)
     }
 
-    fn stored(&self, architecture: u32) -> Result<String, String> {
+    pub(crate) fn stored(&self, architecture: u32) -> Result<String, String> {
         let kept = STORED.get(&self.digest()).and_then(|files| {
             files.iter().find(|(architectures, _)| architectures.contains(&architecture))
         });
@@ -217,12 +219,25 @@ mod tests {
         assert!(unit.stored(70).unwrap_err().contains("compute capability 70"));
     }
 
+    /// A text behind what ptxas makes of its kernels for each architecture.
+    fn annotated(ptxas: &std::ffi::OsStr, text: &str, architectures: &[u32]) -> String {
+        let mut notes = String::new();
+        for architecture in architectures {
+            let ptx = for_target(text, *architecture);
+            for (kernel, found) in assembler::ptxas(Path::new(ptxas), &ptx, *architecture) {
+                notes += &found.note(*architecture, &kernel);
+            }
+        }
+        notes + text
+    }
+
     /// Needs the NVRTC of the version that made the files; `scripts/kernel-ptx` brings it and runs this.
     #[test]
     #[ignore = "needs NVRTC, which cargo test must not require"]
     fn the_stored_ptx_is_what_nvrtc_makes() {
         let path = std::env::var_os("SIMGPU_NVRTC").expect("SIMGPU_NVRTC names a libnvrtc");
         let nvrtc = real::Nvrtc::open(Path::new(&path)).unwrap();
+        let ptxas = std::env::var_os("SIMGPU_PTXAS").expect("SIMGPU_PTXAS names a ptxas");
         let options = options();
         let mut made = std::collections::BTreeMap::new();
         for (stem, name, source) in builds() {
@@ -240,6 +255,7 @@ mod tests {
                 }
             }
             for (text, architectures) in texts {
+                let text = annotated(&ptxas, &text, &architectures);
                 let numbers: Vec<String> = architectures.iter().map(u32::to_string).collect();
                 let file = if numbers.len() == ARCHITECTURES.len() {
                     format!("{stem}.ptx")

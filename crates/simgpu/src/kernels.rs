@@ -1,14 +1,16 @@
-//! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs.
+//! The suite's kernels (`kernels/*.cu`) on the CPU: what they write, and what that costs by their text.
 
+mod estimate;
 mod hierarchy;
 mod text;
+pub(crate) use estimate::Estimates;
 pub(crate) use text::{BUDGET, Ran};
 
 use std::sync::Arc;
 
 use crate::address_space::AddressSpace;
 use crate::contents::{Element, Elementwise, Pattern, Random, Source};
-use crate::profile::{Profile, Work};
+use crate::profile::Profile;
 use crate::source::Entry;
 use crate::timeline::Gate;
 use warpmark_ptx::{Clocks, Geometry};
@@ -34,8 +36,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) gate: Option<Gate>,
 }
 
-/// What a kernel does on the CPU; the error is what the launch, or the context, is told.
-type Model = fn(&mut Launch<'_>) -> Result<Work, u32>;
+/// What a kernel does on the CPU; the error is what the launch, or the context, is told. How long it takes
+/// follows from its text.
+type Model = fn(&mut Launch<'_>) -> Result<(), u32>;
 
 /// The model of a kernel, if it has one: those whose launches in a run come to more instructions than a test can
 /// execute, by the size of their arrays, the length of their loops, or (`launch_empty`) their number. Each is held
@@ -66,7 +69,10 @@ fn model(kernel: &str) -> Option<Model> {
         "shared_read" => |launch| launch.shared_read(),
         "atomics_add" => |launch| launch.atomics(),
         "launch_empty" => |launch| launch.empty(),
-        "hold_stream" => |launch| Ok(launch.hold()),
+        "hold_stream" => |launch| {
+            launch.hold();
+            Ok(())
+        },
         _ => return None,
     })
 }
@@ -96,10 +102,9 @@ impl Launch<'_> {
         all.filter(|(_, parameter)| parameter.pointer).map(|(i, _)| self.u64(i)).collect()
     }
 
-    fn hold(&mut self) -> Work {
+    fn hold(&mut self) {
         let limit = self.u64(2) as f64 * 1e-9;
         self.gate = Some(Gate { words: self.u64(0), ticket: self.u32(1), limit });
-        Work::default()
     }
 
     fn u64(&self, argument: usize) -> u64 {
@@ -125,13 +130,12 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn fill(&mut self, element: Element) -> Result<Work, u32> {
+    fn fill(&mut self, element: Element) -> Result<(), u32> {
         let (out, len, key) = (self.u64(0), self.u64(1) * element.size(), self.u64(2));
-        self.store(out, len, Arc::new(Random { key, element }))?;
-        Ok(traffic(len))
+        self.store(out, len, Arc::new(Random { key, element }))
     }
 
-    fn read(&mut self) -> Result<Work, u32> {
+    fn read(&mut self) -> Result<(), u32> {
         let (a, fold, mask) = (self.u64(0), self.u64(1), self.u32(2));
         let len = self.extent();
         let what = self.memory.snapshot(a, len)?;
@@ -148,14 +152,13 @@ impl Launch<'_> {
             // Other masks fold each thread's part or not, which nobody asks for.
             _ => return Err(NOT_SUPPORTED),
         }
-        Ok(traffic(len))
+        Ok(())
     }
 
-    fn write(&mut self) -> Result<Work, u32> {
+    fn write(&mut self) -> Result<(), u32> {
         let (c, len) = (self.u64(0), self.extent());
         let pattern = self.arguments[1][..].try_into().unwrap();
-        self.store(c, len, Arc::new(Pattern(pattern)))?;
-        Ok(traffic(len))
+        self.store(c, len, Arc::new(Pattern(pattern)))
     }
 
     fn map(
@@ -164,20 +167,14 @@ impl Launch<'_> {
         b: usize,
         c: usize,
         map: impl Fn(f32, f32) -> f32 + Send + Sync + 'static,
-    ) -> Result<Work, u32> {
+    ) -> Result<(), u32> {
         let len = self.extent();
         let (first, second) = (self.u64(a), self.u64(b));
-        let arrays = if a == b { 2 } else { 3 };
         let a = self.memory.snapshot(first, len)?;
         let b = self.memory.snapshot(second, len)?;
         let source = Elementwise { a, b, map: Box::new(map) };
-        self.store(self.u64(c), len, Arc::new(source))?;
-        Ok(traffic(arrays * len))
+        self.store(self.u64(c), len, Arc::new(source))
     }
-}
-
-fn traffic(bytes: u64) -> Work {
-    Work { bytes: bytes as f64, flops: None }
 }
 
 /// The exclusive or of all f32 of an array, as bits.
@@ -201,6 +198,8 @@ mod attention_floors;
 mod case;
 #[cfg(test)]
 mod costs;
+#[cfg(test)]
+mod estimate_tests;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]

@@ -13,8 +13,9 @@
 //!   every checked entry of their product is right for the right reason.
 //! - **Every pointer of every launch is checked** against the live allocations, to the byte. Addresses
 //!   are never used twice, so that a use after free is always found.
-//! - **Events tell the device's busy time**: the costs of the operations between them, by the
-//!   profile's peaks, whatever the host did meanwhile. They are the same in each run, to the digit.
+//! - **Events tell the device's busy time**: the costs of the operations between them, whatever the host did
+//!   meanwhile: of a kernel by what its text counts (`cost.rs`), of copies and of what libraries do by the
+//!   profile's peaks. They are the same in each run, to the digit.
 //! - **Synchronising waits in real time** until the modelled work would be done. A clock that only
 //!   jumped would disagree with the host's, by which criterion plans its iterations.
 //! - **Kernels run by their own text** (the crate `warpmark-ptx`), which checks every access: candle's always,
@@ -43,6 +44,7 @@ mod call;
 mod card;
 mod compiler;
 mod contents;
+mod cost;
 mod cublas;
 mod cublaslt;
 mod cudart;
@@ -57,6 +59,7 @@ mod loss;
 mod machine;
 mod nvml;
 mod nvrtc;
+mod occupancy;
 mod product;
 pub mod profile;
 mod report;

@@ -122,11 +122,6 @@ impl Profile {
             + usize::from(kib > u64::from(self.l2_kib))
     }
 
-    /// Bytes a second that reading such a working set reaches.
-    pub fn read_rate(&self, working_set: u64) -> f64 {
-        [self.l1_gb_s * 1e9, self.l2_gb_s * 1e9, self.bandwidth()][self.level(working_set)]
-    }
-
     /// Seconds from one load of such a working set to the next.
     pub fn latency(&self, working_set: u64) -> f64 {
         let (l1, l2, memory) = self.latency_ns;
@@ -185,7 +180,7 @@ mod tests {
     #[test]
     fn every_profile_reads_and_stays_below_its_peaks() {
         let all = Profile::all();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 7);
         for (name, card) in all {
             let by_clock =
                 2.0 * f64::from(card.memory_clock_mhz) * 1e6 * f64::from(card.memory_bus_bits)

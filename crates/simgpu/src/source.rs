@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::kernels::Estimates;
+use crate::occupancy::Assembled;
+use crate::profile::Profile;
 use warpmark_ptx::{Kernel, Library, Module, Refusal};
 
 /// What an image begins with that is no plain PTX: the architecture follows, as `sm_75`.
@@ -27,6 +30,10 @@ pub(crate) struct Entry {
     pub(crate) own: bool,
     /// The version of PTX that it was compiled to, and the architecture.
     pub(crate) compiled: (u32, u32),
+    /// What ptxas makes of it for each architecture, if the text says so.
+    assembled: Vec<(u32, Assembled)>,
+    /// What its launches count.
+    pub(crate) estimates: Estimates,
     /// Bytes of dynamic shared memory that a launch may ask for.
     dynamic: AtomicU32,
 }
@@ -62,6 +69,13 @@ enum Kernels {
 }
 
 impl Image {
+    /// A kernel that always has more shared memory than any block can, if there is one; of many kernels
+    /// nobody knows before they are asked for.
+    pub(crate) fn greedy(&self) -> Option<Arc<Entry>> {
+        let Kernels::All(all) = &self.kernels else { return None };
+        all.iter().find(|entry| entry.shared() > SHARED).cloned()
+    }
+
     /// The kernel of a name; `None` where there is none, and a refusal where it cannot be run.
     pub(crate) fn entry(&mut self, name: &str) -> Option<Result<Arc<Entry>, Refusal>> {
         match &mut self.kernels {
@@ -73,7 +87,7 @@ impl Image {
                 let compiled = compiled(library.version, library.target);
                 let entry = library
                     .kernel(name)?
-                    .map(|kernel| Arc::new(Entry::of(kernel, compiled, false)));
+                    .map(|kernel| Arc::new(Entry::of(kernel, compiled, false, Vec::new())));
                 if let Ok(entry) = &entry {
                     known.insert(name.to_owned(), Arc::clone(entry));
                 }
@@ -97,7 +111,7 @@ fn compiled((major, minor): (u32, u32), target: u32) -> (u32, u32) {
 }
 
 impl Entry {
-    fn of(kernel: Kernel, module: (u32, u32), own: bool) -> Self {
+    fn of(kernel: Kernel, module: (u32, u32), own: bool, assembled: Vec<(u32, Assembled)>) -> Self {
         let parameters = kernel.parameters.iter();
         let parameters = parameters.map(|p| Parameter { bytes: p.bytes, pointer: p.pointer });
         Self {
@@ -105,6 +119,8 @@ impl Entry {
             parameters: parameters.collect(),
             dynamic: AtomicU32::new(SHARED.saturating_sub(kernel.shared)),
             compiled: module,
+            assembled,
+            estimates: Estimates::default(),
             code: Arc::new(kernel),
             own,
         }
@@ -113,6 +129,13 @@ impl Entry {
     /// Bytes of shared memory that it always has.
     pub(crate) fn shared(&self) -> u32 {
         self.code.shared
+    }
+
+    /// What ptxas makes of it for a card, if the text says so.
+    pub(crate) fn assembled_for(&self, profile: &Profile) -> Option<Assembled> {
+        let (major, minor) = profile.compute_capability;
+        let found = self.assembled.iter().find(|(of, _)| *of == 10 * major + minor);
+        found.map(|(_, assembled)| *assembled)
     }
 
     /// The most shared memory that a launch may have.
@@ -167,10 +190,10 @@ pub(crate) fn load(image: &str, place: impl FnMut(u32, Vec<u8>) -> u64) -> Resul
             let module = Module::read(rest, place).map_err(Unusable::Ptx)?;
             let target = header.unwrap_or_else(|| format!("compute_{}", module.target));
             let compiled = compiled(module.version, module.target);
-            let entries = module
-                .kernels
-                .into_iter()
-                .map(|kernel| Arc::new(Entry::of(kernel, compiled, true)));
+            let entries = module.kernels.into_iter().map(|kernel| {
+                let assembled = Assembled::of(rest, &kernel.name);
+                Arc::new(Entry::of(kernel, compiled, true, assembled))
+            });
             Ok(Image { target, kernels: Kernels::All(entries.collect()) })
         }
     }

@@ -9,6 +9,7 @@ use crate::call::{put, with_context};
 use crate::faults::Fault as Planned;
 use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
 use crate::machine::{Loaded, Machine};
+use crate::occupancy::Multiprocessor;
 use crate::source::{self, Entry, Unusable};
 use warpmark_ptx::{Clocks, DeviceMemory, Fault, Geometry, Limits};
 
@@ -45,6 +46,14 @@ extern "C" fn cuModuleLoadData(module: Option<&mut u64>, image: *const c_char) -
                 machine.refusals.push(format!("a module is refused: {refusal}"));
                 if refusal.newer { UNSUPPORTED_PTX_VERSION } else { INVALID_PTX }
             }
+        });
+        // ptxas refuses what no card can launch.
+        let image = image.and_then(|image| {
+            let Some(entry) = image.greedy() else { return Ok(image) };
+            let (name, bytes, most) = (&entry.name, entry.shared(), source::SHARED);
+            let refusal = format!("{name} has {bytes} bytes of shared memory, of at most {most}");
+            machine.refusals.push(format!("a module is refused: {refusal}"));
+            Err(INVALID_PTX)
         });
         let fits = image.and_then(|image| {
             let fits = runs_on(&image.target, machine.working()?.profile.compute_capability);
@@ -141,7 +150,10 @@ fn entry(machine: &Machine, function: u64) -> Result<Arc<Entry>, u32> {
     machine.functions.get(&function).cloned().ok_or(INVALID_HANDLE)
 }
 
-/// `CUfunction_attribute`: what the text says; registers are those of a small kernel.
+/// Registers of a kernel of which ptxas's word is not known: those of a small one.
+const REGISTERS: u32 = 32;
+
+/// `CUfunction_attribute`: what the text says.
 #[unsafe(no_mangle)]
 extern "C" fn cuFuncGetAttribute(value: Option<&mut c_int>, which: c_int, function: u64) -> u32 {
     with_context("cuFuncGetAttribute", |machine| {
@@ -152,7 +164,9 @@ extern "C" fn cuFuncGetAttribute(value: Option<&mut c_int>, which: c_int, functi
             1 => entry.shared(),
             2 | 7 => 0, // constant memory, cache mode
             3 => code.local,
-            4 => 32,
+            4 => entry
+                .assembled_for(&machine.working()?.profile)
+                .map_or(REGISTERS, |assembled| assembled.registers),
             5 => entry.compiled.0,
             6 => entry.compiled.1,
             8 => entry.most_dynamic(),
@@ -183,14 +197,20 @@ extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
     blocks: Option<&mut c_int>,
     function: u64,
     threads: c_int,
-    _shared: usize,
+    shared: usize,
 ) -> u32 {
     with_context("cuOccupancyMaxActiveBlocksPerMultiprocessor", |machine| {
-        entry(machine, function)?;
+        let entry = entry(machine, function)?;
         if !(1..=1024).contains(&threads) {
             return Err(INVALID_VALUE);
         }
-        put(blocks, 1024 / threads, INVALID_VALUE)
+        let profile = &machine.working()?.profile;
+        let shared =
+            u32::try_from(shared).map_err(|_| INVALID_VALUE)?.saturating_add(entry.shared());
+        let multiprocessor = Multiprocessor::of(profile.compute_capability);
+        let assembled = entry.assembled_for(profile);
+        let resident = multiprocessor.resident(threads.cast_unsigned(), shared, assembled);
+        put(blocks, resident.cast_signed(), INVALID_VALUE)
     })
 }
 
@@ -272,10 +292,15 @@ fn arguments(entry: &Entry, parameters: *const *const u8) -> Result<Vec<Vec<u8>>
         return Err(INVALID_VALUE);
     }
     let each = entry.parameters.iter().enumerate().map(|(index, parameter)| {
-        // SAFETY: a launch passes one address for each parameter, where a value of its type lies.
-        unsafe { std::slice::from_raw_parts(*parameters.add(index), parameter.bytes) }.to_vec()
+        // SAFETY: a launch passes one address for each parameter.
+        let value = unsafe { *parameters.add(index) };
+        if value.is_null() {
+            return Err(INVALID_VALUE);
+        }
+        // SAFETY: a value of the parameter's type lies there.
+        Ok(unsafe { std::slice::from_raw_parts(value, parameter.bytes) }.to_vec())
     });
-    Ok(each.collect())
+    each.collect()
 }
 
 /// A launch that is kept: the kernel and its arguments as they were.

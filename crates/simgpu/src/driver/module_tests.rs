@@ -62,6 +62,7 @@ fn texts_that_cannot_be_run_are_refused_when_they_are_loaded() {
         (unknown, INVALID_PTX),
         (TEXT.replace(".version 8.0", ".version 99.0"), UNSUPPORTED_PTX_VERSION),
         (TEXT.replace("sm_75", "sm_90"), NO_BINARY_FOR_GPU),
+        (TEXT.replace("tile[1024]", "tile[49168]"), INVALID_PTX),
         (source::machine_code("sm_80", TEXT), NO_BINARY_FOR_GPU),
     ];
     for (text, code) in cases {
@@ -69,6 +70,7 @@ fn texts_that_cannot_be_run_are_refused_when_they_are_loaded() {
     }
     let said = machine().refusals.join("\n");
     assert!(said.contains("kernel store: instruction frobnicate.u32"), "{said}");
+    assert!(said.contains("store has 49168 bytes of shared memory, of at most 49152"), "{said}");
 }
 
 #[test]
@@ -98,6 +100,10 @@ fn launches_that_do_not_fit_the_kernel_are_refused() {
     assert_eq!(launch(kernel, 1, 47 << 10, out, 1), 0);
     let none = cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, 0, std::ptr::null(), std::ptr::null());
     assert_eq!(none, INVALID_VALUE);
+    // One argument too few, as a list that ends early with a null has it.
+    let first = [(&raw const out).cast::<u8>(), std::ptr::null()];
+    let few = cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, 0, first.as_ptr(), std::ptr::null());
+    assert_eq!(few, INVALID_VALUE);
     assert_eq!(machine().refusals.len(), 2);
     assert_eq!((cuMemFree_v2(out), cuModuleUnload(module)), (0, 0));
 }

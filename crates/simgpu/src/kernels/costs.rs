@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
-use std::process::Command;
 
 use super::case::Timed;
 use super::table::{Row, row};
 use super::text_tests::{built, options};
 use super::*;
 use crate::compiler::{Unit, builds};
+use crate::occupancy::{Assembled, Multiprocessor};
 use crate::source::load;
 use warpmark_ptx::{Clocks, Counts, Kind, Traffic};
 
@@ -23,7 +22,6 @@ const TOLERANCE: f64 = 1.05;
 /// A kernel's text and what a timed launch of it does.
 struct Cost {
     row: &'static Row,
-    code: Arc<warpmark_ptx::Kernel>,
     timed: Timed,
     counts: Counts,
 }
@@ -56,7 +54,7 @@ fn costs() -> BTreeMap<(String, String), Cost> {
                 entry.name,
                 ran.findings
             );
-            let cost = Cost { row, code, timed, counts: ran.counts };
+            let cost = Cost { row, timed, counts: ran.counts };
             all.insert((stem.clone(), entry.name.clone()), cost);
         }
     }
@@ -84,73 +82,12 @@ fn no_kernel_moves_more_bytes_than_its_header_counts_and_none_of_them_twice() {
     }
 }
 
-/// What ptxas says of a kernel.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Compiled {
-    registers: u32,
-    spilled: u32,
-    shared: u32,
-}
-
-/// Asks ptxas about every kernel of a text.
-fn ptxas(program: &Path, ptx: &str, architecture: u32) -> BTreeMap<String, Compiled> {
-    let file =
-        std::env::temp_dir().join(format!("simgpu-{}-{architecture}.ptx", std::process::id()));
-    std::fs::write(&file, ptx).unwrap();
-    let target = format!("--gpu-name=sm_{architecture}");
-    let ran =
-        Command::new(program).args(["-v", &target, "-o", "/dev/null"]).arg(&file).output().unwrap();
-    std::fs::remove_file(&file).unwrap();
-    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.success(), "{told}");
-    let (mut all, mut kernel) = (BTreeMap::new(), String::new());
-    let number_before = |line: &str, what: &str| {
-        let before = line.split(what).next().unwrap_or_default();
-        let found = line.contains(what).then(|| before.rsplit(' ').find(|word| !word.is_empty()));
-        found.flatten().and_then(|word| word.parse::<u32>().ok()).unwrap_or(0)
-    };
-    for line in told.lines() {
-        if let Some((_, rest)) = line.split_once("entry function '") {
-            kernel = rest.split('\'').next().unwrap_or_default().to_owned();
-        }
-        let compiled: &mut Compiled = all.entry(kernel.clone()).or_default();
-        compiled.spilled += number_before(line, "bytes spill stores");
-        compiled.registers = compiled.registers.max(number_before(line, "registers"));
-        compiled.shared = compiled.shared.max(number_before(line, "bytes smem"));
-    }
-    all.remove("");
-    all
-}
-
-/// What a multiprocessor of an architecture has, as NVIDIA's table of compute capabilities says: threads,
-/// blocks, and KiB of shared memory of which each block takes one more on newer ones.
-fn room(architecture: u32) -> (u32, u32, u32, u32) {
-    match architecture {
-        75 => (1024, 16, 64, 0),
-        80 => (2048, 32, 164, 1),
-        86 => (1536, 16, 100, 1),
-        89 => (1536, 24, 100, 1),
-        _ => (2048, 32, 228, 1),
-    }
-}
-
-/// Blocks that a multiprocessor holds at once; registers are given to a warp by 256.
-fn resident(architecture: u32, threads: u32, compiled: Compiled) -> u32 {
-    let (most_threads, most_blocks, shared_kib, own_kib) = room(architecture);
-    let warps = threads.div_ceil(32);
-    let of_a_warp = (compiled.registers * 32).next_multiple_of(256).max(256);
-    let by_registers = 65_536 / of_a_warp / warps;
-    let shared = compiled.shared + (own_kib << 10);
-    let by_shared = if compiled.shared == 0 { most_blocks } else { (shared_kib << 10) / shared };
-    most_blocks.min(most_threads / (32 * warps)).min(by_registers).min(by_shared)
-}
-
-/// The simulated card of each architecture.
-pub(super) const CARDS: [(u32, &str); 5] =
-    [(75, "t4"), (80, "a100-40"), (86, "a10g"), (89, "l4"), (90, "h100")];
+/// The simulated cards, each with its architecture.
+pub(super) const CARDS: [(u32, &str); 6] =
+    [(75, "t4"), (80, "a100-40"), (86, "a10g"), (89, "l4"), (90, "h100"), (90, "h200")];
 
 /// The document.
-fn document(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> String {
+fn document(costs: &BTreeMap<(String, String), Cost>) -> String {
     let mut text = "# What our kernels cost\n\nMade by `scripts/kernel-ptx --write`; CI fails where it is not true. \
         The text of each kernel is executed on a simulated\ncard and counted; registers are ptxas 13.0's. No card was measured.\n\n\
         ## By the text\n\nBytes of a small timed launch: the least that could be moved, and what was asked for. \
@@ -185,13 +122,13 @@ fn document(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> String 
         .collect();
     reasons.dedup();
     let _ = writeln!(text, "{}.", reasons.join("; "));
-    text += &by_architecture(costs, program);
+    text += &by_card(costs);
     text += &attention_floors::floors();
     text
 }
 
-/// What ptxas makes of each kernel for each architecture, and what a full card has under way.
-fn by_architecture(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> String {
+/// What ptxas makes of each kernel for each card, and what a full card has under way.
+fn by_card(costs: &BTreeMap<(String, String), Cost>) -> String {
     let mut text = "\n## By ptxas\n\nUnder way: bytes that all threads a card holds ask for before they need one of them, in KiB, and the \
         KiB that its\nbandwidth times its latency needs (Little's law; both of the simulated card's profile). Where nothing waits for bytes, \
         the\nreason stands instead.\n\n| build | kernel | card | registers | spilled | shared | blocks a multiprocessor | occupancy | under way | needed |\n\
@@ -200,51 +137,60 @@ fn by_architecture(costs: &BTreeMap<(String, String), Cost>, program: &Path) -> 
     for (architecture, card) in CARDS {
         let profile = Profile::named(card);
         for (stem, name, source) in builds() {
-            let ptx =
-                Unit { name: &name, source: &source, options: &options }.ptx(architecture).unwrap();
-            for (kernel, compiled) in ptxas(program, &ptx, architecture) {
+            let unit = Unit { name: &name, source: &source, options: &options };
+            let ptx = unit.stored(architecture).unwrap();
+            let entries = load(&ptx, |_, _| 0).unwrap().entries();
+            let entries = entries.iter().map(|entry| (entry.name.clone(), &**entry));
+            for (kernel, entry) in entries.collect::<BTreeMap<String, &Entry>>() {
                 let Some(cost) = costs.get(&(stem.clone(), kernel.clone())) else { continue };
-                let allowed = cost.row.spills.iter().find(|(on, _)| *on == card);
-                let spilled = compiled.spilled;
-                assert!(
-                    spilled <= allowed.map_or(0, |(_, bytes)| *bytes),
-                    "{stem} {kernel} spills {spilled} bytes on {card}"
-                );
-                let geometry = cost.timed.case.geometry;
-                let compiled = Compiled { shared: compiled.shared + geometry.shared, ..compiled };
-                let threads = geometry.threads() as u32;
-                let blocks = resident(architecture, threads, compiled);
-                let occupancy = 100 * blocks * threads.next_multiple_of(32) / room(architecture).0;
-                let under_way = u64::from(cost.code.in_flight() * blocks * threads)
-                    * u64::from(profile.sm_count);
-                let needed = (profile.bandwidth_gb_s * profile.latency_ns.2) as u64;
-                let told = cost.row.idle.map_or_else(
-                    || {
-                        assert!(
-                            under_way >= needed,
-                            "{stem} {kernel} on {card}: {under_way} of {needed}"
-                        );
-                        format!("{} | {}", under_way >> 10, needed >> 10)
-                    },
-                    |reason| format!("{reason} | "),
-                );
-                let _ = writeln!(
-                    text,
-                    "| {stem} | `{kernel}` | {card} | {} | {} | {} | {blocks} | {occupancy} % | {told} |",
-                    compiled.registers, compiled.spilled, compiled.shared
-                );
+                let held =
+                    row_of_a_card(&format!("{stem} {kernel}"), entry, cost, (card, &profile));
+                let _ = writeln!(text, "| {stem} | `{kernel}` | {card} | {held} |");
             }
         }
     }
     text
 }
 
-/// Needs ptxas; `scripts/kernel-ptx` brings it and runs this.
+/// What ptxas makes of a kernel for a card, held against what the kernel may cost.
+fn row_of_a_card(
+    what: &str,
+    entry: &Entry,
+    cost: &Cost,
+    (card, profile): (&str, &Profile),
+) -> String {
+    let assembled = entry.assembled_for(profile);
+    let assembled = assembled.unwrap_or_else(|| {
+        panic!("{what}: nothing of ptxas for {card}; `scripts/kernel-ptx --write` makes it")
+    });
+    let Assembled { registers, spilled, shared } = assembled;
+    let allowed = cost.row.spills.iter().find(|(on, _)| *on == card);
+    assert!(
+        spilled <= allowed.map_or(0, |(_, bytes)| *bytes),
+        "{what} spills {spilled} bytes on {card}"
+    );
+    let geometry = cost.timed.case.geometry;
+    let threads = geometry.threads() as u32;
+    let multiprocessor = Multiprocessor::of(profile.compute_capability);
+    let shared = shared + geometry.shared;
+    let blocks = multiprocessor.resident(threads, shared, Some(assembled));
+    let occupancy = 100 * blocks * threads.next_multiple_of(32) / multiprocessor.threads;
+    let in_flight = entry.code.in_flight();
+    let under_way = u64::from(in_flight * blocks * threads) * u64::from(profile.sm_count);
+    let needed = (profile.bandwidth_gb_s * profile.latency_ns.2) as u64;
+    let told = cost.row.idle.map_or_else(
+        || {
+            assert!(under_way >= needed, "{what} on {card}: {under_way} of {needed}");
+            format!("{} | {}", under_way >> 10, needed >> 10)
+        },
+        |reason| format!("{reason} | "),
+    );
+    format!("{registers} | {spilled} | {shared} | {blocks} | {occupancy} % | {told}")
+}
+
 #[test]
-#[ignore = "needs ptxas, which cargo test must not require"]
 fn the_document_of_costs_is_true_and_a_full_card_has_enough_under_way() {
-    let program = std::env::var_os("SIMGPU_PTXAS").expect("SIMGPU_PTXAS names a ptxas");
-    let made = document(&costs(), Path::new(&program));
+    let made = document(&costs());
     if std::env::var_os("SIMGPU_WRITE_PTX").is_some() {
         std::fs::write(DOCUMENT, made).unwrap();
         return;
@@ -254,14 +200,4 @@ fn the_document_of_costs_is_true_and_a_full_card_has_enough_under_way() {
         made == stored,
         "docs/KERNELS.md is not true; `scripts/kernel-ptx --write` makes it anew"
     );
-}
-
-#[test]
-fn as_many_blocks_are_resident_as_threads_registers_and_memory_leave_room_for() {
-    let compiled = |registers, shared| Compiled { registers, spilled: 0, shared };
-    assert_eq!(resident(80, 256, compiled(32, 0)), 8);
-    assert_eq!(resident(80, 256, compiled(33, 0)), 6);
-    assert_eq!(resident(75, 256, compiled(16, 16 << 10)), 4);
-    assert_eq!(resident(86, 256, compiled(16, 16 << 10)), 5);
-    assert_eq!(resident(90, 32, compiled(16, 0)), 32);
 }

@@ -6,7 +6,6 @@ use warpmark_ptx::DeviceMemory;
 
 use super::{Launch, NOT_SUPPORTED};
 use crate::contents::{Bytes, Source};
-use crate::profile::Work;
 
 const ILLEGAL_ADDRESS: u32 = 700;
 
@@ -20,7 +19,7 @@ const TILE: u64 = 16 << 10;
 const VECTORS: usize = 1024;
 
 impl Launch<'_> {
-    pub(super) fn cache_read(&mut self) -> Result<Work, u32> {
+    pub(super) fn cache_read(&mut self) -> Result<(), u32> {
         let (a, tiles, steps) = (self.u64(0), u64::from(self.u32(1)), u64::from(self.u32(2)));
         if self.threads() != THREADS || tiles == 0 {
             return Err(NOT_SUPPORTED);
@@ -36,13 +35,11 @@ impl Launch<'_> {
             }
             _ => return Err(NOT_SUPPORTED),
         };
-        self.add(3, sum)?;
-        let bytes = (self.blocks() * steps * TILE) as f64;
-        Ok(Work::lasting(bytes / self.profile.read_rate(tiles * TILE)))
+        self.add(3, sum)
     }
 
     /// Reads, and computes on what it read: the arithmetic units and the memory work at once.
-    pub(super) fn intensity(&mut self) -> Result<Work, u32> {
+    pub(super) fn intensity(&mut self) -> Result<(), u32> {
         let (a, steps, mask) = (self.u64(0), self.u32(1), self.u32(5));
         let (scale, shift) = (self.f32(2), self.f32(3));
         if self.threads() != THREADS {
@@ -69,13 +66,11 @@ impl Launch<'_> {
             // Other masks fold each thread's part or not, which nobody asks for.
             _ => return Err(NOT_SUPPORTED),
         }
-        let peak = self.profile.matmul("f32/f32").ok_or(NOT_SUPPORTED)?;
-        let flops = f64::from(steps) / 4.0 * len as f64;
-        Ok(Work { bytes: len as f64, flops: Some((flops, peak)) })
+        Ok(())
     }
 
     /// The table is the allocation that the walk stands in.
-    pub(super) fn chase(&mut self) -> Result<Work, u32> {
+    pub(super) fn chase(&mut self) -> Result<(), u32> {
         let (steps, state) = (self.u32(0), self.u64(1));
         if self.blocks() * self.threads() != 1 {
             return Err(NOT_SUPPORTED);
@@ -95,11 +90,10 @@ impl Launch<'_> {
         let cycles = (seconds * f64::from(self.profile.sm_clock_mhz) * 1e6).round() as u64;
         let nanoseconds = (seconds * 1e9).round() as u64;
         let told = [word, cycles.to_le_bytes(), nanoseconds.to_le_bytes()].concat();
-        self.store(state, 24, Arc::new(Bytes(told)))?;
-        Ok(Work::lasting(seconds))
+        self.store(state, 24, Arc::new(Bytes(told)))
     }
 
-    pub(super) fn shared_read(&mut self) -> Result<Work, u32> {
+    pub(super) fn shared_read(&mut self) -> Result<(), u32> {
         let (key, steps, stride) = (self.u32(0), self.u32(1), self.u32(2));
         if self.threads() != THREADS {
             return Err(NOT_SUPPORTED);
@@ -109,9 +103,7 @@ impl Launch<'_> {
             u32::MAX => self.shared_sum(key, steps, stride),
             _ => return Err(NOT_SUPPORTED),
         };
-        self.add(3, sum)?;
-        let bytes = (self.blocks() * THREADS * u64::from(steps) * 16) as f64;
-        Ok(Work::lasting(bytes / (self.profile.shared_gb_s * 1e9)))
+        self.add(3, sum)
     }
 
     /// What all blocks add up, read for read.
@@ -130,7 +122,7 @@ impl Launch<'_> {
         block.wrapping_mul(self.blocks() as u32)
     }
 
-    pub(super) fn atomics(&mut self) -> Result<Work, u32> {
+    pub(super) fn atomics(&mut self) -> Result<(), u32> {
         let (counters, stride, rounds) = (self.u64(0), u64::from(self.u32(1)), self.u32(2));
         let threads = self.blocks() * self.threads();
         let len = ((threads - 1) * stride + 1) * 4;
@@ -142,15 +134,11 @@ impl Launch<'_> {
             let count = u32::from_le_bytes(counter.try_into().unwrap()).wrapping_add(rounds);
             counter.copy_from_slice(&count.to_le_bytes());
         }
-        self.store(counters, len, Arc::new(Bytes(bytes)))?;
-        let (same, spread) = self.profile.atomics_g_s;
-        let rate = if stride == 0 { same } else { spread } * 1e9;
-        Ok(Work::lasting((threads * u64::from(rounds)) as f64 / rate))
+        self.store(counters, len, Arc::new(Bytes(bytes)))
     }
 
-    pub(super) fn empty(&mut self) -> Result<Work, u32> {
-        self.add(0, self.u32(1))?;
-        Ok(Work::default())
+    pub(super) fn empty(&mut self) -> Result<(), u32> {
+        self.add(0, self.u32(1))
     }
 
     /// Adds to the word that an argument points to.

@@ -21,9 +21,6 @@ const LEAST: u64 = 500_000;
 /// Instructions after which a kernel without a model is taken not to end.
 const ENDLESS: u64 = 1 << 33;
 
-/// Bytes that a card moves at once.
-const SECTOR: u64 = 32;
-
 /// Bytes of a stretch that are compared at most.
 const MOST_COMPARED: u64 = 64 << 20;
 
@@ -54,6 +51,16 @@ impl Before {
     }
 }
 
+/// Arguments as the kernel finds them: each where it belongs.
+pub(super) fn parameters(code: &Kernel, arguments: &[Vec<u8>]) -> Vec<u8> {
+    let end = code.parameters.last().map_or(0, |last| last.at + last.bytes);
+    let mut bytes = vec![0; end];
+    for (parameter, argument) in code.parameters.iter().zip(arguments) {
+        bytes[parameter.at..parameter.at + argument.len()].copy_from_slice(argument);
+    }
+    bytes
+}
+
 /// What came of a launch.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
@@ -65,16 +72,24 @@ pub(crate) struct Ran {
 }
 
 impl Launch<'_> {
-    /// Does what the kernel does, and takes the time that its model says. `left` is what may still be
+    /// Does what the kernel does, and takes the time that its text counts. `left` is what may still be
     /// spent on the text of a kernel that has a model.
     pub(crate) fn run(&mut self, left: u64) -> (Result<Work, u32>, Ran) {
         let code = Arc::clone(&self.entry.code);
         let Some(model) = self.model() else { return self.by_text(&code) };
-        let fits = self.least(&code) <= left && !super::waits_for_the_host(&self.entry.name);
+        let waits = super::waits_for_the_host(&self.entry.name);
+        let seconds = if waits { 0.0 } else { self.estimated_seconds(&code) };
+        let (result, ran) = self.by_model(&code, model, left);
+        (result.map(|()| Work::lasting(seconds)), ran)
+    }
+
+    /// Does what the kernel's model says, and looks whether the text says the same if that is not too much.
+    fn by_model(&mut self, code: &Kernel, model: Model, left: u64) -> (Result<(), u32>, Ran) {
+        let fits = self.least(code) <= left && !super::waits_for_the_host(&self.entry.name);
         if !fits || code.refuses(&self.geometry, &self.limits(left)).is_some() {
             return (model(self), Ran::default());
         }
-        self.beside_its_model(&code, model, left)
+        self.beside_its_model(code, model, left)
     }
 
     /// Whether the kernel has a text and no model.
@@ -94,25 +109,14 @@ impl Launch<'_> {
         Limits { multiprocessors, shared, instructions, clocks: self.clocks }
     }
 
-    /// The arguments as the kernel finds them: each where it belongs.
-    fn parameters(&self, code: &Kernel) -> Vec<u8> {
-        let end = code.parameters.last().map_or(0, |last| last.at + last.bytes);
-        let mut bytes = vec![0; end];
-        for (parameter, argument) in code.parameters.iter().zip(&self.arguments) {
-            bytes[parameter.at..parameter.at + argument.len()].copy_from_slice(argument);
-        }
-        bytes
-    }
-
     pub(super) fn by_text(&mut self, code: &Kernel) -> (Result<Work, u32>, Ran) {
-        let (limits, parameters) = (self.limits(ENDLESS), self.parameters(code));
+        let (limits, parameters) = (self.limits(ENDLESS), parameters(code, &self.arguments));
         let mut view = View::new(self.memory);
         let Outcome { counts, findings, stopped } =
             code.run(&mut view, self.geometry, limits, &parameters);
         view.commit();
-        let moved = SECTOR * (counts.read.taken + counts.written.taken);
         let result = stopped.and_then(Fault::error);
-        let work = Work { bytes: moved as f64, flops: None };
+        let work = Work::lasting(self.seconds(&counts));
         (result.map_or(Ok(work), Err), Ran { findings, counts, spent: 0 })
     }
 
@@ -122,8 +126,8 @@ impl Launch<'_> {
         code: &Kernel,
         model: Model,
         left: u64,
-    ) -> (Result<Work, u32>, Ran) {
-        let (limits, parameters) = (self.limits(left), self.parameters(code));
+    ) -> (Result<(), u32>, Ran) {
+        let (limits, parameters) = (self.limits(left), parameters(code, &self.arguments));
         let mut view = View::new(self.memory);
         let Outcome { counts, mut findings, stopped } =
             code.run(&mut view, self.geometry, limits, &parameters);
