@@ -250,7 +250,7 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
         rows.iter().map(|row| row.id.segments().last().unwrap().as_str()).collect();
     assert_eq!(ends, ["open-2", "open-60", "open-3"], "{rows:#?}");
     assert_reason(&rows[1].outcome, true, part);
-    assert!(rows[1].load.is_none(), "{:?}", rows[1]);
+    assert!(rows[1].load_test.is_none(), "{:?}", rows[1]);
     for row in [&rows[0], &rows[2]] {
         assert_eq!(row.outcome, Outcome::Measured, "{}", row.id);
         let (load, check) = (row.load_test.as_ref().unwrap(), row.check.as_ref().unwrap());
