@@ -5,7 +5,7 @@
 #![cfg(simulated_cuda)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "simulated_families.rs"]
+#[path = "simulated_models/families.rs"]
 mod families;
 mod support;
 
