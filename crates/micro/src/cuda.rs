@@ -98,6 +98,10 @@ impl Filler {
 mod tests {
     use warpmark_cuda::Target;
 
+    /// Kernels that older architectures have no instructions for, with the first that has them; an
+    /// engine refuses older cards before anything is compiled.
+    const FIRST: &[(&str, u32)] = &[("attention.cu", 75)];
+
     /// Not run by default: NVRTC is a library of the CUDA toolkit, which a machine without a GPU
     /// usually lacks. With it: `cargo test -p warpmark-micro -- --ignored nvrtc`.
     #[test]
@@ -117,6 +121,9 @@ mod tests {
         sources.extend(crate::memory::variants::sources());
         for arch in warpmark_cuda::known_architectures().unwrap() {
             for (name, source) in &sources {
+                if FIRST.iter().any(|(newer, first)| newer == name && arch < *first) {
+                    continue;
+                }
                 let cubin = warpmark_cuda::image(name, source, Target::Cubin(arch)).unwrap();
                 assert!(cubin.starts_with(b"\x7fELF"), "{name} for sm_{arch}");
                 let ptx = warpmark_cuda::image(name, source, Target::Ptx(arch)).unwrap();
