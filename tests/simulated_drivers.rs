@@ -40,7 +40,7 @@ fn finding(machine: &Machine, what: &str) -> (String, String) {
     let findings: Value = serde_json::from_str(&ran.stdout).unwrap();
     let finding = findings.as_array().unwrap().iter().find(|f| f["what"] == what).unwrap();
     let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    (text("state"), format!("{} {}", text("detail"), text("fix")))
+    (text("state"), format!("{} {}", text("detail"), text("mend")))
 }
 
 fn check(driver: &Driver, toolkits: &[Version], taken: Option<u32>) {

@@ -77,6 +77,9 @@ impl Fake {
         command
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env_remove("CUDA_VISIBLE_DEVICES")
+            // A toolkit that this user has installed is not of the fake machine.
+            .env_remove("XDG_CACHE_HOME")
+            .env("HOME", self.folder.path())
             .env("FAKE_ASK", ask)
             .env("LD_LIBRARY_PATH", format!("{}:{path}", self.folder.path().display()));
         // A setting of the test comes after, and what it names in front.
