@@ -128,6 +128,11 @@ fn bare(ptx: &str) -> String {
     lines.collect::<Vec<&str>>().join("\n")
 }
 
+/// The kernels of a text, by name.
+fn names(ptx: &str) -> Vec<String> {
+    load(ptx, |_, _| 0).unwrap().entries().iter().map(|entry| entry.name.clone()).collect()
+}
+
 /// What became of a mutant.
 enum Fate {
     /// No compiler or driver takes it.
@@ -144,6 +149,8 @@ fn fate(mutant: &Mutant, name: &str, options: &[String], original: &str) -> Fate
     match unit.ptx(80).ok().filter(|text| load(text, |_, _| 0).is_ok()) {
         None => Fate::Refused,
         Some(text) if bare(&text) == original => Fate::Same,
+        // The driver has no function of a name that is asked for.
+        Some(text) if names(&text) != names(original) => Fate::Found,
         Some(text) if findings(&text, 11, 12).is_empty() => Fate::Missed(mutant.what.clone()),
         Some(_) => Fate::Found,
     }

@@ -135,9 +135,15 @@ pub(super) fn timed_embed(_: Built<'_>, scale: u64) -> Timed {
 /// The next token: the largest, of equals the first; what a prompt has goes before.
 pub(super) fn pick(_: Built<'_>, n: &mut Numbers) -> Case {
     let (batch, count, capacity) = (1 + n.below(3), 1 + n.below(600), 2 + n.below(6));
-    let best: Vec<(f32, u32)> =
-        (0..batch * count).map(|_| (n.below(9) as f32 - 4.0, n.below(1 << 20) as u32)).collect();
-    let given: Vec<i32> = (0..batch * capacity).map(|_| n.below(4) as i32 * 7 - 7).collect();
+    // Now and then no block had a number.
+    let none = n.below(4) == 0;
+    let best: Vec<(f32, u32)> = (0..batch * count)
+        .map(|_| (n.below(9) as f32 - 4.0, n.below(1 << 20) as u32))
+        .map(|one| if none { (f32::MIN, u32::MAX) } else { one })
+        .collect();
+    let given: Vec<i32> = (0..batch * capacity)
+        .map(|_| if n.below(4) == 0 { n.below(9) as i32 } else { -7 })
+        .collect();
     let positions: Vec<u32> = (0..batch).map(|_| n.below(capacity) as u32).collect();
     // A window never begins at its end, and a position never lies behind it.
     let begin = n.below(capacity) as u32;
@@ -158,7 +164,8 @@ pub(super) fn pick(_: Built<'_>, n: &mut Numbers) -> Case {
                 if one.0 > kept.0 || (one.0 >= kept.0 && one.1 < kept.1) { *one } else { kept }
             });
             let given = given[b * capacity as usize + place as usize];
-            (if given >= 0 { given.cast_unsigned() } else { first.1 }, place)
+            let chosen = if first.1 == u32::MAX { 0 } else { first.1 };
+            (if given >= 0 { given.cast_unsigned() } else { chosen }, place)
         })
         .collect();
     case.checked(move |memory| {
