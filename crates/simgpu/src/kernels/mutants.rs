@@ -151,7 +151,7 @@ fn fate(mutant: &Mutant, name: &str, options: &[String], original: &str) -> Fate
         Some(text) if bare(&text) == original => Fate::Same,
         // The driver has no function of a name that is asked for.
         Some(text) if names(&text) != names(original) => Fate::Found,
-        Some(text) if findings(&text, 11, 12).is_empty() => Fate::Missed(mutant.what.clone()),
+        Some(text) if findings(&text, 11, 24).is_empty() => Fate::Missed(mutant.what.clone()),
         Some(_) => Fate::Found,
     }
 }
