@@ -9,7 +9,8 @@
 //! line of the `.cu` where the PTX has line information.
 //!
 //! It is exact where cards agree with arithmetic, and no judge of speed: the `approx` forms are computed
-//! in f64, sums of tensor cores are rounded once, clocks only go on, and PTX is not machine code.
+//! in f64, sums of tensor cores are rounded once, clocks go on with the simulated card's, and PTX is not
+//! machine code.
 
 #![allow(clippy::cast_possible_wrap, reason = "what is cast so is an index or a count")]
 #![allow(clippy::float_cmp, reason = "what a machine computes has one right value")]
