@@ -10,8 +10,7 @@ const MEASURING: [&str; 7] =
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/index");
+    watch_git();
     println!("cargo::rustc-env=WARPMARK_GIT={}", git());
     println!("cargo::rustc-env=WARPMARK_RUSTC={}", first_line("rustc", &["--version"]));
     println!("cargo::rustc-env=WARPMARK_PROFILE={}", env::var("PROFILE").unwrap_or_default());
@@ -19,6 +18,17 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(simulated_cuda)");
     #[cfg(feature = "cuda")]
     cuda();
+}
+
+/// A file that is not there counts as changed at every build: a work tree of its own has these elsewhere,
+/// and a copy without history has neither.
+fn watch_git() {
+    for name in ["HEAD", "index"] {
+        let path = first_line("git", &["rev-parse", "--git-path", name]);
+        if fs::exists(&path).unwrap_or(false) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
 }
 
 /// What candle's kernels are going to be compiled for, or at once what is missing: their own build takes
