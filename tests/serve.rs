@@ -98,10 +98,12 @@ fn whole_requests_are_answered_in_dynamic_batches() {
 #[test]
 fn callers_who_take_back_or_give_up_are_counted() {
     let world = World::new();
-    let users = ["--users", "6", "--cancel", "1", "--cancel-after", "1ms", "--timeout", "5s"];
-    serve(&world, &users).exits(0);
+    // An answer is 48 passes, one after another: no machine makes them before its caller is gone.
+    let long = ["--prompt", "8", "--tokens", "48", "--duration", "400ms", "--warm-up", "50ms"];
+    let users = ["--users", "6", "--max-batch", "4", "--cancel", "1", "--cancel-after", "50us"];
+    bare(&world, &[&long[..], &users].concat()).exits(0);
     let requests = load(&rows(&world)[0]).requests;
-    assert!(requests.cancelled > 0, "{requests:?}");
+    assert!(requests.cancelled > 0 && requests.completed == 0, "{requests:?}");
     assert_eq!(requests.error_rate(), Some(0.0), "what was taken back is no error");
 }
 
