@@ -5,6 +5,10 @@ use std::time::Duration;
 use warpmark_measure::WorkloadError;
 use warpmark_record::load_test::Arrivals;
 
+/// The soonest that a request may be taken back. Its user asks again at that moment: sooner, and the load
+/// generator would fall behind its own callers, without end.
+const SOONEST: Duration = Duration::from_micros(10);
+
 /// One level of load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Level {
@@ -88,6 +92,10 @@ impl Level {
         match self.cancellation {
             Some(Cancellation { share, .. }) if !(0.0..=1.0).contains(&share) => {
                 refuse("cancelled share", share.to_string(), "give a share from 0 to 1")
+            }
+            Some(Cancellation { after, .. }) if after < SOONEST => {
+                let advice = "take a request back no sooner than 10 µs after it was asked";
+                refuse("cancelled after", format!("{after:?}"), advice)
             }
             _ => Ok(()),
         }

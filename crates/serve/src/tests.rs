@@ -360,6 +360,11 @@ fn what_cannot_be_meant_is_refused_with_its_value() {
     assert!(refused(Level { timeout: Duration::ZERO, ..closed(1) }, 1).contains("timeout"));
     assert!(refused(closed(1), 0).contains("batch = 0"));
     assert!(refused(closed(1), 65).contains("batch = 65"));
-    let cancellation = Some(Cancellation { share: 1.5, after: MS, seed: 1 });
-    assert!(refused(Level { cancellation, ..closed(1) }, 1).contains("1.5"));
+    let mut cancelled = |share, after| {
+        let cancellation = Some(Cancellation { share, after, seed: 1 });
+        refused(Level { cancellation, ..closed(1) }, 1)
+    };
+    assert!(cancelled(1.5, MS).contains("1.5"));
+    // Each would ask again 10⁹ times a second.
+    assert!(cancelled(1.0, Duration::from_nanos(1)).contains("cancelled after = 1ns"));
 }
