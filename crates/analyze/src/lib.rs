@@ -5,6 +5,7 @@
 //! published figures are handed in, or compiled in with their sources. What cannot be known from a record
 //! is `None`, never an assumption.
 
+pub mod attribution;
 pub mod check;
 pub mod compare;
 pub mod cost;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 use warpmark_record::store::Recording;
 use warpmark_record::{Outcome, Record, Run, RunId};
 
+pub use attribution::{Attribution, EngineStep};
 pub use compare::{Comparison, Overall, Verdict, compare};
 pub use distribution::Distribution;
 pub use money::UsdPerHour;

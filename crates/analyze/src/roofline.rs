@@ -15,7 +15,7 @@
 //!    [`STAGE_MAJORITY`] of the wall time.
 //! 2. **host**: the device's clock stood still for more than [`HOST_BOUND`] of the wall time, or the
 //!    device was done as soon as the last launch was queued ([`crate::rates::STARVED`]).
-//! 3. **compute** or **bandwidth**: the larger of the two shares of the roof is at least [`NEAR`]. The
+//! 3. **compute** or **bandwidth** (of a load: **transfer**): the larger share of the roof is at least [`NEAR`]. The
 //!    roof is the first that knows every resource the row counts: measured, at the row's clock,
 //!    datasheet. Where none knows all of them, the same holds for a single share.
 //! 4. **neither**: every resource the row counts is known, and none is near its limit.
@@ -44,7 +44,8 @@ pub enum Limit {
     Datasheet,
     /// The datasheet figure at the mean clock while the row ran; bandwidth is the datasheet's.
     DatasheetAtClock,
-    /// The best matmul of the same arithmetic and the best memory row of this run.
+    /// What this run measured: the best matmul of the same arithmetic; for memory rows the best memory row, for
+    /// models the best that only reads, for loads the best copy to the device.
     Measured,
 }
 
@@ -65,6 +66,8 @@ pub enum Resource {
     Compute,
     /// Memory traffic per second.
     Bandwidth,
+    /// Bytes from the host's memory to the device's per second.
+    Transfer,
 }
 
 /// What keeps a row from being faster; see the module for the rule.
@@ -103,6 +106,7 @@ impl From<Resource> for Bound {
         match resource {
             Resource::Compute => Self::Compute,
             Resource::Bandwidth => Self::Bandwidth,
+            Resource::Transfer => Self::Transfer,
         }
     }
 }
@@ -170,6 +174,10 @@ pub struct Limits {
     datasheet_bandwidth: Option<BytesPerSecond>,
     measured_peaks: BTreeMap<String, FlopsPerSecond>,
     measured_bandwidth: Option<BytesPerSecond>,
+    /// The best of the memory rows that read and do not write.
+    measured_reading: Option<BytesPerSecond>,
+    /// The best copy from the host to the device.
+    measured_transfer: Option<BytesPerSecond>,
 }
 
 impl Limits {
@@ -204,8 +212,14 @@ impl Limits {
             *best = best.max(rate);
         }
         if let ("memory" | "intensity", Some(rate)) = (subject, rates.bytes) {
-            let best = self.measured_bandwidth.get_or_insert(rate);
-            *best = best.max(rate);
+            raise(&mut self.measured_bandwidth, rate);
+            if only_reads(record) {
+                raise(&mut self.measured_reading, rate);
+            }
+        }
+        let to_device = record.id.segments().get(2).is_some_and(|direction| direction == "h2d");
+        if let ("transfer", true, Some(rate)) = (subject, to_device, rates.bytes) {
+            raise(&mut self.measured_transfer, rate);
         }
     }
 
@@ -224,6 +238,17 @@ impl Limits {
         self.measured_bandwidth
     }
 
+    /// The best rate at which this run read memory without writing any. Models read their weights and write next to
+    /// nothing, and stores may be faster or slower than loads: this is what their bytes are read against.
+    pub fn measured_reading(&self) -> Option<BytesPerSecond> {
+        self.measured_reading
+    }
+
+    /// The best rate of this run's copies from the host to the device.
+    pub fn measured_transfer(&self) -> Option<BytesPerSecond> {
+        self.measured_transfer
+    }
+
     /// Places a row of the run that the limits are of.
     pub fn place(&self, record: &Record, rates: &Rates) -> Placement {
         let work = &record.work;
@@ -238,9 +263,17 @@ impl Limits {
     }
 
     fn shares(&self, record: &Record, rates: &Rates) -> Vec<Share> {
+        if record.id.group() == "load" {
+            return self.of_load(record, rates).into_iter().collect();
+        }
         if moves_other_bytes(record) {
             return Vec::new();
         }
+        let own = if record.id.group() == "micro" {
+            self.measured_bandwidth
+        } else {
+            self.measured_reading
+        };
         let arithmetic = arithmetic(record);
         let datasheet =
             arithmetic.as_deref().and_then(|name| self.datasheet_peaks.get(name)).copied();
@@ -256,7 +289,7 @@ impl Limits {
                 at_clock,
                 self.datasheet_bandwidth.filter(|_| self.knows_clock(record)),
             ),
-            (Limit::Measured, measured, self.measured_bandwidth),
+            (Limit::Measured, measured, own),
         ] {
             let compute = rates.flops.zip(compute).map(|(rate, peak)| (rate.0, peak.0));
             let bandwidth = rates.bytes.zip(bandwidth).map(|(rate, peak)| (rate.0, peak.0));
@@ -272,6 +305,20 @@ impl Limits {
             }
         }
         shares
+    }
+
+    /// A load as a share of the best copy to the device, where its bytes cross the bus as they lie in the files:
+    /// what is converted on its way has another size there.
+    fn of_load(&self, record: &Record, rates: &Rates) -> Option<Share> {
+        let of = |name: &str| record.parameters.get(name).map(ToString::to_string);
+        let (rate, peak) = rates.bytes.zip(self.measured_transfer)?;
+        let whole = of("checkpoint").is_some() && of("checkpoint") == of("dtype");
+        (whole && peak.0 > 0.0).then(|| Share {
+            limit: Limit::Measured,
+            resource: Resource::Transfer,
+            peak: peak.0,
+            share: rate.0 / peak.0,
+        })
     }
 
     /// How the clock at which a row ran lies to the one that the peak of its arithmetic is stated for.
@@ -294,14 +341,22 @@ pub fn settled_clock(record: &Record) -> Option<Hertz> {
     counted.or_else(|| record.telemetry.as_ref()?.sm_clock_mean.known().copied())
 }
 
-/// Whether the bytes of a row are not those of device memory, of which the limits here are: a load's come
-/// from storage, and other micro benchmarks than these two measure caches, shared memory and the bus.
+fn raise(best: &mut Option<BytesPerSecond>, rate: BytesPerSecond) {
+    *best = Some(best.map_or(rate, |known| known.max(rate)));
+}
+
+/// Whether a row on memory reads and writes nothing: the operation `read`, and the sweep of the intensity, which
+/// reads an array once.
+fn only_reads(record: &Record) -> bool {
+    record.id.subject() == "intensity"
+        || record.parameters.get("operation").is_some_and(|name| name.to_string() == "read")
+}
+
+/// Whether the bytes of a micro benchmark are not those of device memory: other ones than these measure caches,
+/// shared memory and the bus.
 fn moves_other_bytes(record: &Record) -> bool {
-    match record.id.group() {
-        "load" => true,
-        "micro" => !matches!(record.id.subject(), "matmul" | "memory" | "intensity"),
-        _ => false,
-    }
+    record.id.group() == "micro"
+        && !matches!(record.id.subject(), "matmul" | "memory" | "intensity")
 }
 
 /// The arithmetic of a row as datasheets key it: operand type over accumulate type.
@@ -349,6 +404,8 @@ fn bound(rates: &Rates, placement: &Placement) -> Bound {
     };
     match nearest {
         Some(share) if share.share >= NEAR => share.resource.into(),
+        // What files give is no limit that is known.
+        Some(share) if share.resource == Resource::Transfer => Bound::Unknown,
         _ if complete.is_some() => Bound::Neither,
         _ => Bound::Unknown,
     }

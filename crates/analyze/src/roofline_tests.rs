@@ -106,12 +106,13 @@ fn an_arithmetic_that_the_book_lacks_has_no_share_of_it() {
 
 #[test]
 fn on_a_cpu_the_measured_peaks_of_the_run_are_the_limit() {
-    // 10 GB/s and 100 GFLOP/s; decoding 500 MB in 62.5 ms reaches 8 GB/s.
+    // Reading at 10 GB/s, triad at 20, and 100 GFLOP/s; decoding 500 MB in 62.5 ms reaches 8 GB/s.
     let rows = vec![
         decode("f32", 0.0625),
-        memory("copy", 0.5e9, 0.1),
-        memory("triad", 1e9, 0.1),
+        memory("copy", 1e9, 0.1),
+        memory("triad", 2e9, 0.1),
         matmul("f32", 1000, 0.02),
+        memory("read", 1e9, 0.1),
     ];
     let placed = placements(cpu_run(), rows);
     assert!(about(share(&placed[0], Limit::Measured, Resource::Bandwidth), 0.8));
@@ -125,7 +126,7 @@ fn on_a_cpu_the_measured_peaks_of_the_run_are_the_limit() {
 
 #[test]
 fn a_row_far_from_both_limits_is_bound_by_latency_and_one_without_limits_by_nobody_knows() {
-    let rows = vec![decode("f32", 6.0), memory("triad", 1e9, 0.1), matmul("f32", 1000, 0.02)];
+    let rows = vec![decode("f32", 6.0), memory("read", 1e9, 0.1), matmul("f32", 1000, 0.02)];
     assert_eq!(placements(cpu_run(), rows)[0].bound, Bound::Neither);
     let placed = &placements(cpu_run(), vec![decode("f32", 6.0)])[0];
     assert_eq!((placed.bound, placed.headline()), (Bound::Unknown, None));
@@ -133,9 +134,9 @@ fn a_row_far_from_both_limits_is_bound_by_latency_and_one_without_limits_by_nobo
 
 #[test]
 fn one_known_limit_of_two_shows_a_bound_but_never_latency() {
-    let near = vec![decode("f32", 0.0625), memory("triad", 1e9, 0.1)];
+    let near = vec![decode("f32", 0.0625), memory("read", 1e9, 0.1)];
     assert_eq!(placements(cpu_run(), near)[0].bound, Bound::Bandwidth);
-    let far = vec![decode("f32", 6.0), memory("triad", 1e9, 0.1)];
+    let far = vec![decode("f32", 6.0), memory("read", 1e9, 0.1)];
     assert_eq!(placements(cpu_run(), far)[0].bound, Bound::Unknown);
 }
 
@@ -155,7 +156,31 @@ fn a_load_that_mostly_reads_is_bound_by_transfer() {
     row.samples.as_mut().unwrap().stages.insert("host_to_device_s".to_owned(), vec![0.1; 10]);
     let placed = &placements(gpu_run(), vec![row])[0];
     assert_eq!(placed.bound, Bound::Transfer);
-    assert_eq!(placed.shares, [], "its bytes come from storage, of which no limit is known");
+    assert_eq!(placed.shares, [], "no copy to the device was measured");
+}
+
+#[test]
+fn a_load_is_held_against_copies_to_the_device_and_no_other_copy() {
+    let transfer = |direction: &str, seconds| {
+        let mut row = memory("read", 1e9, seconds);
+        row.id = format!("micro/transfer/{direction}/pinned/64MiB@driver").parse().unwrap();
+        row.parameters.clear();
+        row
+    };
+    let copies = [transfer("h2d", 0.05), transfer("d2h", 0.01), transfer("both", 0.02)];
+    let place = |checkpoint: &str, seconds| {
+        let mut row = load(5e8, seconds);
+        row.samples.as_mut().unwrap().stages.clear();
+        row.parameters.insert("checkpoint".to_owned(), checkpoint.into());
+        let placed = placements(gpu_run(), copies.iter().cloned().chain([row]).collect());
+        placed.into_iter().next_back().unwrap()
+    };
+    let near = place("f32", 0.04);
+    assert!(about(share(&near, Limit::Measured, Resource::Transfer), 0.625));
+    assert_eq!(near.bound, Bound::Transfer);
+    // What storage gives is not known, so that a slow load is not said to wait for nothing.
+    assert_eq!(place("f32", 0.5).bound, Bound::Unknown);
+    assert_eq!(place("bf16", 0.04).shares, [], "what is widened has another size on the bus");
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub fn of_row(
         let what = match share.resource {
             Resource::Compute => "compute",
             Resource::Bandwidth => "bandwidth",
+            Resource::Transfer => "transfer",
         };
         let text = format!("{:.0} % of the {} {what} limit", share.share * 100.0, share.limit);
         caveats.push(Caveat::AboveLimit(text));
