@@ -67,9 +67,8 @@ impl<'a> Attribution<'a> {
                 None => steps.push(Self { step: path, engines: vec![found] }),
             }
         }
-        steps.retain(|step| {
-            step.engines.iter().any(|other| other.engine != step.engines[0].engine)
-        });
+        steps
+            .retain(|step| step.engines.iter().any(|other| other.engine != step.engines[0].engine));
         for step in &mut steps {
             step.engines.sort_by(|a, b| b.wall.0.total_cmp(&a.wall.0));
         }

@@ -18,11 +18,9 @@ fn step(engine: &str, device: f64, kernels: Option<u64>) -> Record {
 fn engines_of_one_step_stand_side_by_side_and_the_slowest_comes_first() {
     let mut fused = step("fused", 0.9, Some(75));
     fused.parameters.insert("graph_launches".to_owned(), 1_u64.into());
-    for samples in [&mut fused.samples.as_mut().unwrap().wall_s] {
-        samples.iter_mut().for_each(|time| *time *= 0.5);
-    }
-    let times = fused.samples.as_ref().unwrap().wall_s.iter().map(|wall| wall * 0.9).collect();
-    fused.samples.as_mut().unwrap().device_s = Some(times);
+    let samples = fused.samples.as_mut().unwrap();
+    samples.wall_s = samples.wall_s.iter().map(|wall| wall * 0.5).collect();
+    samples.device_s = Some(samples.wall_s.iter().map(|wall| wall * 0.9).collect());
     let rows = vec![memory("read", 1e9, 1e-3), fused, step("candle", 0.4, Some(300))];
     let recording = recording(gpu_run(), rows);
     let runs = analyze(&recording);

@@ -147,6 +147,7 @@ fn limits(row: &RowAnalysis<'_>) -> Vec<(&'static str, Value)> {
         ("share_settled_bandwidth", share(Limit::DatasheetAtClock, Resource::Bandwidth)),
         ("share_measured_compute", share(Limit::Measured, Resource::Compute)),
         ("share_measured_bandwidth", share(Limit::Measured, Resource::Bandwidth)),
+        ("share_measured_transfer", share(Limit::Measured, Resource::Transfer)),
         ("bound", json!(placement.map(|placement| placement.bound.to_string()))),
     ]
 }

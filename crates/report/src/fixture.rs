@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use warpmark_record::store::{Recording, Warning};
-use warpmark_record::{DeviceSpec, HostSpec, Record, Run};
+use warpmark_record::{ClockKind, DeviceSpec, HostSpec, Record, Run};
 
 /// What a careless terminal, spreadsheet or web page would act on.
 pub(crate) const HOSTILE: &str = "=1|\u{1b}[31m<b>`x`\u{202e}@all";
@@ -91,17 +91,17 @@ pub(crate) fn recording() -> Recording {
     let distributions = &mut decode.samples.as_mut().unwrap().distributions;
     let times = (0..100).map(|i| 0.04 + 1e-5 * f64::from(i)).collect();
     distributions.insert("time_between_tokens_s".to_owned(), times);
-    let triad = row(
-        "micro/memory/triad/f32/256MiB@host",
+    let read = row(
+        "micro/memory/read/f32/256MiB@host",
         0.04,
-        json!({"parameters": {"dtype": "f32", "operation": "triad"}, "work": {"bytes": 8e8}}),
+        json!({"parameters": {"dtype": "f32", "operation": "read"}, "work": {"bytes": 8e8}}),
     );
     Recording {
         runs: vec![run()],
         rows: vec![
             matmul(1024, 0.0125),
             matmul(2048, 0.0886),
-            triad,
+            read,
             load,
             decode,
             unmeasured("text/gpt2-124m/decode/f32/b8/c128@warpmark", "skipped", "out of memory"),
@@ -113,6 +113,41 @@ pub(crate) fn recording() -> Recording {
             text: "the line is torn".to_owned(),
         }],
     }
+}
+
+/// A step under three engines on a card that reads 1 TB/s, and another batch of it under two.
+pub(crate) fn engines() -> Recording {
+    let read = row(
+        "micro/memory/read/f32/256MiB@nvrtc",
+        1e-3,
+        json!({"parameters": {"dtype": "f32", "operation": "read"}, "work": {"bytes": 1e9}}),
+    );
+    let step = |id: &str, (device, wall): (f64, f64), launch: f64, parameters: Value| {
+        let mut step = row(
+            &format!("text/gpt2-124m/decode/f16/{id}"),
+            wall,
+            json!({
+                "parameters": parameters,
+                "work": {"bytes": 5e8, "items": {"count": 1.0, "unit": "token"}},
+            }),
+        );
+        let samples = step.samples.as_mut().unwrap();
+        samples.clock = ClockKind::CudaEvents;
+        samples.device_s = Some(samples.wall_s.iter().map(|time| time * device / wall).collect());
+        samples.launch_s = Some(samples.wall_s.iter().map(|time| time * launch).collect());
+        step
+    };
+    let fused = json!({"dtype": "f16", "batch": 1, "kernels": 75, "graph_launches": 1});
+    let plain = |kernels: u32| json!({"dtype": "f16", "batch": 1, "kernels": kernels});
+    let rows = vec![
+        read,
+        step("b1/c128@fused", (1e-3, 1.01e-3), 0.1, fused.clone()),
+        step("b1/c128@warpmark", (8e-3, 8e-3), 0.995, plain(250)),
+        step("b1/c128@candle", (4e-3, 10e-3), 0.5, plain(290)),
+        step("b8/c128@fused", (1e-3, 1.01e-3), 0.1, fused),
+        step("b8/c128@candle", (4e-3, 10e-3), 0.5, plain(290)),
+    ];
+    Recording { runs: vec![run()], rows, warnings: Vec::new() }
 }
 
 pub(crate) fn machine() -> (DeviceSpec, HostSpec) {

@@ -21,6 +21,7 @@ mod chart;
 mod color;
 mod cost;
 mod decision;
+mod engines;
 mod figure;
 mod machine;
 mod parts;
@@ -196,6 +197,12 @@ fn parts(run: &RunAnalysis<'_>, view: &RunView, context: &Context<'_>, anchor: &
             "Roofline",
             "How near each row is to what the device can do.",
             roofline::section(run),
+        ),
+        (
+            "engines",
+            "Engine by engine",
+            "How much of a step is the card, and how much the host that feeds it.",
+            engines::section(run),
         ),
         ("bound", "What bounds the rows", "", parts::attribution(run)),
         ("sizes", "The device against size", "", sizes::section(run)),

@@ -9,7 +9,7 @@ use warpmark_record::store::Warning;
 use warpmark_record::{DeviceSpec, HostSpec, Run};
 
 use crate::decision::Decision;
-use crate::{ReportError, comparison as view, escape, fields};
+use crate::{ReportError, attribution, comparison as view, escape, fields};
 
 /// All runs with their rows, and what the reader warned of.
 pub fn run(runs: &[RunAnalysis<'_>], warnings: &[Warning]) -> Result<String, ReportError> {
@@ -76,6 +76,9 @@ struct RunLine<'a> {
     run: Option<&'a Run>,
     measured_peaks_flop_per_s: BTreeMap<&'a str, f64>,
     measured_bandwidth_byte_per_s: Option<f64>,
+    measured_reading_byte_per_s: Option<f64>,
+    measured_transfer_byte_per_s: Option<f64>,
+    attribution: Value,
     caveats: Vec<String>,
     rows: Rows<'a>,
 }
@@ -91,6 +94,9 @@ impl<'a> RunLine<'a> {
                 .map(|(name, peak)| (name, peak.0))
                 .collect(),
             measured_bandwidth_byte_per_s: limits.measured_bandwidth().map(|bandwidth| bandwidth.0),
+            measured_reading_byte_per_s: limits.measured_reading().map(|rate| rate.0),
+            measured_transfer_byte_per_s: limits.measured_transfer().map(|rate| rate.0),
+            attribution: attribution::json(analysis),
             caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
             rows: Rows(analysis),
         }

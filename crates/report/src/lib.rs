@@ -21,6 +21,7 @@ pub mod sqlite;
 pub mod terminal;
 pub mod view;
 
+mod attribution;
 mod fields;
 mod format;
 mod memory;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use warpmark_record::store::Warning;
 
 use crate::comparison::ComparisonView;
-use crate::decision::{Decision, Note};
+use crate::decision::{Decision, Grid, Note};
 use crate::escape::markdown as escape;
 use crate::specs::Sheet;
 use crate::view::{RunView, Section};
@@ -70,6 +70,7 @@ fn one_run(page: &mut Page, view: &RunView) {
     for part in &view.sections {
         section(page, part);
     }
+    view.attribution.iter().for_each(|part| grid(page, part));
     for part in &view.loads {
         page.line(&format!("### {}\n", code(&part.title)));
         page.list(part.facts.iter().map(|fact| escape(fact)));
@@ -174,20 +175,22 @@ pub fn decision(view: &Decision) -> String {
         page.line(&format!("**{}**\n", escape(&view.summary)));
     }
     page.list(view.facts.iter().map(|(name, value)| format!("{name}: {}", escape(value))));
-    for grid in &view.grids {
-        if !grid.title.is_empty() {
-            page.line(&format!("### {}\n", escape(&grid.title)));
-        }
-        let header: Vec<String> = grid.columns.iter().map(|(title, _)| escape(title)).collect();
-        let right: Vec<bool> = grid.columns.iter().map(|(_, right)| *right).collect();
-        let rows = grid.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
-        if !grid.rows.is_empty() {
-            page.table(&header, &right, rows);
-        }
-        page.list(grid.notes.iter().map(note));
-    }
+    view.grids.iter().for_each(|part| grid(&mut page, part));
     page.list(view.notes.iter().map(note));
     page.0
+}
+
+fn grid(page: &mut Page, grid: &Grid) {
+    if !grid.title.is_empty() {
+        page.line(&format!("### {}\n", escape(&grid.title)));
+    }
+    let header: Vec<String> = grid.columns.iter().map(|(title, _)| escape(title)).collect();
+    let right: Vec<bool> = grid.columns.iter().map(|(_, right)| *right).collect();
+    let rows = grid.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
+    if !grid.rows.is_empty() {
+        page.table(&header, &right, rows);
+    }
+    page.list(grid.notes.iter().map(note));
 }
 
 fn note(note: &Note) -> String {

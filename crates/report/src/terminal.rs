@@ -181,6 +181,10 @@ fn one_run(page: &mut Page, view: &RunView) {
         page.line("");
         section(page, part);
     }
+    for part in &view.attribution {
+        page.line("");
+        grid(page, part);
+    }
     for part in &view.loads {
         page.line("");
         load(page, part);

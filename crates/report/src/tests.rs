@@ -37,7 +37,7 @@ fn a_run_reads_well_at_80_columns() {
   host      Some CPU, 2 cores, 8.00 GiB memory, Linux 6.1, Debian 12
   build     warpmark 0.1.0 (0123abc), release
   settings  threads=2
-  measured  f32/f32 194 GFLOP/s, memory 20.0 GB/s
+  measured  f32/f32 194 GFLOP/s, memory 20.0 GB/s, reading 20.0 GB/s
   caution   the host was busy with other work when the run began: 1.5 of 2 cores
 
 micro/matmul @gemm
@@ -48,8 +48,8 @@ micro/matmul @gemm
 
 micro/memory @host
   best: f32 20.0 GB/s
-  benchmark           time     ±  n      rate of measured bound
-  triad/f32/256MiB 40.0 ms 0.4 % 10 20.0 GB/s       100 % bandwidth
+  benchmark          time     ±  n      rate of measured bound
+  read/f32/256MiB 40.0 ms 0.4 % 10 20.0 GB/s       100 % bandwidth
 
 load/gpt2-124m @warpmark
   best: f32 1.00 GB/s
@@ -58,7 +58,7 @@ load/gpt2-124m @warpmark
   f32/cold stages: read 400 ms, first run 80.0 ms
 
 text/gpt2-124m @warpmark
-  best: f32 25.0 tok/s
+  best: f32 25.0 tok/s, 62 % of measured
   benchmark             time     ±  n       rate of measured bound     notes
   decode/f32/b1/c128 40.0 ms 0.4 % 10 25.0 tok/s        62 % bandwidth [1]
   decode/f32/b1/c128 time between tokens: p50 40.5 ms, p95 needs n 200, p99
@@ -84,7 +84,7 @@ fn a_run_is_ready_for_a_pull_request() {
 - host: Some CPU, 2 cores, 8.00 GiB memory, Linux 6.1, Debian 12
 - build: warpmark 0.1.0 (0123abc), release
 - settings: threads=2
-- measured: f32/f32 194 GFLOP/s, memory 20.0 GB/s
+- measured: f32/f32 194 GFLOP/s, memory 20.0 GB/s, reading 20.0 GB/s
 
 - **caution** the host was busy with other work when the run began: 1.5 of 2 cores
 
@@ -103,7 +103,7 @@ best: f32 20.0 GB/s
 
 | benchmark | time | ± | n | rate | of measured | bound |
 | :-- | --: | --: | --: | --: | --: | :-- |
-| `triad/f32/256MiB` | 40.0 ms | 0.4 % | 10 | 20.0 GB/s | 100 % | bandwidth |
+| `read/f32/256MiB` | 40.0 ms | 0.4 % | 10 | 20.0 GB/s | 100 % | bandwidth |
 
 ### `load/gpt2-124m@warpmark`
 
@@ -117,7 +117,7 @@ best: f32 1.00 GB/s
 
 ### `text/gpt2-124m@warpmark`
 
-best: f32 25.0 tok/s
+best: f32 25.0 tok/s, 62 % of measured
 
 | benchmark | time | ± | n | rate | of measured | bound | memory | notes |
 | :-- | --: | --: | --: | --: | --: | :-- | --: | :-- |
@@ -270,7 +270,7 @@ refused: micro/matmul/f32.f32/2048x2048x2048@gemm: method version: 1 in A, 2 in
          B
 unmatched: load/gpt2-124m/f32/cold@warpmark measured in A alone: B has no such
            row
-unmatched: micro/memory/triad/f32/256MiB@host measured in A alone: B has no such
+unmatched: micro/memory/read/f32/256MiB@host measured in A alone: B has no such
            row
 unmatched: text/gpt2-124m/decode/f32/b1/c128@warpmark measured in A alone: B has
            no such row

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::attribution;
+use crate::decision::Grid;
 use crate::format::percent;
 use crate::load_test::{self, LoadSection};
 use crate::memory;
@@ -22,6 +24,8 @@ pub struct RunView {
     pub caveats: Vec<String>,
     /// The measured rows.
     pub sections: Vec<Section>,
+    /// Steps that several engines took, engine by engine.
+    pub attribution: Vec<Grid>,
     /// The rows of load.
     pub loads: Vec<LoadSection>,
     /// The other rows.
@@ -182,6 +186,7 @@ fn run_view(analysis: &RunAnalysis<'_>) -> RunView {
         facts: facts(analysis),
         caveats: analysis.caveats.iter().map(ToString::to_string).collect(),
         sections,
+        attribution: attribution::grids(analysis),
         loads: load_test::sections(&loads, |caveat| footnotes.number(caveat.without_figure())),
         unmeasured,
         footnotes: footnotes.texts,
@@ -317,6 +322,14 @@ fn name(record: &Record, one_engine: bool) -> String {
     if one_engine { rest } else { format!("{rest}@{}", record.id.engine()) }
 }
 
+/// A row's share of its limit in words. The best micro row of a run is all of the measured limit, mostly because
+/// it set it, and is given none of that.
+pub(crate) fn own_share(row: &RowAnalysis<'_>) -> Option<String> {
+    let share = row.placement.as_ref()?.headline()?;
+    let set_it = share.limit == Limit::Measured && row.record.id.group() == "micro";
+    (!set_it).then(|| format!("{} of {}", percent(share.share), share.limit))
+}
+
 /// The best rate of each dtype, in the order in which dtypes appear.
 fn best(rows: &[&RowAnalysis<'_>]) -> Vec<String> {
     let mut best: Vec<(String, &RowAnalysis<'_>, f64)> = Vec::new();
@@ -335,14 +348,7 @@ fn best(rows: &[&RowAnalysis<'_>]) -> Vec<String> {
     best.into_iter()
         .filter_map(|(dtype, row, _)| {
             let rate = row.rates.as_ref()?.main(row.record)?;
-            // The best of a run is all of the measured limit, mostly because it set it.
-            let share = row
-                .placement
-                .as_ref()
-                .and_then(|placement| placement.headline())
-                .filter(|share| share.limit != Limit::Measured);
-            let share = share
-                .map_or_else(String::new, |s| format!(", {} of {}", percent(s.share), s.limit));
+            let share = own_share(row).map_or_else(String::new, |share| format!(", {share}"));
             let dtype = if dtype.is_empty() { dtype } else { format!("{dtype} ") };
             Some(format!("{dtype}{rate}{share}"))
         })
@@ -362,6 +368,8 @@ fn facts(analysis: &RunAnalysis<'_>) -> Vec<(&'static str, String)> {
     let mut measured: Vec<String> =
         limits.measured_peaks().map(|(name, peak)| format!("{name} {peak}")).collect();
     measured.extend(limits.measured_bandwidth().map(|bandwidth| format!("memory {bandwidth}")));
+    measured.extend(limits.measured_reading().map(|rate| format!("reading {rate}")));
+    measured.extend(limits.measured_transfer().map(|rate| format!("to the device {rate}")));
     if !measured.is_empty() {
         facts.push(("measured", measured.join(", ")));
     }

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 use warpmark_analyze::{Limit, MainRate, Resource, RowAnalysis, RunAnalysis};
+use warpmark_record::BytesPerSecond;
 
 use crate::format::percent;
-use crate::view::RunView;
+use crate::view::{RunView, own_share};
 
 /// So many figures of models are shown at most; the tables have all.
 const MODELS: usize = 16;
@@ -40,6 +41,7 @@ pub(super) fn header(run: &RunAnalysis<'_>, view: &RunView) -> Markup {
 pub(super) fn figures(run: &RunAnalysis<'_>) -> Option<Markup> {
     let mut keys = peaks(run);
     keys.extend(bandwidth(run));
+    keys.extend(reading_and_transfer(run));
     keys.extend(models(run));
     (!keys.is_empty()).then(|| {
         html! {
@@ -85,6 +87,30 @@ fn bandwidth(run: &RunAnalysis<'_>) -> Option<Key> {
     Some(Key { name: "memory".to_owned(), value: best.to_string(), note })
 }
 
+/// What models and loads are read against, where it was measured.
+fn reading_and_transfer(run: &RunAnalysis<'_>) -> Vec<Key> {
+    let best = run.limits.measured_bandwidth();
+    let of_best = |rate: BytesPerSecond| {
+        best.map_or_else(String::new, |best| {
+            format!(
+                "{} of the best memory row; models are read against it",
+                percent(rate.ratio(best))
+            )
+        })
+    };
+    let reading = run.limits.measured_reading().map(|rate| Key {
+        name: "reading memory".to_owned(),
+        value: rate.to_string(),
+        note: of_best(rate),
+    });
+    let transfer = run.limits.measured_transfer().map(|rate| Key {
+        name: "host to device".to_owned(),
+        value: rate.to_string(),
+        note: "loads are read against it".to_owned(),
+    });
+    reading.into_iter().chain(transfer).collect()
+}
+
 /// The best rate of every model and phase.
 fn models(run: &RunAnalysis<'_>) -> Vec<Key> {
     let mut best: Vec<(String, MainRate, String)> = Vec::new();
@@ -99,7 +125,8 @@ fn models(run: &RunAnalysis<'_>) -> Vec<Key> {
         let segments = id.segments();
         let name = segments.iter().take(3).skip(1).cloned().collect::<Vec<_>>().join(" ");
         let rest = segments.iter().skip(3).cloned().collect::<Vec<_>>().join("/");
-        let entry = (name, rate, format!("{rest} @{}", id.engine()));
+        let share = own_share(row).map_or_else(String::new, |share| format!("{share}, "));
+        let entry = (name, rate, format!("{share}{rest} @{}", id.engine()));
         match best.iter_mut().find(|(known, _, _)| *known == entry.0) {
             Some(known) if entry.1.get() > known.1.get() => *known = entry,
             Some(_) => {}

@@ -118,7 +118,7 @@ fn rows_stand_under_the_roofs_of_their_run() {
     assert!(roofline.contains("20.0 GB/s measured") && roofline.contains("f32/f32 194 G"));
     // The memory row has no operations, and stands where the slope begins: it is the measured bandwidth.
     assert!(roofline.contains("2 of 5 measured rows, 1 of them at the left edge"), "{roofline}");
-    assert!(roofline.contains("triad/f32/256MiB@host: 20.0 GB/s</title>"), "{roofline}");
+    assert!(roofline.contains("read/f32/256MiB@host: 20.0 GB/s</title>"), "{roofline}");
     // The others are listed, each with the reason.
     assert!(roofline.contains("3 other rows are listed below"), "{roofline}");
     assert!(roofline.contains("its bytes come from storage"), "{roofline}");
