@@ -132,7 +132,16 @@ fn each_limit_of_the_script_leaves_the_plan_of_every_card_half_as_much_again() {
 
 #[test]
 fn the_scripts_are_free_of_what_shellcheck_warns_of() {
-    let scripts = ["scripts/first-card", "scripts/simulated-cuda/environment", ".ci/run"];
+    let scripts = [
+        "scripts/first-card",
+        "scripts/simulated-cuda/environment",
+        "scripts/simulated-slurm",
+        "deploy/slurm/fleet",
+        "deploy/slurm/node.sbatch",
+        "deploy/slurm/prolog",
+        "deploy/slurm/report.sbatch",
+        ".ci/run",
+    ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let there = scripts.iter().filter(|script| root.join(script).is_file());
     match Command::new("shellcheck").args(there).current_dir(root).output() {
