@@ -12,6 +12,9 @@ use warpmark_record::{DeviceKind, Outcome, Record};
 /// A group of three, one after the other on the same buffers.
 const THREE: &str = "micro/memory/copy,micro/memory/scale,micro/memory/add";
 
+/// One row in any suite.
+const COPY: &str = "micro/memory/copy/f32/256MiB";
+
 /// Rows by the third segment of their ids.
 fn row<'r>(rows: &'r [Record], name: &str) -> &'r Record {
     let found = rows.iter().find(|row| row.id.segments()[2] == name);
@@ -125,7 +128,12 @@ fn children(parent: &Child) -> Vec<Pid> {
     list.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
 }
 
-/// Starts a run of the three and waits until it has finished its first row.
+/// A card on which the second of the three never ends.
+fn stuck() -> Machine {
+    Machine::with("t4").faults("memory_scale:5=hang")
+}
+
+/// Starts a run of the three on that card and waits until it has finished its first row.
 fn started(mut command: Command) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
@@ -135,7 +143,7 @@ fn started(mut command: Command) -> (Child, impl Iterator<Item = String> + use<>
 
 #[test]
 fn a_process_killed_in_the_middle_is_a_row_that_names_the_signal() {
-    let machine = Machine::with("t4");
+    let machine = stuck();
     let (mut run, lines) = started(machine.measuring(THREE));
     let workers = children(&run);
     assert_eq!(workers.len(), 1);
@@ -151,7 +159,7 @@ fn a_process_killed_in_the_middle_is_a_row_that_names_the_signal() {
 
 #[test]
 fn a_crash_is_told_by_its_signal_too() {
-    let machine = Machine::with("t4");
+    let machine = stuck();
     let (mut run, lines) = started(machine.measuring(THREE));
     kill_process(children(&run)[0], Signal::ABORT).unwrap();
     let said: Vec<String> = lines.collect();
@@ -163,7 +171,8 @@ fn a_crash_is_told_by_its_signal_too() {
 
 /// Whether a process is gone, at once or soon.
 fn gone(pid: Pid) -> bool {
-    (0..500).any(|_| {
+    // A minute of patience.
+    (0..6000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         test_kill_process(pid).is_err()
     })
@@ -171,7 +180,7 @@ fn gone(pid: Pid) -> bool {
 
 #[test]
 fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
-    let machine = Machine::with("t4");
+    let machine = stuck();
     let (mut run, lines) = started(machine.interruptible(&machine.measuring(THREE)));
     let worker = children(&run)[0];
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
@@ -187,7 +196,7 @@ fn ctrl_c_ends_the_run_and_its_worker_and_keeps_the_finished_rows() {
 
 #[test]
 fn a_run_that_is_killed_takes_its_worker_along() {
-    let machine = Machine::with("t4");
+    let machine = stuck();
     let (mut run, _lines) = started(machine.measuring(THREE));
     let worker = children(&run)[0];
     kill_process(Pid::from_child(&run), Signal::KILL).unwrap();
@@ -313,8 +322,7 @@ fn another_tenant_on_the_card_is_a_caution_on_the_report() {
 
 #[test]
 fn a_tenant_that_comes_in_the_middle_is_told_on_the_rows_that_were_measured_beside_it() {
-    // `copy` works for about half a second with its warm-up and checks, and another half for samples.
-    let machine = Machine::with("t4").faults("tenant_after=1.9");
+    let machine = Machine::with("t4").faults("memory_scale:5=tenant");
     let ran = machine.measure(THREE);
     let rows = machine.rows();
     let others = |name: &str| {
@@ -343,7 +351,7 @@ fn a_container_that_hides_processes_or_their_numbers_names_no_wrong_tenant() {
 #[test]
 fn an_energy_counter_that_jumps_gives_no_energy_and_the_report_says_so() {
     let machine = Machine::with("t4").faults("energy_step=6");
-    let ran = machine.measure("micro/memory/copy");
+    let ran = machine.measure_at_length(COPY);
     assert!(ran.exits(0).stdout.contains("the energy counter jumped by 10"), "{}", ran.stdout);
     let rows = machine.rows();
     let telemetry = rows[0].telemetry.as_ref().unwrap();
@@ -354,7 +362,7 @@ fn an_energy_counter_that_jumps_gives_no_energy_and_the_report_says_so() {
 #[test]
 fn an_energy_counter_that_begins_anew_gives_no_energy() {
     let machine = Machine::with("t4").faults("energy_back=6");
-    let ran = machine.measure("micro/memory/copy");
+    let ran = machine.measure_at_length(COPY);
     assert!(ran.exits(0).stdout.contains("the energy counter ran backwards"), "{}", ran.stdout);
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
@@ -365,8 +373,9 @@ fn an_energy_counter_that_begins_anew_gives_no_energy() {
 
 #[test]
 fn a_clock_that_drops_while_sampling_is_kept_and_marked_with_its_cause() {
-    let machine = Machine::with("t4").faults("throttled_after=1");
-    let ran = machine.measure("micro/memory/copy");
+    // After a second of warming up at most, and long before the last sample.
+    let machine = Machine::with("t4").faults("throttled_after=2");
+    let ran = machine.measure_at_length(COPY);
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
     let telemetry = rows[0].telemetry.as_ref().unwrap();

@@ -224,10 +224,10 @@ fn burst_and_sustained_speed_are_both_kept_where_a_card_slows_down() {
     let same =
         burst.median().unwrap().ratio(rows[path].samples.as_ref().unwrap().median().unwrap());
     assert!((same - 1.0).abs() < 1e-5, "{same}");
-    assert!(burst.rest_s > 2.0 && burst.load_s > 3.0 && burst.seconds.len() > 10, "{burst:?}");
+    assert!(burst.rest_s > 2.0 && burst.load_s > 3.0 && burst.seconds.len() > 1, "{burst:?}");
 
-    // Heat holds the card down from the third second of work on: after the burst, before the samples.
-    let hot = Machine::with(T4).faults("throttled_after=3");
+    // Heat holds the card down after a second and a half of work: after the burst, before the samples.
+    let hot = Machine::with(T4).faults("throttled_after=1.5");
     let ran = hot.measure(path);
     let said = ran.exits(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     let row = &hot.rows()[0];

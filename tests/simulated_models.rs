@@ -243,7 +243,7 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
     let mut command = machine.command(&["serve", "tiny", "--device", "cuda"]);
     command.arg("--results").arg(machine.world.path("simulated")).arg("--models").arg(catalog());
     command.args(["--phase", "generate", "--prompt", "8", "--tokens", "6", "--max-batch", "4"]);
-    command.args(["--rate", "2,60,3", "--duration", "1s", "--warm-up", "50ms", "--timeout", "3s"]);
+    command.args(["--rate", "2,60,3", "--duration", "1s", "--warm-up", "50ms", "--timeout", "1m"]);
     Ran::of(command.args(more).output().unwrap()).exits(1);
     let rows = machine.rows();
     let ends: Vec<&str> =

@@ -195,12 +195,6 @@ impl Device {
         Ok(())
     }
 
-    /// Other processes on it.
-    pub(crate) fn tenants(&self) -> u32 {
-        let came = self.wrong.tenant_after.is_some_and(|seconds| self.worked > seconds);
-        self.wrong.tenants + u32::from(came)
-    }
-
     /// What holds its clocks down, in NVML's bits.
     pub(crate) fn throttled(&self) -> u64 {
         let due = |after: Option<f64>| after.is_some_and(|seconds| self.worked > seconds);

@@ -25,7 +25,7 @@
 //! | `pools=0` | the card has no memory pools, as under many a vGPU |
 //! | `mig=1` | the device is a slice of the card, `1g.5gb`: a seventh of its SMs, an eighth of its memory |
 //! | `tenants=2` | two more processes are on the card |
-//! | `tenant_after=3` | another process comes onto the card after three seconds of its work |
+//! | `memory_copy:2=tenant` | another process comes onto the card at the second launch of this kernel |
 //! | `processes=hidden` | NVML lists no process at all, as in many a container |
 //! | `processes=foreign` | NVML tells this process's number as another PID namespace has it |
 //! | `energy_step=5` | the fifth reading of the energy counter and all after it are a kilojoule ahead |
@@ -93,8 +93,6 @@ pub struct Cards {
     pub mig: bool,
     /// Other processes on the card.
     pub tenants: u32,
-    /// Seconds of work after which one more comes.
-    pub tenant_after: Option<f64>,
     /// What NVML tells of processes.
     pub processes: Listing,
     /// The reading of the energy counter that begins anew.
@@ -190,7 +188,6 @@ impl Cards {
                 if self.shape.is_some() { Ok(()) } else { Err(value.to_owned()) }
             }
             "tenants" => read(&mut self.tenants, value),
-            "tenant_after" => some(&mut self.tenant_after, value),
             "processes" => read(&mut self.processes, value),
             "energy_back" => some(&mut self.energy_back, value),
             "energy_step" => some(&mut self.energy_step, value),
@@ -228,6 +225,8 @@ pub enum Fault {
     Lost,
     /// Of a hold: it lets the stream go before the host does.
     Late,
+    /// Of a kernel: another process comes onto the card meanwhile.
+    Tenant,
 }
 
 impl Fault {
@@ -236,7 +235,7 @@ impl Fault {
         match self {
             Self::Answers(code) => Some(code),
             Self::Lost => Some(LOST),
-            Self::Breaks(_) | Self::Hangs | Self::Late => None,
+            Self::Breaks(_) | Self::Hangs | Self::Late | Self::Tenant => None,
         }
     }
 
@@ -254,7 +253,7 @@ impl Fault {
             Self::Answers(code) => STICKY.contains(&code).then_some(code),
             Self::Breaks(code) => Some(code),
             Self::Lost => Some(LOST),
-            Self::Hangs | Self::Late => None,
+            Self::Hangs | Self::Late | Self::Tenant => None,
         }
     }
 }
@@ -269,8 +268,8 @@ impl Faults {
         for rule in plan.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
             let wrong = || {
                 format!(
-                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, =hang, =lost, =late, or a property of \
-                     the cards, such as memory=N"
+                    "\"{rule}\" is no fault; write NAME:N=CODE, N+=, N~, =hang, =lost, =late, =tenant, or a \
+                     property of the cards, such as memory=N"
                 )
             };
             let Some((name, rest)) = rule.split_once(':') else {
@@ -283,6 +282,7 @@ impl Faults {
                 (Some((when, "hang")), _) => (when, Fault::Hangs),
                 (Some((when, "lost")), _) => (when, Fault::Lost),
                 (Some((when, "late")), _) => (when, Fault::Late),
+                (Some((when, "tenant")), _) => (when, Fault::Tenant),
                 (Some((when, text)), _) => (when, Fault::Answers(code(text)?)),
                 (None, Some((when, text))) => (when, Fault::Breaks(code(text)?)),
                 (None, None) => return Err(wrong()),
@@ -320,8 +320,8 @@ mod tests {
 
     #[test]
     fn a_rule_strikes_at_its_call() {
-        let mut faults =
-            Faults::parse("a:2=7; b:1+=9; c*:3~700; d:1=hang; e:1=lost; f:1=late").unwrap();
+        let plan = "a:2=7; b:1+=9; c*:3~700; d:1=hang; e:1=lost; f:1=late; g:1=tenant";
+        let mut faults = Faults::parse(plan).unwrap();
         assert_eq!(faults.on_call("a"), None);
         assert_eq!(faults.on_call("a"), Some(Fault::Answers(7)));
         assert_eq!(faults.on_call("a"), None);
@@ -331,12 +331,13 @@ mod tests {
         assert_eq!(faults.on_call("d"), Some(Fault::Hangs));
         assert_eq!(faults.on_call("e"), Some(Fault::Lost));
         assert_eq!(faults.on_call("f"), Some(Fault::Late));
+        assert_eq!(faults.on_call("g"), Some(Fault::Tenant));
     }
 
     #[test]
     fn cards_have_the_properties_of_the_plan() {
         let plan = "memory=64; throttled=8; throttled_after=1.5; pools=0; mig=1; tenants=2; \
-                    energy_back=5; energy_step=6; tenant_after=2.5; processes=foreign; \
+                    energy_back=5; energy_step=6; processes=foreign; \
                     launch_us=20; queue=100; graphs=4096; own_memory=8192; ramp=0.3; \
                     capped_after=2; fastest=2; shape=64x128x256; tf32=even; slow_card=2";
         let expected = Cards {
@@ -348,7 +349,6 @@ mod tests {
             tenants: 2,
             energy_back: Some(5),
             energy_step: Some(6),
-            tenant_after: Some(2.5),
             processes: Listing::Foreign,
             graphs: 4096,
             own_memory: 8192,

@@ -278,7 +278,7 @@ extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
         let this =
             if card.wrong.processes == Listing::Foreign { u32::MAX } else { std::process::id() };
         let own = (card.retained > 0).then_some(this);
-        let others = (1..=card.tenants()).map(|nth| u32::MAX - nth);
+        let others = (1..=card.wrong.tenants).map(|nth| u32::MAX - nth);
         let listed = |_: &u32| card.wrong.processes != Listing::Hidden;
         let pids: Vec<u32> = own.into_iter().chain(others).filter(listed).collect();
         let room = std::mem::replace(count, pids.len() as c_uint) as usize;

@@ -323,6 +323,7 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
     let planned = machine.on_launch(&entry.name);
     match planned {
         Some(Planned::Hangs) => return machine.working()?.busy(stream, FOR_EVER),
+        Some(Planned::Tenant) => machine.working()?.wrong.tenants += 1,
         None | Some(Planned::Late) => {}
         // Whatever a kernel runs into, its launch went well.
         Some(fault) => {
