@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::{Ran, World};
@@ -91,7 +91,8 @@ fn a_dry_run_prints_the_plan_and_leaves_nothing_behind() {
 #[test]
 fn a_budget_cuts_the_plan_and_says_what_was_cut() {
     let world = World::new();
-    let ran = Ran::of(world.tiny_run().args(["--budget", "6s"]).output().unwrap());
+    // Each of the three rows of the model is sampled for 1.2 s at least, on any machine.
+    let ran = Ran::of(world.tiny_run().args(["--budget", "3s"]).output().unwrap());
     ran.exits(0);
     let recording = store::read(&world.results()[0]).unwrap();
     let cut = recording.rows.iter().filter(
@@ -204,13 +205,22 @@ fn a_disk_that_fills_ends_the_run_and_keeps_what_was_finished() {
     assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
 }
 
+/// Runs a command while another one, which has begun, stands still.
+fn beside(first: &Child, mut second: Command) -> Ran {
+    let pid = Pid::from_child(first);
+    kill_process(pid, Signal::STOP).unwrap();
+    let ran = Ran::of(second.output().unwrap());
+    kill_process(pid, Signal::CONT).unwrap();
+    ran
+}
+
 #[test]
 fn a_second_run_on_the_same_device_is_told_to_wait() {
     let world = World::new();
     let mut first = world.tiny_run().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
     lines.find(|line| line.starts_with("  ")).unwrap();
-    let second = Ran::of(world.tiny_run().output().unwrap());
+    let second = beside(&first, world.tiny_run());
     second.exits(70).says(&["another warpmark run is measuring"]);
     lines.for_each(drop);
     assert_eq!(first.wait().unwrap().code(), Some(0));
@@ -254,11 +264,7 @@ fn verify_and_serve_do_not_work_beside_a_run_nor_a_run_beside_verify() {
     let mut first = first.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
     lines.find(|line| line.contains("(cpu)")).unwrap();
-    // It has begun, and stands still until the other was told to wait.
-    let pid = Pid::from_child(&first);
-    kill_process(pid, Signal::STOP).unwrap();
-    let second = Ran::of(world.tiny_run().output().unwrap());
-    kill_process(pid, Signal::CONT).unwrap();
+    let second = beside(&first, world.tiny_run());
     second.exits(70).says(&["another warpmark run is measuring"]);
     lines.for_each(drop);
     assert_eq!(first.wait().unwrap().code(), Some(0));

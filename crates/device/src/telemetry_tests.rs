@@ -90,11 +90,25 @@ fn the_sampler_reads_at_both_ends_and_can_be_started_again() {
 
 #[test]
 fn between_the_ends_it_reads_once_a_period() {
-    let sensors = FakeSensors::new(vec![state(1e9, 10.0, 1.0)]);
-    let mut sampler = Sampler::new(Box::new(sensors), Duration::from_millis(1));
+    /// Tells whoever waits for it of each look.
+    struct Told(mpsc::Sender<()>);
+    impl Sensors for Told {
+        fn read(&mut self) -> GpuState {
+            // Nobody listens to the looks after the fourth.
+            let _ = self.0.send(());
+            FakeSensors::silent()
+        }
+
+        fn other_processes(&mut self) -> Field<u32> {
+            Field::absent("never asked")
+        }
+    }
+    let (tells, told) = mpsc::channel();
+    let mut sampler = Sampler::new(Box::new(Told(tells)), Duration::from_millis(1));
     sampler.start();
-    thread::sleep(Duration::from_millis(60));
-    assert!(sampler.stop().telemetry.readings > 3);
+    (0..4).for_each(|_| told.recv().unwrap());
+    // Those four, and the one at the end.
+    assert!(sampler.stop().telemetry.readings > 4);
 }
 
 #[test]

@@ -2,6 +2,6 @@ warpmark run --filter tiny/prefill --models "$models" --results r >/dev/null 2>&
 ln -s . r/again
 ln -s .. r/up
 mkfifo r/never.jsonl
-timeout 20 "$WARPMARK" report --results r >/dev/null
+timeout 100 "$WARPMARK" report --results r >/dev/null
 echo "report: $?"
-timeout 20 "$WARPMARK" report --index --results r | grep -c '\.jsonl' | sed 's/^/records: /'
+timeout 100 "$WARPMARK" report --index --results r | grep -c '\.jsonl' | sed 's/^/records: /'

@@ -1,2 +1,2 @@
-RAYON_NUM_THREADS=100000 timeout 60 "$WARPMARK" run --filter tiny/prefill --models "$models" >/dev/null
+RAYON_NUM_THREADS=100000 timeout 100 "$WARPMARK" run --filter tiny/prefill --models "$models" >/dev/null
 echo "rayon: $?"
