@@ -1,12 +1,13 @@
 //! One simulated card: its memory, its queues, its clocks, and which of several are visible.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use warpmark_ptx::Clocks;
 
 use crate::address_space::AddressSpace;
+use crate::bytes::{self, Pinned};
 use crate::contents::{Snapshot, Source};
 use crate::driver::Capture;
 use crate::faults::{CAPPED, Cards, HOT, IDLE, POWER_CAP, THROTTLED};
@@ -58,6 +59,8 @@ pub(crate) struct Device {
     pub(crate) capturing: Option<Capture>,
     /// Copies to pinned memory: nothing arrives before somebody waits.
     pub(crate) on_the_way: Vec<ToHost>,
+    /// Copies out of pinned memory that nobody has waited for: gone are those that others have covered.
+    pub(crate) to_come: Vec<Weak<Pinned>>,
     /// Seconds of work that were ever queued, and when the last of it is done.
     pub(crate) worked: f64,
     /// Seconds of work since it last rested.
@@ -93,6 +96,7 @@ impl Device {
             reaches_peers: false,
             capturing: None,
             on_the_way: Vec::new(),
+            to_come: Vec::new(),
             worked: 0.0,
             loaded: 0.0,
             busy_until: started,
@@ -256,7 +260,11 @@ impl Device {
     pub(crate) fn waited(&mut self) {
         self.memory.synchronised();
         self.streams.values_mut().for_each(Timeline::waited);
+        for copy in self.to_come.drain(..).filter_map(|copy| copy.upgrade()) {
+            copy.arrived();
+        }
         for copy in self.on_the_way.drain(..) {
+            bytes::count(copy.len);
             // SAFETY: `to` and `len` lie in memory of `cuMemHostAlloc`, which drops the copies into it
             // before it is freed; whoever reads it has to wait first, which is this call.
             let out = unsafe { std::slice::from_raw_parts_mut(copy.to as *mut u8, copy.len) };

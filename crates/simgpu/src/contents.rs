@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use crate::bytes::Bytes;
 pub(crate) use crate::element::{Element, Word, word};
 
 /// What fresh memory holds: every floating-point type's NaN, so that reading it shows.
@@ -51,16 +52,6 @@ pub(crate) struct Byte(pub(crate) u8);
 impl Source for Byte {
     fn read(&self, _offset: u64, out: &mut [u8]) {
         out.fill(self.0);
-    }
-}
-
-/// A copy from the host.
-pub(crate) struct Bytes(pub(crate) Vec<u8>);
-
-impl Source for Bytes {
-    fn read(&self, offset: u64, out: &mut [u8]) {
-        let offset = offset as usize;
-        out.copy_from_slice(&self.0[offset..offset + out.len()]);
     }
 }
 

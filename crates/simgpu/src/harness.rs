@@ -239,6 +239,12 @@ impl Report {
         self.fact("instructions", kernel)
     }
 
+    /// Bytes that were really copied between the host and the cards, whatever the program asked for: copies
+    /// that nobody could tell of are not made.
+    pub fn copied(&self) -> u64 {
+        self.fact("copied", "bytes")
+    }
+
     /// Pointers in launches that pointed to no allocation.
     pub fn dangling(&self) -> u64 {
         self.fact("dangling", "pointers")

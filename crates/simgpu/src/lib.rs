@@ -40,6 +40,7 @@
 #![allow(clippy::unwrap_used, reason = "test-only; a broken invariant must end the test")]
 
 mod address_space;
+mod bytes;
 mod call;
 mod card;
 mod compiler;

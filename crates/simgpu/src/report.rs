@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::bytes;
 use crate::machine::{Machine, machine};
 
 /// Runs when the library is unloaded or the process ends.
@@ -51,6 +52,7 @@ fn text(machine: &Machine) -> String {
     for (kernel, instructions) in &machine.run {
         let _ = writeln!(text, "instructions {kernel} {instructions}");
     }
+    let _ = writeln!(text, "copied bytes {}", bytes::copied());
     let _ = writeln!(text, "dangling pointers {}", machine.dangling);
     text
 }

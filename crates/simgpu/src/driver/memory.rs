@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::INVALID_VALUE;
 use super::stream::wait;
+use crate::bytes::{self, Pinned};
 use crate::call::{in_context, put, started, with_context};
 use crate::card::{Device, ToHost};
-use crate::contents::{Byte, Bytes, Source};
+use crate::contents::{Byte, Bytes, Contents, Source};
 use crate::machine::{Machine, machine};
 use crate::profile::Work;
 
@@ -148,6 +149,14 @@ extern "C" fn cuMemHostAlloc(address: Option<&mut usize>, bytes: usize, _flags: 
 extern "C" fn cuMemFreeHost(address: usize) -> u32 {
     with_context("cuMemFreeHost", |machine| {
         let bytes = machine.pinned.remove(&address).ok_or(INVALID_VALUE)?;
+        // The driver waits for what reads it.
+        for device in &mut machine.devices {
+            device.to_come.retain(|copy| {
+                let copy = copy.upgrade();
+                let inside = copy.as_ref().filter(|copy| copy.is_within(address, bytes));
+                inside.map(|copy| copy.arrived()).is_none() && copy.is_some()
+            });
+        }
         let inside = |copy: &ToHost| (address..address + bytes).contains(&copy.to);
         machine.working()?.on_the_way.retain(|copy| !inside(copy));
         let layout = Layout::from_size_align(bytes, PAGE).map_err(|_| INVALID_VALUE)?;
@@ -184,6 +193,20 @@ pub(crate) extern "C" fn cuMemsetD8Async(at: u64, byte: u8, bytes: usize, stream
     in_context("cuMemsetD8Async", |device| set(device, at, byte, bytes as u64, stream))
 }
 
+/// Where a copy of `bytes` bytes is to go.
+fn target(
+    device: &mut Device,
+    to: u64,
+    from: *const u8,
+    bytes: usize,
+) -> Result<(&mut Contents, u64), u32> {
+    if from.is_null() {
+        return Err(INVALID_VALUE);
+    }
+    device.memory.contents(to, bytes as u64)
+}
+
+/// Copies at once: out of memory that is not pinned the driver does so, whatever it is asked.
 fn to_device(
     device: &mut Device,
     to: u64,
@@ -192,14 +215,27 @@ fn to_device(
     stream: u64,
     pinned: bool,
 ) -> Result<(), u32> {
-    if from.is_null() {
-        return Err(INVALID_VALUE);
-    }
+    let (contents, offset) = target(device, to, from, bytes)?;
     // SAFETY: the caller has `bytes` bytes there.
-    let copied = unsafe { std::slice::from_raw_parts(from, bytes) }.to_vec();
-    let (contents, offset) = device.memory.contents(to, bytes as u64)?;
-    contents.write(offset, bytes as u64, Arc::new(Bytes(copied)));
+    let copied = Bytes::of(unsafe { std::slice::from_raw_parts(from, bytes) });
+    contents.write(offset, bytes as u64, Arc::new(copied));
     over_the_bus(device, bytes, pinned, stream)
+}
+
+/// Copies out of pinned memory, when it is looked at or waited for.
+fn to_device_later(
+    device: &mut Device,
+    to: u64,
+    from: *const u8,
+    bytes: usize,
+    stream: u64,
+) -> Result<(), u32> {
+    let (contents, offset) = target(device, to, from, bytes)?;
+    // SAFETY: `cuMemFreeHost`, by which alone pinned memory goes, has such copies made before.
+    let copy = Arc::new(unsafe { Pinned::new(from, bytes) });
+    contents.write(offset, bytes as u64, copy.clone());
+    device.to_come.push(Arc::downgrade(&copy));
+    over_the_bus(device, bytes, true, stream)
 }
 
 #[unsafe(no_mangle)]
@@ -211,7 +247,13 @@ extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const u8, bytes: usize, stream: u64) -> u32 {
     let pinned = is_pinned(from as usize);
-    in_context("cuMemcpyHtoDAsync_v2", |device| to_device(device, to, from, bytes, stream, pinned))
+    in_context("cuMemcpyHtoDAsync_v2", |device| {
+        if pinned {
+            to_device_later(device, to, from, bytes, stream)
+        } else {
+            to_device(device, to, from, bytes, stream, false)
+        }
+    })
 }
 
 /// Copies to the host. Into pinned memory nothing arrives before somebody waits; into other memory the
@@ -232,7 +274,10 @@ fn to_host(
         let what = device.memory.snapshot(from, len as u64)?;
         over_the_bus(device, len, pinned, stream)?;
         if pinned {
-            device.on_the_way.push(ToHost { what, to: to as usize, len });
+            let to = to as usize;
+            // Nobody can have seen what this one covers.
+            device.on_the_way.pop_if(|last| last.to == to && last.len <= len);
+            device.on_the_way.push(ToHost { what, to, len });
         } else {
             copy = Some((what, device.stream(stream)?.end().at));
         }
@@ -241,6 +286,7 @@ fn to_host(
     let Some((what, done)) = copy.filter(|_| code == 0) else { return code };
     let code = wait(done);
     if code == 0 {
+        bytes::count(len);
         // SAFETY: the caller has room for `len` bytes.
         what.read(0, unsafe { std::slice::from_raw_parts_mut(to, len) });
     }
