@@ -226,7 +226,7 @@ impl Workload for PeerCopy<'_> {
             // SAFETY: the block is that long, and its context is current.
             unsafe { result::memcpy_dtoh_sync(&mut bytes, self.to.address) }
         })?;
-        let wrong = wrong_words(&bytes, Stream::new(self.session.seed, 7));
+        let wrong = wrong_words(&bytes, 0, Stream::new(self.session.seed, 7));
         // A copy changes nothing, so nothing is tolerated.
         let check = checked("count of wrong words of all bytes copied", wrong as f64, 0.0)?;
         self.spoil()?;
