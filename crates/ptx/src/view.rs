@@ -104,6 +104,11 @@ impl<'m> View<'m> {
         u64::from(atomics[at / 4])
     }
 
+    /// How many pages were touched.
+    pub fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
     /// The traffic with each allocation.
     pub(super) fn areas(&self) -> Vec<counts::Area> {
         self.areas.iter().map(|area| self.traffic(area)).collect()

@@ -18,6 +18,10 @@ pub(crate) const BUDGET: u64 = 20_000_000;
 /// dozen times, and not in what is timed.
 const LEAST: u64 = 500_000;
 
+/// What a page of memory that a launch touches costs of it: bringing it costs as much as so many instructions, and a
+/// walk through a large table does little else.
+const OF_A_PAGE: u64 = 1000;
+
 /// Instructions after which a kernel without a model is taken not to end.
 const ENDLESS: u64 = 1 << 33;
 
@@ -131,9 +135,9 @@ impl Launch<'_> {
         let mut view = View::new(self.memory);
         let Outcome { counts, mut findings, stopped } =
             code.run(&mut view, self.geometry, limits, &parameters);
-        let written = view.written();
+        let (written, pages) = (view.written(), view.pages());
         drop(view);
-        let spent = counts.lanes.max(LEAST);
+        let spent = counts.lanes.max(LEAST) + OF_A_PAGE * pages as u64;
         // It is only too long, and the model answers alone.
         if stopped == Some(Fault::Endless) {
             let ran = Ran { findings: Findings::default(), counts, spent };
