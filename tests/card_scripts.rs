@@ -135,7 +135,12 @@ fn the_scripts_are_free_of_what_shellcheck_warns_of() {
     let scripts = [
         "scripts/first-card",
         "scripts/simulated-cuda/environment",
+        "scripts/deploy-checks/ladder",
+        "scripts/deploy-checks/run",
         "scripts/simulated-slurm",
+        "deploy/measure",
+        "deploy/summarise",
+        "deploy/skypilot/ladder",
         "deploy/slurm/fleet",
         "deploy/slurm/node.sbatch",
         "deploy/slurm/prolog",
