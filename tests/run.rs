@@ -136,7 +136,8 @@ fn interrupt(world: &World, ready: impl Fn(&str) -> bool) -> (Option<i32>, Strin
 
 /// Whether criterion, which writes to a log file, is at work on a second benchmark.
 fn criterion_is_at_its_second(world: &World) -> bool {
-    let log = std::fs::read_to_string(world.path("cache/criterion.log")).unwrap_or_default();
+    let log = world.cached(".log").and_then(|path| std::fs::read_to_string(path).ok());
+    let log = log.unwrap_or_default();
     let names = log.lines().filter_map(|line| line.strip_prefix("Benchmarking "));
     names.map(|name| name.split(": ").next()).collect::<BTreeSet<_>>().len() >= 2
 }
@@ -250,9 +251,14 @@ fn verify_and_serve_do_not_work_beside_a_run_nor_a_run_beside_verify() {
         command.args(arguments).arg(&models);
         command
     };
-    std::fs::create_dir_all(world.path("cache")).unwrap();
     // What a run on the processor holds.
-    let lock = std::fs::File::create(world.path("cache/measuring-cpu.lock")).unwrap();
+    Ran::of(
+        command(&["verify", "--device", "cpu", "--filter", "tiny/decode/f32/b1", "--models"])
+            .output()
+            .unwrap(),
+    )
+    .exits(0);
+    let lock = std::fs::File::open(world.cached(".lock").unwrap()).unwrap();
     lock.lock().unwrap();
     for arguments in [&verify[..], &serve] {
         let ran = Ran::of(command(arguments).output().unwrap());
@@ -268,4 +274,91 @@ fn verify_and_serve_do_not_work_beside_a_run_nor_a_run_beside_verify() {
     second.exits(70).says(&["another warpmark run is measuring"]);
     lines.for_each(drop);
     assert_eq!(first.wait().unwrap().code(), Some(0));
+}
+
+/// Starts a tiny run, ends it by a signal once a row is finished, and says what it said.
+fn ended_by(world: &World, signal: Signal) -> (Option<i32>, String) {
+    let mut command = world.tiny_run();
+    let tags = command.args(["--tag", "node=a"]).env("WARPMARK_TAGS", "zone=b,node=c");
+    let mut run = tags.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.starts_with("  ")).unwrap();
+    kill_process(Pid::from_child(&run), signal).unwrap();
+    let said = lines.collect::<Vec<_>>().join("\n");
+    (run.wait().unwrap().code(), said)
+}
+
+#[test]
+fn an_interrupted_run_is_gone_on_with_and_ends_as_if_nothing_had_been() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let world = World::new();
+        let (code, said) = ended_by(&world, signal);
+        let path = world.results().remove(0);
+        let before = store::read(&path).unwrap();
+        assert!((1..ROWS).contains(&before.rows.len()), "{said}");
+        assert_eq!(before.runs[0].planned.len(), ROWS);
+        let tags: Vec<&str> = before.runs[0].tags.values().map(String::as_str).collect();
+        assert_eq!(tags, ["a", "b"]);
+        if signal == Signal::TERM {
+            assert_eq!(code, Some(130), "{said}");
+            let left = ROWS - before.rows.len();
+            let here = path.strip_prefix(world.path("")).unwrap().display();
+            let go_on = format!("left: `warpmark run --resume {here}` goes on");
+            assert!(said.contains(&go_on) && said.contains(&format!("{left} benchmark")), "{said}");
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let ran = world.run(&["run", "--resume", name]);
+        ran.exits(0);
+        assert_eq!(world.results(), [path.clone()]);
+        let after = store::read(&path).unwrap();
+        assert_eq!((after.runs.len(), after.rows.len()), (1, ROWS), "{ran:#?}");
+        assert_eq!(after.rows[..before.rows.len()], before.rows[..]);
+        let again = world.run(&["run", "--resume", path.to_str().unwrap()]);
+        again.exits(0).says(&["lacks nothing"]);
+        assert_eq!(store::read(&path).unwrap(), after);
+    }
+}
+
+#[test]
+fn a_run_of_another_build_or_machine_or_question_is_not_gone_on_with() {
+    let world = World::new();
+    ended_by(&world, Signal::TERM);
+    let path = world.results().remove(0);
+    let run = path.to_str().unwrap();
+    world.run(&["run", "--resume", run, "--suite", "full"]).exits(64).says(&["leave --suite out"]);
+    world
+        .run(&["run", "--resume", "20260101T000000Z-1"])
+        .exits(70)
+        .says(&["neither the file of a run"]);
+    let good = std::fs::read_to_string(&path).unwrap();
+    let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    for (from, to, says) in [
+        (version.as_str(), "\"version\":\"0.0.1\"", "build: warpmark 0.0.1"),
+        ("\"settings\":{", "\"settings\":{\"a\":\"b\",", "settings: a=b"),
+        ("\"simd\":\"", "\"simd\":\"other ", "vector instructions: other"),
+    ] {
+        let changed = good.replacen(from, to, 1);
+        assert_ne!(changed, good);
+        std::fs::write(&path, &changed).unwrap();
+        let ran = world.run(&["run", "--resume", run]);
+        ran.exits(70).says(&["cannot be gone on with here"]);
+        assert!(ran.stderr.contains(says.trim_start_matches("build: warpmark ")), "{}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), changed);
+    }
+    let elsewhere = world.path("results/moved.jsonl");
+    std::fs::write(&elsewhere, good).unwrap();
+    world.run(&["run", "--resume", elsewhere.to_str().unwrap()]).exits(70).says(&["was moved"]);
+}
+
+#[test]
+fn a_plan_is_told_to_programs_too() {
+    let world = World::new();
+    let ran = Ran::of(world.tiny_run().args(["--dry-run", "--json"]).output().unwrap());
+    let plan: serde_json::Value = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    let benchmarks = plan["benchmarks"].as_array().unwrap();
+    assert_eq!(benchmarks.len(), ROWS);
+    let sum: f64 = benchmarks.iter().map(|entry| entry["time_s"].as_f64().unwrap()).sum();
+    assert!((sum - plan["time_s"].as_f64().unwrap()).abs() < 1e-6 && sum > 0.0, "{plan}");
+    assert!(benchmarks.iter().all(|entry| entry["skip"].is_null() && entry["fits"] == true));
+    assert!(world.results().is_empty());
 }

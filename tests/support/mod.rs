@@ -88,6 +88,15 @@ impl World {
         command
     }
 
+    /// The file in the cache whose name ends so.
+    pub fn cached(&self, ending: &str) -> Option<PathBuf> {
+        let files = std::fs::read_dir(self.path("cache")).ok()?.flatten();
+        files
+            .into_iter()
+            .map(|file| file.path())
+            .find(|path| path.to_string_lossy().ends_with(ending))
+    }
+
     /// The one results file.
     pub fn results(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();

@@ -49,7 +49,8 @@ pub struct Options {
     /// Whether of several runs of a side all count, so that intervals cover what changes from run to run;
     /// else the latest row of each benchmark does.
     pub all_runs: bool,
-    /// Compare machines that differ in cores, threads, memory, governor or virtualisation, too, with a note.
+    /// Compare machines that differ in cores, threads, memory, governor or virtualisation, and cards
+    /// that differ in SMs, ECC, multi-instance mode, power limit or link, too, with a note.
     pub across_machines: bool,
     /// Compare this engine's rows of A with that engine's rows of B, path by path, instead of equal ids.
     pub engines: Option<(String, String)>,
@@ -166,6 +167,12 @@ impl Comparison {
     }
 }
 
+/// In what ways two runs are of unlike machines, though their devices bear one name: cores, memory, threads, and
+/// of a card its SMs, ECC, multi-instance mode and power limit.
+pub fn unlike_machines(a: &Run, b: &Run) -> Vec<String> {
+    unlike::machines(a, b)
+}
+
 /// Compares B with A.
 pub fn compare(a: &Recording, b: &Recording, options: &Options) -> Comparison {
     compare_among(a, b, &Recording::default(), options)
@@ -228,6 +235,8 @@ impl Comparison {
                 notes.push("unlike machines are compared with `--across-machines`".to_owned());
             }
             if options.across_machines { &mut notes } else { &mut reasons }.extend(machines);
+            let forbidden = unlike::crosses_the_link(a) && !options.across_machines;
+            if forbidden { &mut reasons } else { &mut notes }.extend(unlike::links(run_a, run_b));
             for note in notes {
                 if !self.notes.contains(&note) {
                     self.notes.push(note);

@@ -103,6 +103,7 @@ pub(crate) fn cpu_run() -> Run {
             cpu: None,
         },
         host: HostSpec {
+            name: None,
             cpu: "Some CPU".to_owned(),
             cores: 4,
             memory: Field::Known(Bytes(8e9)),
@@ -121,6 +122,8 @@ pub(crate) fn cpu_run() -> Run {
             crates: BTreeMap::new(),
         },
         settings: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        planned: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod parse;
 mod path;
 mod report;
 mod serve;
+mod tags;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use fetch::*;
 pub use parse::*;
 pub use report::*;
 pub use serve::*;
+pub use tags::*;
 
 const FIRST_STEPS: &str = "\
 To begin with:
@@ -237,6 +239,13 @@ pub struct Output {
     /// Show criterion's own report as well
     #[arg(long, short)]
     pub verbose: bool,
+    /// What is said of the run.
+    #[command(flatten)]
+    pub tags: TagOption,
+    /// Go on with an interrupted run, by its file or its name: measure what it lacks, as it was asked for,
+    /// on the same card and with the same build
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
 }
 
 /// `warpmark run`.
@@ -248,6 +257,8 @@ Examples:
   warpmark run --suite full --budget 30m   as much of the full suite as 30 minutes allow
   warpmark run --filter matmul,memory      the card itself, no model
   warpmark run --weights hub --filter gpt2 with the real weights
+  warpmark run --resume results/nvidia-l4/RUN.jsonl    what an interrupted run lacks
+  warpmark run --tag node=gpu-17 --tag provider=own    for `rank --by tag:node`
 
 Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done · 130
 interrupted; finished rows are kept whatever the code.")]

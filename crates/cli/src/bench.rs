@@ -9,7 +9,9 @@ use warpmark_record::{Filter, GROUPS, store};
 
 use crate::arguments::{Output, Selection, parse};
 use crate::campaign::{Campaign, criterion};
+use crate::environment::Identity;
 use crate::output::{remark, say};
+use crate::resume::Resumed;
 use crate::terminal::TerminalOptions;
 use crate::{environment, exit, interrupt, libraries, terminal};
 
@@ -58,8 +60,13 @@ pub fn target(name: &str) -> ExitCode {
 }
 
 fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
-    let selection = &arguments.selection;
-    let mut campaign = Campaign::prepare(selection, Some(name))?;
+    let tags = arguments.output.tags.by_key()?;
+    let output = &arguments.output;
+    let asked = &arguments.selection;
+    let named = output.resume.as_deref();
+    let resumed = named.map(|named| Resumed::read(named, &output.results, asked)).transpose()?;
+    let selection = resumed.as_ref().map_or(asked, |resumed| &resumed.selection);
+    let mut campaign = Campaign::going_on(selection, Some(name), resumed.as_ref())?;
     campaign.whole = arguments.save_baseline.is_some() || arguments.baseline.is_some();
     // Cargo runs them in the order of their names; the last one shows the whole run.
     let last = GROUPS.last().is_some_and(|group| group.name == name);
@@ -75,8 +82,12 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if arguments.test || !arguments.bench {
         return crate::verbs::verify::check(campaign);
     }
-    let id = environment::bench_run_id();
-    let output = &arguments.output;
+    let id =
+        resumed.as_ref().map_or_else(environment::bench_run_id, |resumed| resumed.run.run.clone());
+    let mut output = output.clone();
+    if let Some(resumed) = &resumed {
+        output.results.clone_from(&resumed.results);
+    }
     if campaign.is_empty() {
         let path = output.results.join(campaign.device_slug()).join(format!("{id}.jsonl"));
         return nothing_selected(name, last, &path, output.json);
@@ -88,8 +99,16 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if let Some(baseline) = &arguments.baseline {
         criterion = criterion.retain_baseline(baseline.clone(), false);
     }
-    let results = campaign.measure(selection, output, id, |_| Ok(criterion))?;
+    let identity = Identity { id, tags, planned: campaign.planned.clone() };
+    let results = campaign.measure(selection, &output, identity, |_| Ok(criterion))?;
     crate::verbs::run::conclude(&results, output.json, last)
+}
+
+/// What the command of a bench target selects.
+pub(crate) fn selected(command: &[String]) -> anyhow::Result<Selection> {
+    let mut arguments = BenchArguments::try_parse_from(command)?;
+    arguments.selection.filter = arguments.positional.take().or(arguments.selection.filter);
+    Ok(arguments.selection)
 }
 
 /// A target that the filter leaves nothing of starts no run; the last one shows what the others did.

@@ -13,13 +13,16 @@ use warpmark_measure::{
 };
 use warpmark_micro::RunOptions as MicroOptions;
 use warpmark_models::weights::{Cache, Progress};
-use warpmark_record::{DeviceKind, DeviceSpec, GROUPS, Record, RunId, Seconds};
+use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, GROUPS, Record, RunId, Seconds};
 
 use crate::arguments::{Output, Selection, Suite};
 use crate::budget::Budget;
+use crate::environment::Identity;
+use crate::lock::{self, lock_device};
 use crate::plan::{PROCESS_START, Plan};
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
+use crate::resume::Resumed;
 use crate::{environment, filter, folder_of_one_model, sources, state, threads};
 
 /// Where all benchmarks are listed.
@@ -30,6 +33,8 @@ const LISTING: &str = "`--dry-run` without a filter lists all that there are in 
 pub struct Campaign {
     pub(crate) described: Described,
     pub(crate) plan: Plan,
+    /// Everything that the selection asks for, of all bench targets, before a budget cuts it.
+    pub(crate) planned: Vec<BenchmarkId>,
     pub(crate) bars: Bars,
     /// What is to be known before anything is measured.
     notes: Vec<String>,
@@ -43,16 +48,30 @@ impl Campaign {
     /// Looks at the device and plans what the selection asks for; `target` leaves only what belongs to
     /// that bench target.
     pub fn prepare(selection: &Selection, target: Option<&str>) -> anyhow::Result<Self> {
+        Self::going_on(selection, target, None)
+    }
+
+    /// The same without what an interrupted run has already.
+    pub(crate) fn going_on(
+        selection: &Selection,
+        target: Option<&str>,
+        resumed: Option<&Resumed>,
+    ) -> anyhow::Result<Self> {
         // The bars are made before the plan is known, since the plan's groups report through them.
-        Self::with_bars(selection, target, Bars::new())
+        Self::with_bars(selection, target, resumed, Bars::new())
     }
 
     /// The same for `run`'s measurements, with bars that the caller made.
     pub(crate) fn prepare_quietly(selection: &Selection, bars: Bars) -> anyhow::Result<Self> {
-        Self::with_bars(selection, None, bars)
+        Self::with_bars(selection, None, None, bars)
     }
 
-    fn with_bars(selection: &Selection, target: Option<&str>, bars: Bars) -> anyhow::Result<Self> {
+    fn with_bars(
+        selection: &Selection,
+        target: Option<&str>,
+        resumed: Option<&Resumed>,
+        bars: Bars,
+    ) -> anyhow::Result<Self> {
         let budget = Budget::starting(selection.budget);
         let described = warpmark_device::look(selection.device.device)?;
         let transfers = bars.transfers(budget);
@@ -66,15 +85,21 @@ impl Campaign {
             let ids = entries.map(|entry| &entry.id);
             filter::look_for(selection.filter.as_ref(), ids, LISTING)?;
         }
+        let entries = groups.iter().flat_map(|group| &group.entries);
+        let planned = entries.map(|entry| &entry.id).filter(|id| filter::selects(selection, id));
+        let planned = planned.cloned().collect();
         // `cargo bench` measures in one process, `run` on a GPU in one for each group.
         let processes = target.is_none() && described.spec.kind != DeviceKind::Cpu;
         let start = if processes { PROCESS_START } else { Seconds(0.0) };
         let mut plan = Plan::select(groups, target, selection.filter.as_ref(), start);
         folder_of_one_model::check(selection, &request, &plan)?;
+        if let Some(resumed) = resumed {
+            plan.keep(|id| resumed.lacks(id));
+        }
         if let Some(budget) = selection.budget {
             plan.cut_to(budget);
         }
-        Ok(Self { described, plan, bars, notes, whole: false, budget })
+        Ok(Self { described, plan, planned, bars, notes, whole: false, budget })
     }
 
     /// The plan in words.
@@ -82,6 +107,16 @@ impl Campaign {
         let spec = &self.described.spec;
         let notes: String = self.notes.iter().flat_map(|note| [note.as_str(), "\n"]).collect();
         format!("{notes}{} ({})\n\n{}", spec.name, spec.kind, self.plan.describe(&spec.memory))
+    }
+
+    /// The plan for a program.
+    pub(crate) fn described_for_programs(&self) -> serde_json::Value {
+        let spec = &self.described.spec;
+        let mut plan = self.plan.for_programs(&spec.memory);
+        plan["device"] = serde_json::json!(spec.name);
+        plan["device_kind"] = serde_json::json!(spec.kind.to_string());
+        plan["notes"] = serde_json::json!(self.notes);
+        plan
     }
 
     /// Whether nothing was selected.
@@ -101,11 +136,11 @@ impl Campaign {
 
     /// Measures the plan in this process and keeps each row in the results folder before the next
     /// benchmark begins. `criterion` is made once nobody else measures on the device.
-    pub fn measure(
+    pub(crate) fn measure(
         self,
         selection: &Selection,
         output: &Output,
-        id: RunId,
+        identity: Identity,
         criterion: impl FnOnce(&DeviceSpec) -> anyhow::Result<Criterion>,
     ) -> anyhow::Result<Results> {
         threads::join(&self.described.spec);
@@ -113,10 +148,11 @@ impl Campaign {
         let _lock = lock_device(&cache, &self.described.spec)?;
         let criterion = criterion(&self.described.spec)?;
         let device = open(&self.described.spec)?;
-        let run = environment::run(selection, device.spec(), settings(&device), id);
+        let run = environment::run(selection, device.spec(), settings(&device), identity);
         let mut recorder = Recorder::open(&output.results, run.clone())?;
-        clear_log(&cache)?;
-        let criterion_output = criterion_output(&cache, output.verbose)?;
+        let spec = &self.described.spec;
+        clear_log(&cache, spec)?;
+        let criterion_output = criterion_output(&cache, spec, output.verbose)?;
         let admission = self.budget.admission();
         let mut runner =
             runner(&device, run.run, criterion, criterion_output, Mode::Measure, admission)?;
@@ -245,35 +281,9 @@ pub(crate) fn runner<'a>(
     })
 }
 
-/// A file lock: two runs on one device at the same time would measure each other.
-pub(crate) fn lock_device(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<std::fs::File> {
-    let name = format!("measuring-{}.lock", short_name(spec));
-    let file = state::lock_file(cache, &name)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
-            "another warpmark run is measuring on {} at this moment, and the two would measure each \
-             other; start again when it is done",
-            spec.name
-        ),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| {
-            format!("{name} cannot be locked; set WARPMARK_CACHE to another disk")
-        }),
-    }
-}
-
-/// A device's name for files in the cache. The slug of a CPU may tell how many of its cores a process
-/// may use; the machine is one all the same.
-fn short_name(spec: &DeviceSpec) -> String {
-    match spec.kind {
-        DeviceKind::Cpu => "cpu".to_owned(),
-        DeviceKind::Cuda | DeviceKind::Simulated => format!("{}-{}", spec.slug, spec.index),
-    }
-}
-
 /// Where criterion keeps its files of a device.
 pub(crate) fn criterion_folder(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<PathBuf> {
-    state::place(cache, &format!("criterion/{}", short_name(spec)))
+    state::place(cache, &format!("criterion/{}", lock::name_of(spec)))
 }
 
 /// Empties criterion's folder of a device, for a run that begins and that holds its lock: criterion reads
@@ -289,11 +299,15 @@ pub(crate) fn clear_criterion(cache: &Cache, spec: &DeviceSpec) -> anyhow::Resul
 }
 
 /// Where criterion's own report goes: to the terminal, or after what is in its log already.
-pub(crate) fn criterion_output(cache: &Cache, verbose: bool) -> anyhow::Result<CriterionOutput> {
+pub(crate) fn criterion_output(
+    cache: &Cache,
+    spec: &DeviceSpec,
+    verbose: bool,
+) -> anyhow::Result<CriterionOutput> {
     if verbose {
         return Ok(CriterionOutput::Shown);
     }
-    let path = log(cache)?;
+    let path = log(cache, spec)?;
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = std::fs::File::options()
         .create(true)
@@ -306,8 +320,8 @@ pub(crate) fn criterion_output(cache: &Cache, verbose: bool) -> anyhow::Result<C
 
 /// Begins criterion's log anew, for a run that begins. What stands there by its name goes, so that a link
 /// empties nothing else.
-pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
-    let path = log(cache)?;
+pub(crate) fn clear_log(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<()> {
+    let path = log(cache, spec)?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{} cannot be removed", path.display()))
@@ -316,8 +330,9 @@ pub(crate) fn clear_log(cache: &Cache) -> anyhow::Result<()> {
     }
 }
 
-fn log(cache: &Cache) -> anyhow::Result<PathBuf> {
-    state::place(cache, "criterion.log")
+/// Of one device: runs on others write at the same time.
+fn log(cache: &Cache, spec: &DeviceSpec) -> anyhow::Result<PathBuf> {
+    state::place(cache, &format!("criterion-{}.log", lock::name_of(spec)))
 }
 
 /// criterion as the suite wants it: it keeps its files in `folder`, draws no plots, and does not spend

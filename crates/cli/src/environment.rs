@@ -3,21 +3,39 @@
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
-use warpmark_record::{Build, DeviceSpec, HostSpec, METHOD, Run, RunId, SCHEMA};
+use warpmark_record::{BenchmarkId, Build, DeviceSpec, HostSpec, METHOD, Run, RunId, SCHEMA};
 
 use crate::arguments::Selection;
+
+/// What a run is told by, beside what is selected, device and build.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Its name.
+    pub id: RunId,
+    /// What its user says of it.
+    pub tags: BTreeMap<String, String>,
+    /// What it sets out to measure.
+    pub planned: Vec<BenchmarkId>,
+}
+
+impl Identity {
+    /// One of which nothing is said.
+    pub(crate) fn named(id: RunId) -> Self {
+        Self { id, tags: BTreeMap::new(), planned: Vec::new() }
+    }
+}
 
 /// The stamp of a run that begins now, on a device that was set up with `settings`.
 pub(crate) fn run(
     selection: &Selection,
     device: &DeviceSpec,
     settings: BTreeMap<String, String>,
-    id: RunId,
+    identity: Identity,
 ) -> Run {
     Run {
         schema: SCHEMA,
         method: METHOD,
-        run: id,
+        run: identity.id,
         started_at: warpmark_measure::timestamp(),
         command: command(),
         suite: selection.suite.name().to_owned(),
@@ -29,6 +47,8 @@ pub(crate) fn run(
         },
         build: build(),
         settings,
+        tags: identity.tags,
+        planned: identity.planned,
     }
 }
 

@@ -6,7 +6,7 @@ use warpmark_analyze::holdings;
 use warpmark_record::filter::{FilterPart, Word, segment_matches};
 use warpmark_record::{BenchmarkId, Filter};
 
-use crate::arguments::WrongUsage;
+use crate::arguments::{Selection, WrongUsage};
 use crate::output::warn;
 
 /// How alike two words have to be for one to be taken for the other.
@@ -14,6 +14,11 @@ const ALIKE: f64 = 0.75;
 
 /// So many slips are told of one by one.
 const MOST: usize = 5;
+
+/// Whether what is to be measured has a benchmark in it.
+pub(crate) fn selects(selection: &Selection, id: &BenchmarkId) -> bool {
+    selection.filter.as_ref().is_none_or(|filter| filter.selects(id))
+}
 
 /// Warns of each part of a filter that none of these ids matches; `listing` says where all of them are
 /// listed.

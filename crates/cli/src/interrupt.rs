@@ -16,8 +16,21 @@ use crate::exit;
 use crate::output::{plain, tell_on};
 use crate::progress::own_stderr;
 
-/// The results file of the run in progress and how many rows it has.
-static KEPT: Mutex<Option<(PathBuf, usize)>> = Mutex::new(None);
+/// The run in progress.
+struct Kept {
+    /// Its results file.
+    path: PathBuf,
+    /// Whether this process made the file.
+    made: bool,
+    /// The rows that this process has kept.
+    rows: usize,
+    /// Benchmarks that had no row when it began.
+    lacking: usize,
+    /// The command that goes on with a run.
+    go_on: &'static str,
+}
+
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
 
 /// What ends a process: a person, a system that shuts down, a terminal that goes, a limit on processor time
 /// (`ulimit -t`), and what batch systems warn of the end of a job with.
@@ -51,16 +64,24 @@ pub fn install() {
     }
 }
 
+/// Leaves interrupts to the process that started this one, and that ends it. Batch systems signal every
+/// process of a job at once: a worker that ended first would look like a failure.
+pub fn leave_to_parent() {
+    for signal in HEEDED.into_iter().filter(|signal| *signal != SIGXCPU) {
+        // SAFETY: to ignore a signal runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 fn end(terminal: Option<&File>) {
     // A row that is being appended holds the lock: it is finished before the end.
     let kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let words = match kept.as_ref() {
-        Some((path, 1)) => format!("1 finished row is in {}", path.display()),
-        Some((path, 0)) => {
+        Some(Kept { rows: 0, made: true, path, .. }) => {
             let _ = std::fs::remove_file(path);
             "No row was finished.".to_owned()
         }
-        Some((path, rows)) => format!("{rows} finished rows are in {}", path.display()),
+        Some(kept) => kept.words(),
         None => "No row was finished.".to_owned(),
     };
     if let Some(terminal) = terminal {
@@ -78,20 +99,37 @@ fn is_ignored(signal: c_int) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Notes a results file that was made and has no row yet, which an interrupt does not leave behind.
-pub fn made(path: &std::path::Path) {
-    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    kept.get_or_insert_with(|| (path.to_path_buf(), 0));
+impl Kept {
+    fn words(&self) -> String {
+        let path = self.path.display();
+        let finished = match self.rows {
+            0 => format!("No further row was finished, and those before are in {path}"),
+            1 => format!("1 finished row is in {path}"),
+            rows => format!("{rows} finished rows are in {path}"),
+        };
+        let left = match self.lacking.saturating_sub(self.rows) {
+            0 => return finished,
+            1 => "1 benchmark is left".to_owned(),
+            left => format!("{left} benchmarks are left"),
+        };
+        format!("{finished}; {left}: `{} --resume {path}` goes on", self.go_on)
+    }
 }
 
-/// Runs an append that an interrupt waits for, and notes that `path` has one row more.
-pub fn appending<T, E>(
-    path: &std::path::Path,
-    append: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
+/// Notes the results file of a run that begins: whether it was made for it and has no row yet, which an
+/// interrupt does not leave behind; how many benchmarks it lacks; and the command that goes on with it.
+pub fn begins(path: &std::path::Path, made: bool, lacking: usize, go_on: &'static str) {
+    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let path = path.to_path_buf();
+    kept.get_or_insert(Kept { path, made, rows: 0, lacking, go_on });
+}
+
+/// Runs an append that an interrupt waits for, and notes that the run has one row more.
+pub fn appending<T, E>(append: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let result = append()?;
-    let rows = kept.as_ref().map_or(0, |(_, rows)| *rows);
-    *kept = Some((path.to_path_buf(), rows + 1));
+    if let Some(kept) = kept.as_mut() {
+        kept.rows += 1;
+    }
     Ok(result)
 }

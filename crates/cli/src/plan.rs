@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use warpmark_measure::{Entry, Group};
-use warpmark_record::{Bytes, BytesPerSecond, Field, Filter, Seconds};
+use warpmark_record::{BenchmarkId, Bytes, BytesPerSecond, Field, Filter, Seconds};
 
 /// Everything that a run is going to do, in order.
 pub(crate) struct Plan {
@@ -35,6 +35,14 @@ impl Plan {
             (!group.entries.is_empty()).then_some(group)
         });
         Self { groups: groups.collect(), start }
+    }
+
+    /// Leaves the entries of these ids.
+    pub(crate) fn keep(&mut self, wanted: impl Fn(&BenchmarkId) -> bool) {
+        for group in &mut self.groups {
+            group.entries.retain(|entry| wanted(&entry.id));
+        }
+        self.groups.retain(|group| !group.entries.is_empty());
     }
 
     /// All entries in order.
@@ -118,6 +126,32 @@ impl Plan {
         }
         text.push('\n');
         text
+    }
+}
+
+impl Plan {
+    /// The same for a program: times in seconds, memory in bytes, and why an entry is skipped.
+    pub(crate) fn for_programs(&self, capacity: &Field<Bytes>) -> serde_json::Value {
+        let fits =
+            |entry: &Entry| capacity.known().is_none_or(|most| entry.memory_estimate <= *most);
+        let entries: Vec<serde_json::Value> = self
+            .entries()
+            .map(|entry| {
+                serde_json::json!({
+                    "id": entry.id.to_string(),
+                    "time_s": cost(entry).get(),
+                    "time_at_most_s": most(entry).get(),
+                    "memory_byte": entry.memory_estimate.get(),
+                    "fits": fits(entry),
+                    "skip": entry.skip,
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "benchmarks": entries,
+            "time_s": self.time().get(),
+            "time_at_most_s": self.most().get(),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use warpmark_record::store::Writer;
 use warpmark_record::{DeviceKind, Outcome, Record, Run};
 
-use crate::interrupt;
+use crate::{interrupt, resume};
 
 /// What became of a campaign.
 pub struct Results {
@@ -36,7 +36,7 @@ impl Recorder {
     /// Opens the run's file in a results folder.
     ///
     /// # Errors
-    /// Those of the store, which refuses figures of a simulated device below a folder named `results`; and
+    /// The file is of a run on another device, or by another build. Those of the store, which refuses figures of a simulated device below a folder named `results`; and
     /// a program whose CUDA kernels are simulated records those alone.
     pub(crate) fn open(results: &Path, run: Run) -> anyhow::Result<Self> {
         let open = match run.device.kind {
@@ -48,9 +48,16 @@ impl Recorder {
             DeviceKind::Cpu | DeviceKind::Cuda => Writer::open,
         };
         let writer = open(results, &run)?;
-        if writer.is_new() {
-            interrupt::made(writer.path());
+        if let Some(earlier) = writer.joined() {
+            resume::same(earlier, &run)?;
         }
+        let planned = &run.planned;
+        let lacking = planned.iter().filter(|id| !writer.has(id)).count();
+        let go_on = match run.command.first().map(String::as_str) {
+            Some("warpmark") => "warpmark run",
+            _ => "cargo bench --",
+        };
+        interrupt::begins(writer.path(), writer.is_new(), lacking, go_on);
         Ok(Self { writer, run, rows: Vec::new() })
     }
 
@@ -59,8 +66,7 @@ impl Recorder {
     /// # Errors
     /// The disk's refusal, which ends a run.
     pub(crate) fn keep(&mut self, row: Record) -> anyhow::Result<&Record> {
-        let path = self.writer.path().to_path_buf();
-        interrupt::appending(&path, || self.writer.append(&row))
+        interrupt::appending(|| self.writer.append(&row))
             .with_context(|| format!("{} could not be recorded", row.id))?;
         Ok(self.rows.push_mut(row))
     }

@@ -13,11 +13,13 @@ use warpmark_measure::{Entry, Observer, Offer, Sampling};
 use warpmark_models::service::{self, ServiceSettings};
 use warpmark_models::weights::Progress;
 use warpmark_record::load_test::Arrivals;
-use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, Field, RunId, Seconds};
+use warpmark_record::{BenchmarkId, DeviceKind, DeviceSpec, Field, Seconds};
 use warpmark_serve::Cancellation;
 
 use crate::arguments::{Selection, Serve, Traffic, WrongUsage};
-use crate::campaign::{lock_device, open, settings};
+use crate::campaign::{open, settings};
+use crate::environment::Identity;
+use crate::lock::lock_device;
 use crate::progress::Bars;
 use crate::recorder::{Recorder, Results};
 use crate::{environment, sources, threads};
@@ -186,12 +188,12 @@ impl Serving<'_> {
     }
 
     /// Loads the services in this process, one after the other, and puts the levels on them.
-    pub(crate) fn run(&self, offers: Vec<Offer>, id: RunId) -> anyhow::Result<Results> {
+    pub(crate) fn run(&self, offers: Vec<Offer>, identity: Identity) -> anyhow::Result<Results> {
         threads::join(&self.described.spec);
         let cache = sources::cache()?;
         let _lock = lock_device(&cache, &self.described.spec)?;
         let device = open(&self.described.spec)?;
-        let mut run = environment::run(self.selection, device.spec(), settings(&device), id);
+        let mut run = environment::run(self.selection, device.spec(), settings(&device), identity);
         SUITE.clone_into(&mut run.suite);
         let mut runner = ServiceRunner {
             device: &device,

@@ -19,11 +19,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use warpmark_measure::{Admission, Entry, Mode, Observer, Offer, Step, timestamp};
 use warpmark_models::weights::Progress;
-use warpmark_record::{BenchmarkId, Outcome, Record, Run, RunId};
+use warpmark_record::{BenchmarkId, Outcome, Record, Run};
 
 use crate::arguments;
 use crate::budget::Budget;
 use crate::campaign::{self, Campaign};
+use crate::environment::Identity;
+use crate::lock::lock_device;
 use crate::plan::hang_limit;
 use crate::progress::Bars;
 use crate::protocol::{Answer, Message, Setup};
@@ -48,25 +50,27 @@ const HANGS: usize = 2;
 /// The device cannot be opened, another run is measuring on it, or the disk refuses a row.
 pub(crate) fn measure(
     campaign: Campaign,
+    selection: &arguments::Selection,
     options: &arguments::Run,
-    id: RunId,
+    identity: Identity,
 ) -> anyhow::Result<Results> {
-    let (selection, output) = (&options.selection, &options.output);
+    let output = &options.output;
     let spec = &campaign.described.spec;
     let cache = sources::cache()?;
-    let _lock = campaign::lock_device(&cache, spec)?;
-    campaign::clear_log(&cache)?;
+    let _lock = lock_device(&cache, spec)?;
+    campaign::clear_log(&cache, spec)?;
     campaign::clear_criterion(&cache, spec)?;
     let setup = Setup {
         spec: spec.clone(),
-        run: id,
+        run: identity.id.clone(),
         selection: selection.clone(),
         mode: Mode::Measure,
         verbose: output.verbose,
         serve: None,
     };
     let limits = Limits { hang: options.hang_limit, by_plan: Duration::ZERO };
-    let (bars, results) = (campaign.bars.clone(), Some(output.results.as_path()));
+    let results = Some((output.results.as_path(), identity));
+    let bars = campaign.bars.clone();
     let mut supervisor = Supervisor::start(setup, limits, results, bars, campaign.budget)?;
     campaign.begin();
     for group in campaign.plan.groups {
@@ -85,7 +89,7 @@ pub(crate) fn verify(
 ) -> anyhow::Result<Vec<Record>> {
     let spec = &campaign.described.spec;
     let cache = sources::cache()?;
-    let _lock = campaign::lock_device(&cache, spec)?;
+    let _lock = lock_device(&cache, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: environment::new_run_id(),
@@ -114,7 +118,7 @@ pub(crate) fn check(
     hang_limit: Option<Duration>,
 ) -> anyhow::Result<(Run, Vec<Record>)> {
     let spec = &campaign.described.spec;
-    let _lock = campaign::lock_device(&sources::cache()?, spec)?;
+    let _lock = lock_device(&sources::cache()?, spec)?;
     let setup = Setup {
         spec: spec.clone(),
         run: environment::new_run_id(),
@@ -137,20 +141,24 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// Those of [`measure`].
-pub(crate) fn serve(serving: &Serving<'_>, offers: &[Offer], id: RunId) -> anyhow::Result<Results> {
+pub(crate) fn serve(
+    serving: &Serving<'_>,
+    offers: &[Offer],
+    identity: Identity,
+) -> anyhow::Result<Results> {
     let options = serving.options;
     let spec = &serving.described.spec;
-    let _lock = campaign::lock_device(&sources::cache()?, spec)?;
+    let _lock = lock_device(&sources::cache()?, spec)?;
     let setup = Setup {
         spec: spec.clone(),
-        run: id,
+        run: identity.id.clone(),
         selection: serving.selection.clone(),
         mode: Mode::Measure,
         verbose: false,
         serve: Some(Box::new(options.clone())),
     };
     let limits = Limits { hang: options.hang_limit, by_plan: serving::longest(&options.traffic) };
-    let (bars, results) = (serving.bars.clone(), Some(options.results.as_path()));
+    let (bars, results) = (serving.bars.clone(), Some((options.results.as_path(), identity)));
     let mut supervisor = Supervisor::start(setup, limits, results, bars, Budget::starting(None))?;
     serving.begin(offers);
     for offer in offers {
@@ -229,7 +237,7 @@ impl Supervisor {
     fn start(
         setup: Setup,
         limits: Limits,
-        results: Option<&Path>,
+        results: Option<(&Path, Identity)>,
         bars: Bars,
         budget: Budget,
     ) -> anyhow::Result<Self> {
@@ -237,7 +245,11 @@ impl Supervisor {
             Ok(opened) => opened,
             Err(reason) => bail!("{reason}"),
         };
-        let mut run = environment::run(&setup.selection, &setup.spec, settings, setup.run.clone());
+        let (results, identity) = match results {
+            Some((folder, identity)) => (Some(folder), identity),
+            None => (None, Identity::named(setup.run.clone())),
+        };
+        let mut run = environment::run(&setup.selection, &setup.spec, settings, identity);
         if setup.serve.is_some() {
             serving::SUITE.clone_into(&mut run.suite);
         }

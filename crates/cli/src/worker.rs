@@ -21,7 +21,7 @@ use crate::campaign::{self, criterion};
 use crate::plan::Plan;
 use crate::protocol::{Answer, Message, Setup};
 use crate::serving::{self, Level, ServiceRunner};
-use crate::{exit, sources};
+use crate::{exit, interrupt, sources};
 use channel::WorkerChannel;
 
 /// The one argument of a worker. It is no verb, so that neither help nor completions offer it.
@@ -38,6 +38,7 @@ pub fn is_worker() -> bool {
 /// # Errors
 /// Standard input is not that of a worker, or the plan lacks what is asked for.
 pub fn run() -> anyhow::Result<u8> {
+    interrupt::leave_to_parent();
     die_with_parent()?;
     let mut channel =
         WorkerChannel::of_stdout().context("standard output cannot be kept for messages")?;
@@ -129,7 +130,7 @@ fn measure(
 ) -> anyhow::Result<()> {
     let cache = sources::cache()?;
     let folder = campaign::criterion_folder(&cache, &setup.spec)?;
-    let criterion_output = campaign::criterion_output(&cache, setup.verbose)?;
+    let criterion_output = campaign::criterion_output(&cache, &setup.spec, setup.verbose)?;
     let criterion = criterion(Some(&folder));
     let run = setup.run.clone();
     let admission = orders.admission(channel);

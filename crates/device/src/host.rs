@@ -12,6 +12,7 @@ use crate::{cpu, memory};
 /// The host as it is now; the load average is that of this moment.
 pub fn host_spec() -> HostSpec {
     HostSpec {
+        name: name(),
         cpu: cpu::model_name(),
         cores: cpu::cores(),
         memory: memory::total(),
@@ -20,6 +21,20 @@ pub fn host_spec() -> HostSpec {
         load_average: load_average(),
         busy_cores: None,
     }
+}
+
+/// What this host is called in its network; in a container, what that is called.
+fn name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim()).filter(|name| !name.is_empty() && *name != "(none)").map(str::to_owned)
+}
+
+/// What tells this machine from others that share its files, and is the same in all of its containers: the
+/// identity of its boot, or where the kernel has none, its name.
+pub fn machine_id() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let found = Some(boot.trim().to_owned()).filter(|boot| !boot.is_empty()).or_else(name);
+    found.unwrap_or_else(|| "unnamed".to_owned())
 }
 
 /// `Linux 6.1.0-18-amd64 (Debian GNU/Linux 12 (bookworm))`.

@@ -47,7 +47,7 @@ pub use doctor::findings;
 pub use driver::OpenError;
 pub use finding::{Finding, FindingState};
 pub use footprint::Footprint;
-pub use host::{HostWatch, busy_cores, host_spec};
+pub use host::{HostWatch, busy_cores, host_spec, machine_id};
 pub use loader::LibraryInfo;
 pub use memory::available as available_memory;
 pub use probe::{Libraries, libraries};

@@ -16,6 +16,7 @@ pub mod run;
 pub mod source;
 pub mod stats;
 pub mod store;
+pub mod tag;
 pub mod units;
 
 pub use filter::Filter;
@@ -28,6 +29,7 @@ pub use row::{
     Telemetry, Value, WeightsStamp,
 };
 pub use run::{Build, Run, RunId};
+pub use tag::Tag;
 pub use units::{
     Bytes, BytesPerSecond, Celsius, Flops, FlopsPerSecond, Hertz, ItemUnit, Items, ItemsPerSecond,
     Joules, Seconds, Watts, Work,

@@ -279,6 +279,9 @@ pub struct CpuSpec {
 /// The host that feeds the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostSpec {
+    /// Its name in its network; `None` where it has none, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The processor's name.
     pub cpu: String,
     /// Cores this process may run on.

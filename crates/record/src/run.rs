@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::BenchmarkId;
 use crate::machine::{DeviceSpec, HostSpec};
 
 /// The name of a run: its start, its process, and a mark of host, container and chance,
@@ -44,6 +45,13 @@ pub struct Run {
     pub build: Build,
     /// Settings that change what is measured: thread count, reduced-precision flags, pool threshold.
     pub settings: BTreeMap<String, String>,
+    /// What its user says of it, by key: provider, instance, node, price ([`crate::Tag`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The benchmarks that it set out to measure, in their order, so that what an interrupted run lacks
+    /// is known; empty in older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planned: Vec<BenchmarkId>,
 }
 
 /// The program that measured.

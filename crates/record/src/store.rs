@@ -8,10 +8,12 @@
 //! Hostile text in names is data here. Whoever prints it escapes it.
 
 mod listing;
+mod merging;
 mod reader;
 mod validate;
 mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::row::Record;
 use crate::run::{Run, RunId};
 
 pub use listing::newest;
+pub use merging::{Damaged, Merged, merge};
 pub use reader::{read, read_all, recent};
 pub use validate::{Invalid, validate, validate_run};
 pub use writer::Writer;
@@ -42,6 +45,11 @@ impl Recording {
     /// The run that a row belongs to; `None` when its line was lost.
     pub fn run_of(&self, row: &Record) -> Option<&Run> {
         self.runs.iter().find(|run| run.run == row.run)
+    }
+
+    /// The runs by their names, for whoever asks of many rows.
+    pub fn runs_by_id(&self) -> HashMap<&RunId, &Run> {
+        self.runs.iter().map(|run| (&run.run, run)).collect()
     }
 }
 
@@ -173,6 +181,9 @@ pub enum StoreError {
         path = .0.display()
     )]
     NoRows(PathBuf),
+    /// What takes merged lines refuses one.
+    #[error("a merged line could not be written: {0}")]
+    Merged(io::Error),
     /// The line is in a layout that this version does not know.
     #[error(
         "{path}:{line}: the line has schema {found}, this warpmark reads schema {known}: update warpmark, or use the version that wrote it",
@@ -239,24 +250,6 @@ enum Line<'a> {
 struct Probe {
     kind: Option<String>,
     schema: Option<u64>,
-}
-
-/// Writes a recording as the lines of one results file: each run, and after it its rows; rows of lost
-/// runs at the end. Warnings have no place in it.
-pub fn write_lines(recording: &Recording, mut to: impl io::Write) -> io::Result<()> {
-    let mut line = |line: &Line<'_>| {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        to.write_all(&text)
-    };
-    for run in &recording.runs {
-        line(&Line::Run(run))?;
-        for row in recording.rows.iter().filter(|row| row.run == run.run) {
-            line(&Line::Row(row))?;
-        }
-    }
-    let known = |row: &&Record| recording.runs.iter().any(|run| run.run == row.run);
-    recording.rows.iter().filter(|row| !known(row)).try_for_each(|row| line(&Line::Row(row)))
 }
 
 #[cfg(test)]

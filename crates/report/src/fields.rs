@@ -21,6 +21,11 @@ pub(crate) fn of(run: &RunAnalysis<'_>, row: &RowAnalysis<'_>) -> Vec<(&'static 
     fields.extend(surroundings(row.record));
     let caveats: Vec<String> = row.caveats.iter().map(ToString::to_string).collect();
     fields.push(("caveats", json!(caveats)));
+    let line = run.run;
+    let uuid = line.and_then(|run| run.device.gpu.as_ref()?.uuid_hash.known());
+    fields.push(("host", json!(line.and_then(|run| run.host.name.as_ref()))));
+    fields.push(("card", json!(uuid)));
+    fields.push(("tags", json!(line.map(|run| &run.tags))));
     fields
 }
 

@@ -1,6 +1,7 @@
 //! What a machine said of itself, free of any format: every property with its value, or with the
 //! reason why it is not known.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use warpmark_record::machine::{CpuSpec, DatasheetEntry, GpuSpec, GpuState, Sourced};
@@ -46,7 +47,7 @@ pub fn of(device: &DeviceSpec, host: &HostSpec) -> Vec<Sheet> {
 /// How a run was made: the command, the build, the settings.
 pub(crate) fn run_sheet(run: &Run) -> Sheet {
     let build = &run.build;
-    let pairs = |entries: &std::collections::BTreeMap<String, String>| {
+    let pairs = |entries: &BTreeMap<String, String>| {
         let entries: Vec<String> =
             entries.iter().map(|(name, value)| format!("{name} {value}")).collect();
         entries.join(", ")
@@ -63,6 +64,7 @@ pub(crate) fn run_sheet(run: &Run) -> Sheet {
         known("features", build.features.join(", ")),
         known("crates", pairs(&build.crates)),
     ];
+    facts.push(known("tags", words(&run.tags)));
     facts.extend(run.settings.iter().map(|(name, value)| known(name, value)));
     facts.retain(|fact| fact.value.as_ref().is_ok_and(|value| !value.is_empty()));
     Sheet { title: "run", facts }
@@ -216,14 +218,21 @@ fn sourced<T>(name: &str, figure: &Sourced<T>, value: impl Display) -> Fact {
     known(name, format!("{value} ({})", figure.source))
 }
 
+/// `key=value` of each.
+pub(crate) fn words(all: &BTreeMap<String, String>) -> String {
+    let each: Vec<String> = all.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    each.join(" ")
+}
+
 fn host_sheet(host: &HostSpec) -> Sheet {
-    let facts = vec![
+    let mut facts: Vec<Fact> = host.name.iter().map(|name| known("name", name)).collect();
+    facts.extend([
         known("processor", &host.cpu),
         known("cores", host.cores),
         capacity("memory", &host.memory),
         known("system", &host.os),
         shown("container", &host.container),
         field("load average", &host.load_average, |load| format!("{load:.2}")),
-    ];
+    ]);
     Sheet { title: "host", facts }
 }

@@ -7,6 +7,7 @@ use crate::decision::Grid;
 use crate::format::percent;
 use crate::load_test::{self, LoadSection};
 use crate::memory;
+use crate::specs;
 use warpmark_analyze::{
     Caveat, Distribution, Limit, Rates, Rounds, RowAnalysis, RunAnalysis, SpeechRates,
 };
@@ -379,12 +380,16 @@ fn facts(analysis: &RunAnalysis<'_>) -> Vec<(&'static str, String)> {
 fn of_run(run: &Run) -> Vec<(&'static str, String)> {
     let host = &run.host;
     let memory = host.memory.clone().map(warpmark_record::Bytes::binary);
+    let name = host.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
     let build = &run.build;
     let mut facts = vec![
         ("started", format!("{}, suite {}, seed {}", run.started_at, run.suite, run.seed)),
-        ("host", format!("{}, {} cores, {memory} memory, {}", host.cpu, host.cores, host.os)),
+        ("host", format!("{name}{}, {} cores, {memory} memory, {}", host.cpu, host.cores, host.os)),
         ("build", format!("warpmark {} ({}), {}", build.version, build.git, build.profile)),
     ];
+    if !run.tags.is_empty() {
+        facts.push(("tags", specs::words(&run.tags)));
+    }
     if !run.settings.is_empty() {
         let settings: Vec<String> =
             run.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();

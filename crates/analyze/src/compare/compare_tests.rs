@@ -307,3 +307,51 @@ proptest! {
         prop_assert!(matches!(found.pairs[0].verdict, Verdict::Same | Verdict::Ambiguous));
     }
 }
+
+#[test]
+fn cards_of_one_name_that_are_set_up_apart_are_unlike_machines() {
+    use warpmark_record::Watts;
+    use warpmark_record::machine::{GpuSpec, PcieLink};
+    type Set = fn(&mut GpuSpec);
+    let on = |set: Set, rows: Vec<Record>| {
+        let mut run = gpu_run();
+        let gpu = run.device.gpu.as_mut().unwrap();
+        let link = PcieLink { generation: 4, width: 16 };
+        (gpu.ecc, gpu.mig) = (Field::Known(true), Field::Known(false));
+        gpu.power_limit = Field::Known(Watts(300.0));
+        (gpu.pcie_now, gpu.pcie_max) =
+            (Field::Known(PcieLink { generation: 1, ..link }), Field::Known(link));
+        gpu.uuid_hash = Field::Known("aa".to_owned());
+        set(gpu);
+        fixture::recording(run, rows)
+    };
+    let decoding = || vec![decode("f16", 0.04)];
+    let a = on(|_| {}, decoding());
+    let cases: [(Set, &str); 4] = [
+        (|gpu| gpu.sm_count = Field::Known(98), "SMs: 100 in A, 98 in B"),
+        (|gpu| gpu.ecc = Field::Known(false), "ECC: on in A, off in B"),
+        (|gpu| gpu.mig = Field::Known(true), "multi-instance mode: off in A, on in B"),
+        (|gpu| gpu.power_limit = Field::Known(Watts(250.0)), "power limit: 300 W in A, 250 W in B"),
+    ];
+    for (set, says) in cases {
+        let b = on(set, decoding());
+        assert_eq!(refusal(&a, &b), says);
+        let asked = Options { across_machines: true, ..Options::default() };
+        let found = compare(&a, &b, &asked);
+        assert_eq!(found.overall().exit_code(), 0);
+        assert!(found.notes.contains(&says.to_owned()), "{:?}", found.notes);
+    }
+    let notes = |set: Set| compare(&a, &on(set, decoding()), &Options::default()).notes;
+    assert_eq!(notes(|gpu| gpu.power_limit = Field::Known(Watts(290.0))).len(), 1);
+    assert_eq!(notes(|gpu| gpu.ecc = Field::absent("not told")), Vec::<String>::new());
+    assert_eq!(
+        notes(|gpu| gpu.uuid_hash = Field::Known("bb".to_owned())),
+        ["card: aa in A, bb in B"]
+    );
+    // The link matters to what crosses it, and is worth a word elsewhere.
+    let narrow: Set = |gpu| gpu.pcie_now = Field::Known(PcieLink { generation: 1, width: 8 });
+    let says = "link to the host: PCIe 4.0 x16 in A, PCIe 4.0 x8 in B";
+    assert_eq!(notes(narrow), [says]);
+    let loading = || vec![fixture::load(500e6, 0.2)];
+    assert_eq!(refusal(&on(|_| {}, loading()), &on(narrow, loading())), says);
+}

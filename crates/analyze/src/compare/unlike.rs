@@ -1,10 +1,13 @@
 //! In what ways two rows or runs are unlike: too much so to compare them, or enough to mention.
 
-use warpmark_record::machine::{CpuSpec, GpuSpec};
+use warpmark_record::machine::{CpuSpec, GpuSpec, PcieLink};
 use warpmark_record::{ClockKind, Field, Record, Run, WeightsStamp};
 
 /// Two amounts of memory are one where they differ by less than this share: kernels keep more or less of it.
 const SAME_MEMORY: f64 = 0.1;
+
+/// Two power limits are one where they differ by less than this share: it moves clocks by a third of it at most.
+const SAME_POWER: f64 = 0.05;
 
 /// Why two runs must not be compared: devices of different kinds or names.
 pub(crate) fn devices(a: &Run, b: &Run) -> Vec<String> {
@@ -36,7 +39,49 @@ pub(crate) fn machines(a: &Run, b: &Run) -> Vec<String> {
     {
         reasons.push(format!("memory: {} in A, {} in B", a.binary(), b.binary()));
     }
+    if let (Some(gpu_a), Some(gpu_b)) = (&a.device.gpu, &b.device.gpu) {
+        reasons.extend(cards(gpu_a, gpu_b));
+    }
     reasons
+}
+
+/// In what ways two cards of one name are set up so differently that their figures are of two devices: parts of
+/// them are off, memory is checked or not, or they may draw another power. What a card does not tell is no
+/// difference.
+fn cards(a: &GpuSpec, b: &GpuSpec) -> Vec<String> {
+    let told = |field: &Field<u32>| field.known().map(ToString::to_string);
+    let on =
+        |field: &Field<bool>| field.known().map(|on| if *on { "on" } else { "off" }.to_owned());
+    let mut reasons: Vec<String> = [
+        where_told("SMs", told(&a.sm_count), told(&b.sm_count)),
+        where_told("ECC", on(&a.ecc), on(&b.ecc)),
+        where_told("multi-instance mode", on(&a.mig), on(&b.mig)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if let (Field::Known(a), Field::Known(b)) = (&a.power_limit, &b.power_limit)
+        && (a.get() - b.get()).abs() > SAME_POWER * a.get().max(b.get())
+    {
+        reasons.push(format!("power limit: {a} in A, {b} in B"));
+    }
+    reasons
+}
+
+/// How the links of two cards to their hosts differ: the lanes in use, and the fastest generation that card and
+/// slot can do. The generation in use falls at rest, and says nothing.
+pub(crate) fn links(a: &Run, b: &Run) -> Option<String> {
+    let link = |run: &Run| {
+        let gpu = run.device.gpu.as_ref()?;
+        let (now, most) = (gpu.pcie_now.known()?, gpu.pcie_max.known()?);
+        Some(PcieLink { generation: most.generation, width: now.width }.to_string())
+    };
+    where_told("link to the host", link(a), link(b))
+}
+
+/// Whether a row is of bytes on their way between host and card.
+pub(crate) fn crosses_the_link(row: &Record) -> bool {
+    row.id.group() == "load" || (row.id.group() == "micro" && row.id.subject() == "transfer")
 }
 
 /// A difference, where both sides tell.
@@ -102,16 +147,31 @@ pub(crate) fn notes(a: &Run, b: &Run) -> Vec<String> {
         run.device.gpu.as_deref().map_or_else(String::new, field)
     };
     let driver = |run| gpu(run, |gpu| gpu.driver_version.to_string());
-    let power_limit = |run| gpu(run, |gpu| gpu.power_limit.to_string());
-    differing([
+    let limit =
+        |run: &Run| run.device.gpu.as_ref().and_then(|gpu| gpu.power_limit.known().copied());
+    let uuid = |run: &Run| run.device.gpu.as_ref().and_then(|gpu| gpu.uuid_hash.known().cloned());
+    let mut notes: Vec<String> = [
+        where_told("card", uuid(a), uuid(b)),
+        where_told("host", a.host.name.clone(), b.host.name.clone()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // Larger differences are of unlike machines.
+    if let (Some(a), Some(b)) = (limit(a), limit(b))
+        && (a.get() - b.get()).abs() <= SAME_POWER * a.get().max(b.get())
+    {
+        notes.extend(differing([("power limit", a.to_string(), b.to_string())]));
+    }
+    notes.extend(differing([
         ("driver", driver(a), driver(b)),
-        ("power limit", power_limit(a), power_limit(b)),
         ("host processor", a.host.cpu.clone(), b.host.cpu.clone()),
         ("cores of the host", cores(a), cores(b)),
         ("build profile", a.build.profile.clone(), b.build.profile.clone()),
         ("warpmark", version(a), version(b)),
         ("settings", settings(a), settings(b)),
-    ])
+    ]));
+    notes
 }
 
 /// Of a host that only feeds the device.

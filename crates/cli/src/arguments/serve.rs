@@ -7,7 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use warpmark_models::Dtype;
 
-use super::{CatalogOption, DeviceOption, WeightsOption};
+use super::{CatalogOption, DeviceOption, TagOption, WeightsOption};
 
 /// The levels of a closed loop, without any of the user's own.
 const USERS: [u64; 10] = [1, 4, 8, 16, 32, 64, 128, 192, 256, 512];
@@ -51,6 +51,10 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", default_value = "results", env = "WARPMARK_RESULTS")]
     #[serde(with = "super::path::one")]
     pub results: PathBuf,
+    /// What is said of the run.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub tags: TagOption,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -4,36 +4,77 @@ use std::path::Path;
 
 use anyhow::bail;
 use warpmark_record::store::{self, Recording};
+use warpmark_record::{Outcome, Record};
 use warpmark_report::{Format, render_run};
 
-use crate::arguments::Run;
+use crate::arguments::{Run, Selection};
 use crate::campaign::{self, Campaign};
-use crate::output::{remark, say, show};
+use crate::environment::Identity;
+use crate::output::{remark, say, show, show_json};
 use crate::recorder::Results;
+use crate::resume::Resumed;
 use crate::terminal::style;
 use crate::{environment, exit, sources, supervisor};
 
-/// Measures a selection.
+/// Measures a selection, or what an interrupted run lacks.
 pub fn run(options: &Run) -> anyhow::Result<u8> {
-    let selection = &options.selection;
-    let campaign = Campaign::prepare(selection, None)?;
-    if campaign.is_empty() {
-        bail!("there is no benchmark for this device: look at `warpmark models` and --models");
+    let tags = options.output.tags.by_key()?;
+    let (asked, output) = (&options.selection, &options.output);
+    let named = output.resume.as_deref();
+    let resumed = named.map(|named| Resumed::read(named, &output.results, asked)).transpose()?;
+    let selection = resumed.as_ref().map_or(asked, |resumed| &resumed.selection);
+    let campaign = Campaign::going_on(selection, None, resumed.as_ref())?;
+    match &resumed {
+        Some(resumed) if campaign.is_empty() => return nothing_left(resumed, output.json),
+        None if campaign.is_empty() => {
+            bail!("there is no benchmark for this device: look at `warpmark models` and --models")
+        }
+        _ => {}
+    }
+    if options.dry_run && output.json {
+        show_json(&campaign.described_for_programs())?;
+        return Ok(exit::OK);
     }
     if options.dry_run {
         say(&campaign.describe())?;
         return Ok(exit::OK);
     }
-    let (id, output) = (environment::new_run_id(), &options.output);
-    let results = if campaign.is_on_a_gpu() {
-        supervisor::measure(campaign, options, id)?
-    } else {
-        campaign.measure(selection, output, id, |spec| {
-            let folder = campaign::clear_criterion(&sources::cache()?, spec)?;
-            Ok(campaign::criterion(Some(&folder)))
-        })?
-    };
-    conclude(&results, output.json, true)
+    let planned = campaign.planned.clone();
+    let id = resumed.as_ref().map_or_else(environment::new_run_id, |known| known.run.run.clone());
+    let mut options = options.clone();
+    if let Some(resumed) = &resumed {
+        options.output.results.clone_from(&resumed.results);
+    }
+    let results = measure(campaign, selection, &options, Identity { id, tags, planned })?;
+    conclude(&results, options.output.json, true)
+}
+
+fn measure(
+    campaign: Campaign,
+    selection: &Selection,
+    options: &Run,
+    identity: Identity,
+) -> anyhow::Result<Results> {
+    if campaign.is_on_a_gpu() {
+        return supervisor::measure(campaign, selection, options, identity);
+    }
+    campaign.measure(selection, &options.output, identity, |spec| {
+        let folder = campaign::clear_criterion(&sources::cache()?, spec)?;
+        Ok(campaign::criterion(Some(&folder)))
+    })
+}
+
+/// Shows an interrupted run that lacks nothing.
+fn nothing_left(resumed: &Resumed, json: bool) -> anyhow::Result<u8> {
+    remark(&format!("{} lacks nothing: every benchmark has a row", resumed.path.display()));
+    let recording = store::read(&resumed.path)?;
+    show_recorded(&recording, &resumed.path, json)?;
+    Ok(code_of(&recording.rows))
+}
+
+fn code_of(rows: &[Record]) -> u8 {
+    let failed = |row: &Record| matches!(row.outcome, Outcome::Failed { .. });
+    if rows.iter().any(failed) { exit::FAILED } else { exit::OK }
 }
 
 /// Shows the table of a campaign (with `whole_run`, of everything its run has measured so far) and says
@@ -49,7 +90,8 @@ pub fn conclude(results: &Results, json: bool, whole_run: bool) -> anyhow::Resul
         }
     };
     show_recorded(&recording, &results.path, json)?;
-    Ok(if results.failures() == 0 { exit::OK } else { exit::FAILED })
+    // Of a run that was gone on with the earlier rows count, too.
+    Ok(code_of(if whole_run { &recording.rows } else { &results.rows }))
 }
 
 /// Shows a recording and says where it is.

@@ -9,6 +9,7 @@ use warpmark_record::{DeviceKind, Filter};
 use super::run::show_recorded;
 use crate::arguments::{AudioOption, Selection, Serve, Suite};
 use crate::budget::Budget;
+use crate::environment::Identity;
 use crate::output::say;
 use crate::progress::Bars;
 use crate::serving::{self, Level};
@@ -37,11 +38,12 @@ pub fn run(options: &Serve) -> anyhow::Result<u8> {
         levels: &levels,
         bars: &bars,
     };
-    let id = environment::new_run_id();
+    let tags = options.tags.by_key()?;
+    let identity = Identity { tags, ..Identity::named(environment::new_run_id()) };
     let results = match described.spec.kind {
-        DeviceKind::Cpu => serving.run(offers, id)?,
+        DeviceKind::Cpu => serving.run(offers, identity)?,
         // A context that is lost must cost one level and no other.
-        DeviceKind::Cuda | DeviceKind::Simulated => supervisor::serve(&serving, &offers, id)?,
+        DeviceKind::Cuda | DeviceKind::Simulated => supervisor::serve(&serving, &offers, identity)?,
     };
     show_recorded(&store::read(&results.path)?, &results.path, options.json)?;
     Ok(if results.failures() == 0 { exit::OK } else { exit::FAILED })

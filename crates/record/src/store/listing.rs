@@ -20,6 +20,9 @@ const BEGINNING: u64 = 1 << 20;
 /// more than a year had a wrong one.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 366);
 
+/// The beginning of the year of the first version: a run that says it began earlier had a wrong clock, too.
+const FIRST: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { action, path: path.to_owned(), source }
 }
@@ -103,7 +106,7 @@ fn beginning(path: &Path, now: Timestamp) -> Beginning {
 /// A time at which a run can have begun.
 fn plausible(text: &str, now: Timestamp) -> Option<Timestamp> {
     let time: Timestamp = text.parse().ok()?;
-    let possible = time >= Timestamp::UNIX_EPOCH && time.duration_since(now) <= AHEAD;
+    let possible = time >= FIRST && time.duration_since(now) <= AHEAD;
     possible.then_some(time)
 }
 
@@ -139,7 +142,7 @@ pub(super) fn odd_clock(started_at: &str, now: Timestamp) -> Option<&'static str
     match started_at.parse::<Timestamp>() {
         Err(_) => Some("which is no time"),
         Ok(time) if time.duration_since(now) > AHEAD => Some("which is still to come"),
-        Ok(time) if time < Timestamp::UNIX_EPOCH => Some("which is before 1970"),
+        Ok(time) if time < FIRST => Some("which is before there was a warpmark"),
         Ok(_) => None,
     }
 }

@@ -50,3 +50,69 @@ fn rows_beyond_what_is_held_are_refused_with_their_line() {
     fs::write(&path, format!("{text}{rows}")).unwrap();
     assert_eq!(reader::read_at_most([&path], all).unwrap().rows.len(), 3);
 }
+
+/// What a merge of these paths writes, and what it says.
+fn merged(paths: &[&std::path::Path]) -> (String, Merged) {
+    let mut text = Vec::new();
+    let found = merge(paths, &mut |line: &[u8]| {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+        Ok(())
+    });
+    (String::from_utf8(text).unwrap(), found.unwrap())
+}
+
+#[test]
+fn a_merge_takes_what_can_be_read_and_names_the_rest() {
+    let (folder, path) = recorded(3);
+    let good = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = good.lines().collect();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let bad = lines[2].replace("\"wall_s\":[", "\"wall_s\":[-");
+    let other = good.replace("r1", "r2");
+    let others: Vec<&str> = other.lines().collect();
+    write("b.jsonl", &format!("{}\n{bad}\n{}\n", others[0], others[3]));
+    write("c.jsonl", "no record\n\nat all\n");
+    write("d.jsonl", &good.replace("\"schema\":1", "\"schema\":0"));
+    let (text, found) = merged(&[folder.path()]);
+    assert_eq!((found.runs.len(), found.rows), (2, 4));
+    let said: Vec<String> = found.damaged.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(
+        said[0].contains("b.jsonl:2:")
+            && said[0].contains("2 lines of the file were taken, 1 left out"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("c.jsonl:1:") && said[1].contains("passed over"), "{said:?}");
+    assert!(said[2].contains("d.jsonl:1: the line has schema 0"), "{said:?}");
+    let again = folder.path().join("again");
+    fs::write(&again, text).unwrap();
+    let read = read(&again).unwrap();
+    assert_eq!((read.runs.len(), read.rows.len(), read.warnings.len()), (2, 4, 0));
+}
+
+#[test]
+fn two_runs_of_one_name_are_kept_apart_wherever_they_are_read() {
+    let (folder, path) = recorded(2);
+    let good = fs::read_to_string(&path).unwrap();
+    let elsewhere = good.replace("Some CPU", "Other CPU");
+    fs::write(folder.path().join("z-other.jsonl"), &elsewhere).unwrap();
+    fs::write(folder.path().join("z-twice.jsonl"), &elsewhere).unwrap();
+    let found = read(folder.path()).unwrap();
+    let names: Vec<&str> = found.runs.iter().map(|run| run.run.0.as_str()).collect();
+    assert_eq!((names, found.rows.len()), (vec!["r1", "r1.2"], 4));
+    assert!(found.rows[2..].iter().all(|row| row.run.0 == "r1.2"));
+    let warnings: Vec<String> = found.warnings.iter().map(Warning::to_string).collect();
+    assert!(warnings[0].contains("kept apart as \"r1.2\""), "{warnings:?}");
+    assert_eq!(warnings.len(), 1 + 3, "the third file says what the second did: {warnings:?}");
+    let (text, merge) = merged(&[folder.path()]);
+    assert_eq!((merge.runs.len(), merge.rows, merge.damaged.len()), (2, 4, 0));
+    assert_eq!(text.matches("\"r1.2\"").count(), 3, "{text}");
+}
+
+#[test]
+fn what_takes_merged_lines_may_refuse_them() {
+    let (folder, _) = recorded(1);
+    let refused = merge([folder.path()], &mut |_| Err(io::ErrorKind::StorageFull.into()));
+    assert!(matches!(refused, Err(StoreError::Merged(_))));
+}

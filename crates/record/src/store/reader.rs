@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::listing::{self, io_error};
-use super::{Probe, Recording, StoreError, Warning, validate, validate_run};
+use super::merging::Damaged;
+use super::{Line, Probe, Recording, StoreError, Warning, validate, validate_run};
 use crate::SCHEMA;
 use crate::id::BenchmarkId;
 use crate::row::Record;
@@ -52,6 +53,19 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
     most: u64,
 ) -> Result<Recording, StoreError> {
+    let (files, passed_over) = files_of(paths)?;
+    let mut reading = Reading::new(Timestamp::now(), most);
+    reading.recording.warnings.extend(passed_over);
+    for file in files {
+        reading.file(&file)?;
+    }
+    Ok(reading.finish())
+}
+
+/// The files that some paths name, each once, and what is warned of because it is none.
+pub(super) fn files_of<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+) -> Result<(Vec<PathBuf>, Vec<Warning>), StoreError> {
     let mut files = Vec::new();
     let mut passed_over = Vec::new();
     for path in paths {
@@ -68,22 +82,17 @@ pub(super) fn read_at_most<P: AsRef<Path>>(
             files.push(path.to_owned());
         }
     }
-    let mut reading = Reading::new(Timestamp::now(), most);
-    reading.recording.warnings.extend(passed_over.into_iter().map(|file| {
+    let passed_over = passed_over.into_iter().map(|file| {
         let text =
             "this is no file (a pipe, a socket, a link to nothing) and was left out".to_owned();
         Warning { file, line: 0, text }
-    }));
+    });
     let mut seen = HashSet::new();
-    for file in files {
-        // A pipe that a shell hands over has no place in the file system; what is not there is found at
-        // its opening.
-        let identity = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
-        if seen.insert(identity) {
-            reading.file(&file)?;
-        }
-    }
-    Ok(reading.finish())
+    // A pipe that a shell hands over has no place in the file system; what is not there is found at its
+    // opening.
+    let identity = |file: &PathBuf| fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+    files.retain(|file| seen.insert(identity(file)));
+    Ok((files, passed_over.collect()))
 }
 
 /// The newest `most` runs below some folders, for what they teach of a machine. What cannot be read teaches
@@ -124,10 +133,19 @@ pub(super) fn ends_a_line(mut file: &File) -> io::Result<bool> {
 }
 
 /// What has been read so far.
-struct Reading {
+pub(super) struct Reading<'a> {
     now: Timestamp,
-    recording: Recording,
-    runs: HashSet<RunId>,
+    pub(super) recording: Recording,
+    /// The place of each run's line in `recording.runs`.
+    runs: HashMap<RunId, usize>,
+    /// Names that runs of this file were given, because others bore theirs.
+    renamed: HashMap<RunId, RunId>,
+    /// Where lines go that are good, as they are to be written; without it rows are kept.
+    pass_on: Option<PassOn<'a>>,
+    /// Where lines are noted that cannot be read; without it the first one ends the reading.
+    damaged: Option<Damaged>,
+    /// Rows that were kept or passed on.
+    pub(super) rows: usize,
     ids: HashMap<RunId, HashSet<BenchmarkId>>,
     /// Where the first row of a run stands whose line has not come.
     orphans: HashMap<RunId, Warning>,
@@ -140,6 +158,9 @@ struct Reading {
     most: u64,
 }
 
+/// What takes lines that are good.
+pub(super) type PassOn<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
 /// A line and where it stands.
 struct SourceLine<'a> {
     file: &'a Path,
@@ -149,12 +170,36 @@ struct SourceLine<'a> {
     finished: bool,
 }
 
-impl Reading {
+impl<'a> Reading<'a> {
+    /// Reads to pass the lines on that are good, and goes on after those that are not.
+    pub(super) fn passing_on(pass_on: PassOn<'a>) -> Self {
+        Self { pass_on: Some(pass_on), ..Self::new(Timestamp::now(), u64::MAX) }
+    }
+
+    /// Reads a file as far as it can be read, and says what could not.
+    ///
+    /// # Errors
+    /// A line could not be passed on.
+    pub(super) fn file_with_faults(&mut self, file: &Path) -> Result<Option<Damaged>, StoreError> {
+        self.damaged = Some(Damaged::new(file));
+        let read = self.file(file);
+        let damaged = self.damaged.take();
+        match read {
+            Err(error @ StoreError::Merged(_)) => Err(error),
+            Err(error) => Ok(damaged.map(|damaged| damaged.with(error))),
+            Ok(()) => Ok(damaged.filter(Damaged::has_faults)),
+        }
+    }
+
     fn new(now: Timestamp, most: u64) -> Self {
         Self {
             now,
             recording: Recording::default(),
-            runs: HashSet::new(),
+            runs: HashMap::new(),
+            renamed: HashMap::new(),
+            pass_on: None,
+            damaged: None,
+            rows: 0,
             ids: HashMap::new(),
             orphans: HashMap::new(),
             odd_clocks: HashSet::new(),
@@ -171,6 +216,7 @@ impl Reading {
         let mut reader = BufReader::new(source::open(file).map_err(|e| io_error("open", file, e))?);
         let mut text = Vec::new();
         self.warned = 0;
+        self.renamed.clear();
         for line in 1.. {
             text.clear();
             let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut text);
@@ -187,8 +233,14 @@ impl Reading {
             if read == LONGEST_LINE && !finished {
                 return Err(source.bad(1, "the line is longer than 64 MiB, which no record is"));
             }
-            if !source.text.is_empty() {
-                self.line(&source)?;
+            if source.text.is_empty() {
+                continue;
+            }
+            match (self.line(&source), &mut self.damaged) {
+                (Err(error @ StoreError::Merged(_)), _) | (Err(error), None) => return Err(error),
+                (Err(error), Some(damaged)) => damaged.note(error),
+                (Ok(()), Some(damaged)) => damaged.good += 1,
+                (Ok(()), None) => {}
             }
         }
         Ok(())
@@ -224,46 +276,108 @@ impl Reading {
     }
 
     fn run(&mut self, source: &SourceLine<'_>) -> Result<(), StoreError> {
-        let run: Run = source.parse()?;
+        let mut run: Run = source.parse()?;
         validate_run(&run).map_err(|reason| source.bad(1, format!("run {}: {reason}", run.run)))?;
-        self.clock(source, &run.run, &run.started_at);
-        if self.runs.insert(run.run.clone()) {
-            self.recording.runs.push(run);
-        } else {
-            let text = format!("run {:?} has a line already; this one was left out", run.run.0);
-            self.warn(source, text);
+        let name = run.run.clone();
+        self.renamed.remove(&name);
+        if self.runs.contains_key(&name) {
+            match self.name_of_another(&mut run) {
+                Some(first) => {
+                    let text = format!(
+                        "run {:?} of {} bears the name of one of {first}: it is kept apart as {:?}",
+                        name.0,
+                        place(&run),
+                        run.run.0
+                    );
+                    self.warn(source, text);
+                }
+                None => {
+                    let text =
+                        format!("run {:?} has a line already; this one was left out", run.run.0);
+                    self.warn(source, text);
+                    return Ok(());
+                }
+            }
         }
+        self.clock(source, &run.run, &run.started_at);
+        self.pass_on(source, &Line::Run(&run), run.run != name)?;
+        self.runs.insert(run.run.clone(), self.recording.runs.len());
+        self.recording.runs.push(run);
         Ok(())
     }
 
+    /// Gives a run whose name is taken by another a name of its own, as which its rows of this file go on, and
+    /// says where the other was measured; `None` where it is the same run, read from another file.
+    fn name_of_another(&mut self, run: &mut Run) -> Option<String> {
+        let name = run.run.clone();
+        let first = place(&self.recording.runs[*self.runs.get(&name)?]);
+        for count in 2.. {
+            let known = self.runs.get(&run.run).map(|at| &self.recording.runs[*at]);
+            let is_same = known.is_some_and(|known| known == run);
+            if is_same || known.is_none() {
+                if run.run != name {
+                    self.renamed.insert(name, run.run.clone());
+                }
+                return (!is_same).then_some(first);
+            }
+            run.run = RunId(format!("{}.{count}", name.0));
+        }
+        None
+    }
+
+    /// Hands a good line on, as it stands in its file unless it was changed.
+    fn pass_on(
+        &mut self,
+        source: &SourceLine<'_>,
+        line: &Line<'_>,
+        changed: bool,
+    ) -> Result<(), StoreError> {
+        let Some(take) = &mut self.pass_on else { return Ok(()) };
+        if changed {
+            let path = || source.file.to_owned();
+            let text = serde_json::to_vec(line)
+                .map_err(|error| StoreError::Encode { path: path(), source: error })?;
+            take(&text).map_err(StoreError::Merged)
+        } else {
+            take(source.without_zeros()).map_err(StoreError::Merged)
+        }
+    }
+
     fn row(&mut self, source: &SourceLine<'_>) -> Result<(), StoreError> {
-        let row: Record = source.parse()?;
+        let mut row: Record = source.parse()?;
         validate(&row).map_err(|reason| source.bad(1, format!("row {}: {reason}", row.id)))?;
+        let renamed = self.renamed.get(&row.run).cloned();
+        let changed = renamed.is_some();
+        row.run = renamed.unwrap_or(row.run);
         self.clock(source, &row.run, &row.started_at);
-        if !self.runs.contains(&row.run) && !self.orphans.contains_key(&row.run) {
+        if !self.runs.contains_key(&row.run) && !self.orphans.contains_key(&row.run) {
             let text = format!(
                 "run {:?} has no line of its own: the device and host of its rows are unknown",
                 row.run.0
             );
             self.orphans.insert(row.run.clone(), source.warning(text));
         }
-        if self.ids.entry(row.run.clone()).or_default().insert(row.id.clone()) {
-            self.kept += source.text.len() as u64;
-            if self.kept > self.most {
-                let most = Bytes(self.most as f64).binary();
-                let text = format!(
-                    "the rows up to this one are more than {most} together, which is too much to hold: name fewer records"
-                );
-                return Err(source.bad(1, text));
-            }
-            self.recording.rows.push(row);
-        } else {
+        if !self.ids.entry(row.run.clone()).or_default().insert(row.id.clone()) {
             let text = format!(
                 "run {:?} has a row for {} already; this one was left out",
                 row.run.0, row.id
             );
             self.warn(source, text);
+            return Ok(());
         }
+        self.rows += 1;
+        if self.pass_on.is_some() {
+            return self.pass_on(source, &Line::Row(&row), changed);
+        }
+        self.kept += source.text.len() as u64;
+        if self.kept > self.most {
+            let most = Bytes(self.most as f64).binary();
+            let text = format!(
+                "the rows up to this one are more than {most} together, which is too much to hold: name fewer records"
+            );
+            return Err(source.bad(1, text));
+        }
+        self.recording.rows.push(row);
         Ok(())
     }
 
@@ -296,14 +410,22 @@ impl Reading {
         }
     }
 
-    fn finish(mut self) -> Recording {
+    pub(super) fn finish(mut self) -> Recording {
         // A run's line may stand below its rows, when the first one was torn and the run joined again.
         let runs = self.runs;
-        let missing = self.orphans.into_iter().filter(|(run, _)| !runs.contains(run));
+        let missing = self.orphans.into_iter().filter(|(run, _)| !runs.contains_key(run));
         let mut orphans: Vec<Warning> = missing.map(|(_, warning)| warning).collect();
         orphans.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         self.recording.warnings.extend(orphans);
         self.recording
+    }
+}
+
+/// Where a run was measured, for a message.
+fn place(run: &Run) -> String {
+    match &run.host.name {
+        Some(host) => format!("{} on {host:?}", run.device.name),
+        None => format!("{} ({})", run.device.name, run.started_at),
     }
 }
 

@@ -33,6 +33,7 @@ fn run(name: &str) -> Run {
             cpu: None,
         },
         host: HostSpec {
+            name: None,
             cpu: "Some CPU".to_owned(),
             cores: 2,
             memory: Field::Known(Bytes(8e9)),
@@ -51,6 +52,8 @@ fn run(name: &str) -> Run {
             crates: BTreeMap::new(),
         },
         settings: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        planned: Vec::new(),
     }
 }
 
@@ -335,7 +338,8 @@ fn a_clock_that_cannot_be_right_is_warned_of_once_a_run() {
     assert_eq!(read(&path).unwrap().warnings, Vec::new());
     for (time, says) in [
         ("2999-01-01T00:00:00Z", "which is still to come"),
-        ("1969-01-01T00:00:00Z", "which is before 1970"),
+        ("1969-01-01T00:00:00Z", "which is before there was a warpmark"),
+        ("2019-12-31T23:59:59Z", "which is before there was a warpmark"),
         ("yesterday\\u001b[2J", "which is no time"),
         ("2026-02-30T00:00:00Z", "which is no time"),
     ] {

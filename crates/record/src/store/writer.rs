@@ -22,6 +22,8 @@ pub struct Writer {
     ids: HashSet<BenchmarkId>,
     /// Whether this writer made the file.
     made: bool,
+    /// The run's line that stood in the file.
+    joined: Option<Box<Run>>,
     appender: Appender<File>,
 }
 
@@ -86,6 +88,16 @@ impl Writer {
         self.made && self.ids.is_empty()
     }
 
+    /// The line of the run that the file had already: another process began it.
+    pub fn joined(&self) -> Option<&Run> {
+        self.joined.as_deref()
+    }
+
+    /// Whether the benchmark has a row.
+    pub fn has(&self, id: &BenchmarkId) -> bool {
+        self.ids.contains(id)
+    }
+
     fn open_any(folder: &Path, run: &Run) -> Result<Self, StoreError> {
         plain_name("device slug", &run.device.slug)?;
         plain_name("run id", &run.run.0)?;
@@ -97,13 +109,15 @@ impl Writer {
         let found = reader::read(&path)?;
         let length = file.metadata().map_err(io_error("examine", &path))?.len();
         let unfinished = !reader::ends_a_line(&file).map_err(io_error("read", &path))?;
+        let joined = found.runs.into_iter().find(|known| known.run == run.run).map(Box::new);
         let mut writer = Self {
             run: run.run.clone(),
+            joined,
             ids: found.rows.into_iter().map(|row| row.id).collect(),
             made,
             appender: Appender { path, sink: file, length, unfinished },
         };
-        if !found.runs.iter().any(|known| known.run == run.run) {
+        if writer.joined.is_none() {
             writer.appender.append(&Line::Run(run))?;
             // A file that survives a crash needs its folder's entry on disk as well.
             let synced = File::open(&folder).and_then(|folder| folder.sync_all());
