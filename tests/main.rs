@@ -11,6 +11,7 @@ mod cases;
 mod check;
 mod decide;
 mod decide_devices;
+mod fleet;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(unix)]

@@ -10,6 +10,7 @@ pub mod check;
 pub mod compare;
 pub mod cost;
 pub mod distribution;
+pub mod fleet;
 pub mod holdings;
 pub mod load_test;
 pub mod location;
@@ -84,20 +85,18 @@ impl RowAnalysis<'_> {
 
 /// Reads a recording: one analysis a run, in the order in which the runs appear.
 pub fn analyze(recording: &Recording) -> Vec<RunAnalysis<'_>> {
+    let runs = recording.runs_by_id();
     let mut ids: Vec<&RunId> = recording.runs.iter().map(|run| &run.run).collect();
     let mut rows_of: HashMap<&RunId, Vec<&Record>> = HashMap::new();
     for row in &recording.rows {
         let rows = rows_of.entry(&row.run).or_default();
-        if rows.is_empty() && !ids.contains(&&row.run) {
+        if rows.is_empty() && !runs.contains_key(&row.run) {
             ids.push(&row.run);
         }
         rows.push(row);
     }
     ids.into_iter()
-        .map(|id| {
-            let run = recording.runs.iter().find(|run| run.run == *id);
-            run_analysis(id, run, rows_of.remove(id).unwrap_or_default())
-        })
+        .map(|id| run_analysis(id, runs.get(id).copied(), rows_of.remove(id).unwrap_or_default()))
         .collect()
 }
 

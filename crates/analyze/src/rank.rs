@@ -7,11 +7,11 @@
 //! neighbours touch all of them, and samples within them after. With one run a device the interval knows
 //! nothing of what changes from run to run, and the ranking says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use warpmark_record::stats::{self, Bootstrap, Interval, Resampler};
 use warpmark_record::store::Recording;
-use warpmark_record::{BenchmarkId, DeviceKind, Outcome, Record, RunId, Seconds};
+use warpmark_record::{BenchmarkId, DeviceKind, Outcome, Record, Run, RunId, Seconds};
 
 use crate::compare::unlike;
 use crate::holdings;
@@ -78,12 +78,12 @@ pub enum RankError {
     Methods(String),
     /// A simulated device among real ones.
     #[error(
-        "{0:?} is a simulated device: its times prove nothing about hardware and are not ranked"
+        "{0:?} is a simulated device: its times prove nothing about hardware and are not ranked among real ones"
     )]
     Simulated(String),
     /// Nothing to rank.
     #[error(
-        "ranking takes at least 2 devices with measured rows, and there is {0}: name more results files, or leave `--filter` out"
+        "ranking takes at least 2 devices with measured rows, and there is {0}: name more results files, leave `--filter` out, or compare equal cards with `--by card`"
     )]
     TooFew(String),
 }
@@ -91,6 +91,9 @@ pub enum RankError {
 type Times<'a> = BTreeMap<&'a RunId, (&'a Record, Vec<f64>)>;
 /// By workload and device, the rows of each run.
 type Board<'a> = BTreeMap<&'a BenchmarkId, BTreeMap<&'a str, Times<'a>>>;
+
+/// The first row of each device and workload, measured or not.
+type Rows<'a> = HashMap<(&'a str, &'a BenchmarkId), &'a Record>;
 
 /// Ranks the devices of a recording.
 pub fn rank(recording: &Recording, bootstrap: &Bootstrap) -> Result<Ranking, RankError> {
@@ -105,6 +108,13 @@ pub fn rank(recording: &Recording, bootstrap: &Bootstrap) -> Result<Ranking, Ran
         devices: devices.iter().map(|name| (*name).to_owned()).collect(),
         ..Ranking::default()
     };
+    let runs = recording.runs_by_id();
+    let mut rows: Rows<'_> = HashMap::new();
+    for row in &recording.rows {
+        if let Some(run) = runs.get(&row.run) {
+            rows.entry((run.device.name.as_str(), &row.id)).or_insert(row);
+        }
+    }
     let mut common = Vec::new();
     for (id, of) in &board {
         if let Some(reason) = unlike_rows(of) {
@@ -112,7 +122,7 @@ pub fn rank(recording: &Recording, bootstrap: &Bootstrap) -> Result<Ranking, Ran
             continue;
         }
         for device in devices.iter().filter(|device| !of.contains_key(**device)) {
-            let reason = why_missing(recording, device, id);
+            let reason = why_missing(&rows, device, id);
             ranking.missing.push(((*device).to_owned(), (*id).clone(), reason));
         }
         if of.len() == devices.len() {
@@ -127,20 +137,25 @@ pub fn rank(recording: &Recording, bootstrap: &Bootstrap) -> Result<Ranking, Ran
     Ok(ranking)
 }
 
-fn check(recording: &Recording) -> Result<(), RankError> {
+pub(crate) fn check(recording: &Recording) -> Result<(), RankError> {
     let methods: BTreeSet<u32> = recording.rows.iter().map(|row| row.method).collect();
     if methods.len() > 1 {
         let names: Vec<String> = methods.iter().map(u32::to_string).collect();
         return Err(RankError::Methods(names.join(", ")));
     }
-    let simulated = recording.runs.iter().find(|run| run.device.kind == DeviceKind::Simulated);
-    simulated.map_or(Ok(()), |run| Err(RankError::Simulated(run.device.name.clone())))
+    let is_simulated = |run: &&Run| run.device.kind == DeviceKind::Simulated;
+    let simulated = recording.runs.iter().find(is_simulated);
+    // Among themselves they may be ranked, by names that say what they are.
+    let mixed = !recording.runs.iter().all(|run| is_simulated(&run));
+    let mixed = simulated.filter(|_| mixed);
+    mixed.map_or(Ok(()), |run| Err(RankError::Simulated(run.device.name.clone())))
 }
 
 fn board(recording: &Recording) -> Board<'_> {
     let mut board = Board::new();
+    let runs = recording.runs_by_id();
     for row in recording.rows.iter().filter(|row| row.outcome == Outcome::Measured) {
-        let Some(run) = recording.run_of(row) else { continue };
+        let Some(run) = runs.get(&row.run) else { continue };
         let times = row.samples.as_ref().map(warpmark_record::Samples::per_iteration);
         let Some(times) = times.filter(|t| stats::median(t).is_some_and(|m| m > 0.0)) else {
             continue;
@@ -166,10 +181,8 @@ fn unlike_rows(of: &BTreeMap<&str, Times<'_>>) -> Option<String> {
     })
 }
 
-fn why_missing(recording: &Recording, device: &str, id: &BenchmarkId) -> String {
-    let on = |row: &&Record| recording.run_of(row).is_some_and(|run| run.device.name == device);
-    let row = recording.rows.iter().filter(on).find(|row| row.id == *id);
-    match row.map(|row| &row.outcome) {
+fn why_missing(rows: &Rows<'_>, device: &str, id: &BenchmarkId) -> String {
+    match rows.get(&(device, id)).map(|row| &row.outcome) {
         Some(Outcome::Skipped { reason }) => format!("skipped: {reason}"),
         Some(Outcome::Failed { reason }) => format!("failed: {reason}"),
         Some(Outcome::Measured) => "its times are 0".to_owned(),
@@ -236,9 +249,8 @@ fn interval(
     if device == best {
         return Some(Interval { low: 1.0, high: 1.0, confidence: 1.0 });
     }
-    bootstrap.statistic(|random| {
-        Some(drawn_mean(common, device, random)? / drawn_mean(common, best, random)?)
-    })
+    let (own, other) = (Drawn::of(common, device), Drawn::of(common, best));
+    bootstrap.statistic(|random| Some(own.mean(random)? / other.mean(random)?))
 }
 
 fn runs_of<'a>(common: &[&BTreeMap<&str, Times<'a>>], device: &str) -> Vec<&'a RunId> {
@@ -246,32 +258,52 @@ fn runs_of<'a>(common: &[&BTreeMap<&str, Times<'a>>], device: &str) -> Vec<&'a R
     runs.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn drawn_mean(
-    common: &[&BTreeMap<&str, Times<'_>>],
-    device: &str,
-    random: &mut Resampler,
-) -> Option<f64> {
-    let runs = runs_of(common, device);
-    let drawn: Vec<&RunId> =
-        (0..runs.len()).filter_map(|_| runs.get(random.index(runs.len())).copied()).collect();
-    let mut times = Vec::new();
-    for of in common {
-        let measured = of.get(device)?;
-        let mut medians = Vec::new();
-        for run in &drawn {
-            if let Some((_, samples)) = measured.get(run) {
-                medians.push(random.median(samples)?);
-            }
-        }
-        // A workload that none of the drawn runs has is taken from all that have it.
-        if medians.is_empty() {
-            for (_, samples) in measured.values() {
-                medians.push(random.median(samples)?);
-            }
-        }
-        times.push(stats::median(&medians)?);
+/// From so many runs on, what changes within one is nothing beside what changes between them.
+const MANY_RUNS: usize = 20;
+
+/// The times of a device, by workload, for drawing from.
+struct Drawn<'a> {
+    runs: usize,
+    /// Of each workload: by run, its samples and their median; `None` where the run lacks it.
+    workloads: Vec<Vec<Option<(&'a [f64], f64)>>>,
+}
+
+impl<'a> Drawn<'a> {
+    fn of(common: &'a [&BTreeMap<&str, Times<'a>>], device: &str) -> Self {
+        let runs = runs_of(common, device);
+        let workloads = common.iter().map(|of| {
+            let measured = of.get(device);
+            let of_run = |run: &&RunId| {
+                let (_, samples) = measured?.get(*run)?;
+                Some((samples.as_slice(), stats::median(samples)?))
+            };
+            runs.iter().map(of_run).collect()
+        });
+        Self { runs: runs.len(), workloads: workloads.collect() }
     }
-    stats::geometric_mean(&times)
+
+    /// The geometric mean over all workloads of one drawing of runs, and of samples within them.
+    fn mean(&self, random: &mut Resampler) -> Option<f64> {
+        let drawn: Vec<usize> = (0..self.runs).map(|_| random.index(self.runs)).collect();
+        let mut of_run = |(samples, median): (&[f64], f64)| {
+            if self.runs >= MANY_RUNS { Some(median) } else { random.median(samples) }
+        };
+        let mut times = Vec::new();
+        for workload in &self.workloads {
+            let mut medians = Vec::new();
+            for found in drawn.iter().filter_map(|run| workload[*run]) {
+                medians.push(of_run(found)?);
+            }
+            // A workload that none of the drawn runs has is taken from all that have it.
+            if medians.is_empty() {
+                for found in workload.iter().flatten() {
+                    medians.push(of_run(*found)?);
+                }
+            }
+            times.push(stats::median(&medians)?);
+        }
+        stats::geometric_mean(&times)
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! kind is made in a file of its own and written by the formats' common hand.
 
 pub mod cost;
+pub mod fleet;
 pub mod rank;
 pub mod recommend;
 pub mod reference;

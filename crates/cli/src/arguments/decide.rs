@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use warpmark_analyze::UsdPerHour;
+use warpmark_analyze::fleet::By;
 use warpmark_analyze::money::MoneyError;
 use warpmark_record::Filter;
 
@@ -142,7 +143,8 @@ pub struct Compare {
     /// without this the latest row of each benchmark counts
     #[arg(long)]
     pub all_runs: bool,
-    /// Compare machines that differ in cores, threads, memory, frequency governor or virtualisation, too
+    /// Compare machines that differ in cores, threads, memory, frequency governor or virtualisation, and cards
+    /// that differ in SMs, ECC, multi-instance mode, power limit or PCIe link, too
     #[arg(long)]
     pub across_machines: bool,
     /// The least difference that counts, in percent
@@ -305,12 +307,21 @@ fn money(text: &str) -> Result<UsdPerHour, String> {
 Examples:
   warpmark rank                          all recorded devices
   warpmark rank a.jsonl b.jsonl --filter matmul,memory
+  warpmark rank all.jsonl --by card      equal cards with each other: which is slow, and by which row
+  warpmark rank all.jsonl --by tag:node --strict || echo a node is slow
 
-Exit codes: 0 ranked · 3 nothing in common, or measured by unlike methods.")]
+Exit codes: 0 ranked · 1 with `--strict`, a member is slow, failed or lacks rows · 3 nothing in common, or
+measured by unlike methods.")]
 pub struct Rank {
     /// Which runs.
     #[command(flatten)]
     pub recorded: Recorded,
+    /// Compare equal devices with each other, by `card`, `host` or `tag:KEY`, instead of kinds of devices
+    #[arg(long, value_name = "WHAT")]
+    pub by: Option<By>,
+    /// Exit with 1 where a member is slow, has a failed benchmark or lacks rows
+    #[arg(long, requires = "by")]
+    pub strict: bool,
     /// The form.
     #[command(flatten)]
     pub form: FormOption,
@@ -336,7 +347,15 @@ pub struct Tune {
 
 /// `warpmark merge`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  warpmark merge t4.jsonl from-elsewhere/ --output all.jsonl")]
+#[command(after_help = "\
+Example:
+  warpmark merge t4.jsonl from-elsewhere/ --output all.jsonl
+
+Folders may hold thousands of runs. What is damaged is named and left out, the rest of its file is taken, and
+runs of one name that are not one run are kept apart.
+
+Exit codes: 0 all of it was read · 1 something was damaged, and the rest is in the new file · 70 nothing could
+be read, or the file cannot be written.")]
 pub struct Merge {
     /// Results files or folders
     #[arg(value_name = "PATH", required = true)]

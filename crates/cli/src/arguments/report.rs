@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
+use warpmark_analyze::fleet::By;
 use warpmark_record::Filter;
 
 use super::{PriceOptions, WrongUsage};
@@ -89,6 +90,7 @@ Examples:
   warpmark report results/nvidia-h200                every run of a device
   warpmark report results/nvidia-h200/RUN.jsonl --format markdown
   warpmark report results --output report.html
+  warpmark report all.jsonl --by host --output fleet.html
   warpmark report --output run.csv
   warpmark report --output run.sqlite
   warpmark report --index --output results/README.md")]
@@ -105,6 +107,10 @@ pub struct Report {
     /// Every run of the results folder with its environment, in Markdown: its README.md
     #[arg(long, conflicts_with_all = ["paths", "format", "json", "filter"])]
     pub index: bool,
+    /// Compare equal devices with each other, by `card`, `host` or `tag:KEY`; without it more than 100 runs are
+    /// compared by card, where the form is for people
+    #[arg(long, value_name = "WHAT", conflicts_with = "index")]
+    pub by: Option<By>,
     /// Only benchmarks that match, such as `decode` or `gpt2/decode,!f16`
     #[arg(long, value_name = "FILTER")]
     pub filter: Option<Filter>,

@@ -3,15 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use warpmark_analyze::fleet::{self, By};
 use warpmark_record::Record;
 use warpmark_record::store::{self, Recording};
-use warpmark_report::{Format, render_index, render_page, render_selected};
+use warpmark_report::{
+    Format, decision, render_decision, render_index, render_page, render_selected,
+};
 
+use super::rank;
 use crate::arguments::{Export, OutputFormat, Report, WrongUsage};
 use crate::filter;
-use crate::output::{left_out, show};
+use crate::output::{left_out, remark, show};
 use crate::sources::tariffs;
 use crate::{exit, files, terminal};
+
+/// More runs than anybody reads one by one.
+const MANY_RUNS: usize = 100;
 
 /// Shows recorded runs.
 pub fn run(options: &Report) -> anyhow::Result<u8> {
@@ -45,9 +52,24 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         database(&recording, selects, to)?;
         return Ok(exit::OK);
     };
+    let format = Format::from(form);
     let style = if to.is_some() { terminal::style_of_files() } else { terminal::style() };
+    let many = recording.runs.len() > MANY_RUNS && !matches!(format, Format::Csv | Format::Json);
+    if let Some(by) = options.by.clone().or_else(|| many.then_some(By::Card)) {
+        if options.by.is_none() {
+            let runs = recording.runs.len();
+            remark(&format!(
+                "{runs} runs are compared by card; name fewer for each of them in full"
+            ));
+        }
+        left_out(&recording);
+        let mut selected = recording;
+        selected.rows.retain(selects);
+        let page = decision::fleet::of(&fleet::compare(&selected, &by)?, rank::members(format));
+        return written(&render_decision(&page, format, style)?, to);
+    }
     // Selected after the analysis: a row's limits come from rows that the filter may leave out.
-    let text = match Format::from(form) {
+    let text = match format {
         Format::Html => render_page(&recording, selects, &tariffs(&options.prices)?),
         format => render_selected(&recording, selects, format, style)?,
     };
