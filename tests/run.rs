@@ -309,7 +309,7 @@ fn an_interrupted_run_is_gone_on_with_and_ends_as_if_nothing_had_been() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let ran = world.run(&["run", "--resume", name]);
         ran.exits(0);
-        assert_eq!(world.results(), [path.clone()]);
+        assert_eq!(world.results(), std::slice::from_ref(&path));
         let after = store::read(&path).unwrap();
         assert_eq!((after.runs.len(), after.rows.len()), (1, ROWS), "{ran:#?}");
         assert_eq!(after.rows[..before.rows.len()], before.rows[..]);

@@ -210,7 +210,7 @@ pub(crate) struct Gathered<'a> {
 struct Time {
     member: usize,
     /// The median.
-    time: f64,
+    middle: f64,
     /// The lower end of its interval.
     low: f64,
 }
@@ -307,7 +307,7 @@ fn times<'a>(gathered: &[Gathered<'a>]) -> (Times<'a>, Vec<(BenchmarkId, String)
                 stats::median(&runs.iter().map(of).collect::<Vec<_>>())
             };
             if let (Some(time), Some(low)) = (median(|run| run.0), median(|run| run.1)) {
-                all.entry(id).or_default().push(Time { member, time, low });
+                all.entry(id).or_default().push(Time { member, middle: time, low });
             }
         }
     }
@@ -316,7 +316,7 @@ fn times<'a>(gathered: &[Gathered<'a>]) -> (Times<'a>, Vec<(BenchmarkId, String)
 
 /// A workload that at least two members measured, and how each stands.
 fn workload(id: &BenchmarkId, of: &[Time], place: usize) -> (Workload, Vec<(usize, Standing)>) {
-    let seconds: Vec<f64> = of.iter().map(|time| time.time).collect();
+    let seconds: Vec<f64> = of.iter().map(|time| time.middle).collect();
     let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let normal = match of.len() {
         2 => least,
@@ -325,19 +325,19 @@ fn workload(id: &BenchmarkId, of: &[Time], place: usize) -> (Workload, Vec<(usiz
     let ratios: Vec<f64> = seconds.iter().map(|time| (time / normal).ln()).collect();
     let spread = stats::mad(&ratios).filter(|_| of.len() >= ENOUGH).map(|mad| mad * MAD_TO_SIGMA);
     let edge = spread.map_or(SPREAD, |spread| (SIGMAS * spread).exp_m1().max(SPREAD));
-    let slowest = of.iter().max_by(|a, b| a.time.total_cmp(&b.time));
+    let slowest = of.iter().max_by(|a, b| a.middle.total_cmp(&b.middle));
     let workload = Workload {
         id: id.clone(),
         members: of.len(),
         normal: Seconds(normal),
-        range: (Seconds(least), Seconds(slowest.map_or(normal, |time| time.time))),
+        range: (Seconds(least), Seconds(slowest.map_or(normal, |time| time.middle))),
         slowest: slowest.map_or(0, |time| time.member),
         spread,
         edge,
     };
     let standings = of.iter().map(|time| {
-        let (ratio, slow) = (time.time / normal, time.low / normal > 1.0 + edge);
-        (time.member, Standing { workload: place, time: Seconds(time.time), ratio, slow })
+        let (ratio, slow) = (time.middle / normal, time.low / normal > 1.0 + edge);
+        (time.member, Standing { workload: place, time: Seconds(time.middle), ratio, slow })
     });
     (workload, standings.collect())
 }

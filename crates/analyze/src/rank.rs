@@ -265,8 +265,11 @@ const MANY_RUNS: usize = 20;
 struct Drawn<'a> {
     runs: usize,
     /// Of each workload: by run, its samples and their median; `None` where the run lacks it.
-    workloads: Vec<Vec<Option<(&'a [f64], f64)>>>,
+    workloads: Vec<Vec<Option<Measured<'a>>>>,
 }
+
+/// Samples and their median.
+type Measured<'a> = (&'a [f64], f64);
 
 impl<'a> Drawn<'a> {
     fn of(common: &'a [&BTreeMap<&str, Times<'a>>], device: &str) -> Self {
@@ -285,7 +288,7 @@ impl<'a> Drawn<'a> {
     /// The geometric mean over all workloads of one drawing of runs, and of samples within them.
     fn mean(&self, random: &mut Resampler) -> Option<f64> {
         let drawn: Vec<usize> = (0..self.runs).map(|_| random.index(self.runs)).collect();
-        let mut of_run = |(samples, median): (&[f64], f64)| {
+        let mut of_run = |(samples, median): Measured<'_>| {
             if self.runs >= MANY_RUNS { Some(median) } else { random.median(samples) }
         };
         let mut times = Vec::new();

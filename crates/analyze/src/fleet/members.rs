@@ -43,15 +43,15 @@ fn key(run: &Run, by: &By) -> Option<(String, String)> {
     match by {
         By::Tag(key) => run.tags.get(key).map(|value| (value.clone(), value.clone())),
         By::Host => host.map(|host| (host.clone(), host)),
-        By::Card => Some(card(run, host.unwrap_or_default())),
+        By::Card => Some(card(run, &host.unwrap_or_default())),
     }
 }
 
-fn card(run: &Run, host: String) -> (String, String) {
+fn card(run: &Run, host: &str) -> (String, String) {
     let device = &run.device;
     let uuid = device.gpu.as_ref().and_then(|gpu| gpu.uuid_hash.known());
     let place = match device.kind {
-        DeviceKind::Cpu => host.clone(),
+        DeviceKind::Cpu => host.to_owned(),
         _ if host.is_empty() => format!("cuda:{}", device.index),
         _ => format!("{host} cuda:{}", device.index),
     };

@@ -281,23 +281,18 @@ impl<'a> Reading<'a> {
         let name = run.run.clone();
         self.renamed.remove(&name);
         if self.runs.contains_key(&name) {
-            match self.name_of_another(&mut run) {
-                Some(first) => {
-                    let text = format!(
-                        "run {:?} of {} bears the name of one of {first}: it is kept apart as {:?}",
-                        name.0,
-                        place(&run),
-                        run.run.0
-                    );
-                    self.warn(source, text);
-                }
-                None => {
-                    let text =
-                        format!("run {:?} has a line already; this one was left out", run.run.0);
-                    self.warn(source, text);
-                    return Ok(());
-                }
-            }
+            let Some(first) = self.name_of_another(&mut run) else {
+                let text = format!("run {:?} has a line already; this one was left out", run.run.0);
+                self.warn(source, text);
+                return Ok(());
+            };
+            let text = format!(
+                "run {:?} of {} bears the name of one of {first}: it is kept apart as {:?}",
+                name.0,
+                place(&run),
+                run.run.0
+            );
+            self.warn(source, text);
         }
         self.clock(source, &run.run, &run.started_at);
         self.pass_on(source, &Line::Run(&run), run.run != name)?;
