@@ -6,7 +6,7 @@ use super::case::{Case, Engine, Phase};
 use super::nets::Tokens;
 use super::*;
 use crate::bench::{fixture, noise};
-use crate::fixture::options;
+use crate::fixture::{normal, options};
 use warpmark_harness::ModelSession;
 use warpmark_nets::diffusion::Scheduler;
 
@@ -61,8 +61,7 @@ fn seeded(
             Init::Zeros => (0.0, 0.1),
             Init::Normal { std } => (0.0, std.max(0.1)),
         };
-        let tensor =
-            Tensor::randn(mean, std, spec.shape.clone(), &candle_core::Device::Cpu).unwrap();
+        let tensor = normal(&spec.name, (mean, std), spec.shape.clone());
         (spec.name.clone(), tensor.to_dtype(dtype.candle()).unwrap())
     };
     let specs = DiffusionFamily.tensors(model).unwrap();
@@ -251,7 +250,7 @@ fn candle_s_text_encoder_answers_as_ours_does() {
         let device = &candle_core::Device::Cpu;
         let tensor = match spec.init {
             Init::Normal { std } if spec.name.starts_with("text_encoder.") => {
-                Tensor::randn(0f32, std, spec.shape.clone(), device)
+                Ok(normal(&spec.name, (0.0, std), spec.shape.clone()))
             }
             Init::Ones => Tensor::ones(spec.shape.clone(), DType::F32, device),
             _ => Tensor::zeros(spec.shape.clone(), DType::F32, device),

@@ -5,7 +5,7 @@ use super::*;
 use crate::Catalog;
 use crate::bench::fixture;
 use crate::entry::ModelEntry;
-use crate::fixture::options;
+use crate::fixture::{normal, options};
 use warpmark_harness::ModelSession;
 
 const BOTTLENECK: &str = "blocks = [1, 2, 1, 1]\nbottleneck = true\nwidth = 8\nclasses = 13";
@@ -44,8 +44,7 @@ fn session(
             Init::Zeros => (0.0, 0.1),
             Init::Normal { std } => (0.0, std),
         };
-        let tensor =
-            Tensor::randn(mean, std, spec.shape.clone(), &candle_core::Device::Cpu).unwrap();
+        let tensor = normal(&spec.name, (mean, std), spec.shape.clone());
         (spec.name.clone(), tensor.to_dtype(dtype.candle()).unwrap())
     };
     let right: HashMap<_, _> = ResnetFamily.tensors(&model).unwrap().iter().map(fill).collect();

@@ -15,7 +15,7 @@ use crate::engine::{OWN, workload_error};
 use crate::entry::ModelEntry;
 use crate::family::Family;
 use crate::family::gpt2::{Gpt2Family, init, numbers};
-use crate::fixture::options;
+use crate::fixture::{normal, options};
 use crate::weights::Init;
 use warpmark_harness::ModelSession;
 use warpmark_nets::gpt2::{Architecture, Gpt2};
@@ -35,7 +35,7 @@ pub(super) fn tensors(dtype: DType) -> HashMap<String, Tensor> {
             Init::Ones | Init::Zeros => 0.05,
         };
         let mean = if init(&name, TINY.layers) == Init::Ones { 1.0f32 } else { 0.0 };
-        let tensor = Tensor::randn(mean, std, shape, &Device::Cpu).unwrap();
+        let tensor = normal(&name, (mean, std), shape);
         (name, tensor.to_dtype(dtype).unwrap())
     };
     TINY.tensors().into_iter().map(fill).collect()

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use warpmark_measure::{Entry, Session};
 use warpmark_record::{ItemUnit, WeightsStamp};
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::audio::{Audio, AudioError};
 use crate::bench::fixture;
 use crate::entry::ModelEntry;
-use crate::fixture::options;
+use crate::fixture::{normal, options};
 use crate::options::InputAudio;
 use crate::tokenizer::Tokenizer;
 use warpmark_harness::ModelSession;
@@ -73,7 +73,7 @@ fn tensors(dtype: DType) -> HashMap<String, Tensor> {
             Init::Ones | Init::Zeros => 0.05,
         };
         let mean = if init(&name, &TINY) == Init::Ones { 1.0f32 } else { 0.0 };
-        let tensor = Tensor::randn(mean, std, shape, &Device::Cpu).unwrap();
+        let tensor = normal(&name, (mean, std), shape);
         (name, tensor.to_dtype(dtype).unwrap())
     };
     TINY.tensors().into_iter().map(fill).collect()
