@@ -71,14 +71,13 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
 
     #[test]
     fn sums_are_those_of_candle_for_a_whole_tensor_and_for_a_row() {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             // More than a part, and a row that does not divide it.
-            let random = |shape: &[usize]| {
-                Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-            };
+            let random = |shape: &[usize]| normal((0.0, 1.0), shape).to_dtype(dtype).unwrap();
             let y = random(&[2, 61, 301]);
             for x in [random(&[2, 61, 301]), random(&[301])] {
                 let expected = y.broadcast_add(&x).unwrap();

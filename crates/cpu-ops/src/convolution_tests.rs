@@ -1,6 +1,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::conv2d;
+use crate::fixture::normal;
 use warpmark_record::agreement::relative_error;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -8,7 +9,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn random(shape: &[usize], dtype: DType) -> Tensor {
-    Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    normal((0.0, 1.0), shape).to_dtype(dtype).unwrap()
 }
 
 /// `[batch, channels, height, width, outputs, kernel, stride, padding]`

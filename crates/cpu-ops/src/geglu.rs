@@ -68,14 +68,13 @@ mod tests {
     use candle_core::{D, DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
     use warpmark_record::agreement::relative_error;
 
     #[test]
     fn gates_are_those_of_the_plain_formula_in_every_dtype() {
         for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F16, 6e-4), (DType::BF16, 5e-3)] {
-            let random = |shape: &[usize]| {
-                Tensor::randn(0f32, 1.5, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-            };
+            let random = |shape: &[usize]| normal((0.0, 1.5), shape).to_dtype(dtype).unwrap();
             let (x, bias) = (random(&[2, 3, 14]), random(&[14]));
             let found = bias_geglu(&x, &bias).unwrap();
             let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();

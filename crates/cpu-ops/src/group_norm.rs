@@ -130,6 +130,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
     use warpmark_record::agreement::relative_error;
 
     fn flat(tensor: &Tensor) -> Vec<f32> {
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn groups_are_normalised_as_candle_does_it_in_f32() {
         // Far from zero, where a sum of squares fails; more than one block of a sum.
-        let x = Tensor::randn(30f32, 2.0, (2, 12, 40, 31), &Device::Cpu).unwrap();
-        let gain = Tensor::randn(1f32, 0.5, 12, &Device::Cpu).unwrap();
-        let bias = Tensor::randn(0f32, 0.5, 12, &Device::Cpu).unwrap();
+        let x = normal((30.0, 2.0), (2, 12, 40, 31));
+        let gain = normal((1.0, 0.5), 12);
+        let bias = normal((0.0, 0.5), 12);
         let norm = candle_nn::GroupNorm::new(gain.clone(), bias.clone(), 12, 4, 1e-5).unwrap();
         let expected = candle_nn::Module::forward(&norm, &x).unwrap();
         let found = group_norm(&x, &gain, &bias, 4, 1e-5, false).unwrap();

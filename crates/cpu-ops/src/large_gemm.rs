@@ -3,10 +3,10 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use super::contiguous;
 use super::product::Weights;
-use super::transpose::exchange;
 
 /// `x · w` in f32 for many rows: `x` is `[m, k]`; `w` is `[k, n]`, either as stored or as the transposed
 /// view of `[n, k]`. Returns `[m, n]`.
@@ -61,15 +61,38 @@ impl CustomOp2 for ManyRows {
     }
 }
 
+/// Edge of the squares that are copied: a cache line of f32.
+const EDGE: usize = 16;
+
+/// `[rows, columns]` as `[columns, rows]`: candle copies one element at a time, on one thread.
+fn exchange(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    if y.is_empty() {
+        return y;
+    }
+    y.par_chunks_mut(EDGE * rows).enumerate().for_each(|(stripe, y)| {
+        let first = stripe * EDGE;
+        for top in (0..rows).step_by(EDGE) {
+            let bottom = (top + EDGE).min(rows);
+            for (column, y) in y.chunks_mut(rows).enumerate() {
+                for (row, y) in y[top..bottom].iter_mut().enumerate() {
+                    *y = x[(top + row) * columns + first + column];
+                }
+            }
+        }
+    });
+    y
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
 
     use super::*;
+    use crate::fixture::normal;
     use warpmark_record::agreement::relative_error;
 
     fn random(rows: usize, columns: usize) -> Tensor {
-        Tensor::randn(0f32, 1.0, (rows, columns), &Device::Cpu).unwrap()
+        normal((0.0, 1.0), (rows, columns))
     }
 
     fn assert_same(found: &Tensor, expected: &Tensor) {

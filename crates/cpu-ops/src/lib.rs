@@ -21,8 +21,6 @@ mod mixture;
 mod prefill_attention;
 mod product;
 mod swiglu;
-mod transpose;
-mod upsample;
 mod whole_attention;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
@@ -39,8 +37,6 @@ pub use large_gemm::large_gemm;
 pub use prefill_attention::prefill_attention;
 pub use product::{DOTS_ROWS, skinny_gemm};
 pub use swiglu::swiglu;
-pub use transpose::transpose;
-pub use upsample::upsample;
 pub use whole_attention::{AttentionMask, whole_attention};
 
 /// A storage type that is summed in f32.

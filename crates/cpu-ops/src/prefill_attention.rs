@@ -110,6 +110,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
     use crate::fixture::upper_triangle;
     use warpmark_record::agreement::relative_error;
 
@@ -132,7 +133,7 @@ mod tests {
         for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 1e-3), (DType::BF16, 8e-3)] {
             for (heads, own, new, length) in [(4, 4, 7, 0), (6, 2, 130, 0), (3, 1, 5, 33)] {
                 let random = |heads: usize, count: usize| {
-                    let x = Tensor::randn(0f32, 1.0, (2, heads, count, 8), &Device::Cpu).unwrap();
+                    let x = normal((0.0, 1.0), (2, heads, count, 8));
                     x.to_dtype(dtype).unwrap()
                 };
                 // Buffers are longer than what is attended to.

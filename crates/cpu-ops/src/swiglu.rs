@@ -63,14 +63,13 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
     use warpmark_record::agreement::relative_error;
 
     #[test]
     fn gates_are_those_of_the_plain_formula_in_every_dtype() {
         for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F16, 6e-4), (DType::BF16, 5e-3)] {
-            let random = || {
-                Tensor::randn(0f32, 1.5, (3, 700), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-            };
+            let random = || normal((0.0, 1.5), (3, 700)).to_dtype(dtype).unwrap();
             let (gate, up) = (random(), random());
             let found = swiglu(&gate, &up).unwrap();
             let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();

@@ -225,6 +225,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::fixture::normal;
     use crate::fixture::upper_triangle;
     use warpmark_record::agreement::relative_error;
 
@@ -264,7 +265,7 @@ mod tests {
                 (150, 150, AttentionMask::Causal),
             ] {
                 let random = |count: usize| {
-                    let x = Tensor::randn(0f32, 1.0, (2, count, 24), &Device::Cpu).unwrap();
+                    let x = normal((0.0, 1.0), (2, count, 24));
                     x.to_dtype(dtype).unwrap()
                 };
                 let (q, k, v) = (random(queries), random(keys), random(keys));
