@@ -56,6 +56,33 @@ fn a_step_that_fails_stops_no_other_and_is_the_scripts_own_failure() {
     ran.exits(64).says(&["there is no step \"spec\"", "doctor specs"]);
 }
 
+#[test]
+fn the_action_compares_with_its_baseline_and_fails_where_it_was_told_to() {
+    let run = |machine: &Machine, arguments: &[&Path], fail_on: &str| {
+        let mut command = script(machine, "bash", "deploy/github/measure-and-compare");
+        command.args(arguments).env("WARPMARK_DEVICE", "cuda").env("FAIL_ON", fail_on);
+        command.env("WARPMARK_FILTER", "memory/copy,!sustained");
+        command.env("GITHUB_STEP_SUMMARY", machine.world.path("summary.md"));
+        command.env("GITHUB_OUTPUT", machine.world.path("output"));
+        Ran::of(command.output().unwrap())
+    };
+    let good = Machine::with("l4");
+    let baseline = good.world.path("baseline");
+    run(&good, &[&baseline], "slower").exits(0);
+    let slow = Machine::with("l4").faults("slow_card=0");
+    run(&slow, &[&slow.world.path("slow"), &baseline], "slower").exits(1);
+    let output = std::fs::read_to_string(slow.world.path("output")).unwrap();
+    assert!(output.starts_with("record=") && output.ends_with("\nverdict=slower\n"), "{output}");
+    let summary = std::fs::read_to_string(slow.world.path("summary.md")).unwrap();
+    for said in ["| `copy/f32/1024MiB` |", "## Against the baseline", "Verdict: slower."] {
+        assert!(summary.contains(said), "{said:?} is missing in {summary}");
+    }
+    let refused = run(&slow, &[&slow.world.path("slow"), &baseline], "never");
+    refused.exits(70).says(&["is there already"]);
+    let refused = run(&slow, &[&slow.world.path("more"), &baseline], "sometimes");
+    refused.exits(64).says(&["not \"sometimes\""]);
+}
+
 /// A program that stands in for warpmark: what its doctor says and exits with; all else goes well.
 fn stand_in(machine: &Machine, doctor: &str, code: i32) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
@@ -137,7 +164,9 @@ fn the_scripts_are_free_of_what_shellcheck_warns_of() {
         "scripts/simulated-cuda/environment",
         "scripts/deploy-checks/ladder",
         "scripts/deploy-checks/run",
+        "scripts/release",
         "scripts/simulated-slurm",
+        "deploy/github/measure-and-compare",
         "deploy/measure",
         "deploy/summarise",
         "deploy/skypilot/ladder",
