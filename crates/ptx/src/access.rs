@@ -191,16 +191,21 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn put(&mut self, warp: &mut Warp, place: Where, bytes: &[u8]) {
-        let target = match place {
+        self.memory(warp, place)[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Memory from a place on, to be written.
+    #[inline]
+    fn memory<'a>(&'a mut self, warp: &'a mut Warp, place: Where) -> &'a mut [u8] {
+        match place {
             Where::Device(page, at) => {
                 let page = self.view.page(page);
                 page.dirty = true;
-                &mut page.bytes[at..at + bytes.len()]
+                &mut page.bytes[at..]
             }
-            Where::Shared(at) => &mut self.shared[at..at + bytes.len()],
-            Where::Local(at) => &mut warp.local[at..at + bytes.len()],
-        };
-        target.copy_from_slice(bytes);
+            Where::Shared(at) => &mut self.shared[at..],
+            Where::Local(at) => &mut warp.local[at..],
+        }
     }
 
     /// Counts a request of a warp.
@@ -365,7 +370,7 @@ impl Run<'_, '_> {
         let bytes = access.bytes as usize;
         let (addresses, space) = Self::addresses(warp, i, mask, access);
         self.count(space, Way::Atomic, mask, &addresses, bytes);
-        let when = self.when(warp);
+        let (when, keep) = (self.when(warp), u64::MAX >> (64 - 8 * bytes));
         let value = |warp: &Warp, slot: u32, lane: usize| {
             if slot == NONE {
                 return 0;
@@ -379,19 +384,19 @@ impl Run<'_, '_> {
             let who = self.who(warp.first + lane as u32);
             let read = Touch { meets: true, ..Touch::read(who, when) };
             self.note_all(i, place, one, [read, Touch { writes: true, ..read }]);
-            let mut old = [0; 8];
-            old[..bytes].copy_from_slice(&self.bytes(warp, place, bytes)[..bytes]);
-            let old = u64::from_le_bytes(old);
-            let keep = u64::MAX >> (64 - 8 * bytes);
+            let (b, c) = (value(warp, i.b, lane) & keep, value(warp, i.c, lane) & keep);
             if let Where::Device(page, at) = place {
                 let on_one = self.view.count_atomic(page, at);
                 let atomics = &mut self.counts.atomics;
                 atomics.operations += 1;
                 atomics.on_one = atomics.on_one.max(on_one);
             }
-            let (b, c) = (value(warp, i.b, lane) & keep, value(warp, i.c, lane) & keep);
+            let memory = &mut self.memory(warp, place)[..bytes];
+            let mut old = [0; 8];
+            old[..bytes].copy_from_slice(memory);
+            let old = u64::from_le_bytes(old);
             let new = atomic::apply(operation, kind, old, b, c) & keep;
-            self.put(warp, place, &new.to_le_bytes()[..bytes]);
+            memory.copy_from_slice(&new.to_le_bytes()[..bytes]);
             // An atomic operation takes up what was let go, and lets go what a fence has.
             self.order.acquire(addresses[lane], who, when);
             if access.releases || warp.fenced >> lane & 1 == 1 {

@@ -57,7 +57,7 @@ impl Run<'_, '_> {
         let taken = if i.c == NONE { [bytes; 32] } else { u32::read(&warp.rows, i.c) };
         let when = self.when(warp);
         for lane in lanes_of(mask) {
-            let mut copied = vec![0; bytes as usize];
+            let mut copied = [0; 16];
             let take = taken[lane].min(bytes) as usize;
             if take > 0 {
                 let one =
@@ -67,8 +67,8 @@ impl Run<'_, '_> {
                 self.note(i, place, One { bytes: take, ..one }, &Touch::read(who, when));
                 copied[..take].copy_from_slice(&self.bytes(warp, place, take)[..take]);
             }
-            let to = targets[lane].wrapping_add(shift);
-            warp.copies.push(Copy { lane: lane as u32, to, bytes: copied, group: 0, pc });
+            let (to, len) = (targets[lane].wrapping_add(shift), bytes as usize);
+            warp.copies.push(Copy { lane: lane as u32, to, bytes: copied, len, group: 0, pc });
         }
     }
 
@@ -90,14 +90,14 @@ impl Run<'_, '_> {
         let when = self.when(warp);
         let done: Vec<Copy> = done;
         for copy in done {
-            let bytes = copy.bytes.len();
+            let bytes = copy.len;
             let place = self.instruction(copy.pc);
             let address = if copy.to >= SHARED_WINDOW { copy.to - SHARED_WINDOW } else { copy.to };
             let one = One { lane: copy.lane, address, bytes };
             let Some(at) = self.place(warp, place, Space::Shared, one) else { return };
             let who = self.who(warp.first + copy.lane);
             self.note(place, at, one, &Touch::write(who, when));
-            self.put(warp, at, &copy.bytes);
+            self.put(warp, at, &copy.bytes[..bytes]);
         }
     }
 }

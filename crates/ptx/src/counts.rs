@@ -200,23 +200,24 @@ fn sectors(addresses: &[u64], bytes: u64) -> u64 {
     sectors(&sorted, bytes)
 }
 
-/// How often the banks are gone over: the most different words that one bank holds.
+/// How often the banks are gone over: the most different words that one bank holds. Words of 8 and 16 bytes lie in two
+/// and four banks side by side, and their lanes at multiples of them, so that such banks count as one.
 fn passes(addresses: &[u64], bytes: u64) -> u64 {
     let step = bytes.max(4);
     if addresses.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(step)) {
         return 1;
     }
-    let mut words: Vec<u64> = addresses
-        .iter()
-        .flat_map(|address| (0..bytes.div_ceil(4)).map(move |k| address / 4 + k))
-        .collect();
-    words.sort_unstable();
-    words.dedup();
-    let mut banks = [0_u64; 32];
-    for word in words {
-        banks[(word % 32) as usize] += 1;
+    let banks = (128 / step).max(1);
+    let word_and_bank = |address: u64| (address / step, (address / step % banks) as usize);
+    let mut counts = [0_u64; 32];
+    for (index, address) in addresses.iter().enumerate() {
+        let (word, bank) = word_and_bank(*address);
+        // Only a bank that is wanted already can hold this very word.
+        let known =
+            counts[bank] > 0 && addresses[..index].iter().any(|before| before / step == word);
+        counts[bank] += u64::from(!known);
     }
-    banks.into_iter().max().unwrap_or(0).max(1)
+    counts.into_iter().max().unwrap_or(0).max(1)
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! Parts of registers, products on tensor cores, and copies that go on by themselves.
 
-use std::sync::LazyLock;
-
-use half::f16;
-
 use super::decode::Decoder;
 use super::instruction::{Action, Form, Instruction, Kind, Lanes, NONE, Product};
 use super::operand::Operand;
-use super::value::{ALL, Row, Type, Value, lanes_of};
+use super::value::{Row, Type, Value, each, lanes_of};
 
 /// A register as parts, the lowest first.
 pub(super) fn split(part: Type) -> Lanes {
@@ -187,133 +183,176 @@ impl<'a> Decoder<'_, 'a> {
     }
 }
 
-/// Where an element of a fragment lies, in the order of PTX: rows by groups of four lanes.
-///
-/// For A and D a register holds a row of 8 by the lane's quad; for B a column.
-fn element(rows: usize, per_word: usize, lane: usize, word: usize, part: usize) -> (usize, usize) {
-    let (group, within) = (lane / 4, lane % 4);
-    // The words of a fragment go down eight rows first, and then to the right.
-    let down = if rows == 16 { word % 2 } else { 0 };
-    let right = if rows == 16 { word / 2 } else { word };
-    (group + 8 * down, within * per_word + part + 4 * per_word * right)
-}
+/// Columns of a product: each `mma` has eight.
+const COLUMNS: usize = 8;
 
-/// A fragment as a matrix of numbers, row by row; transposed, column by column.
-fn gather(
-    rows: &[Row],
-    list: &[u32],
-    (height, width): (usize, usize),
-    kind: Type,
-    transposed: bool,
-) -> Vec<f64> {
-    match kind {
-        Type::F16 => gather_by(rows, list, (height, width), kind, transposed, f16_number),
-        Type::Bf16 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
-            f64::from(f32::from_bits(bits << 16))
-        }),
-        Type::F32 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
-            f64::from(f32::from_bits(bits))
-        }),
-        Type::S8 => gather_by(rows, list, (height, width), kind, transposed, |bits| {
-            f64::from((bits as u8).cast_signed())
-        }),
-        Type::U8 => {
-            gather_by(rows, list, (height, width), kind, transposed, |bits| f64::from(bits as u8))
-        }
-        _ => gather_by(rows, list, (height, width), kind, transposed, |bits| {
-            f64::from(bits.cast_signed())
-        }),
-    }
-}
-
-/// The same, with one loop for each type.
+/// Calls for each element of a fragment in the order of PTX, with its row, its column and its number. A register holds
+/// four bytes of a row in each lane: rows go by groups of four lanes, words first eight rows down where there are
+/// sixteen, then to the right.
 #[inline(always)]
-fn gather_by(
+fn each_element<const HEIGHT: usize>(
     rows: &[Row],
     list: &[u32],
-    (height, width): (usize, usize),
     kind: Type,
-    transposed: bool,
-    number: impl Fn(u32) -> f64,
-) -> Vec<f64> {
-    let per_word = (4 / kind.size() as usize).max(1);
-    let (down, right) = if transposed { (1, height) } else { (width, 1) };
-    let mut matrix = vec![0.0; height * width];
+    mut tell: impl FnMut(usize, usize, f64),
+) {
     for (word, slot) in list.iter().enumerate() {
-        for (lane, bits) in rows[*slot as usize].iter().enumerate() {
-            for part in 0..per_word {
-                let (row, column) = position(height, per_word, kind, lane, word, part);
-                matrix[row * down + column * right] =
-                    number(bits >> (8 * kind.size() as usize * part));
+        let row = &rows[*slot as usize];
+        let (down, right) = if HEIGHT == 16 { (8 * (word % 2), word / 2) } else { (0, word) };
+        match kind {
+            Type::F16 => halves(row, (down, 8 * right), f16_number, &mut tell),
+            Type::Bf16 => {
+                halves(row, (down, 8 * right), bf16_number, &mut tell);
+            }
+            Type::S8 | Type::U8 => {
+                let number = |byte: u8| {
+                    if kind == Type::S8 { f64::from(byte.cast_signed()) } else { f64::from(byte) }
+                };
+                for (lane, bits) in row.iter().enumerate() {
+                    let column = 4 * (lane % 4) + 16 * right;
+                    for (part, byte) in bits.to_le_bytes().into_iter().enumerate() {
+                        tell(lane / 4 + down, column + part, number(byte));
+                    }
+                }
+            }
+            _ => {
+                for (lane, bits) in row.iter().enumerate() {
+                    let (down, column) = of_result(lane, word);
+                    let number = if kind == Type::F32 {
+                        f64::from(f32::from_bits(*bits))
+                    } else {
+                        f64::from(bits.cast_signed())
+                    };
+                    tell(down, column, number);
+                }
             }
         }
     }
-    matrix
 }
 
-/// The number that the lower half of a word is.
-fn f16_number(bits: u32) -> f64 {
-    /// Conversions are looked up: there are as many halves as a tensor core's operand has in a few products.
-    static NUMBERS: LazyLock<Box<[f32]>> =
-        LazyLock::new(|| (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32()).collect());
-    f64::from(NUMBERS[bits as usize & 0xFFFF])
-}
-
-/// Results of 32 bits lie two beside each other, as halves do.
-fn position(
-    height: usize,
-    per_word: usize,
-    kind: Type,
-    lane: usize,
-    word: usize,
-    part: usize,
-) -> (usize, usize) {
-    if kind.size() < 4 {
-        return element(height, per_word, lane, word, part);
+/// Two halves in each lane.
+#[inline(always)]
+fn halves(
+    row: &Row,
+    (down, right): (usize, usize),
+    number: impl Fn(u16) -> f32,
+    tell: &mut impl FnMut(usize, usize, f64),
+) {
+    let low = each(row, |bits| f64::from(number(bits as u16)));
+    let high = each(row, |bits| f64::from(number((bits >> 16) as u16)));
+    for (lane, (low, high)) in low.into_iter().zip(high).enumerate() {
+        let (down, right) = (lane / 4 + down, 2 * (lane % 4) + right);
+        tell(down, right, low);
+        tell(down, right + 1, high);
     }
-    let (group, within) = (lane / 4, lane % 4);
-    (group + 8 * (word / 2), within * 2 + word % 2)
 }
 
-/// The most columns of a product: each `mma` has eight.
-const COLUMNS: usize = 8;
+/// Where a result of 32 bits lies: two beside each other, as halves do.
+fn of_result(lane: usize, word: usize) -> (usize, usize) {
+    (lane / 4 + 8 * (word / 2), lane % 4 * 2 + word % 2)
+}
+
+/// A half's number, without a branch, so that it is made of many at once.
+#[inline(always)]
+fn f16_number(bits: u16) -> f32 {
+    /// 2¹¹²: what the two exponents' zeros differ by.
+    const SHIFT: f32 = f32::from_bits(239 << 23);
+    let magnitude = u32::from(bits & 0x7FFF) << 13;
+    let scaled = (f32::from_bits(magnitude) * SHIFT).to_bits();
+    // Infinities and what is no number keep the largest exponent.
+    let number = if magnitude < 0x7C00 << 13 { scaled } else { magnitude | 0x7F80_0000 };
+    f32::from_bits(number | u32::from(bits >> 15) << 31)
+}
+
+#[inline(always)]
+fn bf16_number(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
 
 /// Multiplies the fragments of a warp: every sum is exact and rounded once, where a tensor core cuts bits
 /// off on the way.
 pub(super) fn multiply(rows: &mut [Row], i: &Instruction, product: &Product) {
-    let Product { m, n, k, a, b, d, saturates } = *product;
-    let (results, left) = (words(m, n, d), words(m, k, a));
-    let right = words(n, k, b);
-    let (d_list, rest) = i.list.split_at(results);
-    let (a_list, rest) = rest.split_at(left);
-    let (b_list, c_list) = rest.split_at(right);
-    let first = gather(rows, a_list, (m, k), a, false);
+    // The shapes that the decoder lets through.
+    match (product.m, product.k) {
+        (16, 8) => shaped::<16, 8>(rows, i, product),
+        (16, 16) => shaped::<16, 16>(rows, i, product),
+        (16, _) => shaped::<16, 32>(rows, i, product),
+        _ => shaped::<8, 16>(rows, i, product),
+    }
+}
+
+fn shaped<const M: usize, const K: usize>(rows: &mut [Row], i: &Instruction, product: &Product) {
+    let Product { a, b, d, saturates, .. } = *product;
+    let (d_list, rest) = i.list.split_at(words(M, COLUMNS, d));
+    let (a_list, rest) = rest.split_at(words(M, K, a));
+    let (b_list, c_list) = rest.split_at(words(K, COLUMNS, b));
+    let mut first = [[0.0; K]; M];
+    each_element::<M>(rows, a_list, a, |row, column, x| first[row][column] = x);
     // B lies by columns: its fragment is that of its transpose.
-    let second = gather(rows, b_list, (n, k), b, true);
-    let mut sums = gather(rows, c_list, (m, n), d, false);
-    for (sums, first) in sums.chunks_exact_mut(n).zip(first.chunks_exact(k)) {
-        // All columns together, each of them in the order of k.
+    let mut second = [[0.0; COLUMNS]; K];
+    each_element::<COLUMNS>(rows, b_list, b, |column, row, x| second[row][column] = x);
+    let mut sums = [[0.0; COLUMNS]; M];
+    each_element::<M>(rows, c_list, d, |row, column, x| sums[row][column] = x);
+    add_products(&first, &second, &mut sums);
+    for (word, slot) in d_list.iter().enumerate() {
+        rows[*slot as usize] = if d == Type::F16 {
+            let (down, right) =
+                if M == 16 { (8 * (word % 2), 8 * (word / 2)) } else { (0, 8 * word) };
+            std::array::from_fn(|lane| {
+                let (row, column) = (lane / 4 + down, 2 * (lane % 4) + right);
+                let half = |part: usize| stored(d, sums[row][column + part], saturates);
+                half(0) | half(1) << 16
+            })
+        } else {
+            std::array::from_fn(|lane| {
+                let (row, column) = of_result(lane, word);
+                stored(d, sums[row][column], saturates)
+            })
+        };
+    }
+}
+
+/// Adds the product of two matrices, each of its sums in the order of `K`. Processors differ in how many columns they
+/// take at once, and in nothing that is computed.
+fn add_products<const M: usize, const K: usize>(
+    first: &[[f64; K]; M],
+    second: &[[f64; COLUMNS]; K],
+    sums: &mut [[f64; COLUMNS]; M],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has it.
+        return unsafe { add_products_in_eights(first, second, sums) };
+    }
+    add_products_in_turn(first, second, sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn add_products_in_eights<const M: usize, const K: usize>(
+    first: &[[f64; K]; M],
+    second: &[[f64; COLUMNS]; K],
+    sums: &mut [[f64; COLUMNS]; M],
+) {
+    add_products_in_turn(first, second, sums);
+}
+
+#[inline(always)]
+fn add_products_in_turn<const M: usize, const K: usize>(
+    first: &[[f64; K]; M],
+    second: &[[f64; COLUMNS]; K],
+    sums: &mut [[f64; COLUMNS]; M],
+) {
+    for (sums, first) in sums.iter_mut().zip(first) {
         let mut dots = [-0.0; COLUMNS];
-        let dots = &mut dots[..n];
-        for (x, second) in first.iter().zip(second.chunks_exact(n)) {
+        for (x, second) in first.iter().zip(second) {
             for (dot, y) in dots.iter_mut().zip(second) {
                 *dot += x * y;
             }
         }
         for (sum, dot) in sums.iter_mut().zip(dots) {
-            *sum += *dot;
+            *sum += dot;
         }
-    }
-    let per_word = (4 / d.size() as usize).max(1);
-    for (word, slot) in d_list.iter().enumerate() {
-        let lanes = std::array::from_fn(|lane| {
-            (0..per_word).fold(0, |bits, part| {
-                let (row, column) = position(m, per_word, d, lane, word, part);
-                bits | stored(d, sums[row * n + column], saturates)
-                    << (8 * d.size() as usize * part)
-            })
-        });
-        u32::write(rows, *slot, lanes, ALL);
     }
 }
 
@@ -349,4 +388,25 @@ pub(super) fn fragment(lines: &[[u8; 16]; 8], transposed: bool) -> Row {
 /// Whether all lanes are there, as an operation of the whole warp needs.
 pub(super) fn is_whole(mask: u32) -> bool {
     lanes_of(!mask).next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+
+    #[test]
+    fn halves_are_the_numbers_that_they_are() {
+        for bits in 0..=u16::MAX {
+            let pairs = [
+                (f16_number(bits), f16::from_bits(bits).to_f32()),
+                (bf16_number(bits), bf16::from_bits(bits).to_f32()),
+            ];
+            for (made, number) in pairs {
+                let same = made.to_bits() == number.to_bits() || made.is_nan() && number.is_nan();
+                assert!(same, "{bits:04x}: {made} and not {number}");
+            }
+        }
+    }
 }

@@ -114,7 +114,16 @@ impl Shadow {
     }
 
     /// Cells, each kept apart from now on.
+    #[inline]
     pub(super) fn cells(&mut self, first: usize, end: usize) -> &mut [Cell] {
+        // Nearly always those of one sector, which is apart already.
+        if first / CELLS + 1 == end.div_ceil(CELLS) && self.sectors[first / CELLS].apart {
+            return &mut self.cells[first..end];
+        }
+        self.spread(first, end)
+    }
+
+    fn spread(&mut self, first: usize, end: usize) -> &mut [Cell] {
         if self.cells.len() < CELLS * self.sectors.len() {
             self.cells.resize(CELLS * self.sectors.len(), Cell::default());
         }

@@ -25,7 +25,9 @@ pub(super) struct Group {
 pub(super) struct Copy {
     pub(super) lane: u32,
     pub(super) to: u64,
-    pub(super) bytes: Vec<u8>,
+    /// What it brings: the first `len` of these.
+    pub(super) bytes: [u8; 16],
+    pub(super) len: usize,
     /// The group that it was committed with; 0 before.
     pub(super) group: u32,
     pub(super) pc: u32,
