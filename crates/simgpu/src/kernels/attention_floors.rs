@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use warpmark_ptx::{Clocks, Counts, Kind};
+use warpmark_ptx::{Counts, Kind};
 
 use super::case::Numbers;
 use super::costs::CARDS;
@@ -93,19 +93,7 @@ fn step(build: Build, head: u64, architecture: u32) -> Step {
     let entry = load(&ptx, |_, _| 0).unwrap().entries().remove(0);
     let counted = |keys: u64| -> Counts {
         let mut case = case(Extents::full(build, keys), &mut Numbers(1));
-        let (entry, memory) = (&*entry, &mut case.memory);
-        let (arguments, geometry) = (case.arguments, case.geometry);
-        entry.grant(entry.most_dynamic().max(geometry.shared));
-        let mut launch = Launch {
-            entry,
-            arguments,
-            geometry,
-            memory,
-            profile: &profile,
-            clocks: Clocks::default(),
-            gate: None,
-        };
-        let (result, ran) = launch.by_text(&entry.code);
+        let (result, ran) = case.launch(&entry, &profile).by_text(&entry.code);
         assert!(result.is_ok() && ran.findings.is_empty(), "{:?}", ran.findings);
         ran.counts
     };

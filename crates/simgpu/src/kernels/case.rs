@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Launch;
 use crate::address_space::AddressSpace;
 use crate::contents::{Bytes, Source};
-use warpmark_ptx::Geometry;
+use crate::profile::Profile;
+use crate::source::Entry;
+use warpmark_ptx::{Clocks, Geometry};
 
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Numbers(pub(crate) u64);
@@ -95,6 +98,20 @@ impl Case {
     ) -> Self {
         self.check = Some(Box::new(check));
         self
+    }
+
+    /// The launch, on a card of this profile.
+    pub(super) fn launch<'a>(&'a mut self, entry: &'a Entry, profile: &'a Profile) -> Launch<'a> {
+        entry.grant(entry.most_dynamic().max(self.geometry.shared));
+        Launch {
+            entry,
+            arguments: self.arguments.clone(),
+            geometry: self.geometry,
+            memory: &mut self.memory,
+            profile,
+            clocks: Clocks::default(),
+            gate: None,
+        }
     }
 
     /// An argument that is an address.

@@ -11,7 +11,7 @@ use super::*;
 use crate::compiler::{Unit, builds};
 use crate::occupancy::{Assembled, Multiprocessor};
 use crate::source::load;
-use warpmark_ptx::{Clocks, Counts, Kind, Traffic};
+use warpmark_ptx::{Counts, Kind, Traffic};
 
 /// Where it is written down.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/KERNELS.md");
@@ -35,19 +35,7 @@ fn costs() -> BTreeMap<(String, String), Cost> {
             let code = Arc::clone(&entry.code);
             let row = row(&entry.name);
             let Some(mut timed) = row.timed.map(|timed| timed(built(&entry), 1)) else { continue };
-            let (arguments, geometry) = (timed.case.arguments.clone(), timed.case.geometry);
-            let (memory, entry) = (&mut timed.case.memory, &*entry);
-            entry.grant(entry.most_dynamic().max(geometry.shared));
-            let mut launch = Launch {
-                entry,
-                arguments,
-                geometry,
-                memory,
-                profile: &profile,
-                clocks: Clocks::default(),
-                gate: None,
-            };
-            let (result, ran) = launch.by_text(&code);
+            let (result, ran) = timed.case.launch(&entry, &profile).by_text(&code);
             assert!(
                 result.is_ok() && ran.findings.is_empty(),
                 "{}: {:?}",

@@ -1,6 +1,6 @@
 //! What is extrapolated from a few blocks and rounds, against what the whole launch counts.
 
-use warpmark_ptx::{Area, Clocks, Traffic};
+use warpmark_ptx::{Area, Traffic};
 
 use super::case::Case;
 use super::table::{Built, row};
@@ -68,18 +68,7 @@ fn a_few_blocks_and_rounds_tell_what_a_whole_launch_counts_and_how_long_it_takes
             }
             let code = Arc::clone(&entry.code);
             for mut case in long(built(&entry)) {
-                let (arguments, geometry) = (case.arguments, case.geometry);
-                let (memory, entry) = (&mut case.memory, &*entry);
-                let clocks = Clocks::default();
-                let mut launch = Launch {
-                    entry,
-                    arguments,
-                    geometry,
-                    memory,
-                    profile: &profile,
-                    clocks,
-                    gate: None,
-                };
+                let mut launch = case.launch(&entry, &profile);
                 let estimated = launch.estimate(&code).unwrap();
                 let (_, ran) = launch.by_text(&code);
                 for (of, (a, b)) in (0..).zip(flat(&estimated).iter().zip(flat(&ran.counts))) {
