@@ -13,6 +13,9 @@ const MIB: u64 = 1 << 20;
 /// A pool asks the device for memory in pieces of this size.
 const PIECE: u64 = 32 * MIB;
 
+/// Graphs ask it in pieces of this size.
+const GRAPH_PIECE: u64 = 2 * MIB;
+
 /// Free addresses behind each allocation, so that running over its end is always found.
 const GUARD: u64 = 2 * MIB;
 
@@ -21,8 +24,16 @@ const ILLEGAL_ADDRESS: u32 = 700;
 
 struct Allocation {
     len: u64,
-    pooled: bool,
+    owner: Owner,
     contents: Contents,
+}
+
+/// Where an allocation's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Direct,
+    Pool,
+    Graphs,
 }
 
 /// The counters of a memory pool, as `cuMemPoolGetAttribute` tells them.
@@ -46,6 +57,8 @@ pub(crate) struct AddressSpace {
     pub(crate) modules: u64,
     live: BTreeMap<u64, Allocation>,
     pub(crate) pool: Pool,
+    /// The memory of graphs, which keep what they have had.
+    pub(crate) graphs: Pool,
     /// Where contents were taken to be written, while somebody wants to know.
     pub(crate) written: Option<Vec<(u64, u64)>>,
 }
@@ -60,6 +73,7 @@ impl AddressSpace {
             modules: 0,
             live: BTreeMap::new(),
             pool: Pool::default(),
+            graphs: Pool::default(),
             written: None,
         }
     }
@@ -83,19 +97,49 @@ impl AddressSpace {
             }
             self.direct += len;
         }
+        let address = self.new_addresses(len);
+        let owner = if pooled { Owner::Pool } else { Owner::Direct };
+        self.live.insert(address, Allocation { len, owner, contents: Contents::poisoned(len) });
+        Ok(address)
+    }
+
+    fn new_addresses(&mut self, len: u64) -> u64 {
         let address = self.next;
         self.next += (len + GUARD).next_multiple_of(512);
-        self.live.insert(address, Allocation { len, pooled, contents: Contents::poisoned(len) });
-        Ok(address)
+        address
+    }
+
+    /// The addresses that an allocation of a graph has whenever it is launched; there is no memory behind them.
+    pub(crate) fn address_for_graph(&mut self, len: u64) -> u64 {
+        self.new_addresses(len)
+    }
+
+    /// Puts memory behind such addresses. Refused where there is some: the last launch did not free it.
+    pub(crate) fn allocate_for_graph(&mut self, address: u64, len: u64) -> Result<(), u32> {
+        if self.live.contains_key(&address) {
+            return Err(1);
+        }
+        let used = self.graphs.used + len;
+        let reserved = used.next_multiple_of(GRAPH_PIECE).max(self.graphs.reserved);
+        if reserved - self.graphs.reserved > self.free_bytes() {
+            return Err(OUT_OF_MEMORY);
+        }
+        self.graphs.used = used;
+        self.graphs.used_high = self.graphs.used_high.max(used);
+        self.graphs.reserved = reserved;
+        self.graphs.reserved_high = self.graphs.reserved_high.max(reserved);
+        let contents = Contents::poisoned(len);
+        self.live.insert(address, Allocation { len, owner: Owner::Graphs, contents });
+        Ok(())
     }
 
     /// Gives an allocation back; the addresses are never used again.
     pub(crate) fn free(&mut self, address: u64) -> Result<(), u32> {
         let allocation = self.live.remove(&address).ok_or(1_u32)?;
-        if allocation.pooled {
-            self.pool.used -= allocation.len;
-        } else {
-            self.direct -= allocation.len;
+        match allocation.owner {
+            Owner::Pool => self.pool.used -= allocation.len,
+            Owner::Graphs => self.graphs.used -= allocation.len,
+            Owner::Direct => self.direct -= allocation.len,
         }
         Ok(())
     }
@@ -117,7 +161,7 @@ impl AddressSpace {
     }
 
     fn beside_the_pool(&self) -> u64 {
-        self.direct + self.modules * CODE
+        self.direct + self.modules * CODE + self.graphs.reserved
     }
 
     /// What `len` bytes at `address` hold; refused unless one live allocation has all of them.
@@ -203,6 +247,25 @@ mod tests {
         space.synchronised();
         assert_eq!(space.free_bytes(), 100 * MIB);
         space.allocate(100 * MIB, false).unwrap();
+    }
+
+    #[test]
+    fn memory_of_graphs_comes_and_goes_at_one_address_and_holds_nothing_at_first() {
+        let mut space = AddressSpace::new(1 << 30, Some(4 * MIB));
+        let address = space.address_for_graph(MIB);
+        assert!(!space.is_live(address));
+        for _ in 0..2 {
+            space.allocate_for_graph(address, MIB).unwrap();
+            assert_eq!(space.allocate_for_graph(address, MIB), Err(1), "it is there already");
+            assert_eq!(space.snapshot(address, 4).unwrap().unwritten().count(), 1);
+            space.contents(address, 4).unwrap().0.write(0, 4, Arc::new(Bytes(vec![1; 4])));
+            space.free(address).unwrap();
+        }
+        let expected =
+            Pool { used_high: MIB, reserved: 2 * MIB, reserved_high: 2 * MIB, ..Pool::default() };
+        assert_eq!((space.graphs, space.pool), (expected, Pool::default()));
+        assert_eq!(space.free_bytes(), 2 * MIB);
+        assert_eq!(space.allocate_for_graph(address, 5 * MIB), Err(OUT_OF_MEMORY));
     }
 
     #[test]

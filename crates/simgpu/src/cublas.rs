@@ -8,6 +8,7 @@ use crate::call::{elsewhere, put};
 use crate::card::Device;
 use crate::contents::Element;
 use crate::cublaslt::{arithmetic_of, element, multiplied};
+use crate::driver::Kind;
 use crate::machine::Machine;
 use crate::product::{Layout, Operand, Product};
 
@@ -15,6 +16,8 @@ const NOT_INITIALIZED: u32 = 1;
 const INVALID_VALUE: u32 = 7;
 const EXECUTION_FAILED: u32 = 13;
 const NOT_SUPPORTED: u32 = 15;
+/// `CUDA_ERROR_LAUNCH_FAILED`.
+const LAUNCH_FAILED: u32 = 719;
 
 const COMPUTE_64F: c_int = 70;
 const R_64F: c_int = 1;
@@ -52,6 +55,7 @@ extern "C" fn cublasSetStream_v2(handle: u64, stream: u64) -> u32 {
 }
 
 /// A batch of products, as the caller describes it.
+#[derive(Clone, Copy)]
 struct Batch {
     transposed: [c_int; 2],
     /// m, n and the length of the sums.
@@ -61,21 +65,34 @@ struct Batch {
     kinds: [c_int; 3],
     leading: [c_int; 3],
     strides: [c_longlong; 3],
-    factors: [*const c_void; 2],
+    /// What products and what was there are multiplied with.
+    factors: [f64; 2],
     count: c_int,
     compute: c_int,
 }
 
 impl Batch {
-    fn run(&self, machine: &mut Machine, handle: u64) -> Result<(), u32> {
+    /// Multiplies on the stream of the handle, or lets the graph do so that is being captured there.
+    fn run(self, machine: &mut Machine, handle: u64) -> Result<(), u32> {
         let stream = handles(|handles| handles.get(&handle).copied()).ok_or(NOT_INITIALIZED)?;
+        let device = machine.working().map_err(|_| EXECUTION_FAILED)?;
+        if let Some(capture) = device.capture(stream) {
+            self.layouts()?;
+            capture.node(Kind::Kernel, move |machine, stream| {
+                self.multiply(machine, stream).map_err(|_| LAUNCH_FAILED)
+            });
+            return Ok(());
+        }
+        device.launched(stream).map_err(|_| EXECUTION_FAILED)?;
+        self.multiply(machine, stream)
+    }
+
+    fn multiply(&self, machine: &mut Machine, stream: u64) -> Result<(), u32> {
         let device = machine.working().map_err(|_| EXECUTION_FAILED)?;
         let [a, b, c] = self.layouts()?;
         let arithmetic = arithmetic_of(self.compute, a.element, c.element).ok_or(NOT_SUPPORTED)?;
         let rate = device.profile.matmul(arithmetic).ok_or(NOT_SUPPORTED)?;
-        let scale = if self.compute == COMPUTE_64F { Element::F64 } else { Element::F32 };
-        let [alpha, beta] = self.factors.map(|at| factor(at, scale));
-        let (alpha, beta) = (alpha?, beta?);
+        let [alpha, beta] = self.factors;
         let inner = self.sizes[2] as u64;
         for index in 0..self.count {
             let place = |which: usize, layout: &Layout| {
@@ -91,7 +108,6 @@ impl Batch {
             }
         }
         let work = multiplied([a, b, c], inner, f64::from(self.count), rate);
-        device.launched(stream).map_err(|_| EXECUTION_FAILED)?;
         device.work(stream, work).map_err(|_| EXECUTION_FAILED)
     }
 
@@ -143,7 +159,13 @@ impl Batch {
     }
 }
 
-/// A factor on the host.
+/// The factors, which lie on the host.
+fn factors(at: [*const c_void; 2], compute: c_int) -> Result<[f64; 2], u32> {
+    let scale = if compute == COMPUTE_64F { Element::F64 } else { Element::F32 };
+    let [alpha, beta] = at.map(|at| factor(at, scale));
+    Ok([alpha?, beta?])
+}
+
 fn factor(at: *const c_void, element: Element) -> Result<f64, u32> {
     if at.is_null() {
         return Err(INVALID_VALUE);
@@ -187,7 +209,7 @@ extern "C" fn cublasGemmStridedBatchedEx(
             kinds: [kind_a, kind_b, kind_c],
             leading: [leading_a, leading_b, leading_c],
             strides: [stride_a, stride_b, stride_c],
-            factors: [alpha, beta],
+            factors: factors([alpha, beta], compute)?,
             count,
             compute,
         };
@@ -224,7 +246,7 @@ extern "C" fn cublasDgemmStridedBatched(
             kinds: [R_64F; 3],
             leading: [leading_a, leading_b, leading_c],
             strides: [stride_a, stride_b, stride_c],
-            factors: [alpha, beta],
+            factors: factors([alpha, beta], COMPUTE_64F)?,
             count,
             compute: COMPUTE_64F,
         };

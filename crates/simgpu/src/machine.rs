@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::address_space::AddressSpace;
 use crate::card::{Device, visible};
-use crate::driver::Captured;
+use crate::driver::Node;
 use crate::faults::{Fault, Faults};
 use crate::loss;
 use crate::profile::Profile;
@@ -87,7 +87,7 @@ pub(crate) struct Machine {
     /// Pinned host memory, by address.
     pub(crate) pinned: BTreeMap<usize, usize>,
     /// What was captured, whether it can be launched already or not.
-    pub(crate) graphs: HashMap<u64, Vec<Captured>>,
+    pub(crate) graphs: HashMap<u64, Vec<Node>>,
     next_handle: u64,
 }
 

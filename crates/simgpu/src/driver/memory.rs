@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use super::INVALID_VALUE;
+use super::graph::{Kind, captured};
 use super::stream::wait;
 use crate::bytes::{self, Pinned};
 use crate::call::{in_context, put, started, with_context};
@@ -38,6 +39,13 @@ pub(crate) extern "C" fn cuMemAllocAsync(
     stream: u64,
 ) -> u32 {
     in_context("cuMemAllocAsync", |device| {
+        if device.capture(stream).is_some() {
+            let own = device.memory.address_for_graph(bytes as u64);
+            if let Some(capture) = device.capture(stream) {
+                capture.allocates(own, bytes as u64);
+            }
+            return put(address, own, INVALID_VALUE);
+        }
         device.busy(stream, device.profile.alloc_us * 1e-6)?;
         put(address, device.memory.allocate(bytes as u64, true)?, INVALID_VALUE)
     })
@@ -46,6 +54,9 @@ pub(crate) extern "C" fn cuMemAllocAsync(
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     in_context("cuMemFreeAsync", |device| {
+        if let Some(capture) = device.capture(stream) {
+            return capture.frees(address);
+        }
         device.busy(stream, device.profile.alloc_us * 1e-6)?;
         device.memory.free(address)
     })
@@ -104,7 +115,7 @@ extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
     })
 }
 
-/// What graphs hold: nothing, unless the plan says otherwise, since no capture takes an allocation.
+/// What graphs hold, and what the plan says that they hold.
 #[unsafe(no_mangle)]
 extern "C" fn cuDeviceGetGraphMemAttribute(
     device: c_int,
@@ -112,11 +123,16 @@ extern "C" fn cuDeviceGetGraphMemAttribute(
     value: Option<&mut u64>,
 ) -> u32 {
     started("cuDeviceGetGraphMemAttribute", |machine| {
-        let held = machine.device(device)?.wrong.graphs;
-        if !(0..=3).contains(&which) {
-            return Err(INVALID_VALUE);
-        }
-        put(value, held, INVALID_VALUE)
+        let device = machine.device(device)?;
+        let graphs = device.memory.graphs;
+        let held = match which {
+            0 => graphs.used,
+            1 => graphs.used_high,
+            2 => graphs.reserved,
+            3 => graphs.reserved_high,
+            _ => return Err(INVALID_VALUE),
+        };
+        put(value, held + device.wrong.graphs, INVALID_VALUE)
     })
 }
 
@@ -128,9 +144,14 @@ extern "C" fn cuDeviceSetGraphMemAttribute(
     value: Option<&mut u64>,
 ) -> u32 {
     started("cuDeviceSetGraphMemAttribute", |machine| {
-        machine.device(device)?;
-        let reset = matches!(which, 1 | 3) && value.is_some_and(|value| *value == 0);
-        reset.then_some(()).ok_or(INVALID_VALUE)
+        let graphs = &mut machine.device(device)?.memory.graphs;
+        let reset = value.is_some_and(|value| *value == 0);
+        match which {
+            1 if reset => graphs.used_high = graphs.used,
+            3 if reset => graphs.reserved_high = graphs.reserved,
+            _ => return Err(INVALID_VALUE),
+        }
+        Ok(())
     })
 }
 
@@ -178,6 +199,10 @@ fn over_the_bus(device: &mut Device, bytes: usize, pinned: bool, stream: u64) ->
 }
 
 fn set(device: &mut Device, at: u64, byte: u8, bytes: u64, stream: u64) -> Result<(), u32> {
+    let act = move |device: &mut Device, stream| set(device, at, byte, bytes, stream);
+    if captured(device, stream, Kind::Set, act) {
+        return Ok(());
+    }
     let (contents, offset) = device.memory.contents(at, bytes)?;
     contents.write(offset, bytes, Arc::new(Byte(byte)));
     device.work(stream, crossing(bytes))
@@ -311,6 +336,10 @@ extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut u8, from: u64, bytes: usize, stream:
 }
 
 fn within(device: &mut Device, to: u64, from: u64, bytes: u64, stream: u64) -> Result<(), u32> {
+    let act = move |device: &mut Device, stream| within(device, to, from, bytes, stream);
+    if captured(device, stream, Kind::Copy, act) {
+        return Ok(());
+    }
     let what = device.memory.snapshot(from, bytes)?;
     let (contents, offset) = device.memory.contents(to, bytes)?;
     contents.copy(offset, what);

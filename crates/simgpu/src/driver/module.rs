@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::sync::Arc;
 
 use super::INVALID_VALUE;
+use super::graph::Kind;
 use crate::address_space::AddressSpace;
 use crate::call::{put, with_context};
 use crate::faults::Fault as Planned;
@@ -268,7 +269,7 @@ pub(crate) fn begin(
     let arguments = arguments(&entry, parameters)?;
     let kernel = Captured { entry, arguments, geometry };
     if let Some(capture) = machine.working()?.capture(stream) {
-        capture.kernels.push(kernel);
+        capture.node(Kind::Kernel, move |machine, stream| replay(machine, kernel.clone(), stream));
         return Ok(());
     }
     machine.working()?.launched(stream)?;
@@ -305,14 +306,14 @@ fn arguments(entry: &Entry, parameters: *const *const u8) -> Result<Vec<Vec<u8>>
 
 /// A launch that is kept: the kernel and its arguments as they were.
 #[derive(Clone)]
-pub(crate) struct Captured {
+struct Captured {
     entry: Arc<Entry>,
     arguments: Vec<Vec<u8>>,
     geometry: Geometry,
 }
 
 /// A kernel of a graph, which takes less time to begin than one of its own.
-pub(super) fn replay(machine: &mut Machine, kernel: Captured, stream: u64) -> Result<(), u32> {
+fn replay(machine: &mut Machine, kernel: Captured, stream: u64) -> Result<(), u32> {
     let least = machine.working()?.profile.graph_node_us;
     launch(machine, kernel, stream, least)
 }
