@@ -25,9 +25,9 @@ fn catalog() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml")
 }
 
-/// Runs what the filter names, of the small GPT-2 on candle's backend and of the micro suite.
+/// Runs what the filter names, of the small GPT-2 on candle's backend, launch by launch, and of the micro suite.
 fn run(machine: &Machine, models: &Path, filter: &str, more: &[&str]) -> Ran {
-    let mut command = machine.measuring(&format!("{filter},!@fused"));
+    let mut command = machine.measuring(&format!("{filter},!@fused,!@graph"));
     command.arg("--models").arg(models).args(more);
     Ran::of(command.output().unwrap())
 }
@@ -71,7 +71,7 @@ fn a_model_loads_reads_and_writes_on_a_card_and_its_answers_are_right() {
     for function in ["cublasGemmStridedBatchedEx", "curandCreateGenerator", "cuMemAllocAsync"] {
         assert!(report.calls(function) > 0, "{function}");
     }
-    for kernel in ["layernorm_f16", "softmax_f32", "ugelu_f16", "is_u32_f16"] {
+    for kernel in ["layernorm_f16", "attention_f16_16x1", "ugelu_f16", "is_u32_f16"] {
         assert!(report.launches(kernel) > 0, "{kernel}");
     }
 }
@@ -173,7 +173,7 @@ fn decode_fails(plan: &str, more: &[&str], part: &str) {
 
 #[test]
 fn an_illegal_address_in_a_decode_step_costs_its_row_and_no_other() {
-    decode_fails("softmax_f32:40=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
+    decode_fails("attention_f16_16x1:40=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_cublas_that_cannot_be_started_fails_what_needs_it() {
 
 #[test]
 fn a_decode_step_that_never_ends_is_given_up_and_the_run_goes_on() {
-    let machine = Machine::with(CARD).faults("softmax_f32:40=hang");
+    let machine = Machine::with(CARD).faults("attention_f16_16x1:40=hang");
     let filter = "text/tiny/decode,micro/memory/copy";
     run(&machine, &catalog(), filter, &["--hang-limit=6s"]).exits(1);
     let rows = machine.rows();
@@ -203,7 +203,7 @@ fn a_decode_step_that_never_ends_is_given_up_and_the_run_goes_on() {
 
 #[test]
 fn a_card_that_is_lost_in_a_decode_step_ends_what_is_behind_it() {
-    let machine = Machine::with(CARD).faults("softmax_f32:40=lost");
+    let machine = Machine::with(CARD).faults("attention_f16_16x1:40=lost");
     run(&machine, &catalog(), "micro/memory/copy,text/tiny/decode", &[]).exits(1);
     let rows = machine.rows();
     for step in rows_of(&rows, "decode") {
@@ -261,11 +261,11 @@ fn only_the_second_level_fails(plan: &str, more: &[&str], part: &str) {
 
 #[test]
 fn an_illegal_address_under_load_costs_its_level_and_no_other() {
-    only_the_second_level_fails("softmax_f32:120=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
+    only_the_second_level_fails("attention_f16_16x1:120=700", &[], "CUDA_ERROR_ILLEGAL_ADDRESS");
 }
 
 #[test]
 fn a_kernel_that_never_ends_under_load_costs_its_level_and_no_other() {
     let hang = "it hung while answering requests";
-    only_the_second_level_fails("softmax_f32:120=hang", &["--hang-limit=6s"], hang);
+    only_the_second_level_fails("attention_f16_16x1:120=hang", &["--hang-limit=6s"], hang);
 }

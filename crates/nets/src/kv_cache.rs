@@ -1,9 +1,10 @@
 //! The key-value cache of a causal language model.
 
+use std::cell::OnceCell;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::NetError;
-use super::ops::reads_lengths;
 
 /// Keys and values of every position so far, in buffers of fixed size.
 pub struct Cache {
@@ -37,32 +38,71 @@ pub(super) enum Positions {
 
 /// One new position in each sequence, after a number of its own.
 pub(super) struct RaggedPositions {
-    /// Positions that each sequence has, the new one not counted.
+    /// Positions that each sequence has, the new one not counted; empty where the device alone knows them.
     pub(super) lengths: Vec<usize>,
     /// The same on the device, `[sequences]` of u32.
     pub(super) positions: Tensor,
-    /// 0 on the positions that a sequence attends to, -inf after them: `[sequences, 1, 1, attended]` of
-    /// f32. On a CPU the lengths themselves do.
-    pub(super) mask: Option<Tensor>,
+    /// How many positions of the buffers are looked at: those of the longest sequence, its new one included.
+    pub(super) attended: usize,
+    /// Each sequence's new position and how many it then has, `[sequences, 2]` of u32 on the device.
+    pub(super) keys: Tensor,
+    /// What [`RaggedPositions::mask`] has made.
+    mask: OnceCell<Tensor>,
+}
+
+impl RaggedPositions {
+    /// 0 on the positions that a sequence attends to, -inf after them: `[sequences, 1, 1, attended]` of f32. Made on the
+    /// device, once for all layers.
+    pub(super) fn mask(&self, attended: usize) -> Result<Tensor> {
+        if let Some(mask) = self.mask.get() {
+            return Ok(mask.clone());
+        }
+        let device = self.positions.device();
+        let sequences = self.positions.dim(0)?;
+        let columns = Tensor::arange(0, attended as u32, device)?.reshape((1, attended))?;
+        let seen = columns.broadcast_le(&self.positions.reshape((sequences, 1))?)?;
+        let (zero, none) = (
+            Tensor::zeros((sequences, attended), DType::F32, device)?,
+            Tensor::full(f32::NEG_INFINITY, (sequences, attended), device)?,
+        );
+        let mask = seen.where_cond(&zero, &none)?.reshape((sequences, 1, 1, attended))?;
+        Ok(self.mask.get_or_init(|| mask).clone())
+    }
 }
 
 impl Positions {
     /// One new position in each of the first sequences, after these numbers of positions.
     pub(super) fn ragged(lengths: &[usize], device: &Device) -> Result<Self> {
-        let positions: Vec<u32> = lengths.iter().map(|length| *length as u32).collect();
-        let attended = attended(lengths);
-        let mask = if reads_lengths(device) {
-            None
+        let keys: Vec<u32> = lengths.iter().flat_map(|n| [*n as u32, *n as u32 + 1]).collect();
+        let keys = Tensor::from_vec(keys, (lengths.len(), 2), device)?;
+        Ok(Self::Ragged(RaggedPositions {
+            positions: keys.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
+            attended: attended(lengths),
+            lengths: lengths.to_vec(),
+            keys,
+            mask: OnceCell::new(),
+        }))
+    }
+}
+
+impl Positions {
+    /// One new position in each of the first sequences, where the device alone knows: `positions` is `[sequences]` of
+    /// u32, each below `attended`, which says how many positions of the buffers are looked at.
+    pub(super) fn on_device(positions: &Tensor, attended: usize) -> Result<Self> {
+        // A CPU's operators take the lengths as they are.
+        let lengths = if positions.device().is_cpu() {
+            positions.to_vec1::<u32>()?.into_iter().map(|length| length as usize).collect()
         } else {
-            let row = |length: &usize| {
-                let length = *length;
-                (0..attended).map(move |at| if at <= length { 0f32 } else { f32::NEG_INFINITY })
-            };
-            let mask: Vec<f32> = lengths.iter().flat_map(row).collect();
-            Some(Tensor::from_vec(mask, (lengths.len(), 1, 1, attended), device)?)
+            Vec::new()
         };
-        let positions = Tensor::new(positions, device)?;
-        Ok(Self::Ragged(RaggedPositions { lengths: lengths.to_vec(), positions, mask }))
+        let next = (positions + &positions.ones_like()?)?;
+        Ok(Self::Ragged(RaggedPositions {
+            positions: positions.clone(),
+            attended,
+            lengths,
+            keys: Tensor::stack(&[positions, &next], 1)?,
+            mask: OnceCell::new(),
+        }))
     }
 }
 
@@ -185,6 +225,15 @@ impl Cache {
         Ok(())
     }
 
+    /// Refuses another number of sequences than positions.
+    pub(super) fn check_on_device(&self, positions: &Tensor) -> std::result::Result<(), NetError> {
+        let count = positions.dims1()?;
+        if count > self.batch || count == 0 {
+            return Err(NetError::Batch { tokens: count, cache: self.batch });
+        }
+        Ok(())
+    }
+
     /// Counts so many more positions as filled in every sequence.
     pub(super) fn advance(&mut self, count: usize) {
         self.length += count;
@@ -206,13 +255,13 @@ pub(super) fn append(
             Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
         }
         Positions::Ragged(ragged) => {
-            let sequences = ragged.lengths.len();
+            let sequences = ragged.positions.dim(0)?;
             let index = ragged.positions.reshape((sequences, 1, 1, 1))?;
             let index = index.broadcast_as(new_keys.shape())?.contiguous()?;
             let (keys, values) = (keys.narrow(0, 0, sequences)?, values.narrow(0, 0, sequences)?);
             keys.scatter_set(&index, new_keys, 2)?;
             values.scatter_set(&index, new_values, 2)?;
-            let attended = attended(&ragged.lengths);
+            let attended = ragged.attended;
             Ok((keys.narrow(2, 0, attended)?, values.narrow(2, 0, attended)?))
         }
     }

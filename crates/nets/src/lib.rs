@@ -15,4 +15,5 @@ mod weights;
 pub mod whisper;
 
 pub use error::NetError;
+pub use ops::launches_note;
 pub use weights::Weights;

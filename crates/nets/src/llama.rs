@@ -226,6 +226,19 @@ impl Llama {
         Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
     }
 
+    /// The same where the device alone knows the positions, `[sequences]` of u32, each below the cache's capacity:
+    /// nothing of the pass depends on a number of the host's, so that it can be captured once and replayed.
+    pub fn decode_on_device(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
+        cache: &Cache,
+    ) -> Result<Tensor, NetError> {
+        cache.check_on_device(positions)?;
+        let positions = Positions::on_device(positions, cache.capacity())?;
+        Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
+    }
+
     fn pass(
         &self,
         tokens: &Tensor,

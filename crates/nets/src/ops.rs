@@ -7,9 +7,8 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::{layer_norm, sigmoid};
 use warpmark_cpu_ops as cpu_ops;
 
-pub(crate) use attention::{
-    attend, causal_over_cache, causal_whole, reads_lengths, whole, whole_by_sequence,
-};
+pub use attention::launches_note;
+pub(crate) use attention::{attend, causal_over_cache, causal_whole, whole, whole_by_sequence};
 
 /// An activation that follows a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,9 @@
-//! Attention, as the nets have it.
+//! Attention, as the nets have it: on a CPU by our own operators; on a GPU by one kernel of ours where there is one for
+//! the type and the head size, elsewhere by six of candle's.
+
+#[cfg_attr(feature = "cuda", path = "attention/kernel.rs")]
+#[cfg_attr(not(feature = "cuda"), path = "attention/no_kernel.rs")]
+mod kernel;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -6,9 +11,27 @@ use warpmark_cpu_ops::{self as cpu_ops, AttentionMask};
 
 use crate::kv_cache::{Positions, RaggedPositions};
 
-/// Whether attention over a cache takes the lengths of its sequences as they are, and no mask of them.
-pub(crate) fn reads_lengths(device: &Device) -> bool {
-    device.is_cpu()
+/// Which keys a query looks at.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only the kernel of a GPU asks"))]
+pub(super) enum Keys<'a> {
+    /// All.
+    All,
+    /// Those at its own position and in front of it, so many in front of the first query.
+    UpToItself {
+        /// Positions in front of the first query.
+        before: usize,
+    },
+    /// As many as each sequence has: `[sequences, 2]` of u32 on the device, the position of its query and how many keys
+    /// it has.
+    Ragged(&'a Tensor),
+}
+
+/// Why attention of heads of this size takes several launches on a device, its scores in memory; `None` where one kernel
+/// does it, and on a CPU.
+pub fn launches_note(device: &Device, dtype: DType, head_size: usize) -> Option<String> {
+    let reason = kernel::refusal(device, dtype, head_size)?;
+    Some(format!("attention takes six launches, and its scores lie in memory: {reason}"))
 }
 
 /// Attention of new positions over everything up to themselves.
@@ -25,7 +48,14 @@ pub(crate) fn causal_over_cache(
     mask: &Tensor,
 ) -> Result<Tensor> {
     if !q.device().is_cpu() {
-        return over_cache_by_candle(q, k, v, positions, mask);
+        let keys = match positions {
+            Positions::Uniform { length } => Keys::UpToItself { before: *length },
+            Positions::Ragged(ragged) => Keys::Ragged(&ragged.keys),
+        };
+        return match kernel::attend(q, k, v, keys, 1.0)? {
+            Some(mixed) => Ok(mixed),
+            None => over_cache_by_candle(q, k, v, positions, mask),
+        };
     }
     match positions {
         Positions::Uniform { length } if q.dim(2)? > 1 => {
@@ -57,10 +87,7 @@ fn over_cache_by_candle(
             let apart = scores.reshape((batch, shared, heads / shared, count, attended))?;
             apart.broadcast_add(&mask)?.reshape((batch, shared, together, attended))?
         }
-        Positions::Ragged(RaggedPositions { mask, .. }) => match mask {
-            Some(mask) => scores.broadcast_add(mask)?,
-            None => candle_core::bail!("ragged sequences have a mask on a GPU"),
-        },
+        Positions::Ragged(ragged) => scores.broadcast_add(&ragged.mask(attended)?)?,
     };
     let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(v)?;
     mixed.reshape((batch, heads, count, width))
@@ -79,6 +106,9 @@ pub(crate) fn whole(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<
         return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Full);
     }
     let (batch, queries, width) = q.dims3()?;
+    if let Some(mixed) = by_one_kernel(q, k, v, heads, Keys::All)? {
+        return Ok(mixed);
+    }
     let split = |x: &Tensor| {
         let x = x.reshape((batch, (), heads, width / heads))?;
         x.transpose(1, 2)?.contiguous()
@@ -96,6 +126,22 @@ pub(crate) fn whole(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<
     mixed.transpose(1, 2)?.reshape((batch, queries, width))
 }
 
+/// Attention of `[b, n, h·d]` over keys and values `[b, t, h·d]`, as they lie; `None` where no kernel does it.
+fn by_one_kernel(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    keys: Keys<'_>,
+) -> Result<Option<Tensor>> {
+    let (batch, queries, width) = q.dims3()?;
+    let size = width / heads;
+    let split = |x: &Tensor| x.reshape((batch, (), heads, size))?.transpose(1, 2);
+    let scale = 1.0 / (size as f64).sqrt();
+    let mixed = kernel::attend(&split(q)?, &split(k)?, &split(v)?, keys, scale)?;
+    mixed.map(|mixed| mixed.transpose(1, 2)?.reshape((batch, queries, width))).transpose()
+}
+
 /// Scores that are held at once on a GPU at most.
 const SCORES: usize = 1 << 28;
 
@@ -109,6 +155,9 @@ pub(crate) fn whole_by_sequence(
 ) -> Result<Tensor> {
     if q.device().is_cpu() {
         return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Full);
+    }
+    if let Some(mixed) = by_one_kernel(q, k, v, heads, Keys::All)? {
+        return Ok(mixed);
     }
     let (batch, count, width) = q.dims3()?;
     let split =
@@ -125,12 +174,19 @@ pub(crate) fn whole_by_sequence(
 }
 
 /// Attention of new positions, `[b, h, count, d]` and scaled, over keys and values `[b, h, attended, d]`,
-/// with a mask of `count` rows in f32 where there is one.
+/// with a mask of `count` rows in f32 where there is one, which is the causal one.
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     if q.dim(2)? == 1 && q.device().is_cpu() {
         return cpu_ops::decode_attention(q, k, v, None);
     }
-    mix(q, k, v, mask)
+    let keys = match mask {
+        Some(_) => Keys::UpToItself { before: k.dim(2)? - q.dim(2)? },
+        None => Keys::All,
+    };
+    match kernel::attend(q, k, v, keys, 1.0)? {
+        Some(mixed) => Ok(mixed),
+        None => mix(q, k, v, mask),
+    }
 }
 
 /// `softmax(q · kᵀ + mask) · v`. On a GPU the softmax sums in f32 whatever it reads and writes; on a
@@ -158,7 +214,10 @@ pub(crate) fn causal_whole(
     if q.device().is_cpu() {
         return cpu_ops::whole_attention(q, k, v, heads, AttentionMask::Causal);
     }
-    causal_by_candle(q, k, v, mask, heads)
+    match by_one_kernel(q, k, v, heads, Keys::UpToItself { before: 0 })? {
+        Some(mixed) => Ok(mixed),
+        None => causal_by_candle(q, k, v, mask, heads),
+    }
 }
 
 fn causal_by_candle(

@@ -73,7 +73,7 @@ impl<'a, N: CausalLm> Generate<'a, N> {
 
 impl<N: CausalLm> Program for Generate<'_, N> {
     fn notes(&self) -> Notes {
-        let mut notes = self.parts.notes("; then each sequence's own most likely tokens");
+        let mut notes = self.parts.notes_of_net("; then each sequence's own most likely tokens");
         let count = format!(
             "{} tokens whatever they are: an end is not looked for, so that every generation is as long",
             self.tokens

@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor};
 
-use warpmark_nets::NetError;
 use warpmark_nets::gpt2::Gpt2;
 use warpmark_nets::kv_cache::Cache;
 use warpmark_nets::llama::Llama;
+use warpmark_nets::{NetError, launches_note};
 
 /// A causal language model, loaded.
 pub(in crate::family) trait CausalLm: 'static {
@@ -24,6 +24,11 @@ pub(in crate::family) trait CausalLm: 'static {
     /// Reads tokens, `[batch, tokens]` of u32, after what is remembered. Returns the logits that follow
     /// the last of each sequence, `[batch, vocabulary]`.
     fn read(&self, tokens: &Tensor, memory: &mut Self::Memory) -> Result<Tensor, NetError>;
+
+    /// What a row has to say of its attention.
+    fn attention_note(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A causal language model whose sequences may each be at a position of its own, as continuous batching
@@ -35,6 +40,18 @@ pub(in crate::family) trait RaggedLm: CausalLm<Memory = Cache> {
         &self,
         tokens: &Tensor,
         lengths: &[usize],
+        cache: &Cache,
+    ) -> Result<Tensor, NetError>;
+}
+
+/// A causal language model whose step needs no number of the host's, so that it can be captured and replayed.
+pub(in crate::family) trait OnDeviceLm: CausalLm<Memory = Cache> {
+    /// Reads one token of each sequence, `[sequences]` of u32, each after a number of positions that the device alone
+    /// knows, `[sequences]` of u32. Returns the logits that follow, `[sequences, vocabulary]`.
+    fn decode_on_device(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
         cache: &Cache,
     ) -> Result<Tensor, NetError>;
 }
@@ -94,6 +111,11 @@ macro_rules! own_net {
             fn read(&self, tokens: &Tensor, memory: &mut Cache) -> Result<Tensor, NetError> {
                 self.prefill(tokens, memory)
             }
+
+            fn attention_note(&self) -> Option<String> {
+                let head_size = self.architecture().head_width();
+                launches_note(<$net>::device(self), self.dtype(), head_size)
+            }
         }
 
         impl RaggedLm for $net {
@@ -104,6 +126,17 @@ macro_rules! own_net {
                 cache: &Cache,
             ) -> Result<Tensor, NetError> {
                 self.decode_apart(tokens, lengths, cache)
+            }
+        }
+
+        impl OnDeviceLm for $net {
+            fn decode_on_device(
+                &self,
+                tokens: &Tensor,
+                positions: &Tensor,
+                cache: &Cache,
+            ) -> Result<Tensor, NetError> {
+                <$net>::decode_on_device(self, tokens, positions, cache)
             }
         }
     };

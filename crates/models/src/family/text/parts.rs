@@ -86,6 +86,16 @@ impl ModelInfo {
 }
 
 impl<N> Parts<'_, N> {
+    /// What the row of a net says, its attention included; `continuation` follows what the prompts are.
+    pub(super) fn notes_of_net(&self, continuation: &str) -> Notes
+    where
+        N: CausalLm,
+    {
+        let mut notes = self.notes(continuation);
+        notes.caveats.extend(self.net.attention_note());
+        notes
+    }
+
     /// What the row says; `continuation` follows what the prompts are.
     pub(super) fn notes(&self, continuation: &str) -> Notes {
         Notes {

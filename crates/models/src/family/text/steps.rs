@@ -41,7 +41,7 @@ impl<'a, N: CausalLm> Prefill<'a, N> {
 
 impl<N: CausalLm> Program for Prefill<'_, N> {
     fn notes(&self) -> Notes {
-        self.parts.notes("")
+        self.parts.notes_of_net("")
     }
 
     fn launch(&mut self) -> Result<(), WorkloadError> {
@@ -113,7 +113,7 @@ impl<N: CausalLm> Program for Decode<'_, N> {
     fn notes(&self) -> Notes {
         let from = self.parts.case.length;
         let to = from + WINDOW - 1;
-        self.parts.notes(&format!(
+        self.parts.notes_of_net(&format!(
             "; then each sequence's own most likely tokens, at positions {from} to {to}"
         ))
     }

@@ -13,13 +13,14 @@ use super::work::{self, Transcription};
 use crate::audio::speech;
 use crate::bench::{BenchContext, Notes, Opened};
 use crate::catalog::{Dtype, Model};
+use crate::engine::OWN;
 use crate::options::InputAudio;
 use crate::tokenizer::Tokenizer;
 use crate::weights::locate_tokenizer;
-use warpmark_nets::NetError;
 use warpmark_nets::whisper::Architecture;
 use warpmark_nets::whisper::beam::Plan;
 use warpmark_nets::whisper::mel::{HOP, MelSpectrogram, RATE};
+use warpmark_nets::{NetError, launches_note};
 
 /// What both engines share.
 pub(super) struct Shared {
@@ -180,6 +181,10 @@ impl Parts<'_> {
             caveats.push("computed on the host's processor, and copied to the device".to_owned());
         } else {
             caveats.extend(context.widened());
+            if self.bench.id.engine() == OWN {
+                let head_size = info.architecture.width / info.architecture.heads;
+                caveats.extend(launches_note(&context.device, info.dtype.candle(), head_size));
+            }
         }
         if case.length == Length::File {
             let audio = info.spoken.as_ref().and_then(|spoken| spoken.audio.as_ref().ok());
