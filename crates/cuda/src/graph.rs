@@ -1,8 +1,9 @@
 //! Launches captured once and launched again as a whole.
 
+use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{self, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream};
 use warpmark_measure::WorkloadError;
 
@@ -39,6 +40,35 @@ impl Graph {
     /// The driver's refusal.
     pub fn upload(&self) -> Result<(), WorkloadError> {
         self.0.upload().map_err(refused("uploading a graph"))
+    }
+
+    /// How many kernels it launches, those of libraries included.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub fn kernels(&self) -> Result<usize, WorkloadError> {
+        let graph = self.0.cu_graph();
+        let mut count = 0;
+        // SAFETY: the graph is alive; without room the driver writes the count alone.
+        unsafe { sys::cuGraphGetNodes(graph, ptr::null_mut(), &raw mut count) }
+            .result()
+            .map_err(refused("counting the nodes of a graph"))?;
+        let mut nodes = vec![ptr::null_mut(); count];
+        // SAFETY: there is room for as many nodes as the driver said.
+        unsafe { sys::cuGraphGetNodes(graph, nodes.as_mut_ptr(), &raw mut count) }
+            .result()
+            .map_err(refused("listing the nodes of a graph"))?;
+        nodes.truncate(count);
+        let mut kernels = 0;
+        for node in nodes {
+            let mut kind = sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_EMPTY;
+            // SAFETY: a node of a graph that is alive.
+            unsafe { sys::cuGraphNodeGetType(node, &raw mut kind) }
+                .result()
+                .map_err(refused("asking what a node of a graph is"))?;
+            kernels += usize::from(kind == sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_KERNEL);
+        }
+        Ok(kernels)
     }
 
     /// Enqueues all of it.

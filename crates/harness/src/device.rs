@@ -6,6 +6,7 @@ mod backend;
 
 use std::collections::BTreeMap;
 
+pub use backend::Replay;
 use warpmark_device::Device;
 use warpmark_device::target::{Card, CodeKind, Kernels};
 use warpmark_measure::WorkloadError;
@@ -17,6 +18,9 @@ use warpmark_weights::Dtype;
 
 /// The engine of our own nets in ids; `candle` is candle-transformers as published.
 pub const OWN: &str = "warpmark";
+
+/// The engine of our own nets whose steps are captured once as CUDA graphs and replayed, in ids.
+pub const GRAPH: &str = "graph";
 
 /// The engine of candle-transformers as published in ids.
 pub const CANDLE: &str = "candle";

@@ -7,6 +7,7 @@ use candle_core::cuda_backend::{
     set_gemm_reduced_precision_bf16, set_gemm_reduced_precision_f16,
     set_gemm_reduced_precision_f32,
 };
+use warpmark_cuda::Graph;
 use warpmark_device::target::{Card, CodeKind, Kernels};
 use warpmark_measure::WorkloadError;
 
@@ -34,6 +35,56 @@ pub(super) fn check_sticky_error(device: &candle_core::Device) -> Result<(), Str
 /// at build time may have another value by now.
 pub(super) fn compiled() -> Option<Result<Kernels, String>> {
     Some(Kernels::of_ptx(kernels::AFFINE.ptx()))
+}
+
+/// What candle launches for a step of fixed shape, captured once and launched again as a whole.
+pub struct Replay {
+    graph: Graph,
+    kernels: usize,
+}
+
+/// Steps before the one that is captured: kernels are loaded, workspaces taken, shapes and strides uploaded.
+const WARM: usize = 2;
+
+impl Replay {
+    /// Runs a step and captures it. What it reads and writes beside memory of its own has to live as long as this and
+    /// stay where it is; nothing that is on the host may change from one step to the next.
+    ///
+    /// # Errors
+    /// Those of the step; what no capture takes, such as a copy to the host.
+    pub fn of(
+        device: &candle_core::Device,
+        mut step: impl FnMut() -> Result<(), WorkloadError>,
+    ) -> Result<Self, WorkloadError> {
+        let candle_core::Device::Cuda(cuda) = device else {
+            return Err(WorkloadError::Unsupported("graphs are captured on a GPU only".to_owned()));
+        };
+        // Meanwhile candle keeps the shapes and strides that its kernels read, and never lets go of them.
+        let keeping = cuda.enable_cuda_graph_htod_cache();
+        (0..WARM).try_for_each(|_| step())?;
+        let stream = cuda.cuda_stream();
+        warpmark_cuda::wait(&stream)?;
+        let graph = Graph::capture(&stream, step)?;
+        drop(keeping);
+        // What was dropped meanwhile and could not be freed is noted in the context alone.
+        check_sticky_error(device).map_err(WorkloadError::Failed)?;
+        graph.upload()?;
+        let kernels = graph.kernels()?;
+        Ok(Self { graph, kernels })
+    }
+
+    /// Kernels of a step.
+    pub fn kernels(&self) -> usize {
+        self.kernels
+    }
+
+    /// Enqueues a step.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub fn launch(&self) -> Result<(), WorkloadError> {
+        self.graph.launch()
+    }
 }
 
 /// Why the kernels of this build cannot run on a card.

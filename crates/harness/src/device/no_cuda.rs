@@ -29,3 +29,32 @@ pub(super) fn refusal(card: Card<'_>, _form: CodeKind) -> Option<String> {
 pub(super) fn settings() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
+
+/// Captured steps, of which there are none in this build.
+pub enum Replay {}
+
+impl Replay {
+    /// Captures nothing.
+    ///
+    /// # Errors
+    /// [`WorkloadError::Unsupported`].
+    pub fn of(
+        _device: &candle_core::Device,
+        _step: impl FnMut() -> Result<(), WorkloadError>,
+    ) -> Result<Self, WorkloadError> {
+        Err(WorkloadError::Unsupported("this build has no candle kernels for a GPU".to_owned()))
+    }
+
+    /// Kernels of a step.
+    pub fn kernels(&self) -> usize {
+        match *self {}
+    }
+
+    /// Enqueues a step.
+    ///
+    /// # Errors
+    /// None: there is no such step.
+    pub fn launch(&self) -> Result<(), WorkloadError> {
+        match *self {}
+    }
+}

@@ -6,11 +6,12 @@ use warpmark_measure::{Offer, WorkloadError};
 
 use super::Family;
 use super::text::fused::{self, FusedNet};
+use super::text::graph;
 use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
 use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::{OWN, workload_error};
+use crate::engine::{GRAPH, OWN, workload_error};
 use crate::options::RunOptions;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use candle_core::Tensor;
@@ -30,6 +31,10 @@ static OWN_NET: Implementation<Gpt2> = Implementation {
     most: usize::MAX,
     build,
 };
+
+/// The same, its decode steps captured as graphs.
+static GRAPH_NET: Implementation<Gpt2> =
+    Implementation { name: GRAPH, quantised: false, kernels_of_a_block: 0, ..OWN_NET };
 
 impl Family for Gpt2Family {
     fn name(&self) -> &'static str {
@@ -102,6 +107,7 @@ impl Family for Gpt2Family {
         let architecture = architecture(model)?;
         let numbers = numbers(&architecture);
         let mut groups = text::groups(model, &numbers, options, &OWN_NET)?;
+        groups.extend(graph::groups(model, &numbers, options, &GRAPH_NET)?);
         groups.extend(fused::groups(model, &numbers, options, || fused_net(&architecture))?);
         Ok(groups)
     }

@@ -9,11 +9,12 @@ use warpmark_measure::{Offer, WorkloadError};
 
 use super::Family;
 use super::text::fused::{self, FusedNet};
+use super::text::graph;
 use super::text::{self, Implementation, Inputs, Numbers, PlainLogits};
 use crate::bench::PlannedGroup;
 use crate::catalog::{CatalogError, Model, Quantisation};
 use crate::configuration::{self, Configuration, ConfigurationError, Find};
-use crate::engine::{CANDLE, OWN, workload_error};
+use crate::engine::{CANDLE, GRAPH, OWN, workload_error};
 use crate::options::RunOptions;
 use crate::weights::gguf::{ROPE_FACTORS, StoredTensor};
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
@@ -35,6 +36,10 @@ static OWN_NET: Implementation<Llama> = Implementation {
     most: usize::MAX,
     build,
 };
+
+/// The same, its decode steps captured as graphs.
+static GRAPH_NET: Implementation<Llama> =
+    Implementation { name: GRAPH, quantised: false, kernels_of_a_block: 0, ..OWN_NET };
 
 /// candle-transformers as published. Its batches end at 32: it reads all prompts at once, and holds the
 /// scores of all of them in f32.
@@ -159,6 +164,7 @@ impl Family for LlamaFamily {
         if options.full {
             groups.extend(text::groups(model, &numbers, options, &PUBLISHED)?);
         }
+        groups.extend(graph::groups(model, &numbers, options, &GRAPH_NET)?);
         groups.extend(fused::groups(model, &numbers, options, || fused_net(&architecture))?);
         Ok(groups)
     }

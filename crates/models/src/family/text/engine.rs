@@ -24,6 +24,10 @@ pub(super) struct TextEngine<N: CausalLm> {
     filled: Option<Filled<N::Memory>>,
 }
 
+/// Tokens to be fed first, memory, net, what is known of it, and what checks it.
+type Lent<'a, N> =
+    (Vec<u32>, &'a mut <N as CausalLm>::Memory, &'a N, &'a ModelInfo, &'a mut ReferenceCache);
+
 /// Builds a net out of what was loaded, for sequences of up to so many positions.
 pub(super) fn build<N: CausalLm>(
     model: &Model,
@@ -91,9 +95,20 @@ impl<N: CausalLm> TextEngine<N> {
         Decode::new(parts, self.filled.insert(filled))
     }
 
+    /// What a case that goes on from filled memory works with: the tokens to be fed first, the memory, and the rest.
+    pub(super) fn lent(&mut self, filled: Filled<N::Memory>) -> Lent<'_, N> {
+        let Self { net, info, reference, filled: kept } = self;
+        let filled = kept.insert(filled);
+        (filled.next.clone(), &mut filled.memory, net, info, reference)
+    }
+
     /// Lets `batch` sequences read their prompts. Those that fewer have read are copied; the others read
     /// theirs now, a few at a time to keep activations small, where the net's memory can be put together.
-    fn fill(&mut self, batch: usize, context: usize) -> Result<Filled<N::Memory>, NetError> {
+    pub(super) fn fill(
+        &mut self,
+        batch: usize,
+        context: usize,
+    ) -> Result<Filled<N::Memory>, NetError> {
         let capacity = context + super::WINDOW;
         let case = Case { phase: Phase::Decode, batch, length: context };
         let old = match self.filled.take().filter(|old| old.serves::<N>(case)) {

@@ -5,6 +5,7 @@ mod check;
 mod engine;
 pub(super) mod fused;
 mod generate;
+pub(super) mod graph;
 mod inputs;
 mod lm;
 mod parts;
