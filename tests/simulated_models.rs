@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use support::machine::{Machine, assert_reason};
 use support::{Ran, World};
-use warpmark_record::{Outcome, Record};
+use warpmark_record::{Outcome, Record, Value};
 
 /// The oldest that this build's kernels run on.
 const CARD: &str = "a100-40";
@@ -74,6 +74,27 @@ fn a_model_loads_reads_and_writes_on_a_card_and_its_answers_are_right() {
     for kernel in ["layernorm_f16", "attention_f16_16x1", "ugelu_f16", "is_u32_f16"] {
         assert!(report.launches(kernel) > 0, "{kernel}");
     }
+}
+
+#[test]
+fn the_same_decode_stands_engine_by_engine_with_its_kernels() {
+    let machine = Machine::with(CARD);
+    let mut command = machine.measuring("text/tiny/decode/f16/b1,micro/memory/read");
+    let ran = Ran::of(command.arg("--models").arg(catalog()).output().unwrap());
+    ran.exits(0);
+    assert!(ran.stdout.contains("text/tiny/decode/f16/b1/c16, engine by engine"), "{}", ran.stdout);
+    let rows = machine.rows();
+    let number = |row: &Record, name: &str| match row.parameters.get(name) {
+        Some(Value::Integer(number)) => *number,
+        other => panic!("{name} of {} is {other:?}", row.id),
+    };
+    for engine in ["@warpmark", "@graph", "@fused"] {
+        assert_measured(&rows, &format!("decode/f16/b1/c16{engine}"), 1);
+    }
+    let of = |engine: &str| rows_of(&rows, engine)[0];
+    let (graph, fused) = (of("decode/f16/b1/c16@graph"), of("decode/f16/b1/c16@fused"));
+    assert_eq!((number(graph, "graph_launches"), number(fused, "graph_launches")), (1, 1));
+    assert!(number(graph, "kernels") > 2 * number(fused, "kernels"), "{graph:?}");
 }
 
 /// The memory that a dry run counts for a benchmark, in bytes.

@@ -6,12 +6,16 @@ use std::path::Path;
 use crate::support::Ran;
 use crate::support::machine::Machine;
 
-/// Checks the answers of what a filter names, which are so many.
+/// Checks the answers of what a filter names, which are so many, launch by launch.
 #[track_caller]
 fn answers_right(machine: &Machine, filter: &str, count: usize) {
+    verified(machine, &format!("{filter},!@graph"), count);
+}
+
+#[track_caller]
+fn verified(machine: &Machine, filter: &str, count: usize) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/families.toml");
-    let filter = format!("{filter},!@graph");
-    let mut command = machine.command(&["verify", "--device", "cuda", "--filter", &filter]);
+    let mut command = machine.command(&["verify", "--device", "cuda", "--filter", filter]);
     let ran = Ran::of(command.arg("--models").arg(models).output().unwrap());
     ran.exits(0);
     assert!(ran.stdout.contains(&format!("{count} right, 0 wrong")), "{ran:#?}");
@@ -54,6 +58,19 @@ fn a_llama_of_quantised_weights_answers_right() {
         "mmvq_gguf_q4_k_f32_plain_cuda3",
         "get_rows_q4_K",
     ] {
+        assert!(report.launches(kernel) > 0, "{kernel}");
+    }
+}
+
+/// Every row replays a window of steps beside the same steps launched one by one, and then another prompt's.
+#[test]
+fn replayed_steps_are_those_launched_one_by_one() {
+    let machine = Machine::with(super::CARD);
+    verified(&machine, "text/gpt/decode@graph,text/llama/decode@graph", 12);
+    // candle keeps the shapes that captured kernels read until the process ends.
+    let report = machine.report_of_kernels();
+    assert!(report.calls("cuGraphLaunch") > 12 * 16, "{}", report.calls("cuGraphLaunch"));
+    for kernel in ["attention_f16_16x1", "attention_bf16_64x1", "softmax_f32"] {
         assert!(report.launches(kernel) > 0, "{kernel}");
     }
 }
