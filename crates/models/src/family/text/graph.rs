@@ -53,8 +53,8 @@ pub(in crate::family) fn groups<N: OnDeviceLm>(
         let (model, numbers) = (model.clone(), *numbers);
         groups.extend(plan.group(all, move |opened| {
             let program = (numbers, implementation);
-            let (net, info, plain) = build(&model, positions, program, opened)?;
-            Ok(Engines::of(GRAPH, Replayed(TextEngine::new(net, info, plain))))
+            let (net, info, reference) = build(&model, positions, program, opened)?;
+            Ok(Engines::of(GRAPH, Replayed(TextEngine::new(net, info, reference))))
         })?);
     }
     Ok(groups)
@@ -76,9 +76,9 @@ impl<N: OnDeviceLm> Engine for Replayed<N> {
         bench: BenchContext<'a>,
     ) -> Result<Box<dyn Program + 'a>, WorkloadError> {
         let filled = self.0.fill(case.batch, case.length).map_err(workload_error)?;
-        let (next, memory, net, info, reference) = self.0.lent(filled);
+        let (tokens, memory, net, info, reference) = self.0.lent(filled);
         let parts = Parts { net, info, context: bench.context, reference, case };
-        let step = Step::new(parts.net, &next, case.length).map_err(workload_error)?;
+        let step = Step::new(parts.net, &tokens, case.length).map_err(workload_error)?;
         Ok(Box::new(Decode::new(parts, memory, step)?))
     }
 }
@@ -96,15 +96,15 @@ struct Step {
 }
 
 impl Step {
-    fn new<N: OnDeviceLm>(net: &N, next: &[u32], context: usize) -> Result<Self, NetError> {
+    fn new<N: OnDeviceLm>(net: &N, tokens: &[u32], context: usize) -> Result<Self, NetError> {
         let device = net.device();
         let make = |values: Vec<u32>| Tensor::new(values, device);
-        let (tokens, positions) = (next.to_vec(), vec![context as u32; next.len()]);
+        let positions = vec![context as u32; tokens.len()];
         Ok(Self {
-            first: (make(tokens.clone())?, make(positions.clone())?),
-            tokens: make(tokens)?,
+            first: (make(tokens.to_vec())?, make(positions.clone())?),
+            tokens: make(tokens.to_vec())?,
             positions: make(positions)?,
-            ones: make(vec![1; next.len()])?,
+            ones: make(vec![1; tokens.len()])?,
             logits: None,
         })
     }
@@ -200,17 +200,17 @@ impl<'a, N: OnDeviceLm> Decode<'a, N> {
     fn read(&mut self, first: usize) -> Result<(), NetError> {
         let Case { batch, length, .. } = self.parts.case;
         let (net, info) = (self.parts.net, self.parts.info);
-        let mut next = Vec::with_capacity(batch);
-        while next.len() < batch {
-            let count = FILL.min(batch - next.len());
+        let mut tokens = Vec::with_capacity(batch);
+        while tokens.len() < batch {
+            let count = FILL.min(batch - tokens.len());
             let mut part = net.memory(count, length + WINDOW)?;
-            let prompts = info.prompts(first + next.len(), count, length, net.device())?;
+            let prompts = info.prompts(first + tokens.len(), count, length, net.device())?;
             let logits = net.read(&prompts, &mut part)?;
-            self.memory.take_over(next.len(), &part, count)?;
-            next.extend(argmax(&logits)?.to_vec1::<u32>()?);
+            self.memory.take_over(tokens.len(), &part, count)?;
+            tokens.extend(argmax(&logits)?.to_vec1::<u32>()?);
         }
-        let next = Tensor::new(next, net.device())?;
-        Ok(self.step.first.0.slice_set(&next, 0, 0)?)
+        let tokens = Tensor::new(tokens, net.device())?;
+        Ok(self.step.first.0.slice_set(&tokens, 0, 0)?)
     }
 
     /// Holds the first steps against the plain net; `first` is the first sequence's number.

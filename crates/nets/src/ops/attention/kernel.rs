@@ -134,7 +134,7 @@ impl Kernel<'_> {
         // SAFETY: the kernel writes all of it.
         let out = unsafe { device.alloc::<T>(batch * queries * heads * size)? };
         // A stream's own order is enough: nothing else works on these.
-        let (out_at, _writes) = out.device_ptr(&stream);
+        let (out_at, writes) = out.device_ptr(&stream);
         let shape = AttentionShape {
             sequences: batch as u32,
             heads: heads as u32,
@@ -163,7 +163,7 @@ impl Kernel<'_> {
         // SAFETY: layouts are within their storages, the results have room for every query, and positions lie within the
         // keys' buffers, as the cache has checked.
         unsafe { enqueue(&stream, (build, &function), operands, &shape) }.map_err(Error::wrap)?;
-        drop(_writes);
+        drop(writes);
         let shape = Shape::from((batch, queries, heads, size));
         Ok((CudaStorage::wrap_cuda_slice(out, device), shape))
     }
