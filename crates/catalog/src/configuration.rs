@@ -8,9 +8,8 @@
 //! file, ids of special tokens) are not looked at. A folder without such a file is taken for what the
 //! entry says.
 
+pub mod decoder;
 pub mod diffusion;
-pub mod gpt2;
-pub mod llama;
 mod read;
 pub mod resnet;
 pub mod whisper;

@@ -124,12 +124,16 @@ fn architecture<T: serde::de::DeserializeOwned>(model: &Model) -> T {
     model.section("architecture").unwrap()
 }
 
+fn decoder_of(model: &Model) -> warpmark_nets::decoder::Architecture {
+    let variant = warpmark_nets::decoder::Variant::named(&model.family).unwrap();
+    variant.architecture(&architecture(model)).unwrap()
+}
+
 /// Holds configurations against an entry as its family does.
 fn compared(model: &Model, find: &Find<'_>) -> Result<(), ConfigurationError> {
     let at_root = |name| find(name).map(Option::unwrap);
     match model.family.as_str() {
-        "gpt2" => gpt2::compare(model, &architecture(model), &at_root("config.json")?),
-        "llama" => llama::compare(model, &architecture(model), &at_root("config.json")?),
+        "gpt2" | "llama" => decoder::compare(model, &decoder_of(model), &at_root("config.json")?),
         "whisper" => {
             let numbers = architecture(model);
             whisper::compare(model, &numbers, &at_root("config.json")?)?;
@@ -223,7 +227,7 @@ fn a_llama_with_settings_of_its_own_and_its_relatives_are_refused() {
         json!({"rope_theta": 10_000.0}),
         json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
         json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-        json!({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 100_000.0}}),
+        json!({"rope_parameters": {"rope_type": "longrope", "rope_theta": 100_000.0}}),
         json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
         json!({"rms_norm_eps": 1e-6}),
         json!({"tie_word_embeddings": false}),
@@ -265,6 +269,9 @@ fn stretched_positions_are_read_in_both_spellings() {
     assert!(error.contains("low_freq_factor = (absent)"), "{error}");
     let plain = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0}});
     checked("smollm2-135m", "config.json", &plain).unwrap();
+    // The context ends where dynamic frequencies begin to change.
+    let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}});
+    checked("smollm2-135m", "config.json", &dynamic).unwrap();
     let unnamed = json!({"rope_parameters": {"rope_theta": 100_000.0}});
     checked("smollm2-135m", "config.json", &unnamed).unwrap();
 }
@@ -389,7 +396,7 @@ fn the_metadata_of_a_gguf_file_is_held_against_the_entry() {
         .clone();
         keys.extend(changes.as_object().unwrap().clone());
         let metadata = Configuration::of(PathBuf::from("m.gguf"), keys);
-        let checked = llama::compare_metadata(model, &architecture(model), &metadata);
+        let checked = decoder::gguf::compare_metadata(model, &decoder_of(model), &metadata);
         checked.map_err(|error| error.to_string())
     };
     checked(json!({})).unwrap();
@@ -416,7 +423,7 @@ fn the_rotary_factors_of_a_gguf_file_are_those_of_the_entries_stretching() {
     let checked = |model: &Model, factors: &[f64]| {
         let keys = json!({"rope_freqs.weight": factors}).as_object().unwrap().clone();
         let metadata = Configuration::of(PathBuf::from("m.gguf"), keys);
-        llama::compare_metadata(model, &architecture(model), &metadata)
+        decoder::gguf::compare_metadata(model, &decoder_of(model), &metadata)
             .map_err(|error| error.to_string())
     };
     // As llama.cpp's convert_hf_to_gguf.py works them out: 1 for waves shorter than 8192 / 4, the

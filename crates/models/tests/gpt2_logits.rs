@@ -15,7 +15,7 @@ use warpmark_models::weights::{self, Loaded, Quiet, Source};
 use warpmark_models::{Catalog, Dtype};
 use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
-use warpmark_nets::gpt2::{Architecture, Gpt2};
+use warpmark_nets::decoder::{Architecture, Decoder, Numbers, Variant};
 use warpmark_nets::kv_cache::Cache;
 use warpmark_nets::reference;
 
@@ -27,7 +27,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2")
 }
 
-fn load(dtype: Dtype) -> (Gpt2, Loaded) {
+fn load(dtype: Dtype) -> (Decoder, Loaded) {
     let entry = ModelEntry::of("gpt2")
         .text("checkpoint", "f16")
         .with("phases", r#"["prefill", "decode"]"#)
@@ -47,8 +47,9 @@ fn load(dtype: Dtype) -> (Gpt2, Loaded) {
     )
     .unwrap();
     let loaded = files.load(&tensors, dtype.candle(), &Device::Cpu).unwrap();
-    let architecture: Architecture = model.section("architecture").unwrap();
-    (Gpt2::new(architecture, &loaded.tensors).unwrap(), loaded)
+    let numbers: Numbers = model.section("architecture").unwrap();
+    let architecture = Variant::Gpt2.architecture(&numbers).unwrap();
+    (Decoder::new(&architecture, 64, &loaded.tensors).unwrap(), loaded)
 }
 
 fn expected() -> HashMap<String, Tensor> {
@@ -76,7 +77,7 @@ struct Run {
 }
 
 /// Reads the prompts and writes 16 greedy tokens.
-fn run(net: &Gpt2, prompts: &Tensor) -> Run {
+fn run(net: &Decoder, prompts: &Tensor) -> Run {
     let (batch, _) = prompts.dims2().unwrap();
     let mut cache = net.cache(batch, 64).unwrap();
     let prefill = net.prefill(prompts, &mut cache).unwrap();
@@ -146,7 +147,7 @@ fn decoding_over_the_cache_equals_recomputing_the_whole_sequence() {
             let mut tokens: Vec<u32> = prompts.get(sequence).unwrap().to_vec1().unwrap();
             tokens.extend(run.ids.iter().map(|step| step[sequence]));
             let whole =
-                reference::gpt2::logits(net.architecture(), &loaded.tensors, &tokens, STEPS)
+                reference::decoder::logits(net.architecture(), &loaded.tensors, &tokens, STEPS)
                     .unwrap();
             for (step, logits) in run.decode.iter().enumerate() {
                 let off = error(&logits.get(sequence).unwrap(), &whole.get(step).unwrap());
@@ -208,11 +209,11 @@ fn a_batch_that_does_not_fit_the_cache_is_refused() {
 #[test]
 fn weights_of_another_architecture_are_refused_by_name() {
     let (net, mut loaded) = load(Dtype::F32);
-    let architecture = *net.architecture();
-    let wide = Architecture { width: 128, ..architecture };
-    let error = Gpt2::new(wide, &loaded.tensors).err().unwrap();
+    let architecture = net.architecture().clone();
+    let wide = Architecture { width: 128, ..architecture.clone() };
+    let error = Decoder::new(&wide, 64, &loaded.tensors).err().unwrap();
     assert!(matches!(&error, NetError::Shape { name, .. } if name == "wte.weight"), "{error}");
     loaded.tensors.remove("h.1.mlp.c_fc.bias");
-    let error = Gpt2::new(architecture, &loaded.tensors).err().unwrap();
+    let error = Decoder::new(&architecture, 64, &loaded.tensors).err().unwrap();
     assert!(matches!(&error, NetError::Missing(name) if name == "h.1.mlp.c_fc.bias"), "{error}");
 }

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use entry::ModelEntry;
 use warpmark_models::weights::{Cache, Init, Loaded, Quiet, Source, WeightSpec};
 use warpmark_models::{Catalog, Format, Quantisation};
-use warpmark_nets::llama::{Architecture, Llama};
+use warpmark_nets::decoder::{Architecture, Decoder, Numbers, Pairing, Variant};
 use warpmark_nets::reference;
 
 /// Decode steps whose logits the fixture holds.
@@ -25,19 +25,20 @@ const KINDS: [&str; 4] = ["q8_0", "q4_k_m", "q8_0-narrow", "q4_k_m-narrow"];
 
 fn architecture(kind: &str) -> Architecture {
     let narrow = kind.ends_with("narrow");
-    Architecture {
+    let numbers = Numbers {
         vocabulary: 131,
         context: 64,
         width: if narrow { 320 } else { 256 },
-        hidden: 512,
+        hidden: Some(512),
         layers: 2,
         heads: 4,
-        key_value_heads: 2,
-        norm_epsilon: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        tied: narrow,
-    }
+        key_value_heads: Some(2),
+        norm_epsilon: Some(1e-5),
+        rope_theta: Some(10_000.0),
+        tied: Some(narrow),
+        ..Numbers::default()
+    };
+    Variant::Llama.architecture(&numbers).unwrap()
 }
 
 /// The synthetic file of a kind in a folder, and what was loaded of it.
@@ -105,8 +106,9 @@ fn logits_of_a_batch_of_three_equal_those_of_transformers_on_the_dequantised_fil
         let (_, loaded) = written(kind, folder.path());
         assert!(loaded.blocks.len() >= 15, "{kind} has {} quantised tensors", loaded.blocks.len());
         let expected = expected(kind);
-        let net =
-            Llama::quantised(&architecture(kind), 64, &loaded.tensors, &loaded.blocks).unwrap();
+        let (tensors, blocks) = (&loaded.tensors, &loaded.blocks);
+        let pairing = Pairing::Neighbours;
+        let net = Decoder::quantised(&architecture(kind), 64, tensors, blocks, pairing).unwrap();
         let mut cache = net.cache(3, 64).unwrap();
         let logits = net.prefill(&expected["prompts"], &mut cache).unwrap();
         let off = error(&logits, &expected["prefill"]);
@@ -134,13 +136,12 @@ fn the_reference_on_dequantised_weights_equals_transformers() {
                 expected["prompts"].get(sequence).unwrap().to_vec1().unwrap();
             let ids: Vec<Vec<u32>> = expected["ids"].to_vec2().unwrap();
             tokens.extend(ids.iter().map(|step| step[sequence]));
-            let (tensors, blocks) = (&loaded.tensors, &loaded.blocks);
-            let logits = reference::llama::quantised_logits(
+            let logits = reference::decoder::quantised_logits(
                 &architecture(kind),
-                tensors,
-                blocks,
-                &tokens,
-                17,
+                &loaded.tensors,
+                &loaded.blocks,
+                Pairing::Neighbours,
+                (&tokens, 17),
             )
             .unwrap();
             let prefill = expected["prefill"].get(sequence).unwrap();

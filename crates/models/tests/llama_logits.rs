@@ -15,8 +15,8 @@ use warpmark_models::weights::{Init, Quiet, Source, TensorSpec};
 use warpmark_models::{Catalog, Dtype, weights};
 use warpmark_nets::NetError;
 use warpmark_nets::causal::argmax;
+use warpmark_nets::decoder::{Architecture, Decoder, Numbers, RopeScaling, Variant};
 use warpmark_nets::kv_cache::Cache;
-use warpmark_nets::llama::{Architecture, Llama, RopeScaling};
 use warpmark_nets::reference;
 
 /// Decode steps whose logits the fixture holds, and all there are.
@@ -27,28 +27,30 @@ const KINDS: [&str; 3] = ["plain", "grouped", "stretched"];
 
 fn architecture(kind: &str) -> Architecture {
     let stretched = kind == "stretched";
-    Architecture {
+    let numbers = Numbers {
         vocabulary: 131,
         context: 64,
         width: 64,
-        hidden: 96,
+        hidden: Some(96),
         layers: 2,
         heads: 4,
-        key_value_heads: match kind {
+        key_value_heads: Some(match kind {
             "plain" => 4,
             "grouped" => 2,
             _ => 1,
-        },
-        norm_epsilon: 1e-5,
-        rope_theta: if kind == "grouped" { 500_000.0 } else { 10_000.0 },
-        rope_scaling: stretched.then_some(RopeScaling {
+        }),
+        norm_epsilon: Some(1e-5),
+        rope_theta: Some(if kind == "grouped" { 500_000.0 } else { 10_000.0 }),
+        rope_scaling: stretched.then_some(RopeScaling::Llama3 {
             factor: 8.0,
             low_frequency_factor: 1.0,
             high_frequency_factor: 4.0,
             original_context: 16,
         }),
-        tied: stretched,
-    }
+        tied: Some(stretched),
+        ..Numbers::default()
+    };
+    Variant::Llama.architecture(&numbers).unwrap()
 }
 
 fn folder(kind: &str) -> PathBuf {
@@ -78,8 +80,8 @@ fn tensors(kind: &str, dtype: Dtype) -> HashMap<String, Tensor> {
     files.unwrap().load(&specs, dtype.candle(), &Device::Cpu).unwrap().tensors
 }
 
-fn net(kind: &str, dtype: Dtype) -> Llama {
-    Llama::new(&architecture(kind), 64, &tensors(kind, dtype)).unwrap()
+fn net(kind: &str, dtype: Dtype) -> Decoder {
+    Decoder::new(&architecture(kind), 64, &tensors(kind, dtype)).unwrap()
 }
 
 /// The largest difference over the largest expected magnitude.
@@ -103,7 +105,7 @@ struct Run {
 }
 
 /// Reads the prompts and writes 16 greedy tokens.
-fn run(net: &Llama, prompts: &Tensor) -> Run {
+fn run(net: &Decoder, prompts: &Tensor) -> Run {
     let mut cache = net.cache(prompts.dim(0).unwrap(), 64).unwrap();
     let prefill = net.prefill(prompts, &mut cache).unwrap();
     let mut tokens = argmax(&prefill).unwrap();
@@ -170,12 +172,13 @@ fn decoding_over_the_cache_equals_recomputing_the_whole_sequence() {
         let prompts = &expected(kind)["prompts"];
         for dtype in DTYPES {
             let tensors = tensors(kind, dtype);
-            let run = run(&Llama::new(&architecture(kind), 64, &tensors).unwrap(), prompts);
+            let run = run(&Decoder::new(&architecture(kind), 64, &tensors).unwrap(), prompts);
             for sequence in 0..3 {
                 let mut tokens: Vec<u32> = prompts.get(sequence).unwrap().to_vec1().unwrap();
                 tokens.extend(run.ids.iter().map(|step| step[sequence]));
-                let whole = reference::llama::logits(&architecture(kind), &tensors, &tokens, STEPS)
-                    .unwrap();
+                let whole =
+                    reference::decoder::logits(&architecture(kind), &tensors, &tokens, STEPS)
+                        .unwrap();
                 for (step, logits) in run.decode.iter().enumerate() {
                     let off = error(&logits.get(sequence).unwrap(), &whole.get(step).unwrap());
                     assert!(off <= tolerance(dtype), "{kind} {dtype} step {step}: {off:e}");
@@ -233,7 +236,7 @@ fn what_does_not_fit_the_cache_the_net_or_the_model_is_refused() {
     let net = net("grouped", Dtype::F32);
     let tensors = tensors("grouped", Dtype::F32);
     assert!(matches!(net.cache(1, 65), Err(NetError::TooLong { .. })));
-    let long = Llama::new(&architecture("grouped"), 65, &tensors).err().unwrap();
+    let long = Decoder::new(&architecture("grouped"), 65, &tensors).err().unwrap();
     assert!(long.to_string().contains("the model has 64 positions"), "{long}");
     let prompts = &expected("grouped")["prompts"];
     let mut cache = net.cache(2, 64).unwrap();
@@ -253,10 +256,10 @@ fn what_does_not_fit_the_cache_the_net_or_the_model_is_refused() {
 #[test]
 fn weights_of_another_architecture_are_refused_by_name() {
     let mut tensors = tensors("grouped", Dtype::F32);
-    let error = Llama::new(&architecture("plain"), 64, &tensors).err().unwrap();
+    let error = Decoder::new(&architecture("plain"), 64, &tensors).err().unwrap();
     let name = "model.layers.0.self_attn.k_proj.weight";
     assert!(matches!(&error, NetError::Shape { name: found, .. } if found == name), "{error}");
     tensors.remove("lm_head.weight");
-    let error = Llama::new(&architecture("grouped"), 64, &tensors).err().unwrap();
+    let error = Decoder::new(&architecture("grouped"), 64, &tensors).err().unwrap();
     assert!(matches!(&error, NetError::Missing(name) if name == "lm_head.weight"), "{error}");
 }

@@ -2,11 +2,10 @@
 //! beside each a plain reference that its answers are held against.
 
 pub mod causal;
+pub mod decoder;
 pub mod diffusion;
 mod error;
-pub mod gpt2;
 pub mod kv_cache;
-pub mod llama;
 mod matrix;
 mod ops;
 pub mod reference;

@@ -8,7 +8,9 @@ use candle_nn::ops::{layer_norm, sigmoid};
 use warpmark_cpu_ops as cpu_ops;
 
 pub use attention::launches_note;
-pub(crate) use attention::{attend, causal_over_cache, causal_whole, whole, whole_by_sequence};
+pub(crate) use attention::{
+    attend, causal_over_cache, causal_whole, over_cache_masked, whole, whole_by_sequence,
+};
 
 /// An activation that follows a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,8 @@
 //! Plain nets of single ops in f32, written from the formulas, that others are held against.
 
 mod convolution;
+pub mod decoder;
 pub mod diffusion;
-pub mod gpt2;
-pub mod llama;
 mod mask;
 pub mod resnet;
 mod rounding;

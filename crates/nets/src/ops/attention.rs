@@ -93,6 +93,32 @@ fn over_cache_by_candle(
     mixed.reshape((batch, heads, count, width))
 }
 
+/// As [`causal_over_cache`], with a mask of its own, `[new, attended]` or `[sequences, 1, 1, attended]`, and scores
+/// that are capped before it: `cap · tanh(scores / cap)`.
+pub(crate) fn over_cache_masked(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    cap: Option<f64>,
+) -> Result<Tensor> {
+    let (batch, heads, count, width) = q.dims4()?;
+    let (shared, attended) = (k.dim(1)?, k.dim(2)?);
+    let together = heads / shared * count;
+    let q = q.reshape((batch, shared, together, width))?;
+    let (k, v) = (k.contiguous()?, v.contiguous()?);
+    let mut scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?;
+    if let Some(cap) = cap {
+        scores = ((scores / cap)?.tanh()? * cap)?;
+    }
+    if let Some(mask) = mask {
+        let apart = scores.reshape((batch, heads, count, attended))?;
+        scores = apart.broadcast_add(mask)?.reshape((batch, shared, together, attended))?;
+    }
+    let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(&v)?;
+    mixed.reshape((batch, heads, count, width))
+}
+
 /// Scores that are held at a time on a GPU, in bytes.
 const SCORE_BYTES: usize = 256 << 20;
 

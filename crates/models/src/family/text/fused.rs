@@ -21,7 +21,7 @@ use crate::options::RunOptions;
 use crate::weights::Loaded;
 
 /// The engine's name in ids.
-const FUSED: &str = "fused";
+pub(in crate::family) const FUSED: &str = "fused";
 
 /// How a family finds a part of its weights: a matrix `[out, in]`, and its bias.
 type ReadPart = fn(&Loaded, Part) -> candle_core::Result<(Tensor, Option<Tensor>)>;

@@ -2,9 +2,8 @@
 
 use candle_core::{Device, Tensor};
 
-use warpmark_nets::gpt2::Gpt2;
+use warpmark_nets::decoder::Decoder;
 use warpmark_nets::kv_cache::Cache;
-use warpmark_nets::llama::Llama;
 use warpmark_nets::{NetError, launches_note};
 
 /// A causal language model, loaded.
@@ -93,54 +92,47 @@ impl Memory for Cache {
     }
 }
 
-macro_rules! own_net {
-    ($net:ty) => {
-        impl CausalLm for $net {
-            type Memory = Cache;
+impl CausalLm for Decoder {
+    type Memory = Cache;
 
-            const JOINS: bool = true;
+    const JOINS: bool = true;
 
-            fn device(&self) -> &Device {
-                <$net>::device(self)
-            }
+    fn device(&self) -> &Device {
+        Self::device(self)
+    }
 
-            fn memory(&self, batch: usize, capacity: usize) -> Result<Cache, NetError> {
-                self.cache(batch, capacity)
-            }
+    fn memory(&self, batch: usize, capacity: usize) -> Result<Cache, NetError> {
+        self.cache(batch, capacity)
+    }
 
-            fn read(&self, tokens: &Tensor, memory: &mut Cache) -> Result<Tensor, NetError> {
-                self.prefill(tokens, memory)
-            }
+    fn read(&self, tokens: &Tensor, memory: &mut Cache) -> Result<Tensor, NetError> {
+        self.prefill(tokens, memory)
+    }
 
-            fn attention_note(&self) -> Option<String> {
-                let head_size = self.architecture().head_width();
-                launches_note(<$net>::device(self), self.dtype(), head_size)
-            }
-        }
-
-        impl RaggedLm for $net {
-            fn decode_ragged(
-                &self,
-                tokens: &Tensor,
-                lengths: &[usize],
-                cache: &Cache,
-            ) -> Result<Tensor, NetError> {
-                self.decode_apart(tokens, lengths, cache)
-            }
-        }
-
-        impl OnDeviceLm for $net {
-            fn decode_on_device(
-                &self,
-                tokens: &Tensor,
-                positions: &Tensor,
-                cache: &Cache,
-            ) -> Result<Tensor, NetError> {
-                <$net>::decode_on_device(self, tokens, positions, cache)
-            }
-        }
-    };
+    fn attention_note(&self) -> Option<String> {
+        let note = launches_note(Self::device(self), self.dtype(), self.architecture().head_width);
+        note.or_else(|| self.masked_note())
+    }
 }
 
-own_net!(Gpt2);
-own_net!(Llama);
+impl RaggedLm for Decoder {
+    fn decode_ragged(
+        &self,
+        tokens: &Tensor,
+        lengths: &[usize],
+        cache: &Cache,
+    ) -> Result<Tensor, NetError> {
+        self.decode_apart(tokens, lengths, cache)
+    }
+}
+
+impl OnDeviceLm for Decoder {
+    fn decode_on_device(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
+        cache: &Cache,
+    ) -> Result<Tensor, NetError> {
+        Self::decode_on_device(self, tokens, positions, cache)
+    }
+}

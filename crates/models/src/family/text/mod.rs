@@ -9,6 +9,7 @@ pub(super) mod graph;
 mod inputs;
 mod lm;
 mod parts;
+pub(super) mod refused;
 mod service;
 mod steps;
 #[cfg(test)]
@@ -25,7 +26,7 @@ pub(super) use check::PlainLogits;
 pub(super) use inputs::Inputs;
 pub(super) use lm::{CausalLm, Memory};
 pub(super) use service::offers;
-pub(super) use work::{Numbers, parameters};
+pub(super) use work::{ExpertNumbers, Numbers, Windows, parameters};
 
 use crate::bench::estimate::{guess, sampling};
 use crate::bench::{Engines, Parameters, Plan, Planned, PlannedGroup};
@@ -215,32 +216,4 @@ pub(super) fn first_run<N: CausalLm>(net: &N) -> Result<(), NetError> {
     let mut memory = net.memory(1, 1)?;
     net.read(&Tensor::zeros((1, 1), candle_core::DType::U32, net.device())?, &mut memory)?;
     Ok(net.device().synchronize()?)
-}
-
-/// Refuses architecture numbers, given by name with the largest valid value, that are 0 or larger.
-pub(super) fn check_numbers(
-    model: &Model,
-    what: &str,
-    numbers: &[(&str, usize, usize)],
-) -> Result<(), CatalogError> {
-    match numbers.iter().find(|(_, value, most)| *value == 0 || value > most) {
-        Some((name, value, most)) => {
-            let advice = format!("{what} has between 1 and {most}");
-            Err(model.invalid(&format!("architecture.{name}"), value, advice))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Refuses an architecture number that is no multiple of another.
-pub(super) fn check_multiple(
-    model: &Model,
-    (name, value): (&str, usize),
-    (of, divisor): (&str, usize),
-) -> Result<(), CatalogError> {
-    if value.is_multiple_of(divisor) {
-        return Ok(());
-    }
-    let advice = format!("must be a multiple of {of} = {divisor}");
-    Err(model.invalid(&format!("architecture.{name}"), value, advice))
 }

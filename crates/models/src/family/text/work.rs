@@ -12,6 +12,10 @@
 //!   written.
 //! - generation: a prefill, and a decode step for each token but the first.
 //!
+//! A layer with a window attends to no more than its length. Of a mixture of experts, FLOPs are those of the
+//! experts that tokens pass, and bytes those of the experts that `n` tokens together are expected to meet, were
+//! each as likely as any other: `E (1 - (1 - k/E)^n)` of `E`, with `k` a token. That is a prediction, not a count.
+//!
 //! Norms, activation functions, softmax and the traffic of activations are left out: they are the part of
 //! an implementation, not of the model. Of tables that are looked up (positions, embeddings beside a head
 //! of its own) the few rows that are read are left out too.
@@ -38,6 +42,12 @@ pub(in crate::family) struct Numbers {
     pub(in crate::family) layers: usize,
     pub(in crate::family) heads: usize,
     pub(in crate::family) width: usize,
+    /// The width of all heads together.
+    pub(in crate::family) attention_width: usize,
+    /// Where some layers attend to no more than the last positions.
+    pub(in crate::family) windows: Option<Windows>,
+    /// Where each token passes a few of many feed-forward layers; they are not among `block_weights`.
+    pub(in crate::family) experts: Option<ExpertNumbers>,
     pub(in crate::family) vocabulary: usize,
     /// The most tokens of a sequence.
     pub(in crate::family) context: usize,
@@ -47,6 +57,35 @@ pub(in crate::family) struct Numbers {
     pub(in crate::family) stream: f64,
     /// Positions for which the net keeps a causal mask in f32, of so many rows and columns.
     pub(in crate::family) mask: usize,
+    /// How many such masks.
+    pub(in crate::family) masks: usize,
+}
+
+/// Layers that attend to no more than the last positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::family) struct Windows {
+    /// How many.
+    pub(in crate::family) layers: usize,
+    /// To so many positions.
+    pub(in crate::family) length: usize,
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::family) struct ExpertNumbers {
+    /// Experts of a layer.
+    pub(in crate::family) count: f64,
+    /// Those that a token passes.
+    pub(in crate::family) per_token: f64,
+    /// Weights of one of every layer together.
+    pub(in crate::family) weights: f64,
+}
+
+impl ExpertNumbers {
+    /// Weights of the experts that so many tokens are not expected to meet.
+    fn left_out(&self, tokens: f64) -> f64 {
+        self.weights * self.count * (1.0 - self.per_token / self.count).powf(tokens)
+    }
 }
 
 /// Bytes of quantised weights.
@@ -68,6 +107,12 @@ impl Numbers {
             self.quantised = Some(Quantised { held: copies * held, read: held - looked_up });
         }
         self
+    }
+
+    /// Weights of the blocks' products that one token passes.
+    fn passed(&self) -> f64 {
+        let experts = self.experts.map_or(0.0, |experts| experts.per_token * experts.weights);
+        self.block_weights + experts
     }
 
     /// Weights of the head.
@@ -93,6 +138,9 @@ pub(super) fn weight_bytes(numbers: &Numbers, dtype: Dtype) -> Bytes {
 /// What one iteration does.
 pub(super) fn work(numbers: &Numbers, dtype: Dtype, case: Case) -> Work {
     let (batch, size) = (case.batch as f64, dtype.bytes() as f64);
+    let left_out = |tokens: f64| {
+        size * numbers.experts.map_or(0.0, |experts| experts.left_out(batch * tokens))
+    };
     let (flops, weights_read, cache_elements, tokens) = match case.phase {
         Phase::Decode => {
             // The mean over the window: the first step attends to length + 1 positions.
@@ -117,25 +165,46 @@ pub(super) fn work(numbers: &Numbers, dtype: Dtype, case: Case) -> Work {
         Some(quantised) => quantised.read,
         None => size * (numbers.parameters - numbers.looked_up),
     };
+    let left_out = match case.phase {
+        Phase::Decode => left_out(1.0),
+        Phase::Prefill => left_out(case.length as f64),
+        Phase::Generate { tokens } => {
+            left_out(case.length as f64) + (tokens as f64 - 1.0) * left_out(1.0)
+        }
+    };
+    let read = weights_read * weights - left_out;
     Work {
         flops: Some(Flops(batch * flops)),
-        bytes: Some(Bytes(weights_read * weights + size * batch * cache_elements)),
+        bytes: Some(Bytes(read + size * batch * cache_elements)),
         items: Some(Items { count: batch * tokens, unit: ItemUnit::Token }),
     }
 }
 
 /// FLOPs of a decode step of one sequence, and the elements of the cache that it reads and writes.
 fn decode(numbers: &Numbers, attended: f64) -> (f64, f64) {
-    let attention = 4.0 * (numbers.layers * numbers.width) as f64 * attended;
-    let products = 2.0 * (numbers.block_weights + numbers.head());
-    (products + attention, numbers.cache_elements * (attended + 1.0))
+    let reached = reached(numbers, |window| window.min(attended), attended);
+    let attention = 4.0 * numbers.attention_width as f64 * reached;
+    let products = 2.0 * (numbers.passed() + numbers.head());
+    let of_layer = numbers.cache_elements / numbers.layers as f64;
+    (products + attention, of_layer * reached + numbers.cache_elements)
 }
 
 /// The same of a prefill.
 fn prefill(numbers: &Numbers, prompt: f64) -> (f64, f64) {
-    let attention = 2.0 * (numbers.layers * numbers.width) as f64 * prompt * (prompt + 1.0);
-    let products = 2.0 * (prompt * numbers.block_weights + numbers.head());
+    let sum = |prompt: f64| prompt * (prompt + 1.0) / 2.0;
+    let windowed = |window: f64| {
+        let growing = window.min(prompt);
+        sum(growing) + (prompt - growing) * window
+    };
+    let attention = 4.0 * numbers.attention_width as f64 * reached(numbers, windowed, sum(prompt));
+    let products = 2.0 * (prompt * numbers.passed() + numbers.head());
     (products + attention, numbers.cache_elements * prompt)
+}
+
+/// Positions attended to, summed over layers: `all` of a layer without a window.
+fn reached(numbers: &Numbers, windowed: impl Fn(f64) -> f64, all: f64) -> f64 {
+    let Windows { layers, length } = numbers.windows.unwrap_or(Windows { layers: 0, length: 0 });
+    layers as f64 * windowed(length as f64) + (numbers.layers - layers) as f64 * all
 }
 
 /// Positions that a case of this phase needs beyond its length.
@@ -178,7 +247,8 @@ pub(super) fn memory(numbers: &Numbers, dtype: Dtype, case: Case, before: usize)
         Dtype::F32 if numbers.quantised.is_none() => Bytes(0.0),
         Dtype::F32 | Dtype::F16 | Dtype::Bf16 => Bytes(numbers.head() * Dtype::F32.bytes() as f64),
     };
-    let mask = Bytes((numbers.mask * numbers.mask) as f64 * Dtype::F32.bytes() as f64);
+    let mask =
+        Bytes((numbers.masks * numbers.mask * numbers.mask) as f64 * Dtype::F32.bytes() as f64);
     mask + cache(case.batch) + running.max(growing).max(checking)
 }
 
@@ -203,13 +273,16 @@ mod tests {
     use super::*;
 
     fn small() -> Numbers {
-        crate::family::gpt2::numbers(&warpmark_nets::gpt2::Architecture {
+        let numbers = warpmark_nets::decoder::Numbers {
             layers: 12,
             heads: 12,
             width: 768,
             context: 1024,
             vocabulary: 50257,
-        })
+            ..Default::default()
+        };
+        let gpt2 = warpmark_nets::decoder::Variant::Gpt2.architecture(&numbers).unwrap();
+        crate::family::decoder::numbers(&gpt2, 1024)
     }
 
     /// Of 1024 rows and columns in f32.

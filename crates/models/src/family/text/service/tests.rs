@@ -4,36 +4,36 @@ use std::rc::Rc;
 use candle_core::{DType, Tensor};
 use warpmark_measure::{Batched, Streaming, WorkloadError};
 
-use super::super::tests::{TINY, context, info, tensors};
+use super::super::tests::{context, info, tensors, tiny};
 use super::*;
 use crate::engine::OWN;
-use warpmark_nets::gpt2::Gpt2;
+use warpmark_nets::decoder::Decoder;
 use warpmark_nets::reference::{self, Rounding};
 
 const WRITE: Case = Case { phase: Phase::Generate { tokens: 6 }, batch: 3, length: 10 };
 const READ: Case = Case { phase: Phase::Prefill, batch: 3, length: 10 };
 
 /// A tiny net built from damaged tensors, which is checked against intact ones.
-fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Gpt2> {
+fn ready(damage: impl FnOnce(&mut HashMap<String, Tensor>)) -> Ready<Decoder> {
     let right = tensors(DType::F32);
     let mut wrong = right.clone();
     damage(&mut wrong);
     Ready {
-        net: Gpt2::new(TINY, &wrong).unwrap(),
+        net: Decoder::new(&tiny(), 64, &wrong).unwrap(),
         info: info(Dtype::F32),
         plain: Rc::new(move |sequence, rounding| {
-            reference::gpt2::rounded_logits(&TINY, &right, sequence, rounding)
+            reference::decoder::rounded_logits(&tiny(), &right, sequence, rounding)
         }),
         context: context(Dtype::F32),
     }
 }
 
-fn writing(ready: Ready<Gpt2>, case: Case) -> Writing<Gpt2> {
+fn writing(ready: Ready<Decoder>, case: Case) -> Writing<Decoder> {
     Writing::new(ready, id("tiny", Dtype::F32, case, OWN).unwrap(), case, 6).unwrap()
 }
 
 /// The text that follows a prompt, token by token from whole sequences.
-fn alone(ready: &Ready<Gpt2>, number: usize, tokens: usize) -> Vec<u32> {
+fn alone(ready: &Ready<Decoder>, number: usize, tokens: usize) -> Vec<u32> {
     let mut text = ready.info.prompt(number, WRITE.length);
     for _ in 0..tokens {
         let logits = (ready.plain)((&text, 1), Rounding::Exact).unwrap();
