@@ -75,6 +75,16 @@ fn replayed_steps_are_those_launched_one_by_one() {
     }
 }
 
+/// Each is held against the same pass launched kernel by kernel, on its input and on another.
+#[test]
+fn replayed_passes_of_whisper_and_diffusion_are_those_launched_kernel_by_kernel() {
+    let machine = Machine::with(super::CARD);
+    let filter =
+        "speech/listener/encode@graph,image/diffusion-v2/unet@graph,image/diffusion-v2/vae@graph";
+    verified(&machine, &format!("{filter},!f32"), 10);
+    assert!(machine.report_of_kernels().calls("cuGraphLaunch") >= 20);
+}
+
 #[test]
 fn whisper_answers_right_in_every_precision() {
     plain_answers_right("speech/listener", 21);

@@ -14,6 +14,7 @@ mod input_cache;
 mod noise;
 mod parameters;
 mod peak_memory;
+mod replay;
 mod session;
 
 pub use by_batch::ServiceSettings;
@@ -23,4 +24,5 @@ pub use engine::{Engine, Notes, Program};
 pub use noise::{noise, stream};
 pub use parameters::{Parameters, PlannedGroup};
 pub use peak_memory::PeakMemory;
+pub use replay::{FixedPass, ReplayedPass};
 pub use session::{Case, Engines, ModelSession};

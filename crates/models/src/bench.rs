@@ -6,8 +6,8 @@ mod loader;
 mod plan;
 
 pub(crate) use warpmark_harness::{
-    Allowed, BenchContext, Comparison, Context, Engine, Engines, Held, Notes, PeakMemory, Program,
-    error, estimate, finite, noise, sampled, stream,
+    Allowed, BenchContext, Comparison, Context, Engine, Engines, FixedPass, Held, Notes,
+    PeakMemory, Program, ReplayedPass, error, estimate, finite, noise, sampled, stream,
 };
 pub use warpmark_harness::{Parameters, PlannedGroup};
 

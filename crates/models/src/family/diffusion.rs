@@ -27,11 +27,11 @@ use crate::bench::estimate::{guess, sampling, too_long_for_a_cpu};
 use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::{CANDLE, OWN, unsupported, workload_error};
+use crate::engine::{CANDLE, GRAPH, OWN, compiled_kernels, unsupported, workload_error};
 use crate::options::RunOptions;
 use crate::weights::{Init, Loaded, Renamed, TensorNames, TensorSpec};
 use candle::Published;
-use case::{Case, Engine};
+use case::{Case, Engine, Phase};
 use engine::DiffusionEngine;
 use inputs::Inputs;
 use nets::Nets;
@@ -149,6 +149,13 @@ impl Family for DiffusionFamily {
             } else if options.spec.gpu.is_none() {
                 cases.retain(|case| case.batch <= QUICK_CPU_BATCH);
             }
+            if options.spec.gpu.is_some() && compiled_kernels().is_some() {
+                let own = cases.iter().filter(|case| case.engine == Engine::Own);
+                let fixed =
+                    own.filter(|case| matches!(case.phase, Phase::Unet { .. } | Phase::Vae { .. }));
+                let replayed = |case: &Case| Case { engine: Engine::Graph, ..*case };
+                cases.extend(fixed.map(replayed).collect::<Vec<_>>());
+            }
             let weights = work::weight_bytes(model, &architecture, dtype)?;
             let plan = Plan { model, options, format: dtype.into(), weights };
             let all = cases
@@ -177,7 +184,9 @@ fn engines(
     let nets = Rc::new(Nets::new(&info.architecture, tensors).map_err(workload_error)?);
     let own = DiffusionEngine { nets: Rc::clone(&nets), published: None, info: Rc::clone(&info) };
     let tensors = tensors.clone();
-    Ok(Engines::of(OWN, own).or(CANDLE, move || {
+    let replayed =
+        DiffusionEngine { nets: Rc::clone(&nets), published: None, info: Rc::clone(&info) };
+    Ok(Engines::of(OWN, own).or(GRAPH, || Ok(replayed)).or(CANDLE, move || {
         let published = Published::new(&info.architecture, &tensors).map_err(workload_error)?;
         Ok(DiffusionEngine { nets, published: Some(published), info })
     }))

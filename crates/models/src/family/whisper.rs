@@ -27,7 +27,7 @@ use crate::bench::estimate::{guess, sampling};
 use crate::bench::{Engines, Plan, Planned, PlannedGroup};
 use crate::catalog::{CatalogError, Dtype, Model};
 use crate::configuration::{self, ConfigurationError, Find};
-use crate::engine::{CANDLE, OWN, unsupported, workload_error};
+use crate::engine::{CANDLE, GRAPH, OWN, unsupported, workload_error};
 use crate::options::RunOptions;
 use crate::weights::{Copied, Init, Loaded, TensorNames, TensorSpec};
 use warpmark_nets::NetError;
@@ -151,8 +151,11 @@ fn engines(
     shared: Rc<Shared>,
 ) -> Result<Engines<Case>, WorkloadError> {
     let net = Whisper::new(shared.info.architecture, &tensors).map_err(workload_error)?;
-    let own = WhisperEngine { net, shared: Rc::clone(&shared) };
-    Ok(Engines::of(OWN, own).or(CANDLE, move || PeerEngine::new(&tensors, shared)))
+    let own = WhisperEngine { net: Rc::new(net), shared: Rc::clone(&shared) };
+    let replayed = WhisperEngine { net: Rc::clone(&own.net), shared: Rc::clone(&shared) };
+    Ok(Engines::of(OWN, own)
+        .or(GRAPH, || Ok(replayed))
+        .or(CANDLE, move || PeerEngine::new(&tensors, shared)))
 }
 
 /// The entry's architecture, refused where its numbers are invalid.

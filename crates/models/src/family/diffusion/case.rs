@@ -2,7 +2,7 @@
 
 use crate::bench::Parameters;
 use crate::catalog::Dtype;
-use crate::engine::{CANDLE, OWN};
+use crate::engine::{CANDLE, GRAPH, OWN};
 use warpmark_nets::diffusion::Scheduler;
 
 /// A part of making an image from a text.
@@ -56,6 +56,8 @@ impl Phase {
 pub(super) enum Engine {
     /// Ours.
     Own,
+    /// Ours, their pass captured once and replayed.
+    Graph,
     /// candle-transformers' as published.
     Candle,
 }
@@ -76,6 +78,7 @@ impl Case {
     pub(super) fn parameters(self, dtype: Dtype) -> Parameters {
         let engine = match self.engine {
             Engine::Own => OWN,
+            Engine::Graph => GRAPH,
             Engine::Candle => CANDLE,
         };
         let name = ("image", self.phase.name());

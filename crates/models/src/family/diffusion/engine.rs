@@ -6,13 +6,13 @@ use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
 use super::candle::Published;
-use super::case::{Case, Phase};
+use super::case::{Case, Engine as Whose, Phase};
 use super::generation::Generation;
 use super::nets::{Nets, Parts};
 use super::setting::{ModelInfo, Setting};
 use super::steps::{Decoding, Encoding, Step};
 use super::work;
-use crate::bench::{BenchContext, Engine, Program};
+use crate::bench::{BenchContext, Engine, FixedPass, Program, ReplayedPass};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 
@@ -42,6 +42,15 @@ impl Engine for DiffusionEngine {
             None => nets.as_ref(),
         };
         let setting = Setting { nets, parts, info, bench, case };
+        if case.engine == Whose::Graph {
+            return match case.phase {
+                Phase::Unet { size } => replayed(Step::new(setting, size)),
+                Phase::Vae { size } => replayed(Decoding::new(setting, size)),
+                Phase::Text | Phase::Generate { .. } => Err(WorkloadError::Unsupported(
+                    "texts and whole images are no passes of fixed shape".to_owned(),
+                )),
+            };
+        }
         let made: Result<Box<dyn Program + 'a>, NetError> = match case.phase {
             Phase::Text => Encoding::new(setting).map(|made| Box::new(made) as _),
             Phase::Unet { size } => Step::new(setting, size).map(|made| Box::new(made) as _),
@@ -53,4 +62,11 @@ impl Engine for DiffusionEngine {
         };
         made.map_err(workload_error)
     }
+}
+
+/// A pass as one graph.
+fn replayed<'a, P: FixedPass + 'a>(
+    made: Result<P, NetError>,
+) -> Result<Box<dyn Program + 'a>, WorkloadError> {
+    Ok(Box::new(ReplayedPass::new(made.map_err(workload_error)?)?))
 }

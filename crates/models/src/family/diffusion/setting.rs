@@ -10,7 +10,7 @@ use super::nets::{Nets, Parts, Tokens};
 use super::work;
 use crate::bench::{BenchContext, Notes, noise};
 use crate::catalog::Dtype;
-use crate::engine::OWN;
+use crate::engine::CANDLE;
 use warpmark_nets::diffusion::{Architecture, PIXELS_OF_A_LATENT};
 use warpmark_nets::{NetError, launches_note};
 
@@ -82,7 +82,7 @@ impl Setting<'_> {
         let mut caveats = Vec::new();
         caveats.extend(self.parts.caveat(self.case.phase).map(str::to_owned));
         caveats.extend(self.bench.context.widened());
-        if self.bench.id.engine() == OWN {
+        if self.bench.id.engine() != CANDLE {
             caveats.extend(self.attention_notes());
         }
         if work::is_upcast(architecture, *dtype) {

@@ -8,7 +8,7 @@ use warpmark_measure::WorkloadError;
 use super::check;
 use super::nets::{Timestep, Tokens};
 use super::setting::Setting;
-use crate::bench::{Comparison, Notes, Program};
+use crate::bench::{Comparison, FixedPass, Notes, Program};
 use crate::engine::workload_error;
 use warpmark_nets::NetError;
 use warpmark_nets::diffusion::{Condition, EncodedText};
@@ -97,10 +97,13 @@ impl<'a> Step<'a> {
     }
 
     fn check(&self) -> Result<Comparison, NetError> {
-        let predicted = self.run()?;
+        self.judged(&self.run()?)
+    }
+
+    fn judged(&self, predicted: &Tensor) -> Result<Comparison, NetError> {
         let asked =
             check::Asked { setting: self.setting, condition: &self.fed.condition, size: self.size };
-        let step = asked.predictions("step", (&self.fed.latents, TIMESTEP), &predicted)?;
+        let step = asked.predictions("step", (&self.fed.latents, TIMESTEP), predicted)?;
         let what = "the first image's prediction with its text and the last one's with none, against the \
                     plain net one at a time in f32";
         Ok(check::comparison(&self.setting, what, vec![step]))
@@ -132,11 +135,37 @@ impl<'a> Decoding<'a> {
     }
 
     fn check(&self) -> Result<Comparison, NetError> {
-        let images = self.run()?;
-        let image = check::images(&self.setting, &self.latents, &images)?;
+        self.judged(&self.run()?)
+    }
+
+    fn judged(&self, images: &Tensor) -> Result<Comparison, NetError> {
+        let image = check::images(&self.setting, &self.latents, images)?;
         let what = "the last image, against the plain decoder in f32";
         Ok(check::comparison(&self.setting, what, vec![image]))
     }
 }
 
 program!(Decoding, "noise of the spread of latents");
+
+/// Programs whose pass can be captured, and what each reads.
+macro_rules! fixed_pass {
+    ($program:ident, $input:expr) => {
+        impl FixedPass for $program<'_> {
+            fn pass(&self) -> Result<Tensor, NetError> {
+                self.run()
+            }
+
+            fn judge(&self, answer: &Tensor) -> Result<Comparison, WorkloadError> {
+                self.judged(answer).map_err(workload_error)
+            }
+
+            fn input(&self) -> &Tensor {
+                let input: fn(&Self) -> &Tensor = $input;
+                input(self)
+            }
+        }
+    };
+}
+
+fixed_pass!(Step, |step| &step.fed.latents);
+fixed_pass!(Decoding, |decoding| &decoding.latents);

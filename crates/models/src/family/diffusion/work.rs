@@ -300,7 +300,7 @@ pub(super) fn activations(architecture: &Architecture, dtype: Dtype, case: Case)
     let largest = passes(architecture, case).iter().map(held).fold(0.0, f64::max);
     let scores = match (case.engine, case.phase) {
         (_, Phase::Text) => 0.0,
-        (Engine::Own, _) => BLOCKS,
+        (Engine::Own | Engine::Graph, _) => BLOCKS,
         (Engine::Candle, phase) => whole_scores(architecture, phase) * case.batch as f64,
     };
     Bytes(largest + scores)

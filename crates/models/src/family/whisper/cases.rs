@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::bench::Parameters;
 use crate::catalog::{CatalogError, Dtype, Model};
-use crate::engine::{CANDLE, OWN};
+use crate::engine::{CANDLE, GRAPH, OWN, compiled_kernels};
 use crate::family::text::WINDOW;
 use crate::options::RunOptions;
 use warpmark_nets::whisper::Architecture;
@@ -39,6 +39,8 @@ impl Phase {
 pub(super) enum Engine {
     /// Ours.
     Own,
+    /// Ours, its pass captured once and replayed.
+    Graph,
     /// candle-transformers' as published.
     Candle,
 }
@@ -83,6 +85,7 @@ impl Case {
     pub(super) fn parameters(&self, dtype: Dtype) -> Parameters {
         let engine = match self.engine {
             Engine::Own => OWN,
+            Engine::Graph => GRAPH,
             Engine::Candle => CANDLE,
         };
         let format = (self.phase != Phase::Mel).then_some(dtype.into());
@@ -195,6 +198,10 @@ pub(super) fn cases(
         cases.extend(chooser.mel());
     }
     cases.extend(chooser.encode());
+    if options.spec.gpu.is_some() && compiled_kernels().is_some() {
+        let replayed = |case| Case { engine: Engine::Graph, ..case };
+        cases.extend(chooser.encode().into_iter().map(replayed));
+    }
     cases.extend(chooser.decode());
     cases.extend(chooser.transcribe());
     if options.full && dtype == Dtype::F32 {

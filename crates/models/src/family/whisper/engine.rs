@@ -5,17 +5,17 @@ use std::rc::Rc;
 use warpmark_measure::WorkloadError;
 use warpmark_record::Bytes;
 
-use super::cases::{Case, Phase};
+use super::cases::{Case, Engine as Whose, Phase};
 use super::parts::Shared;
 use super::steps::{Decode, Encode, Mel};
 use super::transcribe::Transcribe;
-use crate::bench::{BenchContext, Engine, Program};
+use crate::bench::{BenchContext, Engine, Program, ReplayedPass};
 use crate::engine::workload_error;
 use warpmark_nets::whisper::Whisper;
 
 /// Our own net.
 pub(super) struct WhisperEngine {
-    pub(super) net: Whisper,
+    pub(super) net: Rc<Whisper>,
     pub(super) shared: Rc<Shared>,
 }
 
@@ -35,6 +35,10 @@ impl Engine for WhisperEngine {
         let parts = shared.parts(case, bench)?;
         Ok(match case.phase {
             Phase::Mel => Box::new(Mel::new(parts).map_err(workload_error)?),
+            Phase::Encode if case.engine == Whose::Graph => {
+                let pass = Encode::new(net, parts).map_err(workload_error)?;
+                Box::new(ReplayedPass::new(pass)?)
+            }
             Phase::Encode => Box::new(Encode::new(net, parts).map_err(workload_error)?),
             Phase::Decode => Box::new(Decode::new(net, parts).map_err(workload_error)?),
             Phase::Transcribe => Box::new(Transcribe::new(net, parts)?),

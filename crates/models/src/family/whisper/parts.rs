@@ -13,7 +13,7 @@ use super::work::{self, Transcription};
 use crate::audio::speech;
 use crate::bench::{BenchContext, Notes, Opened};
 use crate::catalog::{Dtype, Model};
-use crate::engine::OWN;
+use crate::engine::CANDLE;
 use crate::options::InputAudio;
 use crate::tokenizer::Tokenizer;
 use crate::weights::locate_tokenizer;
@@ -181,7 +181,7 @@ impl Parts<'_> {
             caveats.push("computed on the host's processor, and copied to the device".to_owned());
         } else {
             caveats.extend(context.widened());
-            if self.bench.id.engine() == OWN {
+            if self.bench.id.engine() != CANDLE {
                 let head_size = info.architecture.width / info.architecture.heads;
                 caveats.extend(launches_note(&context.device, info.dtype.candle(), head_size));
             }

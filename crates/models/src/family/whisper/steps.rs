@@ -9,7 +9,7 @@ use super::cases::Case;
 use super::check::{Clip, Compared, against, allowed, mel_comparison};
 use super::parts::Parts;
 use super::work::DISTINCT;
-use crate::bench::{Comparison, Notes, Program, sampled};
+use crate::bench::{Comparison, FixedPass, Notes, Program, sampled};
 use crate::engine::workload_error;
 use crate::family::text::{self, WINDOW};
 use warpmark_nets::NetError;
@@ -93,9 +93,22 @@ impl Program for Encode<'_> {
     }
 
     fn compare(&mut self) -> Result<Comparison, WorkloadError> {
+        self.judge(&self.pass().map_err(workload_error)?)
+    }
+}
+
+impl FixedPass for Encode<'_> {
+    fn pass(&self) -> Result<Tensor, NetError> {
+        self.net.encode(&self.input.mels)
+    }
+
+    fn judge(&self, answer: &Tensor) -> Result<Comparison, WorkloadError> {
         let EncoderInput { clips, mels } = &*self.input;
-        let found = self.net.encode(mels).map_err(workload_error)?;
-        check_encoded(&self.parts, Dialect::Published, clips, mels, &found)
+        check_encoded(&self.parts, Dialect::Published, clips, mels, answer)
+    }
+
+    fn input(&self) -> &Tensor {
+        &self.input.mels
     }
 }
 
