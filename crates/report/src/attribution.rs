@@ -11,7 +11,8 @@ use crate::format::percent;
 pub(crate) const EXPLANATION: &str = "\
      Times are medians of a step. The device's clock counts its waits between two kernels; host is the part of \
      the wall time in which that clock stood still. Bound by the host: either that is more than a quarter, or the \
-     device was done as soon as the last launch was queued. Of reading: the bytes that the step needs at least, \
+     device was done as soon as the last launch was queued. Kernels are counted in captured graphs; warpmark launches about those of \
+     graph one by one. Of reading: the bytes that the step needs at least, \
      against the rate at which this run read the device's memory.";
 
 /// Steps of one model and type, of which the first stands for all: the smallest batch.
