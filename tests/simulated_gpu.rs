@@ -76,6 +76,14 @@ fn measure_figures(name: &str) {
     let report = machine.report();
     assert_eq!(report.dangling(), 0);
     assert!(report.launches("memory_copy") > 100);
+    // No more work than planned, by the card's own clock: on a busy host it is less, since the time of some
+    // steps is the host's.
+    let ran = machine.run(&["run", "--dry-run", "--json", "--device", "cuda", "--filter", &filter]);
+    let plan: Value = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    let rows = plan["benchmarks"].as_array().unwrap();
+    let planned: f64 = rows.iter().map(|row| row["time_s"].as_f64().unwrap()).sum();
+    let worked = report.worked();
+    assert!(worked < 1.15 * planned, "{name}: {worked:.2} s of work, {planned:.2} s were planned");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use warpmark_measure::{Entry, Group};
+use warpmark_measure::{Entry, Group, WarmUp};
 use warpmark_record::{BenchmarkId, Bytes, BytesPerSecond, Field, Filter, Seconds};
 
 /// Everything that a run is going to do, in order.
@@ -180,7 +180,14 @@ pub(crate) fn cost(entry: &Entry) -> Seconds {
     if entry.skip.is_some() {
         return Seconds(0.0);
     }
-    entry.sampling.expected(entry.iteration_estimate).0 + beside_samples(entry)
+    let Entry { sampling, iteration_estimate: iteration, .. } = *entry;
+    // What is meant to last warms up for as long as it was told, and the others until times are level.
+    let warmed = if sampling.may_end_early {
+        WarmUp::expected(sampling.warm_up, sampling.single, iteration)
+    } else {
+        longest_warm_up(entry)
+    };
+    sampling.expected(iteration).0 + warmed + beside(entry)
 }
 
 /// The time it takes where noise keeps it from ending early.
@@ -188,14 +195,18 @@ fn most(entry: &Entry) -> Seconds {
     if entry.skip.is_some() {
         return Seconds(0.0);
     }
-    entry.sampling.expected(entry.iteration_estimate).1 + beside_samples(entry)
+    entry.sampling.expected(entry.iteration_estimate).1 + longest_warm_up(entry) + beside(entry)
 }
 
-/// Preparation, warm-up and checks.
-fn beside_samples(entry: &Entry) -> Seconds {
+/// A warm-up whose times never become level.
+fn longest_warm_up(entry: &Entry) -> Seconds {
     let (sampling, iteration) = (entry.sampling, entry.iteration_estimate);
-    let warmed = if sampling.single { iteration * 2.0 } else { sampling.warm_up.max(iteration) };
-    entry.preparation_estimate + warmed + iteration * 2.0
+    if sampling.single { iteration * 2.0 } else { sampling.warm_up.max(iteration) }
+}
+
+/// Preparation and checks.
+fn beside(entry: &Entry) -> Seconds {
+    entry.preparation_estimate + entry.iteration_estimate * 2.0
 }
 
 /// A duration for a plan: `42 s`, `3 min 5 s`.
@@ -282,8 +293,9 @@ mod tests {
         long.sampling = Sampling { samples: 50, target: Seconds(3.0), ..long.sampling };
         let whole = cost(&long);
         long.sampling.may_end_early = true;
-        // 1.2 of 3 seconds; criterion's own warm-up of a twentieth stays.
-        assert!((whole - cost(&long) - Seconds(1.8)).get().abs() < 1e-9);
+        // 1.2 of 3 seconds, and a warm-up that ends when times are level; criterion's own of a twentieth stays.
+        let warmed = WarmUp::expected(Seconds(1.0), false, Seconds(0.001));
+        assert!((whole - cost(&long) - Seconds(1.8) - Seconds(1.0) + warmed).get().abs() < 1e-9);
         assert!((most(&long) - whole).get().abs() < 1e-9);
         // Of iterations that take half a second eleven are the least.
         long.iteration_estimate = Seconds(0.5);

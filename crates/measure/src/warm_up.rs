@@ -42,6 +42,17 @@ impl WarmUp {
         }
     }
 
+    /// The wall time of a warm-up whose iterations all take `iteration`: for a plan, the least that there is.
+    pub fn expected(limit: Seconds, single: bool, iteration: Seconds) -> Seconds {
+        // A guess of nothing is taken for what no clock resolves.
+        let iteration = iteration.max(Seconds(1e-9));
+        let mut warm_up = Self::new(limit, single);
+        while let Some(iterations) = warm_up.next_batch() {
+            warm_up.ran(iteration * iterations as f64);
+        }
+        warm_up.spent()
+    }
+
     /// A warm-up that lasts `limit` whether times converge or not.
     pub fn of_length(limit: Seconds) -> Self {
         Self { whole: true, ..Self::new(limit, false) }
@@ -116,6 +127,16 @@ mod tests {
         let (warm_up, batches) = run(WarmUp::new(Seconds(10.0), false), |_, n| 0.02 * n as f64);
         assert!(warm_up.converged());
         assert_eq!(batches, 2 * WINDOW);
+    }
+
+    #[test]
+    fn what_is_expected_of_a_warm_up_is_what_level_times_take() {
+        // 1, 2, 4 and 8 of a millisecond are too short to be judged by; eight batches of 16 are compared.
+        let expected = WarmUp::expected(Seconds(1.0), false, Seconds(1e-3));
+        assert!((expected.get() - (15e-3 + 8.0 * 16e-3)).abs() < 1e-9, "{expected}");
+        let slow = WarmUp::expected(Seconds(1.0), false, Seconds(0.7));
+        assert!((slow.get() - 1.4).abs() < 1e-9, "{slow}");
+        assert!(WarmUp::expected(Seconds(1.0), false, Seconds(0.0)).get() < 0.5);
     }
 
     #[test]

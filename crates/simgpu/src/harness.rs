@@ -239,6 +239,11 @@ impl Report {
         self.fact("instructions", kernel)
     }
 
+    /// Seconds of work that the cards were given, by their own clocks: those of all processes together.
+    pub fn worked(&self) -> f64 {
+        self.fact("worked", "microseconds") as f64 * 1e-6
+    }
+
     /// Bytes that were really copied between the host and the cards, whatever the program asked for: copies
     /// that nobody could tell of are not made.
     pub fn copied(&self) -> u64 {

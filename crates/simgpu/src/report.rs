@@ -52,6 +52,8 @@ fn text(machine: &Machine) -> String {
     for (kernel, instructions) in &machine.run {
         let _ = writeln!(text, "instructions {kernel} {instructions}");
     }
+    let worked: f64 = machine.devices.iter().map(|device| device.worked).sum();
+    let _ = writeln!(text, "worked microseconds {}", (worked * 1e6) as u64);
     let _ = writeln!(text, "copied bytes {}", bytes::copied());
     let _ = writeln!(text, "dangling pointers {}", machine.dangling);
     text
