@@ -11,7 +11,7 @@ use warpmark_report::{
 };
 
 use super::rank;
-use crate::arguments::{Export, OutputFormat, Report, WrongUsage};
+use crate::arguments::{Export, OutputFormat, Report};
 use crate::filter;
 use crate::output::{left_out, remark, show};
 use crate::sources::tariffs;
@@ -98,7 +98,7 @@ fn database(
     let is_file = |path: &Path| std::fs::metadata(path).map_or(true, |there| there.is_file());
     let Some(path) = path.filter(|path| is_file(path)) else {
         let advice = "a database is no text: name its file with `--output runs.sqlite`";
-        return Err(WrongUsage(advice.to_owned()).into());
+        return Err(crate::arguments::WrongUsage(advice.to_owned()).into());
     };
     files::replace(path, |draft| {
         let written = warpmark_report::sqlite::write(recording, selects, draft);
