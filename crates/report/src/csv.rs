@@ -1,5 +1,7 @@
 //! Comma-separated values: one line a record, units in the columns' names.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 use warpmark_analyze::{Comparison, RunAnalysis};
 
@@ -7,15 +9,38 @@ use crate::decision::Decision;
 use crate::specs::Sheet;
 use crate::{ReportError, comparison, escape, fields};
 
-/// All rows of all runs.
+/// All rows of all runs. What has names of its own (parameters, phases, percentiles, tags) stands together in a
+/// column of its kind, and once more in a column for each name after all others: `parameters.batch`,
+/// `distributions.time_to_first_token_s.p50`.
 pub fn run(runs: &[RunAnalysis<'_>]) -> Result<String, ReportError> {
+    let rows = || runs.iter().flat_map(|run| run.rows.iter().map(move |row| fields::of(run, row)));
+    let names: BTreeSet<String> = rows().flat_map(|fields| named(&fields).into_keys()).collect();
     let mut table = Table::default();
-    for run in runs {
-        for row in &run.rows {
-            table.add(&fields::of(run, row))?;
-        }
+    for fields in rows() {
+        table.add_with(&fields, &names)?;
     }
     table.finish()
+}
+
+/// The values that have names of their own, by column.
+fn named(fields: &[(&'static str, Value)]) -> BTreeMap<String, Value> {
+    fn below(column: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(entries) => {
+                for (name, value) in entries {
+                    below(&format!("{column}.{name}"), value, found);
+                }
+            }
+            value => {
+                found.insert(column.to_owned(), value.clone());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (name, value) in fields.iter().filter(|(_, value)| value.is_object()) {
+        below(name, value, &mut found);
+    }
+    found
 }
 
 /// What a machine said of itself.
@@ -65,12 +90,27 @@ struct Table {
 
 impl Table {
     fn add(&mut self, fields: &[(&'static str, Value)]) -> Result<(), ReportError> {
+        self.add_with(fields, &BTreeSet::new())
+    }
+
+    /// A line, with a column for each of these names after the others.
+    fn add_with(
+        &mut self,
+        fields: &[(&'static str, Value)],
+        names: &BTreeSet<String>,
+    ) -> Result<(), ReportError> {
         let header = self.lines.is_empty();
         let mut writer = csv::Writer::from_writer(&mut self.lines);
         if header {
-            writer.write_record(fields.iter().map(|(name, _)| name)).map_err(failed)?;
+            let columns = fields.iter().map(|(name, _)| (*name).to_owned());
+            let columns = columns.chain(names.iter().map(|name| escape::csv(name)));
+            writer.write_record(columns).map_err(failed)?;
         }
-        writer.write_record(fields.iter().map(|(_, value)| cell(value))).map_err(failed)?;
+        let known = if names.is_empty() { BTreeMap::new() } else { named(fields) };
+        let cells = fields.iter().map(|(_, value)| cell(value));
+        let cells =
+            cells.chain(names.iter().map(|name| known.get(name).map_or_else(String::new, cell)));
+        writer.write_record(cells).map_err(failed)?;
         writer.flush().map_err(failed)
     }
 

@@ -15,6 +15,7 @@ pub mod json;
 pub mod list;
 pub mod load_test;
 pub mod markdown;
+pub mod series;
 pub mod specs;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -35,6 +36,7 @@ use warpmark_record::{DeviceSpec, HostSpec, Record};
 
 pub use decision::Decision;
 pub use list::{ListColumn, render_list};
+pub use series::Series;
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,15 @@ pub fn render_page(
     tariffs: &Tariffs,
 ) -> String {
     html::run(&chosen(recording, selected), &recording.warnings, tariffs)
+}
+
+/// The newest figure of each selected benchmark on each card, for a tool that follows figures over time.
+pub fn render_series(
+    recording: &Recording,
+    selected: impl Fn(&Record) -> bool,
+    series: Series,
+) -> Result<String, ReportError> {
+    series::of(&chosen(recording, selected), series)
 }
 
 /// The page over a folder of results, in Markdown: every device, every run with its environment.

@@ -202,12 +202,49 @@ fn csv_has_a_line_a_record_and_keeps_formulas_from_spreadsheets() {
     assert!((time - 0.0125).abs() < 1e-4);
     assert_eq!(&records[0][column("share_book_compute")], "", "unknown stays empty");
     assert_eq!(&records[6][column("outcome")], "failed");
+    // What has names of its own has a column for each as well.
+    let p50 = column("distributions.time_between_tokens_s.p50");
+    assert_eq!(records[4][p50].parse::<f64>().unwrap(), 0.040_495);
+    assert_eq!(&records[4][column("distributions.time_between_tokens_s.p95")], "");
+    assert_eq!(&records[0][p50], "");
+    assert!(records[4][column("distributions")].starts_with("time_between_tokens_s=deviation="));
     for record in &records {
         let formula = |cell: &str| {
             cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err()
         };
         assert!(!record.iter().any(formula), "{record:?}");
     }
+}
+
+#[test]
+fn tools_that_follow_figures_get_the_newest_of_each_benchmark_in_their_own_forms() {
+    let recording = fixture::recording();
+    let metrics = render_series(&recording, |_| true, Series::OpenMetrics).unwrap();
+    let first = "warpmark_time_seconds{benchmark=\"micro/matmul/f32.f32/1024x1024x1024@gemm\",card=\"\",\
+                 device=\"cpu-some\"} 0.0124";
+    let of = |name: &str| metrics.lines().filter(|line| line.starts_with(name)).count();
+    assert!(metrics.contains(first), "{metrics}");
+    assert_eq!(of("# TYPE warpmark_time_seconds gauge"), 1);
+    assert_eq!((of("warpmark_time_seconds{"), of("warpmark_failed{")), (5, 6), "{metrics}");
+    assert_eq!(metrics.lines().last(), Some("# EOF"));
+    // A line is a name, labels in quotes and a number; a new line or quote of a label would make it two.
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (labels, value) = line.rsplit_once("} ").unwrap();
+        assert!(value.parse::<f64>().is_ok() && labels.matches('"').count() % 2 == 0, "{line}");
+    }
+    let value = |series| -> Value {
+        serde_json::from_str(&render_series(&recording, |_| true, series).unwrap()).unwrap()
+    };
+    let action = value(Series::BenchmarkAction);
+    assert_eq!(action.as_array().unwrap().len(), 5);
+    let name = "cpu-some/micro/matmul/f32.f32/1024x1024x1024@gemm";
+    let row = action.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+    assert_eq!(row["unit"], "s");
+    assert!(row["range"].as_str().unwrap().ends_with(" %"), "{row}");
+    let bencher = value(Series::Bencher);
+    let row = &bencher[name];
+    assert!((row["latency"]["value"].as_f64().unwrap() - 12.5e6).abs() < 1e5, "{row}");
+    assert!(row["latency"]["lower_value"].as_f64() <= row["latency"]["upper_value"].as_f64());
 }
 
 #[test]

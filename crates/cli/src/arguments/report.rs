@@ -6,6 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use warpmark_analyze::fleet::By;
 use warpmark_record::Filter;
+use warpmark_report::Series;
 
 use super::{PriceOptions, WrongUsage};
 
@@ -31,6 +32,8 @@ pub enum Export {
     Text(OutputFormat),
     /// Tables for those who query.
     Sqlite,
+    /// The newest figures, for a tool that follows them.
+    Series(Series),
 }
 
 impl Export {
@@ -43,6 +46,7 @@ impl Export {
             "json" => Self::Text(OutputFormat::Json),
             "html" | "htm" => Self::Text(OutputFormat::Html),
             "sqlite" | "sqlite3" | "db" => Self::Sqlite,
+            "prom" => Self::Series(Series::OpenMetrics),
             _ => return None,
         })
     }
@@ -57,6 +61,9 @@ impl ValueEnum for Export {
             Self::Text(OutputFormat::Json),
             Self::Text(OutputFormat::Html),
             Self::Sqlite,
+            Self::Series(Series::OpenMetrics),
+            Self::Series(Series::BenchmarkAction),
+            Self::Series(Series::Bencher),
         ]
     }
 
@@ -66,6 +73,19 @@ impl ValueEnum for Export {
             Self::Sqlite => Some(
                 PossibleValue::new("sqlite").help("An SQLite database of runs, rows and samples"),
             ),
+            Self::Series(series) => {
+                let (name, help) = match series {
+                    Series::OpenMetrics => (
+                        "openmetrics",
+                        "Newest figures as gauges, for Prometheus' node exporter (.prom)",
+                    ),
+                    Series::BenchmarkAction => {
+                        ("benchmark-action", "Newest times, for github-action-benchmark")
+                    }
+                    Series::Bencher => ("bencher", "Newest times and rates, for Bencher"),
+                };
+                Some(PossibleValue::new(name).help(help))
+            }
         }
     }
 }
@@ -93,6 +113,7 @@ Examples:
   warpmark report all.jsonl --by host --output fleet.html
   warpmark report --output run.csv
   warpmark report --output run.sqlite
+  warpmark report results --output /var/lib/node_exporter/warpmark.prom
   warpmark report --index --output results/README.md")]
 pub struct Report {
     /// Results files or folders; without any, the newest run of the results folder
@@ -114,8 +135,8 @@ pub struct Report {
     /// Only benchmarks that match, such as `decode` or `gpt2/decode,!f16`
     #[arg(long, value_name = "FILTER")]
     pub filter: Option<Filter>,
-    /// A file to write to, whose name says the form (.txt, .md, .csv, .json, .html, .sqlite); `-` for
-    /// standard output
+    /// A file to write to, whose name says the form (.txt, .md, .csv, .json, .html, .sqlite,
+    /// .prom); `-` for standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// What an hour costs, for the page.
@@ -144,6 +165,8 @@ impl Report {
             (_, None) if ending == "jsonl" => Err(WrongUsage(format!(
                 "{output} would be taken for recorded runs by its name; name it {KNOWN_ENDINGS}"
             ))),
+            // Two forms of JSON have a tool of their own.
+            (Some(asked @ Export::Series(_)), Some(Export::Text(OutputFormat::Json))) => Ok(asked),
             (Some(asked), Some(named)) if asked != named => Err(WrongUsage(format!(
                 "{output} is the name of another form than the one that is asked for ({}); leave out \
                  one, or change it",
@@ -161,4 +184,4 @@ impl Report {
 }
 
 /// The endings that tell of a form, in words.
-const KNOWN_ENDINGS: &str = ".txt, .md, .csv, .json, .html or .sqlite";
+const KNOWN_ENDINGS: &str = ".txt, .md, .csv, .json, .html, .sqlite or .prom";

@@ -7,7 +7,7 @@ use warpmark_analyze::fleet::{self, By};
 use warpmark_record::Record;
 use warpmark_record::store::{self, Recording};
 use warpmark_report::{
-    Format, decision, render_decision, render_index, render_page, render_selected,
+    Format, decision, render_decision, render_index, render_page, render_selected, render_series,
 };
 
 use super::rank;
@@ -39,7 +39,7 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
     } else {
         store::read_all(&options.paths)?
     };
-    if matches!(export, Export::Text(OutputFormat::Csv) | Export::Sqlite) {
+    if matches!(export, Export::Text(OutputFormat::Csv) | Export::Sqlite | Export::Series(_)) {
         // The other forms have a place for them.
         left_out(&recording);
     }
@@ -48,9 +48,13 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
     if recording.rows.is_empty() {
         anyhow::bail!("the record holds no row, so there is nothing to show");
     }
-    let Export::Text(form) = export else {
-        database(&recording, selects, to)?;
-        return Ok(exit::OK);
+    let form = match export {
+        Export::Text(form) => form,
+        Export::Sqlite => {
+            database(&recording, selects, to)?;
+            return Ok(exit::OK);
+        }
+        Export::Series(series) => return written(&render_series(&recording, selects, series)?, to),
     };
     let format = Format::from(form);
     let style = if to.is_some() { terminal::style_of_files() } else { terminal::style() };
