@@ -172,6 +172,7 @@ fn the_name_of_the_output_chooses_the_form() {
         ("r.json", "{"),
         ("R.HTML", "<!DOCTYPE html>"),
         ("r.sqlite", "SQLite format 3"),
+        ("r.prom", "# TYPE warpmark_failed gauge"),
         ("r.txt", "Test l4"),
         ("r", "Test l4"),
     ] {
