@@ -87,7 +87,7 @@ fn newest<'a>(runs: &'a [RunAnalysis<'_>]) -> Newest<'a> {
 }
 
 /// A gauge: its name without the prefix, what it says, and its value of a row. Gauges alone: they mean the same to a
-/// reader of OpenMetrics and to one of Prometheus' older text.
+/// reader of `OpenMetrics` and to one of Prometheus' older text.
 type Gauge = (&'static str, &'static str, fn(&RowAnalysis<'_>) -> Option<f64>);
 
 const GAUGES: [Gauge; 7] = [
