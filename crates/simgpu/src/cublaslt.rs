@@ -50,10 +50,12 @@ const fn arithmetic(
 
 /// From the table of supported types in the documentation of `cublasLtMatmul`; a card has those that its
 /// profile has a peak of.
-const ARITHMETICS: [Arithmetic; 9] = [
+const ARITHMETICS: [Arithmetic; 11] = [
     arithmetic(COMPUTE_16F, Element::F16, Element::F16, "f16/f16"),
     arithmetic(COMPUTE_32F, Element::F16, Element::F16, "f16/f32"),
     arithmetic(COMPUTE_32F, Element::Bf16, Element::Bf16, "bf16/f32"),
+    arithmetic(COMPUTE_32F, Element::F16, Element::F32, "f16/f32"),
+    arithmetic(COMPUTE_32F, Element::Bf16, Element::F32, "bf16/f32"),
     arithmetic(COMPUTE_32F, Element::F32, Element::F32, "f32/f32"),
     arithmetic(COMPUTE_32F_FAST_TF32, Element::F32, Element::F32, "tf32/f32"),
     arithmetic(COMPUTE_64F, Element::F64, Element::F64, "f64/f64"),

@@ -10,6 +10,7 @@ use super::{
 use crate::call::{elsewhere, put};
 use crate::card::Device;
 use crate::contents::Element;
+use crate::driver::Kind;
 use crate::faults::Tf32;
 use crate::machine::Machine;
 use crate::product::{Layout, Operand, Product};
@@ -29,6 +30,7 @@ struct Proposal {
 }
 
 /// The shape of a multiplication, checked: layouts must fit each other, and their types the arithmetic.
+#[derive(Clone, Copy)]
 struct Problem {
     description: Description,
     a: Layout,
@@ -168,18 +170,50 @@ extern "C" fn cublasLtMatmul(
         let index = algorithm.map_or(0, |algorithm| algorithm.0[0] as usize);
         let factor = slowness(device.wrong.fastest, index).ok_or(NOT_SUPPORTED)?;
         let scale = problem.description.scale;
-        let factors = (scalar(alpha, scale)?, scalar(beta, scale)?);
-        let work_area = (workspace, workspace_bytes as u64);
-        if multiply(device, &problem, [a, b, c, d], factors, work_area).is_err() {
+        let multiplication = Multiplication {
+            problem,
+            at: [a, b, c, d],
+            factors: (scalar(alpha, scale)?, scalar(beta, scale)?),
+            workspace: (workspace, workspace_bytes as u64),
+            factor,
+        };
+        if let Some(capture) = device.capture(stream) {
+            capture.node(Kind::Kernel, move |machine, stream| multiplication.run(machine, stream));
+            return Ok(());
+        }
+        device.launched(stream).map_err(|_| EXECUTION_FAILED)?;
+        multiplication.run(machine, stream)
+    })
+}
+
+/// A multiplication that was asked for: what a graph keeps of it.
+#[derive(Clone, Copy)]
+struct Multiplication {
+    problem: Problem,
+    /// The operands, what is added to their product, and the result.
+    at: [u64; 4],
+    /// Of the product and of what is added.
+    factors: (f64, f64),
+    /// Where the work area is, and its bytes.
+    workspace: (u64, u64),
+    /// How many times as long as the card needs it takes.
+    factor: f64,
+}
+
+impl Multiplication {
+    /// Multiplies.
+    fn run(&self, machine: &mut Machine, stream: u64) -> Result<(), u32> {
+        let Self { problem, at, factors, workspace, factor } = self;
+        let device = device(machine)?;
+        if multiply(device, problem, *at, *factors, *workspace).is_err() {
             // A kernel that reads or writes where nothing is, as any other.
             machine.dangling += 1;
             machine.poison_context(700);
             return Ok(());
         }
         let seconds = problem.seconds(device) * factor;
-        device.launched(stream).map_err(|_| EXECUTION_FAILED)?;
         device.busy(stream, seconds).map_err(|_| EXECUTION_FAILED)
-    })
+    }
 }
 
 /// Lets the result hold the product; the error is an address that is none.
