@@ -5,6 +5,7 @@
 
 mod buffer;
 mod compile;
+pub mod cublaslt;
 mod graph;
 mod launch;
 

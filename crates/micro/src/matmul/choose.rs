@@ -1,11 +1,12 @@
 //! Finding the library's fastest algorithm for a problem, and the fastest problem of a grid.
 
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
+use warpmark_cuda::cublaslt::{Operation, none_proposed};
 use warpmark_measure::WorkloadError;
 use warpmark_record::Seconds;
 
 use super::Problem;
-use super::lt::{Operation, none_proposed};
+use super::lt::operation;
 use super::operands::Operands;
 use super::session::LtSession;
 use crate::cuda;
@@ -40,7 +41,7 @@ impl Effort {
 }
 
 /// The most candidates that the library is asked for.
-const PROPOSED: usize = super::lt::CANDIDATES as usize;
+const PROPOSED: usize = warpmark_cuda::cublaslt::CANDIDATES as usize;
 
 /// The algorithm that a workload runs.
 pub(super) struct Chosen {
@@ -171,7 +172,7 @@ pub(super) fn search(
         if spent > limit.0 {
             break;
         }
-        let operation = Operation::new(problem)?;
+        let operation = operation(problem)?;
         let effort = if shapes.is_empty() { Effort::THOROUGH } else { Effort::BRIEF };
         let chosen = match choose(session, &operation, operands, effort) {
             Ok(chosen) => chosen,

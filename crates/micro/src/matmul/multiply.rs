@@ -1,10 +1,11 @@
 //! One multiplication by cuBLASLt as a workload.
 
+use warpmark_cuda::cublaslt::Operation;
 use warpmark_measure::{Blocking, Description, Workload, WorkloadError};
 use warpmark_record::{BenchmarkId, Check, Seconds, Value};
 
 use super::choose::{Chosen, Effort, choose, search};
-use super::lt::Operation;
+use super::lt::operation;
 use super::operands::Operands;
 use super::session::{Cache, Case, LtSession};
 use super::{Inputs, Problem};
@@ -42,7 +43,7 @@ impl<'a> Multiply<'a> {
             let found = search(session, &case.problems, &mut operands, case.search_limit)?;
             (found.problem, Some(found.caveat))
         };
-        let operation = Operation::new(&problem)?;
+        let operation = operation(&problem)?;
         let chosen = choose(session, &operation, &mut operands, Effort::THOROUGH)?;
         operands.spoil()?;
         cuda::wait(&session.stream)?;

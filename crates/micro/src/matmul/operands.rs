@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
+use warpmark_cuda::cublaslt::Addresses;
 use warpmark_measure::WorkloadError;
 
-use super::lt::Addresses;
 use super::{Inputs, Problem};
 use crate::cuda::{Buffer, Filler};
 use crate::data::Dtype;
@@ -93,9 +93,10 @@ impl Operands {
     pub(super) fn next(&mut self, workspace: &Buffer) -> Addresses {
         self.last = (self.last + 1) % self.copies;
         Addresses {
-            a: self.a.address(self.last),
-            b: self.b.address(self.last),
-            c: self.c.address(self.last),
+            // By columns, `B` comes first: see `lt::operation`.
+            first: self.b.address(self.last),
+            second: self.a.address(self.last),
+            result: self.c.address(self.last),
             workspace: workspace.address,
             workspace_bytes: workspace.bytes(),
         }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 use cudarc::driver::CudaStream;
+use warpmark_cuda::cublaslt::{Handle, Operation};
 use warpmark_device::Device;
 use warpmark_measure::WorkloadError;
 use warpmark_record::{BenchmarkId, Bytes, DeviceSpec, Seconds};
 
 use super::Problem;
-use super::lt::{Handle, Operation};
 use super::operands::Operands;
 use crate::cuda::Compiler;
 use crate::cuda::blocking::BlockingKernel;
@@ -116,6 +116,8 @@ impl LtSession {
         operands: &mut Operands,
     ) -> Result<(), WorkloadError> {
         let addresses = operands.next(&self.workspace);
-        operation.launch(&self.handle, algorithm, addresses, self.stream.cu_stream().cast())
+        let stream = self.stream.cu_stream().cast();
+        // SAFETY: the operands were made for every problem of the session, one of which the operation is.
+        unsafe { operation.launch(&self.handle, algorithm, addresses, stream) }
     }
 }
