@@ -387,17 +387,18 @@ extern "C" __global__ void __launch_bounds__(128) TYPED(decode_embed)(
 }
 
 // A number of a head, turned by its position: (c, c + width / 2) turn against each other by an angle of which
-// `turns` has cosine and sine. Without turns it stays.
-__device__ __forceinline__ float turned(const float* __restrict__ head, u32 c, u32 width,
+// `turns` has cosine and sine. Without turns it stays. The head begins at number `first` of a row and its bias.
+__device__ __forceinline__ float turned(const float* __restrict__ row, const u16* __restrict__ bias,
+                                        u32 first, u32 c, u32 width,
                                         const float2* __restrict__ turns) {
-  if (!turns) return head[c];
-  const u32 half = width / 2;
-  if (c < half) {
-    const float2 turn = turns[c];
-    return head[c] * turn.x - head[c + half] * turn.y;
-  }
-  const float2 turn = turns[c - half];
-  return head[c] * turn.x + head[c - half] * turn.y;
+  const u32 at = first + c, half = width / 2;
+  const float own = row[at] + (bias ? widened(bias[at]) : 0.0f);
+  if (!turns) return own;
+  const bool lower = c < half;
+  const u32 pair = lower ? at + half : at - half;
+  const float other = row[pair] + (bias ? widened(bias[pair]) : 0.0f);
+  const float2 turn = turns[lower ? c : c - half];
+  return own * turn.x + (lower ? -other : other) * turn.y;
 }
 
 // What attention over some keys comes to: the largest score, the sum of all powers of two relative to it, and the
@@ -415,22 +416,32 @@ __device__ __forceinline__ void join(Mixture& mine, const Mixture& other) {
   for (int i = 0; i < 8; i++) mine.values[i] = mine.values[i] * own + other.values[i] * its;
 }
 
+// Stores a number of a row as f32, or as a half.
+__device__ __forceinline__ void put(void* __restrict__ out, u32 at, float value, u32 narrow) {
+  if (narrow)
+    ((u16*)out)[at] = narrowed(value);
+  else
+    ((float*)out)[at] = value;
+}
+
 // Attention of one new position of each sequence over the cache and itself, and the new key and value into the
 // cache.
 //
 // qkv is [batch][stride]: queries of `heads`, keys and values of `key_value_heads`, each `width` wide, not turned
-// yet. keys and values are [batch][key_value_heads][capacity][vectors of eight]. turns is [capacity][width / 2].
+// yet, and without their bias where that is given. keys and values are [batch][key_value_heads][capacity][vectors of eight]. turns is [capacity][width / 2].
 // A block takes up to HEADS query heads that share keys, and one of gridDim.x parts of the positions; part s of
 // head h leaves its largest score and sum in sums[(b * heads + h) * parts + s], and its mixture, not divided by the
 // sum, behind the same index in mixtures, [..][8 * vectors]. A part without positions leaves a sum of 0 and nothing
-// else. Where there is one part alone, `out`, [batch][out_stride], gets the quotient.
+// else. Where there is one part alone, `out`, [batch][out_stride], gets the quotient, each head in whole vectors:
+// as f32, or halves where it is `narrow`.
 template <int HEADS>
-__device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __restrict__ keys,
-                                       uint4* __restrict__ values, const float2* __restrict__ turns,
+__device__ __forceinline__ void attend(const float* __restrict__ qkv, const u16* __restrict__ bias,
+                                       uint4* __restrict__ keys, uint4* __restrict__ values,
+                                       const float2* __restrict__ turns,
                                        const u32* __restrict__ positions, float2* __restrict__ sums,
-                                       float* __restrict__ mixtures, float* __restrict__ out,
+                                       float* __restrict__ mixtures, void* __restrict__ out,
                                        u32 heads, u32 key_value_heads, u32 width, u32 capacity,
-                                       u32 stride, u32 out_stride, float scale) {
+                                       u32 stride, u32 out_stride, u32 narrow, float scale) {
   extern __shared__ float4 shared[];
   const u32 vectors = (width + 7) / 8, padded = 8 * vectors;
   const u32 plane = plane_of(vectors), head_size = 8 * plane;
@@ -464,15 +475,14 @@ __device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __r
     const u32 h = i / padded, c = i % padded;
     const bool there = h < own_heads && c < width;
     queries[h * head_size + in_planes(c, plane)] =
-        there ? turned(qkv + (first_head + h) * width, c, width, turns) * scale : 0.0f;
+        there ? turned(qkv, bias, (first_head + h) * width, c, width, turns) * scale : 0.0f;
   }
   if (end == length) {
-    const float* const key = qkv + (heads + shared_head) * width;
-    const float* const value = key + key_value_heads * width;
+    const u32 key = (heads + shared_head) * width, value = key + key_value_heads * width;
 #pragma unroll 1
     for (u32 c = threadIdx.x; c < padded; c += ATTEND) {
-      new_key[c] = c < width ? narrowed(turned(key, c, width, turns)) : (u16)0;
-      new_value[c] = c < width ? narrowed(value[c]) : (u16)0;
+      new_key[c] = c < width ? narrowed(turned(qkv, bias, key, c, width, turns)) : (u16)0;
+      new_value[c] = c < width ? narrowed(turned(qkv, bias, value, c, width, nullptr)) : (u16)0;
       if (tile == 0) {
         const unsigned long long to = (cache + (unsigned long long)position * vectors) * 8 + c;
         ((u16*)keys)[to] = new_key[c];
@@ -500,13 +510,15 @@ __device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __r
   }
   const uint4* const old_keys = keys + cache;
   const uint4* const old_values = values + cache;
-  // Two keys of a thread are under way at once. Warps stay together: their lanes add up what they have.
+  // Some keys of a thread are under way at once: more where registers for several heads leave room for fewer
+  // threads. Warps stay together: their lanes add up what they have.
+  constexpr int AT_ONCE = HEADS == 1 ? 2 : 4;
 #pragma unroll 1
-  for (u32 base = begin + warp * (32 / lanes); base < end; base += 2 * step) {
-    uint4 key[2], value[2];
-    bool valid[2];
+  for (u32 base = begin + warp * (32 / lanes); base < end; base += AT_ONCE * step) {
+    uint4 key[AT_ONCE], value[AT_ONCE];
+    bool valid[AT_ONCE];
 #pragma unroll
-    for (int u = 0; u < 2; u++) {
+    for (int u = 0; u < AT_ONCE; u++) {
       const u32 j = base + u * step + lane / lanes;
       valid[u] = j < end;
       key[u] = value[u] = make_uint4(0, 0, 0, 0);
@@ -520,31 +532,44 @@ __device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __r
         }
       }
     }
-    float score[2][HEADS];
+    // Scores, and then the powers of two that they are.
+    float power[AT_ONCE][HEADS];
 #pragma unroll
-    for (int u = 0; u < 2; u++) {
+    for (int u = 0; u < AT_ONCE; u++) {
       const Eight wide = widened(key[u]);
 #pragma unroll
-      for (int h = 0; h < HEADS; h++) score[u][h] = dot(query[h], wide);
+      for (int h = 0; h < HEADS; h++) power[u][h] = dot(query[h], wide);
     }
 #pragma unroll 1
     for (u32 apart = 1; apart < lanes; apart *= 2)
 #pragma unroll
-      for (int u = 0; u < 2; u++)
+      for (int u = 0; u < AT_ONCE; u++)
 #pragma unroll
-        for (int h = 0; h < HEADS; h++) score[u][h] += __shfl_xor_sync(ALL, score[u][h], apart);
-    const Eight first = widened(value[0]), second = widened(value[1]);
+        for (int h = 0; h < HEADS; h++) power[u][h] += __shfl_xor_sync(ALL, power[u][h], apart);
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-      const float one = valid[0] ? score[0][h] : LOWEST, two = valid[1] ? score[1][h] : LOWEST;
-      const float most = fmaxf(mine[h].most, fmaxf(one, two));
-      const float kept = exp2f(mine[h].most - most);
-      const float p = valid[0] ? exp2f(one - most) : 0.0f, q = valid[1] ? exp2f(two - most) : 0.0f;
-      mine[h].most = most;
-      mine[h].powers = mine[h].powers * kept + p + q;
+      float most = mine[h].most;
 #pragma unroll
-      for (int i = 0; i < 8; i++)
-        mine[h].values[i] = mine[h].values[i] * kept + p * first.at[i] + q * second.at[i];
+      for (int u = 0; u < AT_ONCE; u++) most = fmaxf(most, valid[u] ? power[u][h] : LOWEST);
+      const float kept = exp2f(mine[h].most - most);
+      mine[h].most = most;
+      mine[h].powers *= kept;
+#pragma unroll
+      for (int u = 0; u < AT_ONCE; u++) {
+        power[u][h] = valid[u] ? exp2f(power[u][h] - most) : 0.0f;
+        mine[h].powers += power[u][h];
+      }
+#pragma unroll
+      for (int i = 0; i < 8; i++) mine[h].values[i] *= kept;
+    }
+#pragma unroll
+    for (int u = 0; u < AT_ONCE; u++) {
+      const Eight wide = widened(value[u]);
+#pragma unroll
+      for (int h = 0; h < HEADS; h++)
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+          mine[h].values[i] = fmaf(power[u][h], wide.at[i], mine[h].values[i]);
     }
   }
 
@@ -585,7 +610,7 @@ __device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __r
       mixture += mixed[(w * HEADS + h) * head_size + in_planes(at, plane)] * factor;
     }
     if (parts == 1) {
-      if (at < width) out[b * out_stride + (first_head + h) * width + at] = mixture / powers;
+      put(out, b * out_stride + (first_head + h) * padded + at, mixture / powers, narrow);
       continue;
     }
     const u32 place = (b * heads + first_head + h) * parts + part;
@@ -595,27 +620,27 @@ __device__ __forceinline__ void attend(const float* __restrict__ qkv, uint4* __r
 }
 
 #define ATTEND_HEADS(HEADS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(ATTEND)                      \
-      TYPED(decode_attend_##HEADS)(                                                                \
-      const float* __restrict__ qkv, uint4* __restrict__ keys, uint4* __restrict__ values,         \
-      const float2* __restrict__ turns, const u32* __restrict__ positions,                         \
-      float2* __restrict__ sums, float* __restrict__ mixtures, float* __restrict__ out, u32 heads, \
-      u32 key_value_heads, u32 width, u32 capacity, u32 stride, u32 out_stride, float scale) {     \
-    attend<HEADS>(qkv, keys, values, turns, positions, sums, mixtures, out, heads,                 \
-                  key_value_heads, width, capacity, stride, out_stride, scale);                    \
+  extern "C" __global__ void __launch_bounds__(ATTEND) TYPED(decode_attend_##HEADS)(               \
+      const float* __restrict__ qkv, const u16* __restrict__ bias, uint4* __restrict__ keys,       \
+      uint4* __restrict__ values, const float2* __restrict__ turns,                                \
+      const u32* __restrict__ positions, float2* __restrict__ sums, float* __restrict__ mixtures,  \
+      void* __restrict__ out, u32 heads, u32 key_value_heads, u32 width, u32 capacity, u32 stride, \
+      u32 out_stride, u32 narrow, float scale) {                                                   \
+    attend<HEADS>(qkv, bias, keys, values, turns, positions, sums, mixtures, out, heads,           \
+                  key_value_heads, width, capacity, stride, out_stride, narrow, scale);            \
   }
 
 ATTEND_HEADS(1)
 ATTEND_HEADS(4)
 
 // Joins the parts that `decode_attend` left: a block for each head (x) and sequence (y), a thread for each
-// number of the head.
-extern "C" __global__ void __launch_bounds__(256)
-    decode_join(const float2* __restrict__ sums, const float* __restrict__ mixtures,
-                float* __restrict__ out, u32 parts, u32 width, u32 out_stride) {
+// number of the head in whole vectors.
+extern "C" __global__ void __launch_bounds__(256) TYPED(decode_join)(
+    const float2* __restrict__ sums, const float* __restrict__ mixtures, void* __restrict__ out,
+    u32 parts, u32 padded, u32 out_stride, u32 narrow) {
   const u32 head = blockIdx.x, heads = gridDim.x, b = blockIdx.y, c = threadIdx.x;
-  if (c >= width) return;
-  const u32 first = (b * heads + head) * parts, padded = (width + 7) / 8 * 8;
+  if (c >= padded) return;
+  const u32 first = (b * heads + head) * parts;
   float most = LOWEST, powers = 0.0f, mixture = 0.0f;
 #pragma unroll 1
   for (u32 part = 0; part < parts; part++) most = fmaxf(most, sums[first + part].x);
@@ -627,7 +652,7 @@ extern "C" __global__ void __launch_bounds__(256)
     powers += sum.y * factor;
     mixture += mixtures[(first + part) * padded + c] * factor;
   }
-  out[b * out_stride + head * width + c] = mixture / powers;
+  put(out, b * out_stride + head * padded + c, mixture / powers, narrow);
 }
 
 // The next token of each sequence, a block each: the best of `count` that the product with LOGITS left, or what
@@ -672,7 +697,8 @@ extern "C" __global__ void __launch_bounds__(256)
     }
   u32 next = positions[b] + 1;
   if (next == end) next = begin;
-  const int given = prompts[b * capacity + next];
+  // Where reading the prompts was all, there is no next position.
+  const int given = next < capacity ? prompts[b * capacity + next] : -1;
   // Without a number there is no best one: 0 is a token, and the check sees the logits.
   tokens[b] = given >= 0 ? (u32)given : row == ALL ? 0 : row;
   positions[b] = next;

@@ -20,9 +20,13 @@ pub(crate) const VECTOR: usize = 8;
 /// Vectors of the inputs of all sequences that lie in shared memory at a time: 32 KiB.
 const STAGED: usize = 1024;
 
-/// Sequences for which there is a product, and the most.
+/// Sequences for which there is a product.
 const BATCHES: [usize; 3] = [1, 4, 8];
-pub(crate) const MOST_SEQUENCES: usize = BATCHES[2];
+/// The most sequences that products of our own kernels take.
+pub const MOST_BY_VECTORS: usize = BATCHES[2];
+
+/// The most sequences side by side.
+pub(crate) const MOST_SEQUENCES: usize = 128;
 
 /// Query heads that a block of attention takes.
 const HEADS: [usize; 2] = [1, 4];
@@ -62,7 +66,7 @@ impl Kernels {
             products: [one?, few?, many?],
             attends: [alone?, shared?],
             embed: function(&made.module, &format!("decode_embed_{}", dtype.name()))?,
-            join: function(&made.module, "decode_join")?,
+            join: function(&made.module, &format!("decode_join_{}", dtype.name()))?,
             pick: function(&made.module, "decode_pick")?,
             code: made.code,
         })
@@ -202,7 +206,7 @@ mod tests {
         ];
         for multiprocessors in [40, 58, 72, 108, 132] {
             for (rows, columns) in shapes {
-                for batch in 1..=MOST_SEQUENCES {
+                for batch in 1..=MOST_BY_VECTORS {
                     let cut = Cut::of(rows, columns, batch, multiprocessors);
                     assert!(cut.blocks() >= multiprocessors, "{rows} x {columns}: {cut:?}");
                     // What a block gets without asking for more, beside its own.

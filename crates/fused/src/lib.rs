@@ -6,16 +6,23 @@
 pub mod attention;
 mod decoder;
 mod kernels;
+mod library;
+mod net;
+mod pass;
+mod prefill;
 #[cfg(test)]
 mod reference;
 mod shape;
 #[cfg(test)]
 mod testing;
+mod timing;
 mod weights;
 
 use half::{bf16, f16};
 
-pub use decoder::{Decoder, Net};
+pub use decoder::{Decoder, Multiplied};
+pub use kernels::MOST_BY_VECTORS;
+pub use net::Net;
 pub use shape::{Activation, NormKind, Positions, Shape};
 pub use weights::{Checkpoint, Part, Tensor};
 

@@ -2,7 +2,10 @@
 
 use warpmark_measure::WorkloadError;
 
+use crate::Dtype;
+use crate::attention::AttentionBuild;
 use crate::kernels::{MOST_SEQUENCES, VECTOR, WIDEST_HEAD};
+use crate::pass::WIDEST_ROW;
 
 /// How the input of a product is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +66,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The width of the queries of all heads.
+    /// The width of what attention mixes, each head in whole vectors: the columns of the product behind it.
     pub(crate) fn mixed(&self) -> usize {
-        self.heads * self.head_width
+        self.heads * self.head_padded()
     }
 
     /// Rows of the product that makes queries, keys and values.
@@ -81,6 +84,16 @@ impl Shape {
     /// Elements of one head at one position in the cache.
     pub(crate) fn head_padded(&self) -> usize {
         self.head_width.next_multiple_of(VECTOR)
+    }
+
+    /// Why a card of this compute capability takes no pass over many rows: reading prompts at once, and more sequences
+    /// than [`crate::MOST_BY_VECTORS`].
+    ///
+    /// # Errors
+    /// [`WorkloadError::Unsupported`] with what it lacks, and what would do.
+    pub fn check_rows(&self, dtype: Dtype, capability: (u32, u32)) -> Result<(), WorkloadError> {
+        let head_size = self.head_padded() as u32;
+        AttentionBuild { head_size, dtype, tiles: 1 }.check(capability)
     }
 
     /// Why no kernel takes this net with so many sequences of so many positions; nothing is launched.
@@ -101,6 +114,10 @@ impl Shape {
         }
         if !(1..=MOST_SEQUENCES).contains(&batch) {
             return refuse(format!("a batch of {batch}: the kernels end at {MOST_SEQUENCES}"));
+        }
+        if self.width > WIDEST_ROW {
+            let width = self.width;
+            return refuse(format!("a stream {width} wide: the kernels end at {WIDEST_ROW}"));
         }
         let turned = match &self.positions {
             Positions::Learned(positions) if capacity > *positions => {

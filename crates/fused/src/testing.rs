@@ -5,7 +5,7 @@ use std::process::Command;
 
 use warpmark_cuda::{Buffer, Compiler, Geometry, argument, function, launch};
 use warpmark_device::{CudaDevice, Device, DeviceChoice, open};
-use warpmark_simgpu::harness::Simulator;
+use warpmark_simgpu::harness::{Library, Simulator};
 
 /// What tells the program that it is the second one.
 const INSIDE: &str = "WARPMARK_TEST_ON_A_SIMULATED_CARD";
@@ -14,6 +14,15 @@ const INSIDE: &str = "WARPMARK_TEST_ON_A_SIMULATED_CARD";
 /// in a process of its own. Fails where the body does, and where the simulator found anything wrong with a kernel:
 /// races, accesses out of bounds, memory read before it was written.
 pub(crate) fn on_card(profile: &str, body: impl FnOnce(&CudaDevice)) {
+    on_card_without(profile, None, body);
+}
+
+/// The same on a machine that lacks a library.
+pub(crate) fn on_card_without(
+    profile: &str,
+    library: Option<Library>,
+    body: impl FnOnce(&CudaDevice),
+) {
     if std::env::var_os(INSIDE).is_some() {
         let device = open(DeviceChoice::Cuda(0), 1).unwrap().device;
         let Device::Cuda(gpu) = &device else { panic!("{profile} is no GPU") };
@@ -22,10 +31,15 @@ pub(crate) fn on_card(profile: &str, body: impl FnOnce(&CudaDevice)) {
     }
     let name = std::thread::current().name().expect("the test's thread has its name").to_owned();
     let folder = tempfile::tempdir().unwrap();
-    let simulator = Simulator::new(folder.path(), profile);
+    let mut simulator = Simulator::new(folder.path(), profile);
+    if let Some(library) = library {
+        simulator = simulator.without(library);
+    }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([name.as_str(), "--exact", "--nocapture", "--include-ignored"]).env(INSIDE, "1");
     simulator.apply(&mut command).unwrap();
+    // Where a user's own libraries would be found.
+    command.env("HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
     let output = command.output().unwrap();
     let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success(), "{name} on {profile}: {}\n{}", said[0], said[1]);

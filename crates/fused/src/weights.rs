@@ -101,7 +101,7 @@ impl Weights {
             Ok(Layer {
                 attention_norm: norm(Part::AttentionNorm(layer))?,
                 qkv: loader.matrix(Part::Qkv(layer), shape.qkv(), width)?,
-                output: loader.matrix(Part::Output(layer), width, shape.mixed())?,
+                output: loader.spread(Part::Output(layer), shape)?,
                 feed_forward_norm: norm(Part::FeedForwardNorm(layer))?,
                 up: loader.matrix(Part::Up(layer), shape.up(), width)?,
                 down: loader.matrix(Part::Down(layer), width, hidden)?,
@@ -142,6 +142,23 @@ impl Loader<'_> {
         })
     }
 
+    /// A matrix whose columns are heads, each of which becomes whole vectors.
+    fn spread(&self, part: Part, shape: &Shape) -> Result<Matrix, WorkloadError> {
+        let Tensor { weight, bias } = self.checkpoint.read(part)?;
+        let (rows, width, padded) = (shape.width, shape.head_width, shape.head_padded());
+        counted(part, &weight, rows, shape.heads * width)?;
+        let heads = weight.chunks(width);
+        let zeros = std::iter::repeat_n(0, padded - width);
+        let spread: Vec<u16> =
+            heads.flat_map(|head| head.iter().copied().chain(zeros.clone())).collect();
+        Ok(Matrix {
+            weight: self.upload(part, &spread, rows, shape.mixed())?,
+            bias: bias.map(|bias| self.upload(part, &bias, 1, rows)).transpose()?,
+            rows,
+            columns: shape.mixed(),
+        })
+    }
+
     fn norm(&self, part: Part, width: usize, kind: NormKind) -> Result<Norm, WorkloadError> {
         let Tensor { weight, bias } = self.checkpoint.read(part)?;
         if bias.is_some() != (kind == NormKind::Layer) {
@@ -161,12 +178,7 @@ impl Loader<'_> {
         rows: usize,
         columns: usize,
     ) -> Result<Buffer, WorkloadError> {
-        if numbers.len() != rows * columns {
-            let count = numbers.len();
-            return Err(WorkloadError::Failed(format!(
-                "{part:?} has {count} numbers, not {rows} x {columns}"
-            )));
-        }
+        counted(part, numbers, rows, columns)?;
         let padded = columns.next_multiple_of(VECTOR);
         let mut bytes = vec![0; 2 * rows * padded];
         for (row, to) in numbers.chunks(columns).zip(bytes.chunks_mut(2 * padded)) {
@@ -178,6 +190,15 @@ impl Loader<'_> {
         buffer.write(self.stream, &bytes)?;
         Ok(buffer)
     }
+}
+
+/// Refuses a part of another size.
+fn counted(part: Part, numbers: &[u16], rows: usize, columns: usize) -> Result<(), WorkloadError> {
+    if numbers.len() == rows * columns {
+        return Ok(());
+    }
+    let count = numbers.len();
+    Err(WorkloadError::Failed(format!("{part:?} has {count} numbers, not {rows} x {columns}")))
 }
 
 impl Shape {

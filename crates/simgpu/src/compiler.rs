@@ -124,7 +124,7 @@ const ATTENTION: [(u32, u32, bool); 12] = [
 ];
 
 /// What stands before a kernel's source in each of its builds: the suite tries `memory.cu` in six, and compiles
-/// `attention.cu` for each head size and type, `decode.cu` for each type.
+/// `attention.cu` for each head size and type, `decode.cu` and `pass.cu` for each type.
 #[cfg(test)]
 fn prefixes(file: &str) -> Vec<(String, String)> {
     if file == "attention.cu" {
@@ -136,7 +136,7 @@ fn prefixes(file: &str) -> Vec<(String, String)> {
         };
         return ATTENTION.map(prefix).into();
     }
-    if file == "decode.cu" {
+    if file == "decode.cu" || file == "pass.cu" {
         let plain = ("-f16".to_owned(), String::new());
         return vec![plain, ("-bf16".to_owned(), "#define BF16\n#line 1\n".to_owned())];
     }

@@ -8,7 +8,9 @@ use super::case::{Case, Numbers, Timed};
 
 pub(super) mod attention;
 mod decode;
+mod halves;
 mod hierarchy;
+mod pass;
 mod streams;
 
 /// A kernel as it was built.
@@ -98,8 +100,15 @@ const KERNELS: &[Row] = &[
         .apart("a warp stores four rows of each sequence, half a sector"),
     Row::new("decode_attend_*", decode::attend, decode::timed_attend),
     Row::new("decode_embed_*", decode::embed, decode::timed_embed).idle(SMALL),
-    Row::new("decode_join", decode::join, decode::timed_join).idle(SMALL),
+    Row::new("decode_join_*", decode::join, decode::timed_join).idle(SMALL),
     Row::new("decode_pick", decode::pick, decode::timed_pick).idle(SMALL),
+    Row::new("pass_embed_*", pass::embed, pass::timed_embed)
+        .idle("it reads a row of a table for each token, far below 1 % of a pass"),
+    Row::new("pass_norm_*", pass::norm, pass::timed_norm),
+    Row::new("pass_turn_*", pass::turn, pass::timed_turn)
+        .apart("a thread reads the angles of eight numbers, which every head finds in the cache"),
+    Row::new("pass_activate_*", pass::activate, pass::timed_activate),
+    Row::new("pass_best", pass::best, pass::timed_best).idle(SMALL),
     // It waits as long as it is told to, so that nothing of it is timed.
     Row { timed: None, ..Row::new("hold_stream", hierarchy::gate, hierarchy::timed_empty) },
 ];

@@ -3,95 +3,12 @@
 mod attend;
 mod product;
 
-pub(super) use attend::{attend, join, timed_attend, timed_join};
-pub(super) use product::{product, timed_product};
+pub(super) use attend::{attend, join, timed_attend, timed_join, turned};
+pub(super) use product::{EPSILON, made_of, normalised, product, timed_product};
 
-use half::{bf16, f16};
-
-use super::super::case::{Case, Numbers, Timed, held};
+use super::super::case::{Case, Numbers, Timed};
 use super::Built;
-use crate::address_space::AddressSpace;
-
-/// The type of the halves that a kernel was built for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Half {
-    brain: bool,
-}
-
-impl Half {
-    fn of(built: Built<'_>) -> Self {
-        Self { brain: built.name.ends_with("_bf16") }
-    }
-
-    fn bits(self, value: f32) -> u16 {
-        if self.brain { bf16::from_f32(value).to_bits() } else { f16::from_f32(value).to_bits() }
-    }
-
-    fn value(self, bits: u16) -> f64 {
-        if self.brain { bf16::from_bits(bits).to_f64() } else { f16::from_bits(bits).to_f64() }
-    }
-
-    /// So many numbers of at most `most`, rows of `columns` in rows of whole vectors, and what they are.
-    fn matrix(
-        self,
-        n: &mut Numbers,
-        [rows, columns]: [u64; 2],
-        most: f32,
-        around: f32,
-    ) -> (Vec<u8>, Vec<f64>) {
-        let (mut bytes, mut values) = (Vec::new(), Vec::new());
-        for _ in 0..rows {
-            for column in 0..columns.next_multiple_of(8) {
-                let bits = if column < columns { self.bits(around + most * unit(n)) } else { 0 };
-                bytes.extend(bits.to_le_bytes());
-                if column < columns {
-                    values.push(self.value(bits));
-                }
-            }
-        }
-        (bytes, values)
-    }
-}
-
-/// A number between -1 and 1.
-fn unit(n: &mut Numbers) -> f32 {
-    n.below(1 << 20) as f32 / f64::from(1 << 19) as f32 - 1.0
-}
-
-/// So many numbers between -1 and 1 as f32, and what they are.
-fn floats(n: &mut Numbers, count: u64) -> (Vec<u8>, Vec<f64>) {
-    let all: Vec<f32> = (0..count).map(|_| unit(n)).collect();
-    let bytes = all.iter().flat_map(|value| value.to_le_bytes()).collect();
-    (bytes, all.into_iter().map(f64::from).collect())
-}
-
-fn words(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// f32 at an address.
-fn found(memory: &AddressSpace, at: u64, count: u64) -> Vec<f32> {
-    let bytes = held(memory, at, 4 * count);
-    bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
-}
-
-/// u32 at an address.
-fn found_words(memory: &AddressSpace, at: u64, count: u64) -> Vec<u32> {
-    let bytes = held(memory, at, 4 * count);
-    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
-}
-
-/// Sums of some hundred products in f32 are so near, relative to 1 or to themselves.
-const TOLERANCE: f64 = 3e-5;
-
-/// The place of the first number that is not near what is expected.
-fn off(found: &[f32], expected: &[f64]) -> Option<u64> {
-    let near = |(found, expected): (&f32, &f64)| {
-        (f64::from(*found) - expected).abs() <= TOLERANCE * (1.0 + expected.abs())
-    };
-    let place = found.iter().zip(expected).position(|both| !near(both));
-    place.map(|place| place as u64)
-}
+use super::halves::{Half, floats, found, found_words, off, stored, unit, words};
 
 pub(super) fn embed(built: Built<'_>, n: &mut Numbers) -> Case {
     let half = Half::of(built);

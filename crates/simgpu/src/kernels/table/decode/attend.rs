@@ -2,7 +2,7 @@
 
 use super::super::super::case::{Case, Numbers, Timed, held};
 use super::super::Built;
-use super::{Half, floats, found, off, words};
+use super::{Half, floats, found, off, stored, words};
 
 /// Query heads that a kernel was built for: `decode_attend_4_f16`.
 fn heads_of(built: Built<'_>) -> u64 {
@@ -24,6 +24,8 @@ struct Shape {
     width: u64,
     capacity: u64,
     parts: u64,
+    /// Whether results are halves.
+    narrow: bool,
 }
 
 impl Shape {
@@ -52,23 +54,26 @@ impl Shape {
     }
 
     /// The launch, with what it is given.
-    fn case(&self, heads: u64, arrays: [Vec<u8>; 5], scale: f32) -> Case {
-        let [qkv, keys, values, turns, positions] = arrays;
+    fn case(&self, heads: u64, arrays: [Vec<u8>; 6], scale: f32) -> Case {
+        let [qkv, bias, keys, values, turns, positions] = arrays;
         let tiles = (self.heads / self.shared).div_ceil(heads);
-        let mut case = Case::new(1, THREADS as u32).array(qkv).array(keys).array(values);
+        let case = Case::new(1, THREADS as u32).array(qkv);
+        let case = if bias.is_empty() { case.u64(0) } else { case.array(bias) };
+        let mut case = case.array(keys).array(values);
         case.geometry.grid = [self.parts, self.shared * tiles, self.batch].map(|side| side as u32);
         case.geometry.shared = self.memory(heads);
         let case = if turns.is_empty() { case.u64(0) } else { case.array(turns) };
-        let (all, out) = (self.batch * self.heads * self.parts, self.heads * self.width);
+        let (all, out) = (self.batch * self.heads * self.parts, self.heads * self.padded());
         let case = case.array(positions).room(8 * all).room(4 * all * self.padded());
-        let case = case.room(4 * self.batch * out);
+        let case = case.room(if self.narrow { 2 } else { 4 } * self.batch * out);
         let numbers = [
             self.heads,
             self.shared,
             self.width,
             self.capacity,
             self.qkv(),
-            self.heads * self.width,
+            out,
+            u64::from(self.narrow),
         ];
         let case = numbers.into_iter().fold(case, |case, number| case.u32(number as u32));
         case.f32(scale)
@@ -76,7 +81,7 @@ impl Shape {
 }
 
 /// A head turned by its position's angles.
-fn turned(head: &[f64], turns: &[f64], position: u64) -> Vec<f64> {
+pub(in super::super) fn turned(head: &[f64], turns: &[f64], position: u64) -> Vec<f64> {
     let half = head.len() / 2;
     if turns.is_empty() {
         return head.to_vec();
@@ -102,10 +107,18 @@ pub(in super::super) fn attend(built: Built<'_>, n: &mut Numbers) -> Case {
         width: n.one_of(&widths),
         capacity: 1 + n.below(45),
         parts: 1 + n.below(4),
+        narrow: n.below(3) == 0,
     };
     let Shape { batch, width, capacity, parts, .. } = shape;
     let positions: Vec<u32> = (0..batch).map(|_| n.below(capacity) as u32).collect();
-    let (qkv, inputs) = floats(n, batch * shape.qkv());
+    let (qkv, mut inputs) = floats(n, batch * shape.qkv());
+    let (mut biases, bias) = half.matrix(n, [1, shape.qkv()], 1.0, 0.0);
+    if n.below(2) == 0 {
+        let all = inputs.chunks_mut(bias.len()).flat_map(|row| row.iter_mut().zip(&bias));
+        all.for_each(|(input, bias)| *input += bias);
+    } else {
+        biases.clear();
+    }
     let cache = |n: &mut Numbers| {
         let (mut bytes, _) = half.matrix(n, [batch * shared * capacity, width], 1.0, 0.0);
         // What lies behind a sequence's position is no number.
@@ -128,10 +141,10 @@ pub(in super::super) fn attend(built: Built<'_>, n: &mut Numbers) -> Case {
     let turns: Vec<f32> = angles.iter().flat_map(|angle| [angle.cos(), angle.sin()]).collect();
     let turn_bytes = turns.iter().flat_map(|turn| turn.to_le_bytes()).collect();
     let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
-    let arrays = [qkv, keys.clone(), values.clone(), turn_bytes, words(&positions)];
+    let arrays = [qkv, biases, keys.clone(), values.clone(), turn_bytes, words(&positions)];
     let case = shape.case(size, arrays, scale);
     let turns: Vec<f64> = turns.into_iter().map(f64::from).collect();
-    let at = [1, 2, 5, 6, 7].map(|argument| case.address(argument));
+    let at = [2, 3, 6, 7, 8].map(|argument| case.address(argument));
     let expected = Expected { half, shape, positions, inputs, turns, keys, values, at };
     case.checked(move |memory| match expected.appended(memory) {
         Ok((keys, values)) => expected.parts(memory, &keys, &values, parts == 1),
@@ -242,10 +255,14 @@ impl Expected {
                 mixture.iter_mut().zip(value).for_each(|(mixed, value)| *mixed += power * value);
             }
             if alone {
-                let at = out_at + 4 * (b * heads + head) * width;
-                let mixture: Vec<f64> = mixture.iter().map(|mixed| mixed / sum).collect();
-                if let Some(wrong) = off(&found(memory, at, width), &mixture) {
-                    return Some(at + 4 * wrong);
+                // What pads a head is zero.
+                let mixed = mixture.iter().map(|mixed| mixed / sum);
+                let mixed: Vec<f64> =
+                    mixed.chain(std::iter::repeat(0.0)).take(padded as usize).collect();
+                let kept = stored(self.half, self.shape.narrow);
+                let wrong = kept.off(memory, out_at, (b * heads + head) * padded, &mixed);
+                if wrong.is_some() {
+                    return wrong;
                 }
                 continue;
             }
@@ -269,10 +286,19 @@ impl Expected {
 pub(in super::super) fn timed_attend(built: Built<'_>, scale: u64) -> Timed {
     let size = heads_of(built);
     let length = 64 * scale;
-    let shape = Shape { batch: 1, heads: size, shared: 1, width: 64, capacity: length, parts: 2 };
+    let shape = Shape {
+        batch: 1,
+        heads: size,
+        shared: 1,
+        width: 64,
+        capacity: length,
+        parts: 2,
+        narrow: false,
+    };
     let zeros = |bytes: u64| vec![0; bytes as usize];
     let arrays = [
         zeros(4 * shape.qkv()),
+        Vec::new(),
         zeros(2 * shape.cache()),
         zeros(2 * shape.cache()),
         Vec::new(),
@@ -291,7 +317,8 @@ pub(in super::super) fn timed_attend(built: Built<'_>, scale: u64) -> Timed {
 }
 
 /// Parts that are joined; some of them have no positions.
-pub(in super::super) fn join(_: Built<'_>, n: &mut Numbers) -> Case {
+pub(in super::super) fn join(built: Built<'_>, n: &mut Numbers) -> Case {
+    let half = Half::of(built);
     let (batch, heads, parts) = (1 + n.below(2), 1 + n.below(3), 1 + n.below(5));
     let width: u64 = n.one_of(&[2, 9, 64, 130, 256]);
     let (padded, all) = (width.next_multiple_of(8), batch * heads * parts);
@@ -303,18 +330,20 @@ pub(in super::super) fn join(_: Built<'_>, n: &mut Numbers) -> Case {
         sums.push(if empty { [LOWEST as f32, 0.0] } else { [most, 1.0 + super::unit(n).abs()] });
     }
     let (mixtures, values) = floats(n, all * padded);
-    let stride = heads * width + n.below(3);
+    let (stride, narrow) = (heads * padded + n.below(3), n.below(2) == 0);
+    let kept = stored(half, narrow);
     let bytes = sums.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
-    let mut case = Case::new(1, width.next_multiple_of(32) as u32).array(bytes).array(mixtures);
+    let mut case = Case::new(1, padded.next_multiple_of(32) as u32).array(bytes).array(mixtures);
     case.geometry.grid = [heads as u32, batch as u32, 1];
-    let (before, mut expected) = floats(n, batch * stride);
-    let case = case.array(before).u32(parts as u32).u32(width as u32).u32(stride as u32);
+    let (before, mut expected) = kept.some(n, batch * stride);
+    let case = case.array(before).u32(parts as u32).u32(padded as u32).u32(stride as u32);
+    let case = case.u32(u32::from(narrow));
     for head in 0..batch * heads {
         let own = &sums[(head * parts) as usize..][..parts as usize];
         let most = own.iter().map(|sum| f64::from(sum[0])).fold(LOWEST, f64::max);
         let factor = |sum: &[f32; 2]| (f64::from(sum[0]) - most).exp2();
         let all: f64 = own.iter().map(|sum| f64::from(sum[1]) * factor(sum)).sum();
-        for c in 0..width {
+        for c in 0..padded {
             let mixed: f64 = (0..parts)
                 .map(|part| {
                     let sum = &own[part as usize];
@@ -322,14 +351,12 @@ pub(in super::super) fn join(_: Built<'_>, n: &mut Numbers) -> Case {
                     if sum[1] == 0.0 { 0.0 } else { value * factor(sum) }
                 })
                 .sum();
-            let place = head / heads * stride + head % heads * width + c;
+            let place = head / heads * stride + head % heads * padded + c;
             expected[place as usize] = mixed / all;
         }
     }
     let at = case.address(2);
-    case.checked(move |memory| {
-        off(&found(memory, at, batch * stride), &expected).map(|place| at + 4 * place)
-    })
+    case.checked(move |memory| kept.off(memory, at, 0, &expected))
 }
 
 pub(in super::super) fn timed_join(_: Built<'_>, scale: u64) -> Timed {
@@ -341,5 +368,5 @@ pub(in super::super) fn timed_join(_: Built<'_>, scale: u64) -> Timed {
     let case = case.room(4 * heads * width).u32(parts as u32).u32(width as u32);
     // Every thread reads the sums of all parts, once for the largest score and once for the rest.
     let read = 4 * heads * parts * width + heads * width * parts * (4 + 8);
-    Timed::of(case.u32((heads * width) as u32), read, 4 * heads * width)
+    Timed::of(case.u32((heads * width) as u32).u32(0), read, 4 * heads * width)
 }

@@ -16,7 +16,7 @@ const LAYER: u64 = 2;
 /// `ROWS` of `decode.cu`.
 const ROWS: u64 = 4;
 
-const EPSILON: f64 = 0.125;
+pub(in super::super) const EPSILON: f64 = 0.125;
 
 /// Sequences that a kernel was built for: `decode_product_4_f16`.
 fn sequences(built: Built<'_>) -> u64 {
@@ -46,7 +46,7 @@ fn gelu_tanh(x: f64) -> f64 {
 }
 
 /// An input as the product takes it: plain, or normalised with weights and biases.
-fn normalised(x: &[f64], norm: u64, weight: &[f64], bias: &[f64]) -> Vec<f64> {
+pub(in super::super) fn normalised(x: &[f64], norm: u64, weight: &[f64], bias: &[f64]) -> Vec<f64> {
     if norm == 0 {
         return x.to_vec();
     }
@@ -59,7 +59,7 @@ fn normalised(x: &[f64], norm: u64, weight: &[f64], bias: &[f64]) -> Vec<f64> {
 }
 
 /// What becomes of a row of sums; `before` is what was there.
-fn made_of(sums: &[f64], row: usize, action: u64, before: f64) -> f64 {
+pub(in super::super) fn made_of(sums: &[f64], row: usize, action: u64, before: f64) -> f64 {
     match action {
         ADD => before + sums[row],
         GELU_TANH => gelu_tanh(sums[row]),
