@@ -14,7 +14,7 @@ family = "gpt2"
 title = "Odd"
 repo = "warpmark/odd"
 checkpoint = "f32"
-phases = ["decode"]
+phases = ["prefill", "decode", "generate"]
 batches = [1, 3]
 [model.architecture]
 vocabulary = 1013
@@ -25,6 +25,7 @@ heads = 7
 [model.inputs]
 prompts = [4]
 contexts = [5]
+generations = [[4, 6]]
 [model.suites.quick]
 cpu = ["f32"]
 cuda = ["f32", "f16", "bf16"]
@@ -73,30 +74,63 @@ fn assert_right(row: &Record) {
     );
 }
 
+/// A parameter of a row.
+fn parameter(row: &Record, name: &str) -> serde_json::Value {
+    serde_json::to_value(&row.parameters[name]).unwrap()
+}
+
 #[test]
-fn a_gpt2_and_a_llama_of_odd_shapes_are_decoded_right_in_a_plain_build() {
+fn a_gpt2_and_a_llama_of_odd_shapes_are_read_and_written_right_in_a_plain_build() {
     let machine = Machine::with("t4");
     measure(&machine, "@fused").exits(0);
     let rows = machine.rows();
     let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
     let expected = [
+        "text/odd/prefill/f16/b1/p4@fused",
         "text/odd/decode/f16/b1/c5@fused",
         "text/odd/decode/f16/b3/c5@fused",
+        "text/odd/generate/f16/b1/p4+6@fused",
+        "text/odd/prefill/bf16/b1/p4@fused",
         "text/odd/decode/bf16/b1/c5@fused",
         "text/odd/decode/bf16/b3/c5@fused",
+        "text/odd/generate/bf16/b1/p4+6@fused",
         "text/shared/decode/f16/b1/c5@fused",
         "text/shared/decode/f16/b3/c5@fused",
+        "text/shared/decode/f16/b9/c5@fused",
     ];
     assert_eq!(ids, expected);
-    rows.iter().for_each(assert_right);
-    // Two layers of six kernels, and three beside; a launch is one graph.
-    let number = |name: &str| serde_json::to_value(&rows[0].parameters[name]).unwrap();
-    assert_eq!((number("kernels"), number("graph_launches")), (15.into(), 1.into()));
+    for row in &rows {
+        let id = row.id.to_string();
+        // 7.5 multiplies no bf16; a step of a few sequences does without.
+        if id.contains("bf16") && !id.contains("decode") {
+            assert_reason(&row.outcome, false, "f16 would do");
+        } else {
+            assert_right(row);
+        }
+    }
+    // Two layers of six kernels, and three beside, or where a library multiplies of nine and five; a launch is
+    // one graph.
+    for row in rows.iter().filter(|row| row.id.to_string().contains("/decode/")) {
+        let (products, kernels) = (parameter(row, "products"), parameter(row, "kernels"));
+        let library = products == "cublaslt";
+        assert!(library || products == "kernels", "{products}");
+        // Attention of more sequences fills the card in one part, which nothing joins.
+        let expected = if library { [21, 23] } else { [13, 15] };
+        assert!(expected.iter().any(|each| kernels == *each), "{}: {kernels}", row.id);
+        assert_eq!(parameter(row, "graph_launches"), 1);
+    }
+    assert_eq!(parameter(&rows[10], "products"), "cublaslt");
+    // Where both ways were tried, the row says what either took.
+    let both = |row: &&Record| row.caveats.iter().any(|said| said.contains("when both were tried"));
+    assert_eq!(rows.iter().filter(both).count(), 5);
+    let times = &rows[3].samples.as_ref().unwrap().distributions["time_between_tokens_s"];
+    assert!(times.len() >= 5, "{}", times.len());
     let report = machine.report();
     assert_eq!(report.dangling(), 0);
     let (launches, steps) = (report.calls("cuGraphLaunch"), report.launches("decode_pick"));
-    // Each of six decoders captures its step, behind one that it makes by itself.
-    assert_eq!(steps, launches + 6);
+    // Each decoder captures its passes behind one that it makes by itself: of f16 the prompts' and one or two
+    // of a step; of bf16, whose prompts are read token by token, that of a step.
+    assert_eq!(steps, launches + (1 + 3 + 3 + 3) + 2 + (3 + 3 + 2));
     assert!(launches > 6 * 20, "{launches}");
 }
 
@@ -105,11 +139,24 @@ fn without_the_compiler_the_rows_say_so_and_nothing_is_launched() {
     let machine = Machine::with("t4").set(|simulator| simulator.without(Library::Nvrtc));
     measure(&machine, "shared@fused");
     let rows = machine.rows();
-    assert_eq!(rows.len(), 2);
+    assert_eq!(rows.len(), 3);
     for row in &rows {
         assert_reason(&row.outcome, false, "NVRTC is not usable");
     }
     assert_eq!(machine.report().calls("cuLaunchKernel"), 0);
+}
+
+#[test]
+fn without_the_library_of_products_only_a_few_sequences_are_written() {
+    let machine = Machine::with("a100-40").set(|simulator| simulator.without(Library::Cublaslt));
+    measure(&machine, "odd/prefill,shared/decode/f16/b9");
+    let rows = machine.rows();
+    let ours: Vec<&Record> =
+        rows.iter().filter(|row| row.id.to_string().ends_with("@fused")).collect();
+    assert_eq!(ours.len(), 3);
+    for row in ours {
+        assert_reason(&row.outcome, false, "cuBLASLt is not usable");
+    }
 }
 
 #[test]

@@ -1,20 +1,19 @@
-//! Decode on fused kernels of our own: `warpmark-fused`, for every text family. candle reads the weights, on the
-//! host, and has no part in what is measured.
+//! Language models on fused kernels of our own: `warpmark-fused`, for every text family. candle reads the weights,
+//! on the host, and has no part in what is measured.
+
+mod programs;
 
 use candle_core::{DType, Tensor};
-use warpmark_fused::{Checkpoint, Decoder, Net, Part, Shape};
+use warpmark_fused::{Checkpoint, Decoder, MOST_BY_VECTORS, Net, Part, Shape};
 use warpmark_measure::WorkloadError;
 use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
 
-use super::check::{ReferenceCache, check};
+use super::check::ReferenceCache;
 use super::parts::{ModelInfo, Parts};
-use super::steps::CHECKED_STEPS;
-use super::work::{self, Numbers};
-use super::{Case, Inputs, Phase, PlainLogits, WINDOW};
+use super::work::{self, Numbers, spare};
+use super::{Case, Inputs, Phase, PlainLogits};
 use crate::bench::estimate::guess;
-use crate::bench::{
-    BenchContext, Comparison, Engine, Engines, Notes, Opened, Plan, Planned, PlannedGroup, Program,
-};
+use crate::bench::{BenchContext, Engine, Engines, Opened, Plan, Planned, PlannedGroup, Program};
 use crate::catalog::{CatalogError, Dtype, Format, Model};
 use crate::engine::workload_error;
 use crate::options::RunOptions;
@@ -36,9 +35,6 @@ pub(in crate::family) struct FusedNet {
     pub(in crate::family) plain: fn(&Model, &Loaded) -> Result<PlainLogits, CatalogError>,
 }
 
-/// The largest batch: more sequences are for matrix products, which are not here yet.
-const MOST: usize = 8;
-
 /// Weights of a net that a simulated card decodes in seconds: it executes one instruction after the other.
 const MOST_SIMULATED: f64 = 3e6;
 
@@ -51,7 +47,7 @@ fn kernels_of(format: Format) -> Option<warpmark_fused::Dtype> {
     }
 }
 
-/// The decode benchmarks of a model that suit the options, a group for each half type; none without a GPU.
+/// The benchmarks of a model that suit the options, a group for each half type; none without a GPU.
 pub(in crate::family) fn groups(
     model: &Model,
     numbers: &Numbers,
@@ -63,30 +59,28 @@ pub(in crate::family) fn groups(
     // What it is before the driver says it: enough for a plan.
     let multiprocessors = gpu.sm_count.known().copied().unwrap_or(100) as usize;
     let inputs = Inputs::of(model, numbers.context)?;
-    let mut cases = inputs.cases(model, options);
-    cases.retain(|case| case.phase == Phase::Decode && case.batch <= MOST);
+    let cases = inputs.cases(model, options);
     for format in options.formats(model) {
         let Some(dtype) = kernels_of(format) else { continue };
         let net = net();
         let plan = Plan { model, options, format, weights: net.shape.weights(dtype) };
         let planned = |case: &Case| {
-            let held = (case.batch, case.length + WINDOW);
+            let capacity = case.length + spare(case.phase);
+            let held = (case.batch, case.length, capacity);
             let iteration = guess(
                 &work::work(numbers, format.compute(), *case),
                 1,
                 format.compute(),
                 &options.spec,
             );
-            let refused = net.shape.check(held.0, held.1).err();
+            let refused = refused(&net.shape, dtype, gpu.compute_capability, *case, capacity);
             Planned {
                 case: *case,
                 parameters: case.parameters(format, FUSED),
                 iteration,
                 memory: net.shape.memory(dtype, held, multiprocessors),
                 sampling: case.sampling(options.full, iteration),
-                skip: refused
-                    .map(|error| error.to_string())
-                    .or_else(|| skip(&options.spec, numbers)),
+                skip: refused.or_else(|| skip(&options.spec, numbers, *case)),
             }
         };
         let planned = cases.iter().map(planned).collect();
@@ -100,8 +94,27 @@ pub(in crate::family) fn groups(
     Ok(groups)
 }
 
+/// Whether a case reads prompts at once, or has more sequences than our own kernels multiply: then a library does.
+fn needs_library(case: Case) -> bool {
+    case.phase != Phase::Decode || case.batch > MOST_BY_VECTORS
+}
+
+/// Why no kernel takes a case.
+fn refused(
+    shape: &Shape,
+    dtype: warpmark_fused::Dtype,
+    capability: (u32, u32),
+    case: Case,
+    capacity: usize,
+) -> Option<String> {
+    let checked = shape.check(case.batch, capacity).and_then(|()| {
+        if needs_library(case) { shape.check_rows(dtype, capability) } else { Ok(()) }
+    });
+    checked.err().map(|error| error.to_string())
+}
+
 /// Why no kernel runs here.
-fn skip(spec: &DeviceSpec, numbers: &Numbers) -> Option<String> {
+fn skip(spec: &DeviceSpec, numbers: &Numbers, case: Case) -> Option<String> {
     let simulated = spec.kind == DeviceKind::Simulated && numbers.parameters > MOST_SIMULATED;
     let too_large = || {
         format!(
@@ -112,8 +125,11 @@ fn skip(spec: &DeviceSpec, numbers: &Numbers) -> Option<String> {
     };
     simulated.then(too_large).or_else(|| {
         let libraries = warpmark_device::libraries();
-        let reason = Field::reason(&libraries.nvrtc)?;
-        Some(format!("NVRTC is not usable: {reason}"))
+        if let Some(reason) = Field::reason(&libraries.nvrtc) {
+            return Some(format!("NVRTC is not usable: {reason}"));
+        }
+        let reason = Field::reason(&libraries.cublaslt).filter(|_| needs_library(case))?;
+        Some(format!("cuBLASLt is not usable: {reason}"))
     })
 }
 
@@ -189,57 +205,13 @@ impl Engine for FusedEngine {
         let Self { net, info, reference } = self;
         let prompts: Vec<Vec<u32>> =
             (0..case.batch).map(|sequence| info.prompt(sequence, case.length)).collect();
-        let decoder = Decoder::new(net, &prompts, WINDOW)?;
+        let decoder = Decoder::new(net, &prompts, spare(case.phase))?;
         let parts = Parts { net, info, context: bench.context, reference, case };
-        Ok(Box::new(Decode { decoder, parts }))
-    }
-}
-
-/// Writing: one iteration is one launch of the graph, a token of every sequence.
-struct Decode<'a> {
-    decoder: Decoder<'a>,
-    parts: Parts<'a, Net>,
-}
-
-impl Program for Decode<'_> {
-    fn notes(&self) -> Notes {
-        let (net, from) = (self.parts.net, self.parts.case.length);
-        let to = from + WINDOW - 1;
-        let mut notes = self.parts.notes(&format!(
-            "; then each sequence's own most likely tokens, at positions {from} to {to}"
-        ));
-        notes.fields.push(("graph_launches", 1_usize.into()));
-        notes.fields.push(("kernels", self.decoder.kernels().into()));
-        notes.fields.push(("code", net.code().into()));
-        notes
-    }
-
-    fn reset(&mut self) -> Result<(), WorkloadError> {
-        self.decoder.reset()
-    }
-
-    fn launch(&mut self) -> Result<(), WorkloadError> {
-        self.decoder.step()
-    }
-
-    fn compare(&mut self) -> Result<Comparison, WorkloadError> {
-        let vocabulary = self.parts.net.shape().vocabulary;
-        let (mut steps, mut fed) = (Vec::new(), Vec::new());
-        self.decoder.reset()?;
-        for _ in 0..CHECKED_STEPS {
-            fed.push(self.decoder.tokens()?);
-            self.decoder.step()?;
-            let logits = self.decoder.logits()?;
-            let shape = (logits.len(), vocabulary);
-            let logits = Tensor::from_vec(logits.concat(), shape, &candle_core::Device::Cpu);
-            steps.push(logits.map_err(|error| workload_error(error.into()))?);
-        }
-        self.decoder.reset()?;
-        let Parts { info, reference, case, .. } = &mut self.parts;
-        check(reference, info.format, &steps, |sequence| {
-            let mut tokens = info.prompt(sequence, case.length);
-            tokens.extend(fed.iter().map(|step| step[sequence]));
-            tokens
+        let running = programs::Running { decoder, parts };
+        Ok(match case.phase {
+            Phase::Prefill => Box::new(programs::Prefill(running)),
+            Phase::Decode => Box::new(programs::Decode(running)),
+            Phase::Generate { tokens } => Box::new(programs::Generate::new(running, tokens)?),
         })
     }
 }
