@@ -18,6 +18,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The GPU of this index, as the driver counts.
     Cuda(u32),
+    /// Every GPU, for what measures several.
+    All,
 }
 
 impl fmt::Display for DeviceChoice {
@@ -26,6 +28,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.pad("auto"),
             Self::Cpu => f.pad("cpu"),
             Self::Cuda(index) => f.pad(&format!("cuda:{index}")),
+            Self::All => f.pad("all"),
         }
     }
 }
@@ -46,6 +49,7 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "all" => Ok(Self::All),
             _ => {
                 let index = text.strip_prefix("cuda:").ok_or_else(wrong)?;
                 // `parse` alone would take "+1".
@@ -114,6 +118,7 @@ fn choose<T>(
     match choice {
         DeviceChoice::Cpu => Ok((cpu(), None)),
         DeviceChoice::Cuda(index) => gpu(index).map(|found| (found, None)),
+        DeviceChoice::All => Err(OpenError::Several),
         DeviceChoice::Auto => match gpu(0) {
             Ok(found) => Ok((found, None)),
             Err(absence) if absence.is_plain_absence() => Ok((cpu(), Some(why_cpu(&absence)))),
@@ -143,6 +148,7 @@ mod tests {
             ("cuda", DeviceChoice::Cuda(0)),
             ("cuda:0", DeviceChoice::Cuda(0)),
             ("cuda:13", DeviceChoice::Cuda(13)),
+            ("all", DeviceChoice::All),
         ] {
             assert_eq!(text.parse(), Ok(choice));
         }

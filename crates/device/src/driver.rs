@@ -93,6 +93,12 @@ pub enum OpenError {
         /// What the driver answered.
         error: CudaError,
     },
+    /// All devices, where one is meant.
+    #[error(
+        "`all` is for `warpmark run` and `warpmark check`, which take one card after the other; name one \
+         here, such as `--device cuda:0`"
+    )]
+    Several,
     /// No threads to work with.
     #[error(
         "a CPU measurement needs at least one thread; set RAYON_NUM_THREADS to 1 or more, or unset it"

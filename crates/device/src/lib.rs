@@ -50,6 +50,7 @@ pub use footprint::Footprint;
 pub use host::{HostWatch, busy_cores, host_spec, machine_id};
 pub use loader::LibraryInfo;
 pub use memory::available as available_memory;
+pub use nvml::topology::{Connection, connection};
 pub use probe::{Libraries, libraries};
 pub use sensors::{FakeSensors, Sensors};
 pub use telemetry::Sampler;

@@ -4,6 +4,7 @@
 //! those that `CUDA_VISIBLE_DEVICES` leaves, fastest first.
 
 mod processes;
+pub(crate) mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;

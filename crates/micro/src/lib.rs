@@ -9,6 +9,7 @@
 mod atomics;
 mod cache;
 mod cases;
+mod collective;
 mod cuda;
 mod data;
 mod guess;
@@ -28,6 +29,8 @@ use warpmark_record::{DeviceKind, DeviceSpec};
 /// Which micro benchmarks are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunOptions {
+    /// The GPUs of this machine that this process may see.
+    pub cards: u32,
     /// The full suite: more sizes and more samples.
     pub full: bool,
     /// Searches that take an hour where the full suite's take half a minute.
@@ -63,6 +66,7 @@ const MICROS: &[Micro] = &[
     atomics::MICRO,
     transfer::MICRO,
     transfer::peer::MICRO,
+    collective::MICRO,
     launch::MICRO,
 ];
 

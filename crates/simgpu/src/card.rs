@@ -1,6 +1,6 @@
 //! One simulated card: its memory, its queues, its clocks, and which of several are visible.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -53,8 +53,8 @@ pub(crate) struct Device {
     /// What a broken context answers.
     pub(crate) broken: Option<u32>,
     streams: HashMap<u64, Timeline>,
-    /// Whether it may reach other cards' memory.
-    pub(crate) reaches_peers: bool,
+    /// The slots of the cards whose memory it may reach.
+    pub(crate) reaches: BTreeSet<u32>,
     /// The capture under way, if any.
     pub(crate) capturing: Option<Capture>,
     /// Copies to pinned memory: nothing arrives before somebody waits.
@@ -93,7 +93,7 @@ impl Device {
             retained: 0,
             broken: None,
             streams: HashMap::new(),
-            reaches_peers: false,
+            reaches: BTreeSet::new(),
             capturing: None,
             on_the_way: Vec::new(),
             to_come: Vec::new(),

@@ -27,18 +27,21 @@ pub enum Library {
     Cublaslt,
     /// Random numbers.
     Curand,
+    /// Collectives.
+    Nccl,
     /// Sensors.
     Nvml,
 }
 
 impl Library {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Driver,
         Self::Cudart,
         Self::Nvrtc,
         Self::Cublas,
         Self::Cublaslt,
         Self::Curand,
+        Self::Nccl,
         Self::Nvml,
     ];
 
@@ -51,6 +54,7 @@ impl Library {
             Self::Cublas => "libcublas.so",
             Self::Cublaslt => "libcublasLt.so",
             Self::Curand => "libcurand.so",
+            Self::Nccl => "libnccl.so.2",
             Self::Nvml => "libnvidia-ml.so.1",
         }
     }

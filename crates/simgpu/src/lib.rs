@@ -58,6 +58,7 @@ pub mod harness;
 mod kernels;
 mod loss;
 mod machine;
+mod nccl;
 mod nvml;
 mod nvrtc;
 mod occupancy;

@@ -218,6 +218,7 @@ impl Machine {
         device.retained = device.retained.checked_sub(1).ok_or(INVALID_CONTEXT)?;
         if device.retained == 0 {
             device.broken = None;
+            device.reaches.clear();
             device.memory = AddressSpace::new(device.total_memory(), device.wrong.memory);
             let gone = device.slot;
             self.runtime.retain(|(slot, _), _| *slot != gone);

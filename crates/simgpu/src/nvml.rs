@@ -309,6 +309,110 @@ extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     })
 }
 
+/// What the ways of two cards meet at: cards 0 and 1, 2 and 3, … share a switch, four a host bridge, and the
+/// others are on another socket.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
+    one: u64,
+    other: u64,
+    level: Option<&mut c_uint>,
+) -> u32 {
+    elsewhere("nvmlDeviceGetTopologyCommonAncestor", |machine| {
+        let (one, other) = (card(machine, one)?.slot, card(machine, other)?.slot);
+        let (internal, single, bridge, system) = (0, 10, 30, 50);
+        let found = match (one == other, one / 2 == other / 2, one / 4 == other / 4) {
+            (true, ..) => internal,
+            (_, true, _) => single,
+            (.., true) => bridge,
+            _ => system,
+        };
+        put(level, found, INVALID_ARGUMENT)
+    })
+}
+
+/// `NVML_P2P_STATUS_OK` and `NVML_P2P_STATUS_NOT_SUPPORTED`.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetP2PStatus(
+    one: u64,
+    other: u64,
+    what: c_uint,
+    status: Option<&mut c_uint>,
+) -> u32 {
+    const NVLINK: c_uint = 2;
+    elsewhere("nvmlDeviceGetP2PStatus", |machine| {
+        let linked = card(machine, one)?.profile.nvlinks.min(card(machine, other)?.profile.nvlinks);
+        let possible = what != NVLINK || linked > 0;
+        put(status, if possible { 0 } else { 5 }, INVALID_ARGUMENT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkState(handle: u64, link: c_uint, on: Option<&mut c_uint>) -> u32 {
+    elsewhere("nvmlDeviceGetNvLinkState", |machine| {
+        let others = machine.devices.len() > 1;
+        match card(machine, handle)?.profile.nvlinks {
+            0 => Err(NOT_SUPPORTED),
+            links => put(on, c_uint::from(others && link < links), INVALID_ARGUMENT),
+        }
+    })
+}
+
+/// `nvmlPciInfo_t`.
+#[repr(C)]
+struct PciInfo {
+    old_bus_id: [u8; 16],
+    domain: c_uint,
+    bus: c_uint,
+    device: c_uint,
+    pci_device: c_uint,
+    pci_subsystem: c_uint,
+    bus_id: [u8; 32],
+}
+
+impl PciInfo {
+    fn at(bus: u32) -> Self {
+        let text = format!("00000000:{bus:02X}:00.0");
+        let mut bus_id = [0; 32];
+        bus_id[..text.len()].copy_from_slice(text.as_bytes());
+        let mut old_bus_id = [0; 16];
+        let old = &text[4..];
+        old_bus_id[..old.len()].copy_from_slice(old.as_bytes());
+        Self { old_bus_id, domain: 0, bus, device: 0, pci_device: 0, pci_subsystem: 0, bus_id }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPciInfo_v3(handle: u64, info: Option<&mut PciInfo>) -> u32 {
+    elsewhere("nvmlDeviceGetPciInfo_v3", |machine| {
+        put(info, PciInfo::at(bus(card(machine, handle)?)), INVALID_ARGUMENT)
+    })
+}
+
+/// Two cards are joined by all of their links; more by a switch.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
+    handle: u64,
+    link: c_uint,
+    info: Option<&mut PciInfo>,
+) -> u32 {
+    const SWITCH: u32 = 0xC0;
+    elsewhere("nvmlDeviceGetNvLinkRemotePciInfo_v2", |machine| {
+        let own = card(machine, handle)?;
+        let (slot, links) = (own.slot, own.profile.nvlinks);
+        if link >= links {
+            return Err(NOT_SUPPORTED);
+        }
+        let others: Vec<u32> =
+            machine.devices.iter().filter(|card| card.slot != slot).map(bus).collect();
+        let remote = match others.as_slice() {
+            [] => return Err(NOT_SUPPORTED),
+            [only] => *only,
+            _ => SWITCH,
+        };
+        put(info, PciInfo::at(remote), INVALID_ARGUMENT)
+    })
+}
+
 /// A value by number, `nvmlFieldValue_t`.
 #[repr(C)]
 struct FieldValue {

@@ -69,6 +69,8 @@ pub struct Profile {
     pub bus_gb_s: (f64, f64),
     /// 10⁹ bytes a second to another card that can be reached.
     pub peer_gb_s: f64,
+    /// Links to other cards that are no PCIe; 0 where cards reach each other over PCIe alone.
+    pub nvlinks: u32,
     /// The least time that a kernel takes inside a graph.
     pub graph_node_us: f64,
     /// What taking memory from the pool holds the stream up, and what giving it back does.

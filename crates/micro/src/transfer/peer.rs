@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUdeviceptr};
 use cudarc::driver::{CudaContext, CudaStream, result};
-use warpmark_device::{CudaDevice, Device, DeviceChoice};
+use warpmark_device::{Connection, CudaDevice, Device, DeviceChoice};
 use warpmark_measure::workload::checked;
 use warpmark_measure::{Description, Entry, Group, Session, Workload, WorkloadError};
-use warpmark_record::{BenchmarkId, Bytes, BytesPerSecond, Check, DeviceSpec, Value, Work};
+use warpmark_record::{BenchmarkId, Bytes, BytesPerSecond, Check, DeviceSpec, Field, Value, Work};
 
-use super::{ENGINE, SIZES, fill, wrong_words};
+use super::{ENGINE, QUICK, SIZES, fill, wrong_words};
 use crate::cases::{self, Cases};
 use crate::cuda::{self, refused};
 use crate::data::Stream;
@@ -18,8 +18,29 @@ use crate::{Micro, Processor, RunOptions};
 
 pub(crate) const MICRO: Micro = Micro { runs_on: Processor::Gpu, plan };
 
-/// In the full suite alone: with one GPU, as most have, every row is a skipped one.
+/// To every other card of the machine, and in the full suite to another one by all sizes.
 fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
+    let others = (0..options.cards).filter(|index| *index != spec.index);
+    let to_each = others.filter_map(|index| to_one(spec, options, index));
+    to_another(spec, options).into_iter().chain(to_each).collect()
+}
+
+/// Copies to the card of that index.
+fn to_one(spec: &DeviceSpec, options: &RunOptions, index: u32) -> Option<Group> {
+    let segments = ["transfer", "d2d", &format!("cuda{index}"), &size_name(QUICK)];
+    let bytes = Bytes::from_count(QUICK);
+    // A guess, for the plan.
+    let iteration = bytes / BytesPerSecond(20e9);
+    let entry = cases::entry((spec, options), &segments, ENGINE, iteration, bytes)?;
+    let seed = options.seed;
+    let name = format!("transfers to cuda:{index}");
+    Some(cases::group(name, vec![(entry, QUICK)], move |device, cases| {
+        Peers::open(device, cases, seed, Some(index))
+    }))
+}
+
+/// In the full suite alone: with one GPU, as most have, every row is a skipped one.
+fn to_another(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
     let planned: Vec<_> = SIZES
         .into_iter()
         .filter(|_| options.full)
@@ -33,19 +54,19 @@ fn plan(spec: &DeviceSpec, options: &RunOptions) -> Vec<Group> {
         .collect();
     let seed = options.seed;
     let group = cases::group("transfers between GPUs", planned, move |device, cases| {
-        Peers::open(device, cases, seed)
+        Peers::open(device, cases, seed, None)
     });
     Some(group).filter(|group| !group.entries.is_empty()).into_iter().collect()
 }
 
 /// Memory of one card. Not from a pool: pools are closed to other cards.
-struct Block {
-    address: CUdeviceptr,
+pub(crate) struct Block {
+    pub(crate) address: CUdeviceptr,
     context: Arc<CudaContext>,
 }
 
 impl Block {
-    fn new(context: &Arc<CudaContext>, size: usize) -> Result<Self, WorkloadError> {
+    pub(crate) fn new(context: &Arc<CudaContext>, size: usize) -> Result<Self, WorkloadError> {
         context.bind_to_thread().map_err(refused("choosing a card"))?;
         // SAFETY: read only after it was written, and given back in `drop`.
         let address = unsafe { result::malloc_sync(size) };
@@ -69,6 +90,8 @@ struct Peers {
     own: Arc<CudaContext>,
     other: CudaDevice,
     path: String,
+    /// What lies between the two, or why that is not known.
+    link: Result<Connection, String>,
     cases: Cases<usize>,
     seed: u64,
     /// Last, so that it is dropped after the other card.
@@ -76,7 +99,7 @@ struct Peers {
 }
 
 /// Makes a card the current one when it is dropped: launches go to whichever is.
-struct Home(Arc<CudaContext>);
+pub(crate) struct Home(pub(crate) Arc<CudaContext>);
 
 impl Drop for Home {
     fn drop(&mut self) {
@@ -86,7 +109,13 @@ impl Drop for Home {
 }
 
 impl Peers {
-    fn open(device: &Device, cases: Cases<usize>, seed: u64) -> Result<Self, WorkloadError> {
+    /// Opens the card of that index, or without one another card than the one under test.
+    fn open(
+        device: &Device,
+        cases: Cases<usize>,
+        seed: u64,
+        index: Option<u32>,
+    ) -> Result<Self, WorkloadError> {
         let device = cuda::required(device, &[])?;
         let count = CudaContext::device_count().map_err(refused("counting the cards"))?;
         if count < 2 {
@@ -94,7 +123,7 @@ impl Peers {
                 "there is one GPU; a copy between GPUs needs two".to_owned(),
             ));
         }
-        let index = u32::from(device.ordinal == 0);
+        let index = index.unwrap_or_else(|| u32::from(device.ordinal == 0));
         let opened = warpmark_device::open(DeviceChoice::Cuda(index), 1);
         let Device::Cuda(other) = opened.map_err(WorkloadError::failed)?.device else {
             return Err(WorkloadError::Failed(format!("cuda:{index} is no GPU")));
@@ -103,7 +132,8 @@ impl Peers {
         own.bind_to_thread().map_err(refused("choosing the card under test"))?;
         let path = connect(&own, &other.context)?;
         let (stream, home) = (device.stream.clone(), Home(own.clone()));
-        Ok(Self { stream, own, other, path, cases, seed, _home: home })
+        let link = warpmark_device::connection(&device.spec, &other.spec);
+        Ok(Self { stream, own, other, path, link, cases, seed, _home: home })
     }
 }
 
@@ -178,19 +208,41 @@ impl PeerCopy<'_> {
 
 impl Workload for PeerCopy<'_> {
     fn describe(&self) -> Description {
-        let parameters = [
+        let other = &self.session.other.spec;
+        let mut parameters = vec![
             ("direction", Value::from("d2d")),
-            ("to", Value::from(self.session.other.spec.name.as_str())),
+            ("to", Value::from(other.name.as_str())),
+            ("to_index", Value::from(u64::from(other.index))),
             ("path", Value::from(self.session.path.as_str())),
             ("size_bytes", Value::from(self.size)),
         ];
+        let mut caveats = Vec::new();
+        match &self.session.link {
+            Ok(link) => {
+                let switched = if link.switched { "yes" } else { "no" };
+                let known = |field: &Field<String>| field.known().cloned().unwrap_or_default();
+                parameters.extend([
+                    ("link", Value::from(link.short().as_str())),
+                    ("nvlinks", Value::from(u64::from(link.nvlinks))),
+                    ("nvswitch", Value::from(switched)),
+                    ("ancestor", Value::from(known(&link.ancestor).as_str())),
+                    ("peer_to_peer", Value::from(known(&link.peer_to_peer).as_str())),
+                ]);
+            }
+            Err(reason) => {
+                caveats.push(format!("what lies between the cards is not known: {reason}"));
+            }
+        }
         Description {
             id: self.id.clone(),
-            parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+            parameters: parameters
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             work: Work { flops: None, bytes: Some(Bytes::from_count(self.size)), items: None },
             data: Some(format!("multiples of an odd number, seed {}", self.session.seed)),
             weights: None,
-            caveats: Vec::new(),
+            caveats,
         }
     }
 

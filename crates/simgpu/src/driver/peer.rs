@@ -21,11 +21,17 @@ const ALREADY: u32 = 704;
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxEnablePeerAccess(peer: u64, _flags: u32) -> u32 {
     with_context("cuCtxEnablePeerAccess", |machine| {
-        machine.of_context(peer)?;
-        let reaches = &mut machine.working()?.reaches_peers;
-        if std::mem::replace(reaches, true) { Err(ALREADY) } else { Ok(()) }
+        let slot = machine.of_context(peer)?.slot;
+        let own = machine.working()?;
+        if own.slot == slot {
+            return Err(INVALID_DEVICE);
+        }
+        if own.reaches.insert(slot) { Ok(()) } else { Err(ALREADY) }
     })
 }
+
+/// `CUDA_ERROR_INVALID_DEVICE`: a card is no peer of its own.
+const INVALID_DEVICE: u32 = 101;
 
 /// Through the host, and so over the bus twice, unless the cards reach each other.
 #[unsafe(no_mangle)]
@@ -42,10 +48,14 @@ extern "C" fn cuMemcpyPeerAsync(
         let (contents, offset) =
             machine.of_context(to_context)?.memory.contents(to, bytes as u64)?;
         contents.copy(offset, what);
+        let slot = machine.of_context(to_context)?.slot;
         let device = machine.working()?;
         let profile = &device.profile;
-        let rate =
-            if device.reaches_peers { profile.peer_gb_s * 1e9 } else { profile.bus(true) / 2.0 };
+        let rate = if device.reaches.contains(&slot) {
+            profile.peer_gb_s * 1e9
+        } else {
+            profile.bus(true) / 2.0
+        };
         device.work(stream, Work::lasting(bytes as f64 / rate))
     })
 }
