@@ -125,3 +125,16 @@ fn of_eight_cards_the_one_that_lags_is_named_with_its_row_and_share_in_time() {
     let asked = (asked * 64) << 20;
     assert!(report.copied() < asked / 4, "{} bytes of {asked}", report.copied());
 }
+
+#[test]
+fn a_node_without_a_card_answers_in_json_too() {
+    let machine = Machine::with("");
+    let ran = machine.run(&["check", "--device", "all", "--json"]);
+    let found: Value = serde_json::from_str(&ran.exits(70).stdout).unwrap();
+    assert_eq!(
+        (&found["verdict"], &found["cards"]),
+        (&"not_measured".into(), &Value::Array(vec![]))
+    );
+    assert!(found["error"].as_str().unwrap().contains("no device"), "{found}");
+    assert_eq!(found["warpmark"], env!("CARGO_PKG_VERSION"));
+}

@@ -131,6 +131,14 @@ pub struct Checkup {
     pub schema: u32,
     /// The worst of the cards.
     pub verdict: Verdict,
+    /// The name of the machine, where it has one.
+    pub host: Option<String>,
+    /// When it was asked for, RFC 3339.
+    pub checked_at: String,
+    /// The version that checked.
+    pub warpmark: String,
+    /// Why no card could be looked at, where none could.
+    pub error: Option<String>,
     /// The cards, in their order.
     pub cards: Vec<Checked>,
 }
@@ -208,7 +216,15 @@ impl Checkup {
             }
         }
         let verdict = cards.iter().map(|card| card.verdict).max().unwrap_or(Verdict::NotMeasured);
-        Self { schema: 1, verdict, cards }
+        Self {
+            schema: 1,
+            verdict,
+            host: None,
+            checked_at: String::new(),
+            warpmark: String::new(),
+            error: None,
+            cards,
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use warpmark_record::{DeviceSpec, Filter};
 use super::reference;
 use crate::arguments::{self, Check, CheckedDevice, Selection};
 use crate::campaign::Campaign;
-use crate::output::{show, show_json};
+use crate::exit;
+use crate::output::{show, show_json, warn};
 use crate::progress::Bars;
 use crate::supervisor;
 
@@ -26,11 +27,24 @@ const AT_MOST: Duration = Duration::from_mins(3);
 /// Checks one card or all of them.
 pub fn run(options: &Check) -> anyhow::Result<u8> {
     let (reference, warnings) = reference::read(&[])?;
-    let cards = match options.device {
-        CheckedDevice::All => warpmark_device::list()?,
+    let checked_at = warpmark_measure::timestamp();
+    let found = match options.device {
+        CheckedDevice::All => warpmark_device::list(),
         CheckedDevice::One(index) => {
-            vec![warpmark_device::look(DeviceChoice::Cuda(index))?.spec]
+            warpmark_device::look(DeviceChoice::Cuda(index)).map(|found| vec![found.spec])
         }
+    };
+    let cards = match found {
+        Ok(cards) => cards,
+        // A node without a driver is an answer to whoever asks all nodes.
+        Err(error) if options.json => {
+            let error = exit::words(&error.into());
+            warn(&error);
+            let nothing = Checkup { error: Some(error), ..Checkup::of(Vec::new()) };
+            show_json(&stamped(nothing, checked_at))?;
+            return Ok(exit::ERROR);
+        }
+        Err(error) => return Err(error.into()),
     };
     let together = cards.len() > 1;
     let mut checked = at_once(&cards, options, (&reference, &warnings));
@@ -46,13 +60,19 @@ pub fn run(options: &Check) -> anyhow::Result<u8> {
             }
         }
     }
-    let checkup = Checkup::of(checked);
+    let checkup = stamped(Checkup::of(checked), checked_at);
     if options.json {
         show_json(&checkup)?;
     } else {
         show(&page::of(&checkup))?;
     }
     Ok(checkup.verdict.exit_code())
+}
+
+/// With where, when and by what it was made.
+fn stamped(checkup: Checkup, checked_at: String) -> Checkup {
+    let host = warpmark_device::host_spec().name;
+    Checkup { host, checked_at, warpmark: env!("CARGO_PKG_VERSION").to_owned(), ..checkup }
 }
 
 /// Whether a row may be slow because other cards worked at the same time, so that it is measured alone.
