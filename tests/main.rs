@@ -21,6 +21,8 @@ mod recorded;
 mod run;
 mod serve;
 #[cfg(target_os = "linux")]
+mod simulated_cards;
+#[cfg(target_os = "linux")]
 mod simulated_drivers;
 #[cfg(target_os = "linux")]
 mod simulated_faults;

@@ -22,6 +22,7 @@ pub mod recommend;
 pub mod reference;
 pub mod roofline;
 pub mod rounds;
+pub mod scaling;
 pub mod speech;
 pub mod trust;
 pub mod tune;

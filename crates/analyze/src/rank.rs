@@ -15,6 +15,7 @@ use warpmark_record::{BenchmarkId, DeviceKind, Outcome, Record, Run, RunId, Seco
 
 use crate::compare::unlike;
 use crate::holdings;
+use crate::scaling::at_once;
 
 /// A device's place in a workload.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -155,7 +156,8 @@ fn board(recording: &Recording) -> Board<'_> {
     let mut board = Board::new();
     let runs = recording.runs_by_id();
     for row in recording.rows.iter().filter(|row| row.outcome == Outcome::Measured) {
-        let Some(run) = runs.get(&row.run) else { continue };
+        // What cards do at once is no measure of one.
+        let Some(run) = runs.get(&row.run).filter(|run| at_once(run) == 1) else { continue };
         let times = row.samples.as_ref().map(warpmark_record::Samples::per_iteration);
         let Some(times) = times.filter(|t| stats::median(t).is_some_and(|m| m > 0.0)) else {
             continue;

@@ -103,7 +103,7 @@ pub enum Verb {
 /// Which device.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DeviceOption {
-    /// Which device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`
+    /// Which device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`; `run` takes `all` GPUs, too
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "WARPMARK_DEVICE")]
     pub device: DeviceChoice,
 }
@@ -258,6 +258,7 @@ Examples:
   warpmark run --filter matmul,memory      the card itself, no model
   warpmark run --weights hub --filter gpt2 with the real weights
   warpmark run --resume results/nvidia-l4/RUN.jsonl    what an interrupted run lacks
+  warpmark run --device all --parallel     every card alone, and then at once
   warpmark run --tag node=gpu-17 --tag provider=own    for `rank --by tag:node`
 
 Exit codes: 0 all is well · 1 a benchmark failed · 64 wrong usage · 70 it could not be done · 130
@@ -276,6 +277,10 @@ pub struct Run {
     /// Print the plan with its estimated time and memory, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// With `--device all`: after each card alone measure 2, 4, … and all of them at once, and show what they
+    /// lose to what they share
+    #[arg(long)]
+    pub parallel: bool,
 }
 
 /// `warpmark verify`.
@@ -330,6 +335,7 @@ impl std::str::FromStr for CheckedDevice {
         match text.parse::<DeviceChoice>() {
             Ok(DeviceChoice::Cuda(index)) => Ok(Self::One(index)),
             Ok(DeviceChoice::Auto) => Ok(Self::One(0)),
+            Ok(DeviceChoice::All) => Ok(Self::All),
             Ok(DeviceChoice::Cpu) => Err(
                 "a processor has no datasheet to be held against; write `all`, `cuda` or `cuda:1`"
                     .to_owned(),

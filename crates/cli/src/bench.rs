@@ -99,7 +99,8 @@ fn run(name: &str, arguments: &BenchArguments) -> anyhow::Result<u8> {
     if let Some(baseline) = &arguments.baseline {
         criterion = criterion.retain_baseline(baseline.clone(), false);
     }
-    let identity = Identity { id, tags, planned: campaign.planned.clone() };
+    let settings = resumed.as_ref().map(Resumed::alone).unwrap_or_default();
+    let identity = Identity { id, tags, planned: campaign.planned.clone(), settings };
     let results = campaign.measure(selection, &output, identity, |_| Ok(criterion))?;
     crate::verbs::run::conclude(&results, output.json, last)
 }

@@ -229,11 +229,17 @@ fn groups_of(
     let micro = MicroOptions {
         full: selection.suite == Suite::Full,
         exhaustive: selection.exhaustive,
+        cards: if spec.kind == DeviceKind::Cpu { 0 } else { cards() },
         seed: selection.weights.seed,
     };
     let mut groups = warpmark_micro::groups(spec, &micro);
     groups.extend(warpmark_models::groups(&catalog, request)?);
     Ok(groups)
+}
+
+/// The GPUs that this process may see.
+fn cards() -> u32 {
+    warpmark_device::list().map_or(0, |cards| u32::try_from(cards.len()).unwrap_or(0))
 }
 
 /// Opens exactly the device that was looked at: `auto` might by now mean another one.

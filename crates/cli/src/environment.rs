@@ -16,12 +16,14 @@ pub(crate) struct Identity {
     pub tags: BTreeMap<String, String>,
     /// What it sets out to measure.
     pub planned: Vec<BenchmarkId>,
+    /// What else is to be known of how it was measured, beside how its device was set up.
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Identity {
     /// One of which nothing is said.
     pub(crate) fn named(id: RunId) -> Self {
-        Self { id, tags: BTreeMap::new(), planned: Vec::new() }
+        Self { id, tags: BTreeMap::new(), planned: Vec::new(), settings: BTreeMap::new() }
     }
 }
 
@@ -29,9 +31,10 @@ impl Identity {
 pub(crate) fn run(
     selection: &Selection,
     device: &DeviceSpec,
-    settings: BTreeMap<String, String>,
+    mut settings: BTreeMap<String, String>,
     identity: Identity,
 ) -> Run {
+    settings.extend(identity.settings);
     Run {
         schema: SCHEMA,
         method: METHOD,

@@ -30,7 +30,8 @@ struct Kept {
     go_on: &'static str,
 }
 
-static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+/// The runs of this process; several where there are several cards.
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 
 /// What ends a process: a person, a system that shuts down, a terminal that goes, a limit on processor time
 /// (`ulimit -t`), and what batch systems warn of the end of a job with.
@@ -76,14 +77,8 @@ pub fn leave_to_parent() {
 fn end(terminal: Option<&File>) {
     // A row that is being appended holds the lock: it is finished before the end.
     let kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let words = match kept.as_ref() {
-        Some(Kept { rows: 0, made: true, path, .. }) => {
-            let _ = std::fs::remove_file(path);
-            "No row was finished.".to_owned()
-        }
-        Some(kept) => kept.words(),
-        None => "No row was finished.".to_owned(),
-    };
+    let words: Vec<String> = kept.iter().map(Kept::end).collect();
+    let words = if words.is_empty() { "No row was finished.".to_owned() } else { words.join("\n") };
     if let Some(terminal) = terminal {
         tell_on(terminal, &format!("\n{}\n", plain(&format!("Interrupted. {words}"))));
     }
@@ -100,6 +95,15 @@ fn is_ignored(signal: c_int) -> bool {
 }
 
 impl Kept {
+    /// What is left of a run, whose file goes where it has no row.
+    fn end(&self) -> String {
+        if self.rows == 0 && self.made {
+            let _ = std::fs::remove_file(&self.path);
+            return "No row was finished.".to_owned();
+        }
+        self.words()
+    }
+
     fn words(&self) -> String {
         let path = self.path.display();
         let finished = match self.rows {
@@ -121,14 +125,17 @@ impl Kept {
 pub fn begins(path: &std::path::Path, made: bool, lacking: usize, go_on: &'static str) {
     let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = path.to_path_buf();
-    kept.get_or_insert(Kept { path, made, rows: 0, lacking, go_on });
+    kept.push(Kept { path, made, rows: 0, lacking, go_on });
 }
 
 /// Runs an append that an interrupt waits for, and notes that the run has one row more.
-pub fn appending<T, E>(append: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub fn appending<T, E>(
+    path: &std::path::Path,
+    append: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let result = append()?;
-    if let Some(kept) = kept.as_mut() {
+    if let Some(kept) = kept.iter_mut().rfind(|kept| kept.path == path) {
         kept.rows += 1;
     }
     Ok(result)

@@ -13,6 +13,7 @@ mod folder_of_one_model;
 pub mod interrupt;
 mod libraries;
 mod lock;
+mod meeting;
 mod output;
 pub mod own_memory;
 mod plan;

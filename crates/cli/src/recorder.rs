@@ -66,7 +66,8 @@ impl Recorder {
     /// # Errors
     /// The disk's refusal, which ends a run.
     pub(crate) fn keep(&mut self, row: Record) -> anyhow::Result<&Record> {
-        interrupt::appending(|| self.writer.append(&row))
+        let path = self.writer.path().to_path_buf();
+        interrupt::appending(&path, || self.writer.append(&row))
             .with_context(|| format!("{} could not be recorded", row.id))?;
         Ok(self.rows.push_mut(row))
     }

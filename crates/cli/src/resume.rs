@@ -1,12 +1,13 @@
 //! `--resume`: what an interrupted run lacks, measured as the run was asked for, on the same device and by the
 //! same build.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Command};
 use warpmark_analyze::compare::unlike_machines;
+use warpmark_analyze::scaling::AT_ONCE;
 use warpmark_device::DeviceChoice;
 use warpmark_record::store;
 use warpmark_record::{BenchmarkId, DeviceKind, Field, Run};
@@ -77,6 +78,13 @@ impl Resumed {
         let done = recording.rows.iter().map(|row| row.id.clone()).collect();
         let results = results.to_owned();
         Ok(Self { run: run.clone(), path, results, selection, done })
+    }
+
+    /// What the run says of itself beside how its device was set up, if it was one of several cards that were
+    /// measured alone.
+    pub(crate) fn alone(&self) -> BTreeMap<String, String> {
+        let said = self.run.settings.get(AT_ONCE).filter(|count| *count == "1");
+        said.map(|count| (AT_ONCE.to_owned(), count.clone())).into_iter().collect()
     }
 
     /// Whether a benchmark that could be measured is one that the run set out to measure and has no row of.

@@ -26,6 +26,7 @@ use crate::budget::Budget;
 use crate::campaign::{self, Campaign};
 use crate::environment::Identity;
 use crate::lock::lock_device;
+use crate::meeting::Seat;
 use crate::plan::hang_limit;
 use crate::progress::Bars;
 use crate::protocol::{Answer, Message, Setup};
@@ -53,6 +54,7 @@ pub(crate) fn measure(
     selection: &arguments::Selection,
     options: &arguments::Run,
     identity: Identity,
+    seat: Option<&Seat<'_>>,
 ) -> anyhow::Result<Results> {
     let output = &options.output;
     let spec = &campaign.described.spec;
@@ -72,6 +74,7 @@ pub(crate) fn measure(
     let results = Some((output.results.as_path(), identity));
     let bars = campaign.bars.clone();
     let mut supervisor = Supervisor::start(setup, limits, results, bars, campaign.budget)?;
+    supervisor.seat = seat;
     campaign.begin();
     for group in campaign.plan.groups {
         supervisor.entries(group.entries)?;
@@ -201,7 +204,7 @@ struct Limits {
     by_plan: Duration,
 }
 
-struct Supervisor {
+struct Supervisor<'a> {
     setup: Setup,
     bars: Bars,
     transfers: Arc<dyn Progress>,
@@ -217,6 +220,8 @@ struct Supervisor {
     rows: Vec<Record>,
     /// A worker that has opened the device and has no group yet.
     waiting: Option<Process>,
+    /// Where it waits for other cards before each benchmark.
+    seat: Option<&'a Seat<'a>>,
 }
 
 /// The benchmarks of a group that have no row yet.
@@ -232,7 +237,7 @@ struct Doing {
     began: String,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Asks a first worker how it set the device up, and opens the results.
     fn start(
         setup: Setup,
@@ -264,6 +269,7 @@ impl Supervisor {
             run,
             rows: Vec::new(),
             waiting: Some(first),
+            seat: None,
         })
     }
 
@@ -390,10 +396,13 @@ impl Supervisor {
     /// Whether a benchmark may begin.
     fn answer(&mut self, queue: &Queue, id: &BenchmarkId) -> Answer {
         let entry = queue.left.iter().find(|entry| entry.id == *id);
-        match entry.and_then(|entry| (self.admission)(entry)) {
-            Some(reason) => Answer::Skip { reason },
-            None => Answer::Go,
+        if let Some(reason) = entry.and_then(|entry| (self.admission)(entry)) {
+            return Answer::Skip { reason };
         }
+        if let Some(seat) = self.seat {
+            seat.wait(id);
+        }
+        Answer::Go
     }
 
     /// Shows what is no row.
@@ -441,6 +450,9 @@ impl Supervisor {
             Some(recorder) => recorder.keep(row)?,
             None => self.rows.push_mut(row),
         };
+        if let Some(seat) = self.seat {
+            seat.passed(&kept.id);
+        }
         self.bars.done(kept);
         Ok(())
     }

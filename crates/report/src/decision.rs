@@ -3,6 +3,7 @@
 
 pub mod cost;
 pub mod fleet;
+pub mod machine;
 pub mod rank;
 pub mod recommend;
 pub mod reference;

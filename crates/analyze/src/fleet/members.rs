@@ -6,6 +6,7 @@ use warpmark_record::store::Recording;
 use warpmark_record::{DeviceKind, Record, Run, RunId};
 
 use super::{By, Gathered};
+use crate::scaling::at_once;
 
 /// The members of each kind of device, and the runs that are of none.
 pub(super) fn gather<'a>(
@@ -18,7 +19,8 @@ pub(super) fn gather<'a>(
     }
     let mut kinds: BTreeMap<&str, BTreeMap<String, Gathered<'_>>> = BTreeMap::new();
     let mut unplaced = Vec::new();
-    for run in &recording.runs {
+    // What cards do at once is no measure of one.
+    for run in recording.runs.iter().filter(|run| at_once(run) == 1) {
         let Some((key, name)) = key(run, by) else {
             unplaced.push(run.run.clone());
             continue;

@@ -69,7 +69,8 @@ pub fn run(options: &Report) -> anyhow::Result<u8> {
         left_out(&recording);
         let mut selected = recording;
         selected.rows.retain(selects);
-        let page = decision::fleet::of(&fleet::compare(&selected, &by)?, rank::members(format));
+        let mut page = decision::fleet::of(&fleet::compare(&selected, &by)?, rank::members(format));
+        decision::machine::add(&mut page, &selected);
         return written(&render_decision(&page, format, style)?, to);
     }
     // Selected after the analysis: a row's limits come from rows that the filter may leave out.

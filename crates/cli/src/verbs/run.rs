@@ -1,13 +1,16 @@
 //! `warpmark run`: measure, record, report.
 
+mod all;
+
 use std::path::Path;
 
 use anyhow::bail;
+use warpmark_device::DeviceChoice;
 use warpmark_record::store::{self, Recording};
 use warpmark_record::{Outcome, Record};
 use warpmark_report::{Format, render_run};
 
-use crate::arguments::{Run, Selection};
+use crate::arguments::{Run, Selection, WrongUsage};
 use crate::campaign::{self, Campaign};
 use crate::environment::Identity;
 use crate::output::{remark, say, show, show_json};
@@ -20,6 +23,12 @@ use crate::{environment, exit, sources, supervisor};
 pub fn run(options: &Run) -> anyhow::Result<u8> {
     let tags = options.output.tags.by_key()?;
     let (asked, output) = (&options.selection, &options.output);
+    if asked.device.device == DeviceChoice::All {
+        return all::run(options);
+    }
+    if options.parallel {
+        return Err(WrongUsage("--parallel is for `--device all`".to_owned()).into());
+    }
     let named = output.resume.as_deref();
     let resumed = named.map(|named| Resumed::read(named, &output.results, asked)).transpose()?;
     let selection = resumed.as_ref().map_or(asked, |resumed| &resumed.selection);
@@ -41,11 +50,12 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
     }
     let planned = campaign.planned.clone();
     let id = resumed.as_ref().map_or_else(environment::new_run_id, |known| known.run.run.clone());
+    let settings = resumed.as_ref().map(Resumed::alone).unwrap_or_default();
     let mut options = options.clone();
     if let Some(resumed) = &resumed {
         options.output.results.clone_from(&resumed.results);
     }
-    let results = measure(campaign, selection, &options, Identity { id, tags, planned })?;
+    let results = measure(campaign, selection, &options, Identity { id, tags, planned, settings })?;
     conclude(&results, options.output.json, true)
 }
 
@@ -56,7 +66,7 @@ fn measure(
     identity: Identity,
 ) -> anyhow::Result<Results> {
     if campaign.is_on_a_gpu() {
-        return supervisor::measure(campaign, selection, options, identity);
+        return supervisor::measure(campaign, selection, options, identity, None);
     }
     campaign.measure(selection, &options.output, identity, |spec| {
         let folder = campaign::clear_criterion(&sources::cache()?, spec)?;
