@@ -16,6 +16,7 @@ mod fleet;
 mod hub;
 #[cfg(unix)]
 mod limits;
+mod own_model;
 mod quantised;
 mod recorded;
 mod run;

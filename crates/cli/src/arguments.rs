@@ -127,6 +127,11 @@ pub struct CatalogOption {
     #[arg(long, value_name = "FILE", env = "WARPMARK_MODELS")]
     #[serde(with = "path::maybe")]
     pub models: Option<PathBuf>,
+    /// A folder that transformers' `save_pretrained` wrote, measured by its own config.json and nothing else: no entry
+    /// is needed
+    #[arg(long, value_name = "DIR", conflicts_with = "models", env = "WARPMARK_MODEL")]
+    #[serde(default, with = "path::maybe")]
+    pub model: Option<PathBuf>,
 }
 
 /// `warpmark models`.

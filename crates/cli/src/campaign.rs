@@ -232,7 +232,11 @@ fn groups_of(
         cards: if spec.kind == DeviceKind::Cpu { 0 } else { cards() },
         seed: selection.weights.seed,
     };
-    let mut groups = warpmark_micro::groups(spec, &micro);
+    // Who names a model wants that measured, and not the card.
+    let mut groups = match selection.catalog.model {
+        Some(_) => Vec::new(),
+        None => warpmark_micro::groups(spec, &micro),
+    };
     groups.extend(warpmark_models::groups(&catalog, request)?);
     Ok(groups)
 }

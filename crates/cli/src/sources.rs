@@ -21,11 +21,11 @@ const LONGEST_TEXT: u64 = 2 << 20;
 
 /// The catalog that the options name.
 pub(crate) fn catalog(option: &CatalogOption) -> anyhow::Result<Catalog> {
-    let catalog = match &option.models {
-        Some(path) => Catalog::read(path)?,
-        None => Catalog::builtin()?,
-    };
-    Ok(catalog)
+    Ok(match (&option.model, &option.models) {
+        (Some(folder), _) => warpmark_models::own::catalog(folder)?,
+        (None, Some(path)) => Catalog::read(path)?,
+        (None, None) => Catalog::builtin()?,
+    })
 }
 
 /// The source of weights that the options name.
@@ -90,7 +90,11 @@ pub(crate) fn request(
     Ok(warpmark_models::RunOptions {
         full: selection.suite == crate::arguments::Suite::Full,
         seed: options.seed,
-        source: Arc::new(weights(&options.weights, options.seed, options.offline)?),
+        source: Arc::new(match &selection.catalog.model {
+            // Its weights lie beside what says what they are.
+            Some(folder) => Source::Folder(folder.clone()),
+            None => weights(&options.weights, options.seed, options.offline)?,
+        }),
         cache: Arc::new(cache()?),
         progress,
         spec: spec.clone(),

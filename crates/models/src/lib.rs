@@ -13,6 +13,7 @@ mod fixture;
 pub mod load;
 mod model;
 pub mod options;
+pub mod own;
 pub mod service;
 mod shipped;
 

@@ -201,6 +201,11 @@ impl Configuration {
         self.get(key).and_then(Value::as_str)
     }
 
+    /// The text of a key; `None` where it is absent or of another type.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.word(key)
+    }
+
     /// The words of a list.
     pub(super) fn words(&self, key: &str, absent: &[&str]) -> Result<Vec<String>, Unsupported> {
         let Some(value) = self.get(key) else {

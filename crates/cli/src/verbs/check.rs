@@ -152,7 +152,7 @@ fn selection(index: u32, rows: &str) -> anyhow::Result<Selection> {
             offline: true,
             seed: 7,
         },
-        catalog: arguments::CatalogOption { models: None },
+        catalog: arguments::CatalogOption { models: None, model: None },
         audio: arguments::AudioOption::default(),
         budget: Some(AT_MOST),
     })

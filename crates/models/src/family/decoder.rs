@@ -162,6 +162,9 @@ impl Family for DecoderFamily {
         model: &Model,
         options: &RunOptions,
     ) -> Result<Vec<PlannedGroup>, CatalogError> {
+        if options.formats(model).is_empty() {
+            return Ok(Vec::new());
+        }
         let architecture = architecture(model)?;
         let positions = Inputs::of(model, architecture.context)?.longest();
         let numbers = numbers(&architecture, positions);
