@@ -195,7 +195,7 @@ impl Decoder {
         cache: &Cache,
     ) -> Result<Tensor, NetError> {
         cache.check_apart(lengths)?;
-        let positions = Positions::ragged(lengths, self.device())?;
+        let positions = Positions::ragged(lengths, cache)?;
         Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
     }
 
@@ -210,7 +210,7 @@ impl Decoder {
         cache: &Cache,
     ) -> Result<Tensor, NetError> {
         cache.check_on_device(positions)?;
-        let positions = Positions::on_device(positions, cache.capacity())?;
+        let positions = Positions::on_device(positions, cache)?;
         Ok(self.pass(&tokens.unsqueeze(1)?, cache, &positions)?)
     }
 

@@ -13,6 +13,9 @@ pub struct Cache {
     batch: usize,
     capacity: usize,
     length: usize,
+    /// The numbers of all positions, `[capacity]` of u32: masks are made of them on the device, where a pass that is
+    /// captured may bring nothing from the host.
+    columns: Tensor,
 }
 
 /// The extents of a cache.
@@ -46,6 +49,8 @@ pub(super) struct RaggedPositions {
     pub(super) attended: usize,
     /// Each sequence's new position and how many it then has, `[sequences, 2]` of u32 on the device.
     pub(super) keys: Tensor,
+    /// The numbers of the positions that are looked at, `[1, attended]` of u32.
+    pub(super) columns: Tensor,
     /// What [`RaggedPositions::mask`] has made.
     mask: OnceCell<Tensor>,
 }
@@ -53,14 +58,13 @@ pub(super) struct RaggedPositions {
 impl RaggedPositions {
     /// 0 on the positions that a sequence attends to, -inf after them: `[sequences, 1, 1, attended]` of f32. Made on the
     /// device, once for all layers.
-    pub(super) fn mask(&self, attended: usize) -> Result<Tensor> {
+    pub(super) fn mask(&self) -> Result<Tensor> {
         if let Some(mask) = self.mask.get() {
             return Ok(mask.clone());
         }
-        let device = self.positions.device();
+        let (device, attended) = (self.positions.device(), self.attended);
         let sequences = self.positions.dim(0)?;
-        let columns = Tensor::arange(0, attended as u32, device)?.reshape((1, attended))?;
-        let seen = columns.broadcast_le(&self.positions.reshape((sequences, 1))?)?;
+        let seen = self.columns.broadcast_le(&self.positions.reshape((sequences, 1))?)?;
         let (zero, none) = (
             Tensor::zeros((sequences, attended), DType::F32, device)?,
             Tensor::full(f32::NEG_INFINITY, (sequences, attended), device)?,
@@ -72,12 +76,14 @@ impl RaggedPositions {
 
 impl Positions {
     /// One new position in each of the first sequences, after these numbers of positions.
-    pub(super) fn ragged(lengths: &[usize], device: &Device) -> Result<Self> {
+    pub(super) fn ragged(lengths: &[usize], cache: &Cache) -> Result<Self> {
+        let attended = attended(lengths);
         let keys: Vec<u32> = lengths.iter().flat_map(|n| [*n as u32, *n as u32 + 1]).collect();
-        let keys = Tensor::from_vec(keys, (lengths.len(), 2), device)?;
+        let keys = Tensor::from_vec(keys, (lengths.len(), 2), cache.columns.device())?;
         Ok(Self::Ragged(RaggedPositions {
             positions: keys.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
-            attended: attended(lengths),
+            attended,
+            columns: cache.columns.narrow(0, 0, attended)?.unsqueeze(0)?,
             lengths: lengths.to_vec(),
             keys,
             mask: OnceCell::new(),
@@ -87,8 +93,8 @@ impl Positions {
 
 impl Positions {
     /// One new position in each of the first sequences, where the device alone knows: `positions` is `[sequences]` of
-    /// u32, each below `attended`, which says how many positions of the buffers are looked at.
-    pub(super) fn on_device(positions: &Tensor, attended: usize) -> Result<Self> {
+    /// u32, each below the capacity of the cache, all of which is looked at.
+    pub(super) fn on_device(positions: &Tensor, cache: &Cache) -> Result<Self> {
         // A CPU's operators take the lengths as they are.
         let lengths = if positions.device().is_cpu() {
             positions.to_vec1::<u32>()?.into_iter().map(|length| length as usize).collect()
@@ -98,7 +104,8 @@ impl Positions {
         let next = (positions + &positions.ones_like()?)?;
         Ok(Self::Ragged(RaggedPositions {
             positions: positions.clone(),
-            attended,
+            attended: cache.capacity,
+            columns: cache.columns.unsqueeze(0)?,
             lengths,
             keys: Tensor::stack(&[positions, &next], 1)?,
             mask: OnceCell::new(),
@@ -117,7 +124,8 @@ impl Cache {
         let Extents { layers, batch, heads, capacity, head_width } = extents;
         let buffer = || Tensor::zeros((batch, heads, capacity, head_width), dtype, device);
         let layers = (0..layers).map(|_| Ok((buffer()?, buffer()?))).collect::<Result<_>>()?;
-        Ok(Self { layers, batch, capacity, length: 0 })
+        let columns = Tensor::arange(0, capacity as u32, device)?;
+        Ok(Self { layers, batch, capacity, length: 0, columns })
     }
 
     /// Positions that are filled.
@@ -155,7 +163,8 @@ impl Cache {
             Ok((keys.narrow(0, 0, count)?, values.narrow(0, 0, count)?))
         };
         let layers = self.layers.iter().map(view).collect::<Result<_>>()?;
-        Ok(Self { layers, batch: count, capacity: self.capacity, length: 0 })
+        let columns = self.columns.clone();
+        Ok(Self { layers, batch: count, capacity: self.capacity, length: 0, columns })
     }
 
     /// Copies `count` sequences of `other` from its sequence `from` on into this cache from sequence `at`

@@ -177,7 +177,7 @@ impl Masks {
             Positions::Ragged(ragged) => {
                 let windowed =
                     self.window.map(|window| ragged_window(ragged, window)).transpose()?;
-                let full = ragged.mask(ragged.attended)?;
+                let full = ragged.mask()?;
                 Ok(PassMasks { full: Some(full), windowed, ..none })
             }
         }
@@ -193,8 +193,7 @@ fn ragged_window(ragged: &RaggedPositions, window: usize) -> Result<Tensor> {
     let (device, attended) = (ragged.positions.device(), ragged.attended);
     let sequences = ragged.positions.dim(0)?;
     let from = ragged.positions.to_dtype(DType::F32)?.reshape((sequences, 1))?;
-    let columns = Tensor::arange(0, attended as u32, device)?.to_dtype(DType::F32)?;
-    let before = from.broadcast_sub(&columns.reshape((1, attended))?)?;
+    let before = from.broadcast_sub(&ragged.columns.to_dtype(DType::F32)?)?;
     let seen = before.ge(0f64)?.mul(&before.lt(window as f64)?)?;
     let (zero, none) = (
         Tensor::zeros((sequences, attended), DType::F32, device)?,

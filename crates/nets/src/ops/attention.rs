@@ -87,7 +87,7 @@ fn over_cache_by_candle(
             let apart = scores.reshape((batch, shared, heads / shared, count, attended))?;
             apart.broadcast_add(&mask)?.reshape((batch, shared, together, attended))?
         }
-        Positions::Ragged(ragged) => scores.broadcast_add(&ragged.mask(attended)?)?,
+        Positions::Ragged(ragged) => scores.broadcast_add(&ragged.mask()?)?,
     };
     let mixed = softmax_last_dim(&scores)?.to_dtype(q.dtype())?.matmul(v)?;
     mixed.reshape((batch, heads, count, width))
