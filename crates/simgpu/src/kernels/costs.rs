@@ -111,6 +111,7 @@ fn document(costs: &BTreeMap<(String, String), Cost>) -> String {
     reasons.dedup();
     let _ = writeln!(text, "{}.", reasons.join("; "));
     text += &by_card(costs);
+    text += &spilled(costs);
     text += &attention_floors::floors();
     text
 }
@@ -140,6 +141,18 @@ fn by_card(costs: &BTreeMap<(String, String), Cost>) -> String {
     text
 }
 
+/// Why what spills may do so.
+fn spilled(costs: &BTreeMap<(String, String), Cost>) -> String {
+    let reasons = costs.iter().flat_map(|((_, kernel), cost)| {
+        let of_one = move |(card, bytes, reason): &(&str, u32, &str)| {
+            format!("`{kernel}` on {card}, at most {bytes} bytes: {reason}")
+        };
+        cost.row.spills.iter().map(of_one)
+    });
+    let reasons: Vec<String> = reasons.collect();
+    format!("\nSpills that are allowed: {}.\n", reasons.join("; "))
+}
+
 /// What ptxas makes of a kernel for a card, held against what the kernel may cost.
 fn row_of_a_card(
     what: &str,
@@ -152,9 +165,9 @@ fn row_of_a_card(
         panic!("{what}: nothing of ptxas for {card}; `scripts/kernel-ptx --write` makes it")
     });
     let Assembled { registers, spilled, shared } = assembled;
-    let allowed = cost.row.spills.iter().find(|(on, _)| *on == card);
+    let allowed = cost.row.spills.iter().find(|(on, ..)| *on == card);
     assert!(
-        spilled <= allowed.map_or(0, |(_, bytes)| *bytes),
+        spilled <= allowed.map_or(0, |(_, bytes, _)| *bytes),
         "{what} spills {spilled} bytes on {card}"
     );
     let geometry = cost.timed.case.geometry;

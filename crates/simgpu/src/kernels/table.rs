@@ -36,8 +36,8 @@ pub(super) struct Row {
     pub(super) apart: Option<&'static str>,
     /// Why it need not have enough bytes under way to hide the latency of memory.
     pub(super) idle: Option<&'static str>,
-    /// Cards on which it spills registers, and at most so many bytes of them.
-    pub(super) spills: &'static [(&'static str, u32)],
+    /// Cards on which it spills registers, at most so many bytes of them, and why.
+    pub(super) spills: &'static [(&'static str, u32, &'static str)],
 }
 
 impl Row {
@@ -93,8 +93,10 @@ const KERNELS: &[Row] = &[
         apart: Some("lines of 80 bytes, every other of which begins in the middle of a sector"),
         ..attention("attention_f16_40x1")
     },
-    // Results and queries alone are 192 of the 255 registers that a thread can have.
-    Row { spills: &[("t4", 8)], ..attention("attention_f16_256x1") },
+    Row {
+        spills: &[("t4", 8, "results and queries alone take 192 of the 255 registers of a thread")],
+        ..attention("attention_f16_256x1")
+    },
     attention("attention_*"),
     Row::new("decode_product_*", decode::product, decode::timed_product)
         .apart("a warp stores four rows of each sequence, half a sector"),
