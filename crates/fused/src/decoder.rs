@@ -358,5 +358,8 @@ impl<'a> Decoder<'a> {
 }
 
 #[cfg(test)]
+#[path = "decoder_floors.rs"]
+mod floors;
+#[cfg(test)]
 #[path = "decoder_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use warpmark_cuda::{Buffer, Compiler, Geometry, argument, function, launch};
 use warpmark_device::{CudaDevice, Device, DeviceChoice, open};
-use warpmark_simgpu::harness::{Library, Simulator};
+use warpmark_simgpu::harness::{Library, Report, Simulator};
 
 /// What tells the program that it is the second one.
 const INSIDE: &str = "WARPMARK_TEST_ON_A_SIMULATED_CARD";
@@ -17,17 +17,17 @@ pub(crate) fn on_card(profile: &str, body: impl FnOnce(&CudaDevice)) {
     on_card_without(profile, None, body);
 }
 
-/// The same on a machine that lacks a library.
+/// The same on a machine that lacks a library; what the simulator saw, to who started it.
 pub(crate) fn on_card_without(
     profile: &str,
     library: Option<Library>,
     body: impl FnOnce(&CudaDevice),
-) {
+) -> Option<Report> {
     if std::env::var_os(INSIDE).is_some() {
         let device = open(DeviceChoice::Cuda(0), 1).unwrap().device;
         let Device::Cuda(gpu) = &device else { panic!("{profile} is no GPU") };
         body(gpu);
-        return;
+        return None;
     }
     let name = std::thread::current().name().expect("the test's thread has its name").to_owned();
     let folder = tempfile::tempdir().unwrap();
@@ -47,6 +47,7 @@ pub(crate) fn on_card_without(
     let report = simulator.report().unwrap();
     assert!(report.findings().is_empty(), "{name} on {profile}: {:#?}", report.findings());
     assert_eq!((report.refused(), report.dangling()), (0, 0), "{name} on {profile}");
+    Some(report)
 }
 
 /// Device memory with these bytes.

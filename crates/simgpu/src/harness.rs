@@ -227,6 +227,12 @@ impl Report {
         self.fact("left", what)
     }
 
+    /// Bytes of device memory that the kernels of the last graph touched that a process launched, each sector once a
+    /// kernel: what no cache saves.
+    pub fn bytes_of_last_graph(&self) -> u64 {
+        self.fact("graph", "bytes")
+    }
+
     /// Calls of driver functions that the simulator has by name alone.
     pub fn refused(&self) -> u64 {
         self.fact("refused", "calls")

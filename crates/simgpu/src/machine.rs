@@ -88,6 +88,9 @@ pub(crate) struct Machine {
     pub(crate) pinned: BTreeMap<usize, usize>,
     /// What was captured, whether it can be launched already or not.
     pub(crate) graphs: HashMap<u64, Vec<Node>>,
+    /// Bytes of device memory that the kernels of the last graph touched that was launched, each sector once a
+    /// kernel.
+    pub(crate) touched: u64,
     next_handle: u64,
 }
 
@@ -124,6 +127,7 @@ impl Machine {
             spent: HashMap::new(),
             pinned: BTreeMap::new(),
             graphs: HashMap::new(),
+            touched: 0,
             next_handle: 0x1000,
         }
     }

@@ -41,6 +41,7 @@ fn text(machine: &Machine) -> String {
     let _ = writeln!(text, "left allocations {allocations}");
     let _ = writeln!(text, "left bytes {bytes}");
     let _ = writeln!(text, "left modules {}", machine.modules.len());
+    let _ = writeln!(text, "graph bytes {}", machine.touched);
     let _ = writeln!(text, "left events {}", machine.events.len());
     let _ = writeln!(text, "refused calls {}", machine.refused);
     for (line, count) in machine.findings.lines() {

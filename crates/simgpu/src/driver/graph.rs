@@ -174,6 +174,7 @@ extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
     with_context("cuGraphLaunch", |machine| {
         let nodes = machine.graphs.get(&exec).cloned().ok_or(INVALID_HANDLE)?;
         machine.working()?.launched(stream)?;
+        machine.touched = 0;
         nodes.iter().try_for_each(|node| (node.act)(machine, stream))
     })
 }

@@ -12,7 +12,7 @@ use crate::kernels::{ASSERT, BUDGET, Launch, Ran};
 use crate::machine::{Loaded, Machine};
 use crate::occupancy::Multiprocessor;
 use crate::source::{self, Entry, Unusable};
-use warpmark_ptx::{Clocks, DeviceMemory, Fault, Geometry, Limits};
+use warpmark_ptx::{Clocks, DeviceMemory, Fault, Geometry, Limits, SECTOR};
 
 const INVALID_IMAGE: u32 = 200;
 const NO_BINARY_FOR_GPU: u32 = 209;
@@ -363,6 +363,7 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
         return Ok(());
     }
     machine.findings.merge(ran.findings);
+    machine.touched += ran.counts.areas.iter().map(|area| area.touched * SECTOR).sum::<u64>();
     *machine.run.entry(entry.name.clone()).or_default() += ran.counts.lanes;
     *machine.spent.entry(entry.name.clone()).or_default() += ran.spent;
     match result {
