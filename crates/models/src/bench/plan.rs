@@ -15,6 +15,8 @@ pub(crate) struct Planned<C> {
     pub(crate) parameters: Parameters,
     /// A guess at the time of an iteration.
     pub(crate) iteration: Seconds,
+    /// A guess at the time of what comes before its warm-up and is no loading.
+    pub(crate) preparation: Seconds,
     /// A guess at the memory that it needs beside the weights.
     pub(crate) memory: Bytes,
     pub(crate) sampling: Sampling,
@@ -70,7 +72,7 @@ impl Plan<'_> {
                 id: id.clone(),
                 sampling: one.sampling,
                 iteration_estimate: one.iteration,
-                preparation_estimate: Seconds(0.0),
+                preparation_estimate: one.preparation,
                 memory_estimate: weights + one.memory,
                 sweep: Some(one.parameters.sweep(&model.id)),
                 skip: one.skip,

@@ -204,6 +204,7 @@ fn planned(
         case,
         parameters: case.parameters(dtype),
         iteration,
+        preparation: Seconds(0.0),
         memory: work::activations(architecture, dtype, case),
         sampling: sampling(options.full, iteration),
         skip: skip(&options.spec, dtype, case, iteration),

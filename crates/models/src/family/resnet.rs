@@ -8,7 +8,7 @@ use candle_nn::{Func, Module, VarBuilder};
 use candle_transformers::models::resnet as published;
 use serde::Deserialize;
 use warpmark_measure::WorkloadError;
-use warpmark_record::{Bytes, Flops, ItemUnit, Items, Work};
+use warpmark_record::{Bytes, Flops, ItemUnit, Items, Seconds, Work};
 
 use super::Family;
 use crate::bench::estimate::{guess, sampling, too_long_for_a_cpu};
@@ -243,6 +243,7 @@ fn planned(
         case,
         parameters: case.parameters(dtype),
         iteration,
+        preparation: Seconds(0.0),
         memory: activations(architecture, dtype, case),
         sampling: sampling(options.full, iteration),
         skip,

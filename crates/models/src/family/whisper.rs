@@ -227,6 +227,7 @@ impl Planner<'_> {
             case,
             parameters: case.parameters(*dtype),
             iteration,
+            preparation: Seconds(0.0),
             memory: work::memory(architecture, *dtype, case, capacity, gpu),
             sampling: sampling(options.full, iteration),
             skip: skip(&options.spec, *dtype, case, iteration),

@@ -6,7 +6,7 @@ mod programs;
 use candle_core::{DType, Tensor};
 use warpmark_fused::{Checkpoint, Decoder, MOST_BY_VECTORS, Net, Part, Shape};
 use warpmark_measure::WorkloadError;
-use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field};
+use warpmark_record::{Bytes, DeviceKind, DeviceSpec, Field, Seconds};
 
 use super::check::ReferenceCache;
 use super::parts::{ModelInfo, Parts};
@@ -67,17 +67,17 @@ pub(in crate::family) fn groups(
         let planned = |case: &Case| {
             let capacity = case.length + spare(case.phase);
             let held = (case.batch, case.length, capacity);
-            let iteration = guess(
-                &work::work(numbers, format.compute(), *case),
-                1,
-                format.compute(),
-                &options.spec,
-            );
+            let guess = |case: Case| {
+                let dtype = format.compute();
+                guess(&work::work(numbers, dtype, case), 1, dtype, &options.spec)
+            };
+            let iteration = guess(*case);
             let refused = refused(&net.shape, dtype, gpu.compute_capability, *case, capacity);
             Planned {
                 case: *case,
                 parameters: case.parameters(format, FUSED),
                 iteration,
+                preparation: preparation(*case, numbers.layers, guess),
                 memory: net.shape.memory(dtype, held, multiprocessors),
                 sampling: case.sampling(options.full, iteration),
                 skip: refused.or_else(|| skip(&options.spec, numbers, *case)),
@@ -93,6 +93,25 @@ pub(in crate::family) fn groups(
     }
     Ok(groups)
 }
+
+/// A guess at the time until a case runs: its prompts are read a few times, and steps of each kind are timed
+/// against each other; of each product a few algorithms are tried, on some layers each.
+fn preparation(case: Case, layers: usize, guess: impl Fn(Case) -> Seconds) -> Seconds {
+    let reading = guess(Case { phase: Phase::Prefill, ..case });
+    let step = guess(Case { phase: Phase::Decode, ..case });
+    let steps = if case.phase == Phase::Prefill { 0.0 } else { TRIED_STEPS };
+    let trials = PRODUCT_TRIALS / layers as f64;
+    reading * (READINGS + trials) + step * (steps + trials)
+}
+
+/// How often prompts are read before a case runs: once before the graph is captured, and once by it.
+const READINGS: f64 = 2.0;
+
+/// How often each product of a layer is made while its algorithm is chosen: six of them, five times each.
+const PRODUCT_TRIALS: f64 = 30.0;
+
+/// The same of steps: two ways to multiply, each made once, timed in three rounds of four, and chosen in one more.
+const TRIED_STEPS: f64 = 2.0 * 14.0;
 
 /// Whether a case reads prompts at once, or has more sequences than our own kernels multiply: then a library does.
 fn needs_library(case: Case) -> bool {

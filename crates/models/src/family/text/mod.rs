@@ -157,6 +157,7 @@ fn planned<N>(
         case,
         parameters: case.parameters(format, implementation.name),
         iteration,
+        preparation: Seconds(0.0),
         memory: work::memory(numbers, dtype, case, smaller.unwrap_or(0)),
         sampling: case.sampling(options.full, iteration),
         skip: skip(&options.spec, format, case),

@@ -28,6 +28,7 @@ pub(in crate::family) fn groups(
             case: *case,
             parameters: case.parameters(format, engine),
             iteration: guess(&work::work(numbers, dtype, *case), 1, dtype, &options.spec),
+            preparation: warpmark_record::Seconds(0.0),
             memory: work::memory(numbers, dtype, *case, 0),
             sampling: case.sampling(options.full, warpmark_record::Seconds(0.0)),
             skip: Some(reason.to_owned()),
