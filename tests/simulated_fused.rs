@@ -134,6 +134,32 @@ fn a_gpt2_and_a_llama_of_odd_shapes_are_read_and_written_right_in_a_plain_build(
     assert!(launches > 6 * 20, "{launches}");
 }
 
+/// What a plain `cargo bench` measures of a card, with nets that a simulated one executes in the place of those that
+/// it does not.
+#[test]
+fn a_plain_build_measures_products_memory_and_both_nets_of_a_card() {
+    let machine = Machine::with("a100-40");
+    measure(
+        &machine,
+        "micro/matmul/f16.f32,micro/memory/read,odd/prefill/f16,shared/decode/f16/b1",
+    )
+    .exits(0);
+    let rows = machine.rows();
+    let measured = |part: &str, engine: &str| {
+        let found = rows.iter().filter(|row| {
+            let id = row.id.to_string();
+            id.contains(part) && id.ends_with(engine)
+        });
+        let all: Vec<&Record> = found.collect();
+        assert!(!all.is_empty(), "no row of {part}{engine}");
+        assert!(all.iter().all(|row| row.outcome == Outcome::Measured), "{part}: {all:?}");
+    };
+    measured("micro/matmul/f16.f32", "@cublaslt");
+    measured("micro/memory/read", "@nvrtc");
+    measured("text/odd/prefill/f16/b1/p4", "@fused");
+    measured("text/shared/decode/f16/b1/c5", "@fused");
+}
+
 #[test]
 fn without_the_compiler_the_rows_say_so_and_nothing_is_launched() {
     let machine = Machine::with("t4").set(|simulator| simulator.without(Library::Nvrtc));
