@@ -14,7 +14,7 @@ use warpmark_record::{BenchmarkId, Bytes, Check, DeviceKind, Seconds};
 use workload::Load;
 
 use crate::bench::PeakMemory;
-use crate::catalog::{CatalogError, Format, LOAD, Model};
+use crate::catalog::{CatalogError, Dtype, Format, LOAD, Model};
 use crate::configuration;
 use crate::engine::{
     OWN, candle_device, check_host_memory, check_sticky_error, unsupported, unsupported_quantised,
@@ -123,6 +123,29 @@ impl LoadSession {
         }
     }
 
+    /// By how much a loaded tensor's values are off those of its file, rounded as they should be; not a number where there
+    /// are more or fewer.
+    fn largest_error(
+        &self,
+        loaded: &Loaded,
+        tensors: &[TensorSpec],
+        (name, dtype): (&str, Dtype),
+    ) -> Result<f64, WorkloadError> {
+        let tensor = loaded.tensor(name)?;
+        let found = tensor
+            .flatten_all()
+            .and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>())
+            .map_err(WorkloadError::failed)?;
+        let stored = self.files.stored(tensors, name)?;
+        // Both roundings are to the nearest, so that not a bit may differ.
+        let difference =
+            |(found, stored): (&f32, &f32)| f64::from((found - dtype.round(*stored)).abs());
+        if found.len() != stored.len() {
+            return Ok(f64::NAN);
+        }
+        Ok(max_error(found.iter().zip(&stored).map(difference)))
+    }
+
     fn check(&self, loaded: &Loaded) -> Result<Check, WorkloadError> {
         match &self.wanted {
             WeightSpec::Plain(tensors, dtype) => {
@@ -130,22 +153,13 @@ impl LoadSession {
                     loaded.tensors.get(&spec.name).is_some_and(|found| found.dims() == spec.shape)
                 };
                 complete(loaded, tensors, shape)?;
-                let sample = sample(tensors, |spec| spec)?;
-                let tensor = loaded.tensor(&sample.name)?;
-                let found = tensor
-                    .flatten_all()
-                    .and_then(|flat| flat.to_dtype(DType::F32)?.to_vec1::<f32>())
-                    .map_err(WorkloadError::failed)?;
-                let stored = self.files.stored(tensors, &sample.name)?;
-                // Both roundings are to the nearest, so that not a bit may differ.
-                let difference =
-                    |(found, stored): (&f32, &f32)| f64::from((found - dtype.round(*stored)).abs());
-                let error = if found.len() == stored.len() {
-                    max_error(found.iter().zip(&stored).map(difference))
-                } else {
-                    f64::NAN
-                };
-                verdict(tensors.len(), &sample.name, "value", error)
+                let samples = samples(tensors)?;
+                let errors: Vec<f64> = samples
+                    .iter()
+                    .map(|sample| self.largest_error(loaded, tensors, (&sample.name, *dtype)))
+                    .collect::<Result<_, _>>()?;
+                let names: Vec<&str> = samples.iter().map(|sample| sample.name.as_str()).collect();
+                verdict(tensors.len(), &names.join(", "), "value", max_error(errors))
             }
             WeightSpec::Quantised(tensors, _) => {
                 let shape = |tensor: &StoredTensor| loaded.has(&tensor.spec);
@@ -166,6 +180,23 @@ impl LoadSession {
             }
         }
     }
+}
+
+/// The tensors whose values are compared: the largest that takes no more than a moment, and of those that take a part of
+/// one the first, the one in the middle and the last.
+fn samples(tensors: &[TensorSpec]) -> Result<Vec<&TensorSpec>, WorkloadError> {
+    const PART: u64 = 1 << 22;
+    let mut samples = vec![sample(tensors, |spec| spec)?];
+    let small: Vec<&TensorSpec> =
+        tensors.iter().filter(|spec| spec.elements().is_some_and(|count| count <= PART)).collect();
+    for at in [0, small.len() / 2, small.len().saturating_sub(1)] {
+        if let Some(spec) =
+            small.get(at).filter(|spec| samples.iter().all(|one| one.name != spec.name))
+        {
+            samples.push(spec);
+        }
+    }
+    Ok(samples)
 }
 
 /// Refuses a load that lacks a tensor, or has one more.

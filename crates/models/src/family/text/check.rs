@@ -23,6 +23,8 @@ pub(super) struct ReferenceCache {
     plain: PlainLogits,
     /// By sequence, the number of positions and rounding: a sequence is the same in every batch.
     known: HashMap<(Vec<u32>, usize, Rounding), Rc<[f32]>>,
+    /// Checks so far, by which the sequence looked at beside the first and the last goes on.
+    turn: usize,
 }
 
 /// Sequences whose logits are kept; each takes `positions * vocabulary` floats.
@@ -30,7 +32,18 @@ const KEPT: usize = 32;
 
 impl ReferenceCache {
     pub(super) fn new(plain: PlainLogits) -> Self {
-        Self { plain, known: HashMap::new() }
+        Self { plain, known: HashMap::new(), turn: 0 }
+    }
+
+    /// The sequences of a batch that the next check looks at: the first and the last, and at every second check, which is
+    /// that after the times of a row, one of those between, another each time.
+    fn sequences(&mut self, batch: usize) -> Vec<usize> {
+        let mut sequences = sampled(batch);
+        if batch > 2 && !self.turn.is_multiple_of(2) {
+            sequences.push(1 + self.turn / 2 % (batch - 2));
+        }
+        self.turn += 1;
+        sequences
     }
 
     /// The logits after the last `positions` tokens of a sequence, one position after the other.
@@ -85,7 +98,8 @@ pub(super) fn check(
     let mut errors = vec![if finite { 0.0 } else { f64::NAN }];
     let mut plain_errors = Vec::new();
     let allowed = allowed(format);
-    for index in sampled(batch) {
+    let sequences = reference.sequences(batch);
+    for &index in &sequences {
         let tokens = sequence(index);
         let mut of =
             |rounding| reference.logits(&tokens, steps.len(), rounding).map_err(workload_error);
@@ -103,9 +117,33 @@ pub(super) fn check(
     let what = format!(
         "logits of {} of {batch} sequences over {} steps, against the whole sequences recomputed in \
          f32 without a cache{}",
-        sampled(batch).len(),
+        sequences.len(),
         steps.len(),
         allowed.words(format)
     );
     Ok(Comparison { what, errors, tolerance: allowed.tolerance(plain_errors) })
+}
+
+/// How far below the reference's largest logit those of chosen tokens are, as errors of [`check`] are: what was chosen by
+/// logits of some error is off by twice that at most, so half of it is compared.
+///
+/// `chosen` holds the tokens of every sequence after each of the last steps.
+pub(super) fn chosen_errors(
+    reference: &mut ReferenceCache,
+    chosen: &[Vec<u32>],
+    sequence: impl Fn(usize) -> Vec<u32>,
+) -> Result<Vec<f64>, WorkloadError> {
+    let Some(batch) = chosen.first().map(Vec::len) else { return Ok(Vec::new()) };
+    let mut errors = Vec::new();
+    for index in sampled(batch) {
+        let logits = reference.logits(&sequence(index), chosen.len(), Rounding::Exact);
+        let logits = logits.map_err(workload_error)?;
+        for (step, logits) in chosen.iter().zip(logits.chunks(logits.len() / chosen.len())) {
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let magnitude = logits.iter().copied().map(f32::abs).fold(0.0, f32::max);
+            let own = logits.get(step[index] as usize).copied().unwrap_or(f32::NAN);
+            errors.push(f64::from((largest - own) / magnitude) / 2.0);
+        }
+    }
+    Ok(errors)
 }

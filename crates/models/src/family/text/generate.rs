@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use warpmark_measure::{Clock, WallClock, WorkloadError};
 
-use super::check::check;
+use super::check::{check, chosen_errors};
 use super::lm::{CausalLm, Memory as _};
 use super::parts::Parts;
 use super::work::spare;
@@ -102,12 +102,16 @@ impl<N: CausalLm> Program for Generate<'_, N> {
         self.forget_times();
         let after = logits.split_off(logits.len().saturating_sub(LAST));
         let Parts { info, reference, case, .. } = &mut self.parts;
-        check(reference, info.format, &after, |sequence| {
+        let tokens = |sequence| {
             let mut tokens = info.prompt(sequence, case.length);
             // The last token is chosen and not read.
             tokens.extend(written[..written.len() - 1].iter().map(|step| step[sequence]));
             tokens
-        })
+        };
+        let mut comparison = check(reference, info.format, &after, tokens)?;
+        let chosen = &written[written.len() - after.len()..];
+        comparison.errors.extend(chosen_errors(reference, chosen, tokens)?);
+        Ok(comparison)
     }
 
     fn distributions(&mut self) -> BTreeMap<String, Vec<f64>> {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use warpmark_measure::WorkloadError;
 
-use super::check::check;
+use super::check::{check, chosen_errors};
 use super::lm::{CausalLm, Memory as _};
 use super::parts::{Filled, Parts};
 use super::{Case, WINDOW};
@@ -50,8 +50,13 @@ impl<N: CausalLm> Program for Prefill<'_, N> {
 
     fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let logits = self.pass().map_err(workload_error)?;
+        let chosen = argmax(&logits).and_then(|chosen| Ok(chosen.to_vec1()?));
+        let chosen = [chosen.map_err(workload_error)?];
         let Parts { info, reference, case, .. } = &mut self.parts;
-        check(reference, info.format, &[logits], |sequence| info.prompt(sequence, case.length))
+        let prompt = |sequence| info.prompt(sequence, case.length);
+        let mut comparison = check(reference, info.format, &[logits], prompt)?;
+        comparison.errors.extend(chosen_errors(reference, &chosen, prompt)?);
+        Ok(comparison)
     }
 }
 
@@ -90,7 +95,7 @@ impl<'a, N: CausalLm> Decode<'a, N> {
         Ok(logits)
     }
 
-    /// Follows a few steps from the context on: their logits, and the tokens fed to each.
+    /// Follows a few steps from the context on: their logits, and the tokens fed to each and chosen by the last.
     fn trace(&mut self) -> Result<(Vec<Tensor>, Vec<Vec<u32>>), NetError> {
         self.go_back();
         let (mut logits, mut fed) = (Vec::new(), Vec::new());
@@ -98,6 +103,7 @@ impl<'a, N: CausalLm> Decode<'a, N> {
             fed.push(self.tokens.to_vec1()?);
             logits.push(self.step()?);
         }
+        fed.push(self.tokens.to_vec1()?);
         self.go_back();
         Ok((logits, fed))
     }
@@ -130,10 +136,13 @@ impl<N: CausalLm> Program for Decode<'_, N> {
     fn compare(&mut self) -> Result<Comparison, WorkloadError> {
         let (logits, fed) = self.trace().map_err(workload_error)?;
         let Parts { info, reference, case, .. } = &mut self.parts;
-        check(reference, info.format, &logits, |sequence| {
+        let tokens = |sequence| {
             let mut tokens = info.prompt(sequence, case.length);
-            tokens.extend(fed.iter().map(|step| step[sequence]));
+            tokens.extend(fed[..CHECKED_STEPS].iter().map(|step| step[sequence]));
             tokens
-        })
+        };
+        let mut comparison = check(reference, info.format, &logits, tokens)?;
+        comparison.errors.extend(chosen_errors(reference, &fed[1..], tokens)?);
+        Ok(comparison)
     }
 }

@@ -108,6 +108,21 @@ fn a_sound_net_passes_its_checks_in_every_dtype_before_and_after_launches() {
 }
 
 #[test]
+fn a_token_that_is_not_the_reference_s_best_is_an_error_and_a_near_one_is_a_small_one() {
+    let logits = || Tensor::new(&[[1f32, 4.0, 3.996, -2.0]], &Device::Cpu);
+    let plain: PlainLogits = Rc::new(move |_: (&[u32], usize), _| logits());
+    let mut reference = check::ReferenceCache::new(plain);
+    let mut of = |token: u32| {
+        let chosen = [vec![token]];
+        check::chosen_errors(&mut reference, &chosen, |_| vec![0]).unwrap()[0]
+    };
+    assert!(of(1).abs() < 1e-9);
+    assert!(of(2) < 1e-3, "as near as rounding");
+    assert!(of(3) > 0.5, "the smallest");
+    assert!(of(9).is_nan(), "no token at all");
+}
+
+#[test]
 fn a_wrong_bias_fails_both_checks() {
     for dtype in [Dtype::F32, Dtype::F16] {
         let mut session = session(dtype, negate);
