@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::models::{TINY, llama, whisper};
 use crate::support::records::{decode, write};
 use crate::support::{Ran, World};
-
-const TINY: &str = include_str!("data/tiny.toml");
 
 /// Runs with a changed catalog.
 fn with_catalog(from: &str, to: &str) -> Ran {
@@ -74,39 +73,9 @@ fn weights_of_a_file_or_for_several_models_are_refused_with_what_to_give() {
     dry(folder, &["--filter", "micro/memory"]).exits(0);
 }
 
-/// A Whisper of the size of the tiny GPT-2, with windows of a second.
-const LISTENER: &str = r#"
-[[model]]
-id = "listener"
-family = "whisper"
-title = "Listener"
-repo = "warpmark/listener"
-checkpoint = "f32"
-phases = ["mel", "encode", "transcribe"]
-batches = [1]
-[model.architecture]
-mels = 12
-audio_positions = 50
-text_positions = 32
-width = 32
-heads = 4
-encoder_layers = 1
-decoder_layers = 1
-vocabulary = 101
-[model.inputs]
-seconds = [1]
-tokens_per_second = 4
-prompt = [90]
-end = 100
-contexts = []
-beams = [1]
-[model.suites.quick]
-cpu = ["f32"]
-"#;
-
 /// A command on the tiny GPT-2 and the listener, with audio.
 fn listening(world: &World, verb: &[&str], audio: &Path) -> Ran {
-    let models = world.write("models.toml", &format!("{LISTENER}{TINY}"));
+    let models = world.write("models.toml", &(whisper("listener", &[]) + TINY));
     let (models, audio) = (models.to_str().unwrap(), audio.to_str().unwrap());
     let options = ["--device", "cpu", "--models", models, "--audio", audio];
     world.run(&[verb, &options].concat())
@@ -245,38 +214,11 @@ fn a_results_folder_that_cannot_be_written_is_named_before_anything_is_measured(
     Ran::of(run.output().unwrap()).exits(70).says(&["below"]);
 }
 
-/// A Llama of the size of the tiny GPT-2.
-const OTHER: &str = r#"
-[[model]]
-id = "other"
-family = "llama"
-title = "Other"
-repo = "warpmark/other"
-checkpoint = "f32"
-phases = ["prefill"]
-batches = [1]
-[model.architecture]
-vocabulary = 199
-context = 64
-width = 64
-hidden = 96
-layers = 2
-heads = 4
-key_value_heads = 2
-norm_epsilon = 1e-5
-rope_theta = 10000.0
-tied = false
-[model.inputs]
-prompts = [16]
-contexts = []
-[model.suites.quick]
-cpu = ["f32"]
-"#;
-
 #[test]
 fn a_checkpoint_of_another_architecture_fails_its_rows_and_the_run_goes_on() {
     let world = World::new();
-    let models = world.write("models.toml", &format!("{OTHER}{TINY}"));
+    let models = world
+        .write("models.toml", &(llama("other", &[("hidden", "96"), ("contexts", "[]")]) + TINY));
     let models = models.to_str().unwrap();
     let fetched = world.run(&["fetch", "tiny", "--weights", "synthetic", "--models", models]);
     let path = fetched.exits(0).stdout.lines().nth(1).unwrap().trim().to_owned();

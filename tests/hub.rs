@@ -7,9 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use crate::support::models::TINY;
 use crate::support::{Ran, World};
-
-const TINY: &str = include_str!("data/tiny.toml");
 
 /// What the server does with every request.
 #[derive(Clone, Copy)]

@@ -1,39 +1,15 @@
 //! Machines that give less than they seem to, and results folders that are not as they should be.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::models::{TINY, gpt2};
 use crate::support::records::{decode, write};
 use crate::support::{Ran, World};
 use rustix::process::{Pid, Signal, kill_process};
 use warpmark_record::{Outcome, store};
 
 const DECODE: &str = "text/gpt2-124m/decode/f16/b1/c128@warpmark";
-
-/// A model of 100 MB beside the tiny one.
-const MID: &str = r#"
-[[model]]
-id = "mid"
-family = "gpt2"
-title = "Mid"
-repo = "warpmark/mid"
-revision = "0000000000000000000000000000000000000000"
-checkpoint = "f32"
-phases = ["prefill"]
-batches = [1]
-[model.architecture]
-vocabulary = 50257
-context = 64
-width = 512
-layers = 2
-heads = 8
-[model.inputs]
-prompts = [16]
-contexts = [16]
-[model.suites.quick]
-cpu = ["f32"]
-"#;
 
 /// The command after what a shell sets first.
 fn limited(world: &World, first: &str, arguments: &[&str]) -> Ran {
@@ -50,9 +26,16 @@ fn limited(world: &World, first: &str, arguments: &[&str]) -> Ran {
     Ran::of(shell.output().unwrap())
 }
 
+/// The tiny model, and one of 100 MB.
 fn tiny_and_mid(world: &World) -> String {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.toml");
-    let text = std::fs::read_to_string(tiny).unwrap() + MID;
+    let mid = [
+        ("phases", r#"["prefill"]"#),
+        ("batches", "[1]"),
+        ("vocabulary", "50257"),
+        ("width", "512"),
+        ("heads", "8"),
+    ];
+    let text = TINY.to_owned() + &gpt2("mid", &mid);
     world.write("models.toml", &text).to_str().unwrap().to_owned()
 }
 

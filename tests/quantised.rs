@@ -2,38 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "what the tests call may panic as they may")]
 
+use crate::support::models::llama;
 use crate::support::{Ran, World};
 use warpmark_record::{Outcome, Record};
 
-const MODELS: &str = r#"
-[[model]]
-id = "small"
-family = "llama"
-title = "Small"
-repo = "warpmark/small"
-checkpoint = "f32"
-phases = ["load", "prefill", "decode"]
-batches = [1, 2]
-[model.architecture]
-vocabulary = 199
-context = 64
-width = 64
-hidden = 128
-layers = 2
-heads = 4
-key_value_heads = 2
-norm_epsilon = 1e-5
-rope_theta = 10000.0
-tied = false
-[model.inputs]
-prompts = [16]
-contexts = [16]
-[model.suites.quick]
-cpu = ["f32", "q8_0", "q4_k_m"]
-"#;
+/// A Llama with so wide a hidden layer.
+fn small(hidden: &str) -> String {
+    let changes = [
+        ("phases", r#"["load", "prefill", "decode"]"#),
+        ("batches", "[1, 2]"),
+        ("cpu", r#"["f32", "q8_0", "q4_k_m"]"#),
+    ];
+    llama("small", &[&changes[..], &[("hidden", hidden)]].concat())
+}
 
 fn run(world: &World, filter: &str, more: &[&str]) -> Ran {
-    let models = world.write("models.toml", MODELS);
+    let models = world.write("models.toml", &small("128"));
     let models = models.to_str().unwrap();
     let always = ["run", "--device", "cpu", "--filter", filter, "--models", models];
     world.run(&[&always[..], more].concat())
@@ -75,7 +59,7 @@ fn each_format_is_loaded_answers_right_and_is_recorded_with_the_bytes_that_it_ta
 fn rows_of_an_odd_number_of_blocks_are_measured_too() {
     let world = World::new();
     // Down projections have rows of three blocks of 32, which Q4_K_M stores as Q5_0 and Q8_0.
-    let models = world.write("odd.toml", &MODELS.replace("hidden = 128", "hidden = 96"));
+    let models = world.write("odd.toml", &small("96"));
     let ran = world.run(&[
         "verify",
         "--device",
@@ -115,7 +99,7 @@ fn a_folder_without_a_format_fails_its_rows_alone() {
 #[test]
 fn a_quantised_file_is_fetched_by_its_format() {
     let world = World::new();
-    let models = world.write("models.toml", MODELS);
+    let models = world.write("models.toml", &small("128"));
     let fetch = |format: &str| {
         let source = ["--weights", "synthetic", "--models", models.to_str().unwrap()];
         world.run(&[&["fetch", "small", "--quantised", format][..], &source].concat())

@@ -3,62 +3,38 @@
 
 use crate::support::Ran;
 use crate::support::machine::{Machine, assert_reason};
+use crate::support::models::{gpt2, llama};
 use warpmark_record::{Outcome, Record};
 use warpmark_simgpu::harness::Library;
 
 /// A GPT-2 of seven heads of nine with a vocabulary of a prime, and a Llama whose heads share keys.
-const MODELS: &str = r#"
-[[model]]
-id = "odd"
-family = "gpt2"
-title = "Odd"
-repo = "warpmark/odd"
-checkpoint = "f32"
-phases = ["prefill", "decode", "generate"]
-batches = [1, 3]
-[model.architecture]
-vocabulary = 1013
-context = 40
-width = 63
-layers = 2
-heads = 7
-[model.inputs]
-prompts = [4]
-contexts = [5]
-generations = [[4, 6]]
-[model.suites.quick]
-cpu = ["f32"]
-cuda = ["f32", "f16", "bf16"]
-
-[[model]]
-id = "shared"
-family = "llama"
-title = "Shared"
-repo = "warpmark/shared"
-checkpoint = "f32"
-phases = ["decode"]
-batches = [1, 3, 9]
-[model.architecture]
-vocabulary = 199
-context = 64
-width = 60
-hidden = 76
-layers = 2
-heads = 6
-key_value_heads = 2
-norm_epsilon = 1e-5
-rope_theta = 10000.0
-tied = false
-[model.inputs]
-prompts = [4]
-contexts = [5]
-[model.suites.quick]
-cpu = ["f32"]
-cuda = ["f16"]
-"#;
+fn models() -> String {
+    let odd = [
+        ("phases", r#"["prefill", "decode", "generate"]"#),
+        ("batches", "[1, 3]"),
+        ("vocabulary", "1013"),
+        ("context", "40"),
+        ("width", "63"),
+        ("heads", "7"),
+        ("prompts", "[4]"),
+        // And what the others have not.
+        ("contexts", "[5]\ngenerations = [[4, 6]]"),
+        ("cuda", r#"["f32", "f16", "bf16"]"#),
+    ];
+    let shared = [
+        ("phases", r#"["decode"]"#),
+        ("batches", "[1, 3, 9]"),
+        ("width", "60"),
+        ("hidden", "76"),
+        ("heads", "6"),
+        ("prompts", "[4]"),
+        ("contexts", "[5]"),
+    ];
+    gpt2("odd", &odd) + &llama("shared", &shared)
+}
 
 fn measure(machine: &Machine, filter: &str) -> Ran {
-    let models = machine.world.write("models.toml", MODELS);
+    let models = machine.world.write("models.toml", &models());
     let mut command = machine.measuring(filter);
     Ran::of(command.arg("--models").arg(models).output().unwrap())
 }

@@ -383,7 +383,7 @@ fn a_pipe_named_like_results_is_passed_over_with_a_word() {
 #[test]
 fn text_from_outside_does_nothing_to_a_terminal() {
     let world = World::new();
-    let tiny = include_str!("data/tiny.toml");
+    let tiny = crate::support::models::TINY;
     let evil = "title = \"\\u001b]0;owned\\u0007\\u202e\\u061c";
     let models = world.write("models.toml", &tiny.replacen("title = \"", evil, 1));
     let listed = world.run(&["models", "--device", "cpu", "--models", models.to_str().unwrap()]);

@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 pub mod machine;
 
+pub mod models;
 pub mod records;
 
 use std::path::{Path, PathBuf};
