@@ -373,8 +373,8 @@ fn an_energy_counter_that_begins_anew_gives_no_energy() {
 
 #[test]
 fn a_clock_that_drops_while_sampling_is_kept_and_marked_with_its_cause() {
-    // After a second of warming up at most, and long before the last sample.
-    let machine = Machine::with("t4").faults("throttled_after=2");
+    // It warms up for a second at most, and is sampled for three more.
+    let machine = Machine::with("t4").faults("throttled_after=3.4");
     let ran = machine.measure_at_length(COPY);
     let rows = machine.rows();
     assert_measured(&rows, &["copy"]);
@@ -387,7 +387,9 @@ fn a_clock_that_drops_while_sampling_is_kept_and_marked_with_its_cause() {
     assert!(!marked.is_empty() && marked.len() < samples.wall_s.len(), "{marked:?}");
     assert_eq!(marked.last(), Some(&(samples.wall_s.len() - 1)), "none is thrown away");
     assert!(telemetry.sm_clock_min.known() < telemetry.sm_clock_mean.known(), "{telemetry:?}");
-    for said in ["the card held its clocks down: hardware thermal slowdown", "times drifted"] {
+    for said in
+        ["the card held its clocks down: hardware thermal slowdown", "below 75 % of the card"]
+    {
         assert!(ran.exits(0).stdout.contains(said), "{said:?} is missing in {}", ran.stdout);
     }
 }

@@ -142,13 +142,12 @@ fn each_sample_tells_its_own_clock_as_the_card_counted_it() {
 
 #[test]
 fn a_clock_that_falls_between_two_samples_is_seen_in_each_and_the_slow_ones_are_marked() {
-    use warpmark_simgpu::faults::CAPPED;
-    // Before its samples the card works for a second and a little at most, and with them for three more.
-    let samples = long_copy_under("capped_after=2").samples.unwrap();
+    // It warms up for a second at most, and is sampled for three more.
+    let samples = long_copy_under("throttled_after=3.4").samples.unwrap();
     let clocks = samples.sm_clock_hz.as_ref().unwrap();
     let near = |clock: &f64, share: f64| (clock / (share * 1590e6) - 1.0).abs() < CLOCK_TOLERANCE;
     let full = clocks.iter().take_while(|clock| near(clock, 1.0)).count();
-    let low = clocks.iter().rev().take_while(|clock| near(clock, CAPPED)).count();
+    let low = clocks.iter().rev().take_while(|clock| near(clock, THROTTLED)).count();
     // One sample at most has both clocks in it.
     assert!(full > 0 && low > 0 && full + low + 1 >= clocks.len(), "{clocks:?}");
     // Work of as many cycles: what a sample takes is told by its clock alone.

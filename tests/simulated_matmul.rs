@@ -188,14 +188,14 @@ fn tf32_is_right_however_it_rounds_and_plain_f32_in_its_place_is_told() {
 }
 
 #[test]
-fn a_hold_that_gives_up_costs_neither_a_choice_nor_a_row() {
+fn a_blocking_kernel_that_gives_up_costs_neither_a_choice_nor_a_row() {
     let filter = "micro/matmul/f16.f32/1024x1024x1024/warm";
-    // The first hold is that of the group's opening; here the second one is late, once.
-    let once = with_faults("h100", "launch_us=20; hold_stream:2=late", filter);
+    // The first is that of the group's opening; here the second one is late, once.
+    let once = with_faults("h100", "launch_us=20; block_stream:2=late", filter);
     assert_as_the_profile_says(&once[0], &Profile::named("h100"));
     assert!(once[0].samples.as_ref().unwrap().blocked);
     // All of them are: the choice and the row are made at the host's pace, and say so.
-    let always = with_faults("h100", "launch_us=20; hold_stream:2+=late", filter);
+    let always = with_faults("h100", "launch_us=20; block_stream:2+=late", filter);
     assert_eq!(always[0].outcome, Outcome::Measured, "{:?}", always[0].outcome);
     let caveats = always[0].caveats.join("; ");
     for said in ["the host's pace is in these times", "could not be held back while"] {
@@ -205,15 +205,15 @@ fn a_hold_that_gives_up_costs_neither_a_choice_nor_a_row() {
 }
 
 #[test]
-fn a_hold_that_gives_up_for_good_in_the_middle_of_a_row_leaves_the_row_and_says_so() {
+fn a_blocking_kernel_that_gives_up_for_good_in_the_middle_of_a_row_leaves_the_row_and_says_so() {
     let filter = "micro/launch/queued";
     // The opening's, the trial's, and a few parts of samples.
-    let rows = with_faults("h100", "launch_us=20; hold_stream:9+=late", filter);
+    let rows = with_faults("h100", "launch_us=20; block_stream:9+=late", filter);
     assert_eq!(rows[0].outcome, Outcome::Measured, "{:?}", rows[0].outcome);
     let caveats = rows[0].caveats.join("; ");
     assert!(caveats.contains("was not held back from there on"), "{caveats}");
     assert!(!rows[0].samples.as_ref().unwrap().blocked);
-    let once = with_faults("h100", "launch_us=20; hold_stream:9=late", filter);
+    let once = with_faults("h100", "launch_us=20; block_stream:9=late", filter);
     assert!(once[0].samples.as_ref().unwrap().blocked, "{:?}", once[0].caveats);
     let duty = once[0].samples.as_ref().unwrap().duty;
     assert!(duty.is_some_and(|duty| 0.0 < duty && duty <= 1.0), "{duty:?}");

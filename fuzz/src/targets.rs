@@ -73,7 +73,7 @@ pub(crate) const TARGETS: [Target; 13] = [
         "kernels/ptx/cache.ptx",
         "kernels/ptx/chase.ptx",
         "kernels/ptx/fill.ptx",
-        "kernels/ptx/hold.ptx",
+        "kernels/ptx/blocking.ptx",
         "kernels/ptx/memory-1024.ptx",
         "kernels/ptx/shared.ptx",
     ]),

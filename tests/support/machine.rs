@@ -73,8 +73,8 @@ impl Machine {
         Ran::of(self.measuring(filter).output().unwrap())
     }
 
-    /// The same with every sample of the full suite, three seconds of work by the card's own time: enough for
-    /// what comes in the middle of it and for what the sensors have to see, however busy the host is.
+    /// The same with every sample of the full suite, three seconds of them: enough for what comes in the middle
+    /// and for what the sensors have to see.
     pub fn measure_at_length(&self, filter: &str) -> Ran {
         let mut command = self.measuring(filter);
         Ran::of(command.args(["--suite", "full", "--verbose"]).output().unwrap())

@@ -63,6 +63,8 @@ pub(crate) struct Device {
     pub(crate) to_come: Vec<Weak<Pinned>>,
     /// Seconds of work that were ever queued, and when the last of it is done.
     pub(crate) worked: f64,
+    /// When the first of it was queued.
+    first_work: Option<Instant>,
     /// Seconds of work since it last rested.
     loaded: f64,
     pub(crate) busy_until: Instant,
@@ -98,6 +100,7 @@ impl Device {
             on_the_way: Vec::new(),
             to_come: Vec::new(),
             worked: 0.0,
+            first_work: None,
             loaded: 0.0,
             busy_until: started,
             started,
@@ -201,9 +204,10 @@ impl Device {
 
     /// What holds its clocks down, in NVML's bits.
     pub(crate) fn throttled(&self) -> u64 {
-        let due = |after: Option<f64>| after.is_some_and(|seconds| self.worked > seconds);
-        let hot = if due(self.wrong.throttled_after) { HOT } else { 0 };
-        let capped = if due(self.wrong.capped_after) { POWER_CAP } else { 0 };
+        let since = self.first_work.map_or(0.0, |first| (now() - first).as_secs_f64());
+        let due = |after: Option<f64>, seconds| after.is_some_and(|after| seconds > after);
+        let hot = if due(self.wrong.throttled_after, since) { HOT } else { 0 };
+        let capped = if due(self.wrong.capped_after, self.worked) { POWER_CAP } else { 0 };
         self.wrong.throttled | hot | capped
     }
 
@@ -251,6 +255,7 @@ impl Device {
 
     /// Counts seconds of work, and gives them back.
     fn count(&mut self, seconds: f64) -> f64 {
+        self.first_work.get_or_insert_with(now);
         self.worked += seconds;
         self.loaded += seconds;
         seconds

@@ -10,11 +10,11 @@
 //! | `memory_copy:2=700` | the second launch of this kernel faults; the launch itself succeeds, as always |
 //! | `memory_copy:2=hang` | the second launch of this kernel never ends; of a function, the call never returns |
 //! | `memory_copy:2=lost` | the card is gone, as when it falls off the bus: later processes see those behind it |
-//! | `hold_stream:3=late` | the third hold of a stream gives up before the host opens it |
+//! | `block_stream:3=late` | the third blocking kernel gives up before the host sets its flag |
 //! | `nvml*:1+=4` | all functions whose names begin so, counted together |
 //! | `memory=1073741824` | allocations get no more than this many bytes in all |
 //! | `throttled=8` | the card is held down to [`THROTTLED`] of its clock; NVML gives these bits as the cause |
-//! | `throttled_after=3` | the same from the third second on that the card works, by its slowdown for heat |
+//! | `throttled_after=3` | the same from three seconds after its first work on, by its slowdown for heat |
 //! | `slow_card=2` | the third card of the machine keeps [`CAPPED`] of its clock, and nothing tells of it |
 //! | `ramp=0.3` | the clock rises from [`IDLE`] of its highest over so many seconds of work, and falls after a rest |
 //! | `capped_after=2` | from the second second of work on the power limit holds the card to [`CAPPED`] of its clock |
@@ -73,7 +73,8 @@ pub struct Cards {
     pub memory: Option<u64>,
     /// What holds the card's clocks down, in NVML's bits; 0 for nothing.
     pub throttled: u64,
-    /// Seconds of work after which heat holds the clocks down.
+    /// Seconds after its first work from which on heat holds the clocks down: by the host's clock, as warm-ups
+    /// and samples are planned, however busy the host is.
     pub throttled_after: Option<f64>,
     /// The place of the one card that is slower than its like.
     pub slow_card: Option<u32>,
@@ -223,7 +224,7 @@ pub enum Fault {
     Hangs,
     /// The card is gone, for this process and all later ones.
     Lost,
-    /// Of a hold: it lets the stream go before the host does.
+    /// Of a blocking kernel: it gives up before the host sets its flag.
     Late,
     /// Of a kernel: another process comes onto the card meanwhile.
     Tenant,

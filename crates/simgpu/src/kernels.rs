@@ -3,7 +3,6 @@
 mod estimate;
 mod hierarchy;
 mod text;
-pub(crate) use estimate::Estimates;
 pub(crate) use text::{BUDGET, Ran};
 
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::address_space::AddressSpace;
 use crate::contents::{Element, Elementwise, Pattern, Random, Source};
 use crate::profile::Profile;
 use crate::source::Entry;
-use crate::timeline::Gate;
+use crate::timeline::BlockingFlag;
 use warpmark_ptx::{Clocks, Geometry};
 
 const NOT_SUPPORTED: u32 = 801;
@@ -32,8 +31,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) profile: &'a Profile,
     /// What the card's clocks show when it begins.
     pub(crate) clocks: Clocks,
-    /// The gate at which the stream waits from here on.
-    pub(crate) gate: Option<Gate>,
+    /// The flag that the stream waits for from here on.
+    pub(crate) flag: Option<BlockingFlag>,
 }
 
 /// What a kernel does on the CPU; the error is what the launch, or the context, is told. How long it takes
@@ -69,8 +68,8 @@ fn model(kernel: &str) -> Option<Model> {
         "shared_read" => |launch| launch.shared_read(),
         "atomics_add" => |launch| launch.atomics(),
         "launch_empty" => |launch| launch.empty(),
-        "hold_stream" => |launch| {
-            launch.hold();
+        "block_stream" => |launch| {
+            launch.block();
             Ok(())
         },
         _ => return None,
@@ -79,7 +78,7 @@ fn model(kernel: &str) -> Option<Model> {
 
 /// Whether a kernel looks at memory of the host until somebody writes there.
 fn waits_for_the_host(kernel: &str) -> bool {
-    kernel == "hold_stream"
+    kernel == "block_stream"
 }
 
 impl Launch<'_> {
@@ -102,9 +101,9 @@ impl Launch<'_> {
         all.filter(|(_, parameter)| parameter.pointer).map(|(i, _)| self.u64(i)).collect()
     }
 
-    fn hold(&mut self) {
+    fn block(&mut self) {
         let limit = self.u64(2) as f64 * 1e-9;
-        self.gate = Some(Gate { words: self.u64(0), ticket: self.u32(1), limit });
+        self.flag = Some(BlockingFlag { words: self.u64(0), ticket: self.u32(1), limit });
     }
 
     fn u64(&self, argument: usize) -> u64 {

@@ -52,6 +52,7 @@ mod cudart;
 mod curand;
 mod driver;
 mod element;
+mod estimates;
 mod fatbin;
 pub mod faults;
 pub mod harness;

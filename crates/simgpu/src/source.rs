@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::kernels::Estimates;
+use crate::estimates::Estimates;
 use crate::occupancy::Assembled;
 use crate::profile::Profile;
 use warpmark_ptx::{Kernel, Library, Module, Refusal};

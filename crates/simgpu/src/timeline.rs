@@ -55,31 +55,31 @@ pub(crate) struct Timeline {
     head: Moment,
     /// How far the host has come, in the queue's own seconds: a queue that runs dry waits for it.
     host: f64,
-    gate: Option<Gate>,
-    /// Launches behind the gate.
+    flag: Option<BlockingFlag>,
+    /// Launches behind the blocking kernel.
     queued: u64,
     /// The SM clock of the last work, at which it goes on where there is none.
     hertz: f64,
 }
 
-/// Two words of the host, of which the first lets the queue go when the ticket stands there, and the
-/// second gets the ticket where the queue went by itself.
+/// What a blocking kernel waits for: two words of the host. The first lets the queue go when the ticket stands
+/// there, and the second gets the ticket where the queue went by itself.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gate {
+pub(crate) struct BlockingFlag {
     pub(crate) words: u64,
     pub(crate) ticket: u32,
     /// After how many seconds the queue goes by itself.
     pub(crate) limit: f64,
 }
 
-impl Gate {
+impl BlockingFlag {
     fn word(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the launch has checked that both words lie in pinned memory, which nobody frees under
         // a kernel.
         unsafe { &*(self.words as *const AtomicU32).add(index) }
     }
 
-    fn is_open(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.word(0).load(Ordering::SeqCst) == self.ticket
     }
 }
@@ -87,7 +87,7 @@ impl Gate {
 impl Timeline {
     pub(crate) fn new(stream: u64) -> Self {
         let head = Moment { busy: 0.0, cycles: 0.0, at: now(), stream };
-        Self { head, host: 0.0, gate: None, queued: 0, hertz: 0.0 }
+        Self { head, host: 0.0, flag: None, queued: 0, hertz: 0.0 }
     }
 
     /// Queues work of this many seconds and cycles.
@@ -105,9 +105,9 @@ impl Timeline {
         self.head.cycles += seconds * self.hertz;
     }
 
-    /// Holds the queue at a gate.
-    pub(crate) fn hold(&mut self, gate: Gate) {
-        self.gate = Some(gate);
+    /// Blocks the queue until the flag is set.
+    pub(crate) fn block(&mut self, flag: BlockingFlag) {
+        self.flag = Some(flag);
         self.queued = 0;
     }
 
@@ -115,32 +115,32 @@ impl Timeline {
     pub(crate) fn launched(&mut self, gap: f64, room: Option<u64>) {
         self.host += gap;
         self.queued += 1;
-        if self.gate.is_some_and(|gate| gate.is_open()) {
-            self.gate = None;
+        if self.flag.is_some_and(|flag| flag.is_set()) {
+            self.flag = None;
         }
         if room.is_some_and(|room| self.queued > room) {
-            // The host waits for room, and behind a gate there is none until the queue goes by itself.
+            // The host waits for room, and a blocked queue has none until it goes by itself.
             self.give_up();
         }
-        if self.gate.is_none() {
+        if self.flag.is_none() {
             self.rest((self.host - self.head.busy).max(0.0));
         }
     }
 
     /// The host waits for the queue: it has come as far.
     pub(crate) fn waited(&mut self) {
-        if self.gate.is_some_and(|gate| !gate.is_open()) {
+        if self.flag.is_some_and(|flag| !flag.is_set()) {
             self.give_up();
         }
-        self.gate = None;
+        self.flag = None;
         self.host = self.host.max(self.head.busy);
     }
 
-    /// The queue goes by itself, and says so in the gate's second word.
+    /// The queue goes by itself, and says so in the flag's second word.
     pub(crate) fn give_up(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.word(1).store(gate.ticket, Ordering::SeqCst);
-            self.rest(gate.limit);
+        if let Some(flag) = self.flag.take() {
+            flag.word(1).store(flag.ticket, Ordering::SeqCst);
+            self.rest(flag.limit);
             self.host = self.host.max(self.head.busy);
         }
     }
@@ -180,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_runs_dry_waits_for_the_host_and_one_behind_a_gate_does_not() {
+    fn a_queue_that_runs_dry_waits_for_the_host_and_a_blocked_one_does_not() {
         let words = [AtomicU32::new(0), AtomicU32::new(0)];
-        let gate = Gate { words: words.as_ptr() as u64, ticket: 1, limit: 5.0 };
+        let flag = BlockingFlag { words: words.as_ptr() as u64, ticket: 1, limit: 5.0 };
         let mut stream = Timeline::new(1);
         assert!((busy(&mut stream, 10, 20e-6, None) - 201e-6).abs() < 1e-12);
         stream.waited();
-        stream.hold(gate);
+        stream.block(flag);
         assert!((busy(&mut stream, 10, 20e-6, None) - 10e-6).abs() < 1e-12);
         words[0].store(1, Ordering::SeqCst);
         stream.waited();
@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_gives_up_where_the_queue_is_full_or_nobody_opens_it() {
+    fn a_blocking_kernel_gives_up_where_the_queue_is_full_or_nobody_sets_its_flag() {
         let words = [AtomicU32::new(0), AtomicU32::new(0)];
-        let gate = |ticket| Gate { words: words.as_ptr() as u64, ticket, limit: 5.0 };
+        let flag = |ticket| BlockingFlag { words: words.as_ptr() as u64, ticket, limit: 5.0 };
         let mut stream = Timeline::new(1);
-        stream.hold(gate(1));
+        stream.block(flag(1));
         assert!(busy(&mut stream, 10, 20e-6, Some(8)) > 5.0);
         assert_eq!(words[1].load(Ordering::SeqCst), 1);
-        stream.hold(gate(2));
+        stream.block(flag(2));
         stream.waited();
         assert_eq!(words[1].load(Ordering::SeqCst), 2);
     }

@@ -1,4 +1,4 @@
-//! Blocking a stream while launches are queued on it: `kernels/hold.cu`.
+//! Blocking a stream while launches are queued on it: `kernels/blocking.cu`.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -60,11 +60,11 @@ impl BlockingKernel {
         compiler: &Compiler,
         stream: &Arc<CudaStream>,
     ) -> Result<Self, WorkloadError> {
-        let source = include_str!("../../../../kernels/hold.cu");
-        let module = compiler.compile("hold.cu", source)?.module;
+        let source = include_str!("../../../../kernels/blocking.cu");
+        let module = compiler.compile("blocking.cu", source)?.module;
         let blocking = Self {
             stream: Arc::clone(stream),
-            kernel: function(&module, "hold_stream")?,
+            kernel: function(&module, "block_stream")?,
             words: Words::new()?,
             ticket: Cell::new(0),
             blocks: Cell::new(true),

@@ -342,7 +342,7 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
     let clocks = device.clocks(stream)?;
     let (memory, profile) = (&mut device.memory, &device.profile);
     let mut launch =
-        Launch { entry: &entry, arguments, geometry, memory, profile, clocks, gate: None };
+        Launch { entry: &entry, arguments, geometry, memory, profile, clocks, flag: None };
     let pointers = launch.pointers();
     // A kernel may be given a null pointer to mean "none".
     let dangling = pointers
@@ -353,10 +353,10 @@ fn launch(machine: &mut Machine, kernel: Captured, stream: u64, least_us: f64) -
     let wild = dangling > 0 && !launch.has_text_alone();
     let (result, ran) =
         if wild { (Err(ILLEGAL_ADDRESS), Ran::default()) } else { launch.run(left) };
-    let gate = launch.gate.take();
-    if let Some(gate) = gate.filter(|_| result.is_ok()) {
+    let flag = launch.flag.take();
+    if let Some(flag) = flag.filter(|_| result.is_ok()) {
         let queue = device.stream(stream)?;
-        queue.hold(gate);
+        queue.block(flag);
         if planned == Some(Planned::Late) {
             queue.give_up();
         }

@@ -110,7 +110,7 @@ impl Case {
             memory: &mut self.memory,
             profile,
             clocks: Clocks::default(),
-            gate: None,
+            flag: None,
         }
     }
 

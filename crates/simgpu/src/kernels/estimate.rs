@@ -5,12 +5,12 @@
 //! what each more costs, and where an argument says how often a loop is gone through, so do twice as many
 //! rounds. Every block is taken for one like the others; small launches are counted whole.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Launch;
 use crate::cost::{Cost, Shape};
-use warpmark_ptx::{Counts, DeviceMemory, Geometry, Kernel, Limits, SECTOR, View};
+use crate::estimates::Key;
+use warpmark_ptx::{Counts, DeviceMemory, Kernel, Limits, SECTOR, View};
 
 /// Blocks that are executed, and twice as many.
 const BLOCKS: u32 = 4;
@@ -20,14 +20,6 @@ const ROUNDS: u64 = 16;
 
 /// Instructions of lanes that are executed for an estimate at the most.
 const MOST: u64 = 1 << 28;
-
-/// What a launch counts follows from this: its geometry, its arguments but for addresses, and the lengths of
-/// what those point to.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Geometry, Vec<Vec<u8>>);
-
-/// Estimates of a kernel, by what they follow from; `None` where the launch faults.
-pub(crate) type Estimates = Mutex<HashMap<Key, Option<Arc<Counts>>>>;
 
 /// An argument that says how often a loop is gone through.
 struct Repeats {
@@ -78,7 +70,7 @@ impl Launch<'_> {
             let left = self.memory.extent(address).map(|(start, len)| start + len - address);
             left.unwrap_or_default().to_le_bytes().to_vec()
         });
-        Key(self.geometry, arguments.collect())
+        Key { geometry: self.geometry, arguments: arguments.collect() }
     }
 
     /// What the launch counts, without doing anything; `None` where it faults.

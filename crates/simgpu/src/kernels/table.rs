@@ -112,7 +112,7 @@ const KERNELS: &[Row] = &[
     Row::new("pass_activate_*", pass::activate, pass::timed_activate),
     Row::new("pass_best", pass::best, pass::timed_best).idle(SMALL),
     // It waits as long as it is told to, so that nothing of it is timed.
-    Row { timed: None, ..Row::new("hold_stream", hierarchy::gate, hierarchy::timed_empty) },
+    Row { timed: None, ..Row::new("block_stream", hierarchy::blocking, hierarchy::timed_empty) },
 ];
 
 const fn attention(name: &'static str) -> Row {

@@ -112,11 +112,11 @@ pub(super) fn timed_empty(_: Built<'_>, _: u64) -> Timed {
     Timed::of(Case::new(1, 1).array(vec![0; 4]).u32(0), 0, 0)
 }
 
-/// A gate that stands open, or that nobody opens: the second word tells.
-pub(super) fn gate(_: Built<'_>, n: &mut Numbers) -> Case {
+/// A flag that is set, or that nobody sets: the second word tells.
+pub(super) fn blocking(_: Built<'_>, n: &mut Numbers) -> Case {
     let (first, ticket, told) = n.one_of(&[(5_u32, 5_u32, 0_u32), (4, 5, 5), (6, 5, 5), (0, 1, 1)]);
     let words = [first, 0].into_iter().flat_map(u32::to_le_bytes).collect();
-    // A thousand nanoseconds: some looks at the gate.
+    // A thousand nanoseconds: some looks at the flag.
     let case = Case::new(1, 1).array(words).u32(ticket).u64(1000);
     let at = case.address(0);
     let expected: Vec<u8> = [first, told].into_iter().flat_map(u32::to_le_bytes).collect();
