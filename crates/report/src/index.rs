@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use warpmark_analyze::RunAnalysis;
+use warpmark_analyze::rank::{RankError, rank};
+use warpmark_record::stats::Bootstrap;
+use warpmark_record::store::Recording;
 use warpmark_record::{Outcome, Run};
 
 use crate::escape::{link, markdown as escape};
-use crate::{markdown, specs};
+use crate::{decision, markdown, specs};
 
 /// The command that writes the page, which the page names.
 pub const COMMAND: &str = "warpmark report --index --output results/README.md";
 
 /// The page, in Markdown; runs without a line of their own are left out, since nobody knows what they ran
 /// on. Writing to a string cannot fail, so results of `write!` are dropped.
-pub(crate) fn of(runs: &[RunAnalysis<'_>]) -> String {
+pub(crate) fn of(runs: &[RunAnalysis<'_>], ranking: &str) -> String {
     let mut devices: BTreeMap<&str, Vec<(&RunAnalysis<'_>, &Run)>> = BTreeMap::new();
     for analysis in runs {
         if let Some(run) = analysis.run {
@@ -22,6 +25,7 @@ pub(crate) fn of(runs: &[RunAnalysis<'_>]) -> String {
         }
     }
     let mut page = format!("<!-- Written by `{COMMAND}`; do not edit. -->\n\n# Recorded runs\n");
+    page.push_str(ranking);
     for (slug, runs) in &mut devices {
         runs.sort_by(|(_, a), (_, b)| (&a.started_at, &a.run.0).cmp(&(&b.started_at, &b.run.0)));
         let name = runs.first().map_or("", |(_, run)| run.device.name.as_str());
@@ -39,6 +43,28 @@ pub(crate) fn of(runs: &[RunAnalysis<'_>]) -> String {
         page.push_str("\nNo run was recorded.\n");
     }
     page
+}
+
+/// How the recorded devices stand to each other by the newest method of measuring, or why nothing can be said of
+/// that.
+pub(crate) fn ranking(recording: &Recording) -> String {
+    let Some(method) = recording.rows.iter().map(|row| row.method).max() else {
+        return String::new();
+    };
+    let mut newest = recording.clone();
+    newest.rows.retain(|row| row.method == method);
+    let text = match rank(&newest, &Bootstrap::default()) {
+        // Its title is that of a page of its own.
+        Ok(found) => {
+            let page = markdown::decision(&decision::rank::of(&found));
+            page.split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned())
+        }
+        Err(RankError::TooFew(_)) => {
+            "One device was measured: there is none to rank it against.".to_owned()
+        }
+        Err(error) => format!("{}.", escape(&error.to_string())),
+    };
+    format!("\n## Ranking\n\n{}\n", text.trim())
 }
 
 fn line(page: &mut String, slug: &str, analysis: &RunAnalysis<'_>, run: &Run) {
@@ -90,7 +116,7 @@ mod tests {
     #[test]
     fn every_run_has_its_line_and_its_environment_and_nothing_gets_out_of_its_cell() {
         let recording = fixture::recording();
-        let page = of(&warpmark_analyze::analyze(&recording));
+        let page = of(&warpmark_analyze::analyze(&recording), "");
         let run = &recording.runs[0];
         let id = &run.run.0;
         let line = page.lines().find(|line| line.contains(&format!("{id}.jsonl"))).unwrap();
@@ -107,7 +133,7 @@ mod tests {
         let mut recording = fixture::recording();
         let evil = "x) \u{1b}[31m<script>alert(1)</script> [a](javascript:b)\n\n# a heading\n";
         evil.clone_into(&mut recording.runs[0].device.slug);
-        let page = of(&warpmark_analyze::analyze(&recording));
+        let page = of(&warpmark_analyze::analyze(&recording), "");
         for part in ["<script", "\u{1b}", "\n# a heading"] {
             assert!(!page.contains(part), "{part:?}: {page}");
         }
@@ -116,6 +142,6 @@ mod tests {
 
     #[test]
     fn a_folder_without_runs_says_so() {
-        assert!(of(&[]).contains("No run was recorded."));
+        assert!(of(&[], "").contains("No run was recorded."));
     }
 }

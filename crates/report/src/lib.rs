@@ -139,7 +139,7 @@ pub fn render_series(
 
 /// The page over a folder of results, in Markdown: every device, every run with its environment.
 pub fn render_index(recording: &Recording) -> String {
-    index::of(&analyze(recording))
+    index::of(&analyze(recording), &index::ranking(recording))
 }
 
 fn chosen(recording: &Recording, selected: impl Fn(&Record) -> bool) -> Vec<RunAnalysis<'_>> {

@@ -248,6 +248,43 @@ fn tools_that_follow_figures_get_the_newest_of_each_benchmark_in_their_own_forms
 }
 
 #[test]
+fn the_page_over_a_folder_ranks_its_devices_by_the_newest_method() {
+    let one = fixture::recording();
+    assert!(
+        render_index(&one).contains("## Ranking\n\nOne device was measured"),
+        "{}",
+        render_index(&one)
+    );
+    let mut two = one.clone();
+    let mut run = one.runs[0].clone();
+    run.run = warpmark_record::RunId("r2".to_owned());
+    run.device.name = "Another CPU".to_owned();
+    run.device.slug = "cpu-another".to_owned();
+    two.runs.push(run);
+    let rows: Vec<Record> = one
+        .rows
+        .iter()
+        .cloned()
+        .map(|mut row| {
+            row.run = warpmark_record::RunId("r2".to_owned());
+            row
+        })
+        .collect();
+    two.rows.extend(rows);
+    let page = render_index(&two);
+    let ranked = page.split_once("## Ranking\n").unwrap().1.split_once("\n## ").unwrap().0;
+    assert!(
+        ranked.contains("Another CPU") && ranked.contains("over 5 common workloads"),
+        "{ranked}"
+    );
+    // Rows of an older method are of other numbers: they are left out and not a reason to rank nothing.
+    for row in two.rows.iter_mut().filter(|row| row.run.0 == "r2") {
+        row.method += 1;
+    }
+    assert!(render_index(&two).contains("One device was measured"));
+}
+
+#[test]
 fn json_holds_the_derived_figures_and_the_warnings() {
     let value: Value = serde_json::from_str(&rendered(Format::Json)).unwrap();
     let run = &value["runs"][0];
