@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::Ran;
 use crate::support::machine::Machine;
+use crate::support::{Ran, World};
 
 /// A script of the project on a machine with simulated cards; its settings are those of the command.
 fn script(machine: &Machine, program: &str, name: &str) -> Command {
@@ -187,6 +187,40 @@ fn the_scripts_are_free_of_what_shellcheck_warns_of() {
         }
         Err(_) => println!("not tested: there is no shellcheck on this machine"),
     }
+}
+
+/// Both sides of `peers/gpu.py` replaced by notes of their turn.
+const TURNS: &str = r#"
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import gpu
+begun = []
+gpu.peer_lines = lambda *_: begun.append("torch")
+gpu.ours = lambda *_: begun.append("warpmark")
+gpu.compare = gpu.repeat = gpu.profiler = lambda *_: None
+gpu.Table.markdown = lambda *_: ""
+sys.argv = ["gpu.py", "--rounds", "3", "--keep", sys.argv[2]]
+assert gpu.main() == 0
+assert begun == ["torch", "warpmark", "warpmark", "torch", "torch", "warpmark"], begun
+for share, code in [(0.995, 0), (0.985, 1)]:
+    table = gpu.Table()
+    gpu.ratio(table, "copy", share, 1.0, "B/s", 1.0 - gpu.NOISE, ("", ""))
+    assert table.exit_code() == code, share
+"#;
+
+#[test]
+fn who_begins_changes_each_round_and_a_percent_is_no_gap() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("not tested: there is no python3 on this machine");
+        return;
+    }
+    let world = World::new();
+    let turns = world.write("turns.py", TURNS);
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let mut command = Command::new("python3");
+    command.arg(turns).arg(peers).arg(world.path("kept"));
+    Ran::of(command.output().unwrap()).exits(0);
 }
 
 /// What torch would have measured: a product faster than the simulated card's 702.2 TFLOP/s by less than
