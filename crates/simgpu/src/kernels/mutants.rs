@@ -124,7 +124,8 @@ fn mutants(source: &str) -> Vec<Mutant> {
 
 /// A text without what says where it comes from.
 fn bare(ptx: &str) -> String {
-    let lines = ptx.lines().filter(|line| !line.trim_start().starts_with(".loc"));
+    let is_place = |line: &&str| line.split_whitespace().next() == Some(".loc");
+    let lines = ptx.lines().filter(|line| !is_place(line));
     lines.collect::<Vec<&str>>().join("\n")
 }
 
