@@ -36,7 +36,7 @@ fn padded_rows(kept: Stored, n: &mut Numbers, [rows, columns]: [u64; 2]) -> (Vec
 pub(super) fn embed(built: Built<'_>, n: &mut Numbers) -> Case {
     let half = Half::of(built);
     let (sequences, length, width, rows) =
-        (1 + n.below(3), 1 + n.below(4), 1 + n.below(70), 5 + n.below(5));
+        (1 + n.below(3), 1 + n.below(4), 1 + n.below(300), 5 + n.below(5));
     let (padded, capacity) = (width.next_multiple_of(8), length + n.below(3));
     let (table, values) = half.matrix(n, [rows, width], 2.0, 0.0);
     let (places, place_values) = half.matrix(n, [capacity, width], 2.0, 0.0);
